@@ -1,0 +1,39 @@
+import js from '@eslint/js';
+import tseslint from 'typescript-eslint';
+import { importX } from 'eslint-plugin-import-x';
+import { createTypeScriptImportResolver } from 'eslint-import-resolver-typescript';
+
+export default tseslint.config(
+  { ignores: ['node_modules', 'dist', 'host', '**/build/**', 'plv8/src/kernels/assembly', 'models', 'bench/peer/node_modules'] },
+  js.configs.recommended,
+  ...tseslint.configs.recommended,
+  {
+    files: ['**/*.ts', '**/*.mjs'],
+    plugins: { 'import-x': importX },
+    settings: { 'import-x/resolver-next': [createTypeScriptImportResolver({ alwaysTryTypes: true })] },
+    languageOptions: { globals: { process: 'readonly', console: 'readonly', Buffer: 'readonly', URL: 'readonly' } },
+    rules: {
+      '@typescript-eslint/no-explicit-any': 'error',
+      '@typescript-eslint/consistent-type-imports': 'error',
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
+      'import-x/no-cycle': 'error',
+      eqeqeq: ['error', 'always'],
+    },
+  },
+  {
+    // What runs inside PostgreSQL has no Node, and only db.ts knows PL/V8.
+    files: ['plv8/src/**/*.ts'],
+    ignores: ['plv8/src/db.ts'],
+    rules: {
+      'no-restricted-globals': ['error', 'plv8', 'process', 'Buffer', 'require', 'setTimeout', 'console', 'performance', 'TextEncoder', 'TextDecoder', 'fetch'],
+      'no-restricted-imports': ['error', { patterns: ['node:*', 'pg', '**/cli/**'] }],
+    },
+  },
+  {
+    // The client shares format definitions with the database side and nothing else.
+    files: ['cli/**/*.ts'],
+    rules: {
+      'no-restricted-imports': ['error', { patterns: [{ regex: 'plv8/src/(?!format/|hilbert/)', message: 'cli imports only plv8/src/format and plv8/src/hilbert' }] }],
+    },
+  },
+);

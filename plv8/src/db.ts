@@ -1,0 +1,112 @@
+/**
+ * The only file that touches `plv8.*`. Everything else in the bundle is plain TypeScript over the functions below, so
+ * it also runs outside PostgreSQL. Uses nothing but the API that upstream PL/V8 3.1 documents.
+ */
+
+export type SqlValue = string | number | bigint | boolean | null | Uint8Array | object;
+export type Row = Record<string, unknown>;
+
+interface Plv8Cursor {
+  fetch(n?: number): Row[] | Row | undefined;
+  move(n: number): void;
+  close(): void;
+}
+
+interface Plv8Plan {
+  execute(args?: SqlValue[]): Row[] | number;
+  cursor(args?: SqlValue[]): Plv8Cursor;
+  free(): void;
+}
+
+interface Plv8 {
+  execute(sql: string, args?: SqlValue[]): Row[] | number;
+  prepare(sql: string, types?: string[]): Plv8Plan;
+  return_next(row: unknown): void;
+  elog(level: number, ...message: unknown[]): void;
+  subtransaction<T>(body: () => T): T;
+}
+
+declare const plv8: Plv8;
+declare const DEBUG1: number;
+declare const NOTICE: number;
+
+/** Milliseconds between two polls for cancel and timeout; a poll costs about 4 microseconds. */
+const POLL_INTERVAL_MS = 4;
+
+let pollPlan: Plv8Plan | null = null;
+let lastPoll = 0;
+
+/** Run a query with positional parameters ($1 ...) and return its rows. */
+export function query(sql: string, args: SqlValue[] = []): Row[] {
+  const result = plv8.execute(sql, args);
+  return typeof result === 'number' ? [] : result;
+}
+
+/** Run a statement that returns no rows; the number of rows it changed. */
+export function execute(sql: string, args: SqlValue[] = []): number {
+  const result = plv8.execute(sql, args);
+  return typeof result === 'number' ? result : result.length;
+}
+
+/**
+ * Call `visit` with every row of a query, fetched `batch` rows at a time through one cursor.
+ * Rows are dropped as soon as `visit` returns, so a model's tiles never stand in memory together.
+ */
+export function eachRow(
+  sql: string,
+  types: string[],
+  args: SqlValue[],
+  batch: number,
+  visit: (row: Row) => void,
+): void {
+  const plan = plv8.prepare(sql, types);
+  try {
+    const cursor = plan.cursor(args);
+    try {
+      for (;;) {
+        const fetched = cursor.fetch(batch);
+        if (fetched === undefined || fetched === null) return;
+        const rows = Array.isArray(fetched) ? fetched : [fetched];
+        if (rows.length === 0) return;
+        for (const row of rows) visit(row);
+      }
+    } finally {
+      cursor.close();
+    }
+  } finally {
+    plan.free();
+  }
+}
+
+/**
+ * Let PostgreSQL act on a pending cancel, timeout or termination: raises it as an exception. Works on every PL/V8,
+ * because any statement run through SPI checks for interrupts. Call it often; it does nothing within POLL_INTERVAL_MS
+ * of the last poll.
+ */
+export function poll(): void {
+  const now = Date.now();
+  if (now - lastPoll < POLL_INTERVAL_MS && now >= lastPoll) return;
+  lastPoll = now;
+  pollPlan ??= plv8.prepare('select 1', []);
+  pollPlan.execute([]);
+}
+
+/** Emit one row of the set-returning function that is running. */
+export function returnNext(row: unknown): void {
+  plv8.return_next(row);
+}
+
+/** Run `body` in a subtransaction: an exception rolls back just that and is thrown on. */
+export function subtransaction<T>(body: () => T): T {
+  return plv8.subtransaction(body);
+}
+
+/** Write to the server log at debug level 1. Never pass prompt text. */
+export function logDebug(message: string): void {
+  plv8.elog(DEBUG1, message);
+}
+
+/** Send a notice to the client. Never pass prompt text. */
+export function notice(message: string): void {
+  plv8.elog(NOTICE, message);
+}
