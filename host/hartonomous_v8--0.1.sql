@@ -1,0 +1,22 @@
+\echo Use "create extension hartonomous_v8" to load this file. \quit
+
+create function plv8_call_handler() returns language_handler
+    as 'MODULE_PATHNAME', 'hartonomous_v8_call_handler' language c;
+create function plv8_inline_handler(internal) returns void
+    as 'MODULE_PATHNAME', 'hartonomous_v8_inline_handler' language c;
+create function plv8_call_validator(oid) returns void
+    as 'MODULE_PATHNAME', 'hartonomous_v8_validator' language c;
+
+create trusted language plv8
+    handler plv8_call_handler inline plv8_inline_handler validator plv8_call_validator;
+comment on language plv8 is 'JavaScript and WebAssembly on V8, hosted by hartonomous_v8';
+
+create function plv8_version() returns text
+    as 'MODULE_PATHNAME' language c immutable strict parallel safe;
+comment on function plv8_version() is 'version of the extension that hosts LANGUAGE plv8';
+create function plv8_reset() returns void
+    as 'MODULE_PATHNAME' language c volatile;
+comment on function plv8_reset() is 'drop this backend''s isolates; the next call makes fresh ones';
+create function plv8_info() returns json
+    as 'MODULE_PATHNAME' language c volatile;
+comment on function plv8_info() is 'memory of each isolate of this backend';

@@ -1,0 +1,488 @@
+// Values both ways: bool, integers, floats, numeric, text, json, bytea, date and time, arrays and composites have a
+// JavaScript form of their own; everything else goes through its text form.
+#include "host.h"
+
+#include <cmath>
+
+extern "C" {
+#include "access/tupconvert.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/date.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+}
+
+namespace host {
+namespace {
+
+constexpr double kMicrosecondsPerMs = 1000.0;
+// Milliseconds from JavaScript's epoch (1970) to PostgreSQL's (2000).
+constexpr double kEpochMs = (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * 86400000.0;
+
+v8::Isolate* current() { return v8::Isolate::GetCurrent(); }
+
+char* output_text(Datum value, Oid type) {
+  char* text = nullptr;
+  guarded([&] {
+    Oid function;
+    bool varlena;
+    getTypeOutputInfo(type, &function, &varlena);
+    text = OidOutputFunctionCall(function, value);
+  });
+  return text;
+}
+
+Datum input_text(char* text, Oid type, int32 typmod) {
+  Datum value = 0;
+  guarded([&] {
+    Oid function, parameter;
+    getTypeInputInfo(type, &function, &parameter);
+    value = OidInputFunctionCall(function, text, parameter, typmod);
+  });
+  return value;
+}
+
+v8::Local<v8::Value> json_to_js(const char* text) {
+  v8::Local<v8::Value> value;
+  if (!v8::JSON::Parse(current()->GetCurrentContext(), js_string(text)).ToLocal(&value)) throw JsPending{};
+  return value;
+}
+
+char* js_to_json(v8::Local<v8::Value> value) {
+  v8::Local<v8::String> text;
+  if (!v8::JSON::Stringify(current()->GetCurrentContext(), value).ToLocal(&text)) throw JsPending{};
+  return pg_string(text);
+}
+
+v8::Local<v8::Value> bytes_to_js(Datum value) {
+  bytea* bytes = nullptr;
+  guarded([&] { bytes = DatumGetByteaPP(value); });
+  size_t size = VARSIZE_ANY_EXHDR(bytes);
+  v8::Local<v8::Value> constructor;
+  // Through the constructor, because ArrayBuffer::New ends the process where the allocator refuses.
+  v8::Local<v8::Context> context = current()->GetCurrentContext();
+  v8::Local<v8::Value> length = v8::Number::New(current(), static_cast<double>(size));
+  if (!js_property(context->Global(), "Uint8Array", &constructor)) throw JsPending{};
+  v8::Local<v8::Object> array;
+  if (!constructor.As<v8::Function>()->NewInstance(context, 1, &length).ToLocal(&array)) throw JsPending{};
+  v8::Local<v8::Uint8Array> view = array.As<v8::Uint8Array>();
+  if (size > 0) memcpy(static_cast<char*>(view->Buffer()->Data()) + view->ByteOffset(), VARDATA_ANY(bytes), size);
+  if (reinterpret_cast<Pointer>(bytes) != DatumGetPointer(value)) pfree(bytes);
+  return array;
+}
+
+v8::Local<v8::Value> array_to_js(Datum value) {
+  ArrayType* array = nullptr;
+  Oid element = InvalidOid;
+  Datum* values = nullptr;
+  bool* nulls = nullptr;
+  int n = 0;
+  guarded([&] {
+    array = DatumGetArrayTypeP(value);
+    element = ARR_ELEMTYPE(array);
+    int16 length;
+    bool by_value;
+    char align;
+    get_typlenbyvalalign(element, &length, &by_value, &align);
+    deconstruct_array(array, element, length, by_value, align, &values, &nulls, &n);
+  });
+  v8::Local<v8::Context> context = current()->GetCurrentContext();
+  int dimensions = ARR_NDIM(array);
+  int next = 0;
+  // Nested arrays for several dimensions.
+  auto build = [&](auto& self, int dimension) -> v8::Local<v8::Array> {
+    int length = dimensions == 0 ? 0 : ARR_DIMS(array)[dimension];
+    v8::Local<v8::Array> out = v8::Array::New(current(), length);
+    for (int i = 0; i < length; i++) {
+      v8::HandleScope handles(current());
+      v8::Local<v8::Value> item = dimension + 1 < dimensions ? self(self, dimension + 1).template As<v8::Value>()
+                                                             : to_js(values[next], nulls[next], element);
+      if (dimension + 1 >= dimensions) next++;
+      out->Set(context, i, item).Check();
+    }
+    return out;
+  };
+  v8::Local<v8::Array> out = build(build, 0);
+  pfree(values);
+  pfree(nulls);
+  if (reinterpret_cast<Pointer>(array) != DatumGetPointer(value)) pfree(array);
+  return out;
+}
+
+v8::Local<v8::Value> composite_to_js(Datum value) {
+  HeapTupleHeader header = nullptr;
+  TupleDesc desc = nullptr;
+  guarded([&] {
+    header = DatumGetHeapTupleHeader(value);
+    desc = lookup_rowtype_tupdesc_copy(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+  });
+  HeapTupleData tuple{};
+  tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+  tuple.t_data = header;
+  return row_to_js(&tuple, desc);
+}
+
+double number_of(v8::Local<v8::Value> value) {
+  double number;
+  if (!value->NumberValue(current()->GetCurrentContext()).To(&number)) throw JsPending{};
+  return number;
+}
+
+// An integer within [low, high]; PostgreSQL's own message where it is not.
+int64 integer_of(v8::Local<v8::Value> value, Oid type, double low, double high, const char* name) {
+  if (value->IsBigInt()) {
+    bool lossless = false;
+    int64 big = value.As<v8::BigInt>()->Int64Value(&lossless);
+    if (lossless && (type == INT8OID || (big >= low && big <= high))) return big;
+  } else {
+    double number = std::rint(number_of(value));
+    if (number >= low && number <= high) return static_cast<int64>(number);
+    if (std::isnan(number)) {
+      guarded([&] { ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("%s out of range", name))); });
+    }
+  }
+  guarded([&] { ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("%s out of range", name))); });
+  return 0;
+}
+
+bool is_numeric(v8::Local<v8::Value> value) { return value->IsNumber() || value->IsBigInt() || value->IsBoolean(); }
+
+Datum bytes_to_datum(v8::Local<v8::Value> value) {
+  const char* data = nullptr;
+  size_t size = 0;
+  if (value->IsArrayBufferView()) {
+    v8::Local<v8::ArrayBufferView> view = value.As<v8::ArrayBufferView>();
+    size = view->ByteLength();
+    data = static_cast<const char*>(view->Buffer()->Data()) + view->ByteOffset();
+  } else {
+    v8::Local<v8::ArrayBuffer> buffer = value.As<v8::ArrayBuffer>();
+    size = buffer->ByteLength();
+    data = static_cast<const char*>(buffer->Data());
+  }
+  bytea* out = nullptr;
+  guarded([&] {
+    out = static_cast<bytea*>(palloc(size + VARHDRSZ));
+    SET_VARSIZE(out, size + VARHDRSZ);
+  });
+  if (size > 0) memcpy(VARDATA(out), data, size);
+  return PointerGetDatum(out);
+}
+
+Datum array_to_datum(v8::Local<v8::Value> value, Oid type, Oid element) {
+  if (value->IsTypedArray()) {
+    // A typed array is read by index as any other array.
+  } else if (!value->IsArray()) {
+    throw_js("value is not an Array");
+  }
+  v8::Local<v8::Context> context = current()->GetCurrentContext();
+  std::vector<int> dims;
+  auto length_of = [](v8::Local<v8::Value> v) {
+    return static_cast<int>(v->IsArray() ? v.As<v8::Array>()->Length() : v.As<v8::TypedArray>()->Length());
+  };
+  for (v8::Local<v8::Value> level = value; level->IsArray() || level->IsTypedArray();) {
+    int length = length_of(level);
+    if (dims.size() >= MAXDIM) throw_js("array has more than 6 dimensions");
+    dims.push_back(length);
+    if (length == 0 || element == JSONOID || element == JSONBOID || element == BYTEAOID) break;
+    if (!level.As<v8::Object>()->Get(context, 0).ToLocal(&level)) throw JsPending{};
+  }
+  size_t total = 1;
+  for (int dim : dims) total *= static_cast<size_t>(dim);
+  if (total > MaxAllocSize / sizeof(Datum)) throw_js("array has too many elements");
+  Datum* values = nullptr;
+  bool* nulls = nullptr;
+  int16 type_length = 0;
+  bool by_value = false;
+  char align = 'i';
+  guarded([&] {
+    values = static_cast<Datum*>(palloc(sizeof(Datum) * (total + 1)));
+    nulls = static_cast<bool*>(palloc(sizeof(bool) * (total + 1)));
+    get_typlenbyvalalign(element, &type_length, &by_value, &align);
+  });
+  size_t next = 0;
+  auto fill = [&](auto& self, v8::Local<v8::Value> level, size_t dimension) -> void {
+    if (!(level->IsArray() || level->IsTypedArray()) || length_of(level) != dims[dimension]) {
+      throw_js("multidimensional arrays must have sub-arrays of equal length");
+    }
+    for (int i = 0; i < dims[dimension]; i++) {
+      v8::HandleScope handles(current());
+      v8::Local<v8::Value> item;
+      if (!level.As<v8::Object>()->Get(context, i).ToLocal(&item)) throw JsPending{};
+      if (dimension + 1 < dims.size()) {
+        self(self, item, dimension + 1);
+      } else {
+        values[next] = to_datum(item, element, -1, &nulls[next]);
+        next++;
+      }
+    }
+  };
+  if (total > 0) fill(fill, value, 0);
+  Datum out = 0;
+  std::vector<int> lower(dims.size(), 1);
+  int* dims_data = dims.data();
+  int* lower_data = lower.data();
+  int n_dims = total == 0 ? 0 : static_cast<int>(dims.size());
+  guarded([&] {
+    out = PointerGetDatum(
+        construct_md_array(values, nulls, n_dims, dims_data, lower_data, element, type_length, by_value, align));
+    pfree(values);
+    pfree(nulls);
+  });
+  (void)type;
+  return out;
+}
+
+}  // namespace
+
+v8::Local<v8::String> js_string(const char* text) { return js_string(std::string(text)); }
+
+v8::Local<v8::String> js_string(const std::string& text) {
+  v8::Isolate* isolate = current();
+  const char* data = text.data();
+  int size = static_cast<int>(text.size());
+  if (GetDatabaseEncoding() != PG_UTF8) {
+    char* converted = nullptr;
+    guarded([&] { converted = pg_server_to_any(data, size, PG_UTF8); });
+    if (converted != data) {
+      data = converted;
+      size = static_cast<int>(strlen(converted));
+    }
+  }
+  v8::Local<v8::String> out;
+  if (!v8::String::NewFromUtf8(isolate, data, v8::NewStringType::kNormal, size).ToLocal(&out)) {
+    isolate->ThrowException(v8::Exception::RangeError(v8::String::NewFromUtf8Literal(isolate, "string is too long")));
+    throw JsPending{};
+  }
+  return out;
+}
+
+std::string std_string(v8::Local<v8::Value> value) {
+  v8::String::Utf8Value text(current(), value);
+  return *text == nullptr ? std::string() : std::string(*text, text.length());
+}
+
+char* pg_string(v8::Local<v8::Value> value) {
+  v8::String::Utf8Value text(current(), value);
+  if (*text == nullptr) return nullptr;
+  const char* data = *text;
+  int size = text.length();
+  char* out = nullptr;
+  guarded([&] {
+    if (memchr(data, 0, size) != nullptr) {
+      ereport(ERROR, (errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+                      errmsg("invalid byte sequence for encoding \"UTF8\": 0x00")));
+    }
+    char* copy = pnstrdup(data, size);
+    out = pg_any_to_server(copy, size, PG_UTF8);
+  });
+  return out;
+}
+
+bool js_property(v8::Local<v8::Object> object, const char* name, v8::Local<v8::Value>* out) {
+  v8::Isolate* isolate = current();
+  v8::Local<v8::String> key = v8::String::NewFromUtf8(isolate, name).ToLocalChecked();
+  return object->Get(isolate->GetCurrentContext(), key).ToLocal(out);
+}
+
+v8::Local<v8::Value> to_js(Datum value, bool is_null, Oid type) {
+  v8::Isolate* isolate = current();
+  if (is_null) return v8::Null(isolate);
+  switch (type) {
+    case BOOLOID:
+      return v8::Boolean::New(isolate, DatumGetBool(value));
+    case INT2OID:
+      return v8::Int32::New(isolate, DatumGetInt16(value));
+    case INT4OID:
+      return v8::Int32::New(isolate, DatumGetInt32(value));
+    case INT8OID:
+      return v8::BigInt::New(isolate, DatumGetInt64(value));
+    case OIDOID:
+      return v8::Integer::NewFromUnsigned(isolate, DatumGetObjectId(value));
+    case FLOAT4OID:
+      return v8::Number::New(isolate, DatumGetFloat4(value));
+    case FLOAT8OID:
+      return v8::Number::New(isolate, DatumGetFloat8(value));
+    case NUMERICOID: {
+      double number = 0;
+      guarded([&] { number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, value)); });
+      return v8::Number::New(isolate, number);
+    }
+    case DATEOID: {
+      DateADT date = DatumGetDateADT(value);
+      if (DATE_NOT_FINITE(date)) break;
+      return v8::Date::New(isolate->GetCurrentContext(), date * 86400000.0 + kEpochMs).ToLocalChecked();
+    }
+    case TIMESTAMPOID:
+    case TIMESTAMPTZOID: {
+      Timestamp stamp = DatumGetTimestamp(value);
+      if (TIMESTAMP_NOT_FINITE(stamp)) break;
+      return v8::Date::New(isolate->GetCurrentContext(), std::floor(stamp / kMicrosecondsPerMs) + kEpochMs)
+          .ToLocalChecked();
+    }
+    case TEXTOID:
+    case VARCHAROID:
+    case BPCHAROID:
+    case XMLOID: {
+      text* packed = nullptr;
+      guarded([&] { packed = DatumGetTextPP(value); });
+      std::string bytes(VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+      if (reinterpret_cast<Pointer>(packed) != DatumGetPointer(value)) pfree(packed);
+      return js_string(bytes);
+    }
+    case JSONOID:
+    case JSONBOID: {
+      char* text = output_text(value, type);
+      v8::Local<v8::Value> out = json_to_js(text);
+      pfree(text);
+      return out;
+    }
+    case BYTEAOID:
+      return bytes_to_js(value);
+    case RECORDOID:
+      return composite_to_js(value);
+    default:
+      break;
+  }
+  Oid base = InvalidOid, element = InvalidOid;
+  char kind = TYPTYPE_BASE;
+  guarded([&] {
+    base = getBaseType(type);
+    element = get_base_element_type(type);
+    kind = get_typtype(base);
+  });
+  if (base != type) return to_js(value, false, base);
+  if (OidIsValid(element) && type != INT2VECTOROID && type != OIDVECTOROID) return array_to_js(value);
+  if (kind == TYPTYPE_COMPOSITE) return composite_to_js(value);
+  char* text = output_text(value, type);
+  v8::Local<v8::Value> out = js_string(text);
+  pfree(text);
+  return out;
+}
+
+v8::Local<v8::Value> row_to_js(HeapTuple tuple, TupleDesc desc) {
+  v8::Isolate* isolate = current();
+  v8::EscapableHandleScope handles(isolate);
+  v8::Local<v8::Context> context = isolate->GetCurrentContext();
+  v8::Local<v8::Object> row = v8::Object::New(isolate);
+  for (int i = 0; i < desc->natts; i++) {
+    Form_pg_attribute attribute = TupleDescAttr(desc, i);
+    if (attribute->attisdropped) continue;
+    bool is_null = false;
+    Datum value = 0;
+    guarded([&] { value = heap_getattr(tuple, i + 1, desc, &is_null); });
+    row->Set(context, js_string(NameStr(attribute->attname)), to_js(value, is_null, attribute->atttypid)).Check();
+  }
+  return handles.Escape(row);
+}
+
+Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null) {
+  *is_null = false;
+  if (value.IsEmpty() || value->IsNullOrUndefined()) {
+    *is_null = true;
+    return 0;
+  }
+  switch (type) {
+    case VOIDOID:
+      return 0;
+    case BOOLOID:
+      if (value->IsBoolean() || value->IsNumber()) return BoolGetDatum(value->BooleanValue(current()));
+      break;
+    case INT2OID:
+      if (is_numeric(value)) return Int16GetDatum(integer_of(value, type, INT16_MIN, INT16_MAX, "smallint"));
+      break;
+    case INT4OID:
+      if (is_numeric(value)) return Int32GetDatum(integer_of(value, type, INT32_MIN, INT32_MAX, "integer"));
+      break;
+    case OIDOID:
+      if (is_numeric(value)) return ObjectIdGetDatum(integer_of(value, type, 0, UINT32_MAX, "OID"));
+      break;
+    case INT8OID:
+      if (is_numeric(value)) {
+        return Int64GetDatum(integer_of(value, type, -9223372036854775808.0, 9223372036854774784.0, "bigint"));
+      }
+      break;
+    case FLOAT4OID:
+      if (value->IsNumber()) return Float4GetDatum(static_cast<float4>(number_of(value)));
+      break;
+    case FLOAT8OID:
+      if (value->IsNumber()) return Float8GetDatum(number_of(value));
+      break;
+    case JSONOID:
+    case JSONBOID:
+      return input_text(js_to_json(value), type, typmod);
+    case BYTEAOID:
+      if (value->IsUint8Array() || value->IsInt8Array() || value->IsUint8ClampedArray() || value->IsArrayBuffer()) {
+        return bytes_to_datum(value);
+      }
+      if (value->IsArrayBufferView()) throw_js("bytea takes a Uint8Array or an ArrayBuffer");
+      break;
+    case DATEOID:
+    case TIMESTAMPOID:
+    case TIMESTAMPTZOID:
+      if (value->IsDate()) {
+        double ms = value.As<v8::Date>()->ValueOf() - kEpochMs;
+        if (std::isnan(ms)) throw_js("invalid date");
+        if (type == DATEOID) return DateADTGetDatum(static_cast<DateADT>(std::floor(ms / 86400000.0)));
+        return TimestampGetDatum(static_cast<Timestamp>(ms * kMicrosecondsPerMs));
+      }
+      break;
+    default:
+      break;
+  }
+  Oid base = type, element = InvalidOid;
+  char kind = TYPTYPE_BASE;
+  int32 base_typmod = typmod;
+  if (type >= FirstGenbkiObjectId || (value->IsObject() && !value->IsDate())) {
+    guarded([&] {
+      base = getBaseTypeAndTypmod(type, &base_typmod);
+      element = get_base_element_type(type);
+      kind = get_typtype(base);
+    });
+  }
+  if (base != type) {
+    Datum out = to_datum(value, base, base_typmod, is_null);
+    guarded([&] { domain_check(out, *is_null, type, nullptr, nullptr); });
+    return out;
+  }
+  if (OidIsValid(element) && (value->IsArray() || value->IsTypedArray())) return array_to_datum(value, type, element);
+  if (kind == TYPTYPE_COMPOSITE && value->IsObject()) {
+    TupleDesc desc = nullptr;
+    guarded([&] { desc = lookup_rowtype_tupdesc_copy(type, typmod); });
+    HeapTuple tuple = row_to_tuple(value, desc);
+    Datum out = 0;
+    guarded([&] { out = heap_copy_tuple_as_datum(tuple, desc); });
+    return out;
+  }
+  if (value->IsObject() && !value->IsDate() && !value->IsFunction() && !value->IsStringObject() &&
+      !value->IsNumberObject() && !value->IsBooleanObject()) {
+    return input_text(js_to_json(value), type, typmod);
+  }
+  char* text = pg_string(value);
+  if (text == nullptr) throw JsPending{};
+  return input_text(text, type, typmod);
+}
+
+HeapTuple row_to_tuple(v8::Local<v8::Value> value, TupleDesc desc) {
+  if (!value->IsObject()) throw_js("expected an object with the columns of the row");
+  v8::Local<v8::Object> object = value.As<v8::Object>();
+  v8::Local<v8::Context> context = current()->GetCurrentContext();
+  Datum* values = static_cast<Datum*>(palloc0(sizeof(Datum) * desc->natts));
+  bool* nulls = static_cast<bool*>(palloc0(sizeof(bool) * desc->natts));
+  for (int i = 0; i < desc->natts; i++) {
+    Form_pg_attribute attribute = TupleDescAttr(desc, i);
+    nulls[i] = true;
+    if (attribute->attisdropped) continue;
+    v8::Local<v8::Value> field;
+    if (!object->Get(context, js_string(NameStr(attribute->attname))).ToLocal(&field)) throw JsPending{};
+    values[i] = to_datum(field, attribute->atttypid, attribute->atttypmod, &nulls[i]);
+  }
+  HeapTuple tuple = nullptr;
+  guarded([&] { tuple = heap_form_tuple(desc, values, nulls); });
+  return tuple;
+}
+
+}  // namespace host

@@ -1,0 +1,154 @@
+// Errors both ways.
+//
+// The rule that this file and every other of the extension keeps: PostgreSQL's longjmp never crosses a C++ frame with
+// destructors, and a C++ exception never crosses a frame of PostgreSQL or of V8. PostgreSQL code that may fail runs
+// inside `guarded`, which ends the longjmp and throws PgError; callbacks end PgError and JsPending in `callback_body`
+// before they return to V8; `report` calls ereport only after every C++ scope of the call has been left.
+#include "host.h"
+
+namespace host {
+namespace {
+
+// Longest stack text put into an error's context.
+constexpr size_t kMaxContext = 2000;
+
+char* copy(const char* text) { return text == nullptr ? nullptr : pstrdup(text); }
+
+v8::Local<v8::Private> pg_mark(v8::Isolate* isolate) {
+  return v8::Private::ForApi(isolate, v8::String::NewFromUtf8Literal(isolate, "host::pg_error"));
+}
+
+char* text_property(v8::Local<v8::Object> object, const char* name) {
+  v8::Local<v8::Value> value;
+  if (!js_property(object, name, &value) || value->IsNullOrUndefined()) return nullptr;
+  return pg_string(value);
+}
+
+}  // namespace
+
+ErrorData* copy_error(ErrorData* edata) {
+  ErrorData* out = static_cast<ErrorData*>(palloc(sizeof(ErrorData)));
+  *out = *edata;
+  out->message = copy(edata->message);
+  out->detail = copy(edata->detail);
+  out->detail_log = copy(edata->detail_log);
+  out->hint = copy(edata->hint);
+  out->context = copy(edata->context);
+  out->backtrace = copy(edata->backtrace);
+  out->schema_name = copy(edata->schema_name);
+  out->table_name = copy(edata->table_name);
+  out->column_name = copy(edata->column_name);
+  out->datatype_name = copy(edata->datatype_name);
+  out->constraint_name = copy(edata->constraint_name);
+  out->internalquery = copy(edata->internalquery);
+  out->assoc_context = CurrentMemoryContext;
+  return out;
+}
+
+void throw_js(const std::string& message) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  isolate->ThrowException(v8::Exception::Error(js_string(message)));
+  throw JsPending{};
+}
+
+v8::Local<v8::Value> js_error_of(ErrorData* edata) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  v8::Local<v8::Context> context = isolate->GetCurrentContext();
+  v8::Local<v8::Object> error =
+      v8::Exception::Error(js_string(edata->message ? edata->message : "missing error text")).As<v8::Object>();
+  auto set = [&](const char* name, const char* value) {
+    if (value != nullptr) error->Set(context, js_string(name), js_string(value)).Check();
+  };
+  set("sqlerrcode", unpack_sql_state(edata->sqlerrcode));
+  set("code", unpack_sql_state(edata->sqlerrcode));
+  set("detail", edata->detail);
+  set("hint", edata->hint);
+  set("context", edata->context);
+  set("internalquery", edata->internalquery);
+  set("schema_name", edata->schema_name);
+  set("table_name", edata->table_name);
+  set("column_name", edata->column_name);
+  set("datatype_name", edata->datatype_name);
+  set("constraint_name", edata->constraint_name);
+  error->SetPrivate(context, pg_mark(isolate), v8::True(isolate)).Check();
+  return error;
+}
+
+Failure failure_of(const PgError& error) {
+  Failure failure;
+  failure.edata = error.edata;
+  return failure;
+}
+
+Failure failure_of(v8::TryCatch& caught, const char* function) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  v8::Local<v8::Context> context = isolate->GetCurrentContext();
+  Instance* instance = current_instance();
+  Failure failure;
+  if (caught.HasTerminated()) {
+    isolate->CancelTerminateExecution();
+    if (instance->interrupt != nullptr) {
+      failure.edata = copy_error(instance->interrupt);
+      instance->interrupt = nullptr;
+      return failure;
+    }
+    failure.sqlstate = instance->out_of_memory ? ERRCODE_OUT_OF_MEMORY : ERRCODE_QUERY_CANCELED;
+    failure.message = psprintf(instance->out_of_memory ? "out of memory: JavaScript heap reached plv8.memory_limit of %d MB"
+                                                       : "JavaScript was terminated",
+                               memory_limit_mb);
+    instance->out_of_memory = false;
+    return failure;
+  }
+  v8::TryCatch inner(isolate);  // toString and getters of a thrown object are code too
+  v8::Local<v8::Value> exception = caught.Exception();
+  if (exception->IsObject()) {
+    v8::Local<v8::Object> object = exception.As<v8::Object>();
+    bool from_pg = object->HasPrivate(context, pg_mark(isolate)).FromMaybe(false);
+    if (from_pg) failure.message = text_property(object, "message");
+    char* state = text_property(object, "sqlerrcode");
+    if (state == nullptr) state = text_property(object, "code");
+    if (state != nullptr && strlen(state) == 5 && strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5) {
+      failure.sqlstate = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+    }
+    failure.detail = text_property(object, "detail");
+    failure.hint = text_property(object, "hint");
+    failure.schema_name = text_property(object, "schema_name");
+    failure.table_name = text_property(object, "table_name");
+    failure.column_name = text_property(object, "column_name");
+    failure.constraint_name = text_property(object, "constraint_name");
+    failure.datatype_name = text_property(object, "datatype_name");
+  }
+  if (failure.message == nullptr) failure.message = pg_string(exception);
+  if (failure.message == nullptr) failure.message = pstrdup("unknown exception");
+  v8::Local<v8::Message> message = caught.Message();
+  if (!message.IsEmpty()) {
+    std::string where = "PL/V8 function ";
+    where += function;
+    where += "() LINE " + std::to_string(message->GetLineNumber(context).FromMaybe(0)) + ": ";
+    v8::Local<v8::String> line;
+    if (message->GetSourceLine(context).ToLocal(&line) && line->Length() < 200) where += std::string(std_string(line));
+    failure.context = pnstrdup(where.data(), std::min(where.size(), kMaxContext));
+  }
+  return failure;
+}
+
+void report(const Failure& failure) {
+  if (failure.edata != nullptr) {
+    ReThrowError(failure.edata);
+  }
+  auto generic = [](int field, const char* value) {
+    if (value != nullptr) err_generic_string(field, value);
+    return 0;
+  };
+  ereport(ERROR, (errcode(failure.sqlstate), errmsg_internal("%s", failure.message),
+                  failure.detail ? errdetail_internal("%s", failure.detail) : 0,
+                  failure.hint ? errhint("%s", failure.hint) : 0,
+                  failure.context ? errcontext_msg("%s", failure.context) : 0,
+                  generic(PG_DIAG_SCHEMA_NAME, failure.schema_name), generic(PG_DIAG_TABLE_NAME, failure.table_name),
+                  generic(PG_DIAG_COLUMN_NAME, failure.column_name),
+                  generic(PG_DIAG_CONSTRAINT_NAME, failure.constraint_name),
+                  generic(PG_DIAG_DATATYPE_NAME, failure.datatype_name)));
+  pg_unreachable();
+}
+
+}  // namespace host

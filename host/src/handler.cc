@@ -1,0 +1,366 @@
+// What PostgreSQL calls: the call handler, the inline handler, the validator, and a few SQL functions.
+//
+// Each has the same form: all of V8 and C++ inside `enter`, which returns a Failure instead of throwing; then, with no
+// C++ scope left, `report`.
+#include "host.h"
+
+#include <optional>
+
+extern "C" {
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "nodes/parsenodes.h"
+#include "parser/parse_type.h"
+#include "utils/guc.h"
+#include "utils/syscache.h"
+#include "utils/tuplestore.h"
+#include "windowapi.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+PG_FUNCTION_INFO_V1(hartonomous_v8_call_handler);
+PG_FUNCTION_INFO_V1(hartonomous_v8_inline_handler);
+PG_FUNCTION_INFO_V1(hartonomous_v8_validator);
+PG_FUNCTION_INFO_V1(plv8_version);
+PG_FUNCTION_INFO_V1(plv8_reset);
+PG_FUNCTION_INFO_V1(plv8_info);
+}
+
+namespace host {
+
+Call* running_call = nullptr;
+
+namespace {
+
+// Run `body` inside the current role's isolate; what went wrong, or nothing.
+template <typename F>
+std::optional<Failure> enter(Call* call, const char* function, F&& body) {
+  struct CallScope {
+    explicit CallScope(Call* c) {
+      c->outer = running_call;
+      running_call = c;
+    }
+    ~CallScope() { running_call = running_call->outer; }
+  } call_scope(call);
+  Instance* instance = instance_of_current_role();
+  v8::Isolate* isolate = instance->isolate;
+  Running running(instance);
+  v8::Isolate::Scope isolate_scope(isolate);
+  v8::HandleScope handles(isolate);
+  v8::Local<v8::Context> context = instance->context.Get(isolate);
+  v8::Context::Scope context_scope(context);
+  v8::TryCatch caught(isolate);
+  try {
+    if (!instance->started) {
+      instance->started = true;
+      if (start_proc != nullptr && start_proc[0] != '\0') {
+        Oid oid = InvalidOid;
+        guarded([&] {
+          oid = DatumGetObjectId(DirectFunctionCall1(regprocin, CStringGetDatum(start_proc)));
+        });
+        v8::Local<v8::Value> ignored;
+        if (!compiled_function(instance, oid)->Call(context, context->Global(), 0, nullptr).ToLocal(&ignored)) {
+          throw JsPending{};
+        }
+      }
+    }
+    body(instance, context);
+    return std::nullopt;
+  } catch (const PgError& error) {
+    return failure_of(error);
+  } catch (const JsPending&) {
+    try {
+      return failure_of(caught, function);
+    } catch (const PgError& error) {
+      return failure_of(error);
+    } catch (const JsPending&) {
+      Failure failure;
+      failure.message = pstrdup("exception could not be shown as text");
+      return failure;
+    }
+  }
+}
+
+// Types of one call site, worked out once and kept in fn_extra.
+struct CallSite {
+  int n_arguments;
+  Oid argument_types[FUNC_MAX_ARGS];
+  Oid result_type;
+  TypeFuncClass result_class;
+  TupleDesc result_desc;
+  bool read_only;
+  char name[NAMEDATALEN];
+};
+
+CallSite* call_site(FunctionCallInfo fcinfo) {
+  CallSite* site = static_cast<CallSite*>(fcinfo->flinfo->fn_extra);
+  if (site != nullptr) return site;
+  MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+  site = static_cast<CallSite*>(palloc0(sizeof(CallSite)));
+  HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
+  if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for function %u", fcinfo->flinfo->fn_oid);
+  Form_pg_proc row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
+  strlcpy(site->name, NameStr(row->proname), NAMEDATALEN);
+  site->n_arguments = row->pronargs;
+  site->read_only = row->provolatile != PROVOLATILE_VOLATILE;
+  for (int i = 0; i < row->pronargs; i++) {
+    Oid type = row->proargtypes.values[i];
+    if (IsPolymorphicType(type) || type == RECORDOID) {
+      Oid actual = get_fn_expr_argtype(fcinfo->flinfo, i);
+      if (OidIsValid(actual)) type = actual;
+    }
+    site->argument_types[i] = type;
+  }
+  ReleaseSysCache(tuple);
+  TupleDesc desc = nullptr;
+  site->result_class = get_call_result_type(fcinfo, &site->result_type, &desc);
+  if (desc != nullptr) site->result_desc = CreateTupleDescCopyConstr(desc);
+  if (site->result_desc != nullptr && site->result_desc->tdtypeid == RECORDOID) BlessTupleDesc(site->result_desc);
+  fcinfo->flinfo->fn_extra = site;
+  MemoryContextSwitchTo(old);
+  return site;
+}
+
+Datum call_function(Instance* instance, v8::Local<v8::Context> context, FunctionCallInfo fcinfo, CallSite* site,
+                    RowSink* sink) {
+  v8::Isolate* isolate = instance->isolate;
+  v8::Local<v8::Function> function = compiled_function(instance, fcinfo->flinfo->fn_oid);
+  std::vector<v8::Local<v8::Value>> arguments;
+  arguments.reserve(site->n_arguments);
+  bool window = WindowObjectIsValid(fcinfo->context);
+  for (int i = 0; i < site->n_arguments; i++) {
+    if (window) {
+      WindowObject object = reinterpret_cast<WindowObject>(fcinfo->context);
+      bool is_null = false;
+      Datum value = 0;
+      guarded([&] { value = WinGetFuncArgCurrent(object, i, &is_null); });
+      arguments.push_back(to_js(value, is_null, site->argument_types[i]));
+    } else {
+      arguments.push_back(to_js(fcinfo->args[i].value, fcinfo->args[i].isnull, site->argument_types[i]));
+    }
+  }
+  v8::Local<v8::Value> result;
+  if (!function->Call(context, context->Global(), static_cast<int>(arguments.size()), arguments.data())
+           .ToLocal(&result)) {
+    throw JsPending{};
+  }
+  if (sink != nullptr) {
+    if (result->IsArray()) {
+      v8::Local<v8::Array> rows = result.As<v8::Array>();
+      for (uint32_t i = 0; i < rows->Length(); i++) {
+        v8::HandleScope handles(isolate);
+        v8::Local<v8::Value> row;
+        if (!rows->Get(context, i).ToLocal(&row)) throw JsPending{};
+        put_row(sink, row);
+      }
+    } else if (!result->IsNullOrUndefined()) {
+      put_row(sink, result);
+    }
+    fcinfo->isnull = true;
+    return 0;
+  }
+  if (site->result_desc != nullptr && (site->result_class == TYPEFUNC_COMPOSITE)) {
+    if (result->IsNullOrUndefined()) {
+      fcinfo->isnull = true;
+      return 0;
+    }
+    HeapTuple tuple = row_to_tuple(result, site->result_desc);
+    Datum out = 0;
+    guarded([&] { out = heap_copy_tuple_as_datum(tuple, site->result_desc); });
+    return out;
+  }
+  bool is_null = false;
+  Datum out = to_datum(result, site->result_type, -1, &is_null);
+  fcinfo->isnull = is_null && site->result_type != VOIDOID;
+  return out;
+}
+
+bool is_atomic(FunctionCallInfo fcinfo) {
+  return !(fcinfo->context != nullptr && IsA(fcinfo->context, CallContext) &&
+           !reinterpret_cast<CallContext*>(fcinfo->context)->atomic);
+}
+
+void connect(bool atomic) {
+  if (SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC) != SPI_OK_CONNECT) elog(ERROR, "could not connect to SPI");
+}
+
+// Prepare the tuplestore of a set-returning call.
+void open_sink(FunctionCallInfo fcinfo, CallSite* site, RowSink* sink) {
+  ReturnSetInfo* info = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+  if (info == nullptr || !IsA(info, ReturnSetInfo) || !(info->allowedModes & SFRM_Materialize)) {
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                    errmsg("set-valued function called in context that cannot accept a set")));
+  }
+  MemoryContext old = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
+  sink->composite = site->result_desc != nullptr;
+  if (sink->composite) {
+    sink->desc = CreateTupleDescCopy(site->result_desc);
+  } else if (site->result_class == TYPEFUNC_RECORD) {
+    if (info->expectedDesc == nullptr) {
+      ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                      errmsg("function returning record called in context that cannot accept type record")));
+    }
+    sink->composite = true;
+    sink->desc = CreateTupleDescCopy(info->expectedDesc);
+  } else {
+    sink->desc = CreateTemplateTupleDesc(1);
+    TupleDescInitEntry(sink->desc, 1, "value", site->result_type, -1, 0);
+    sink->type = site->result_type;
+  }
+  sink->store = tuplestore_begin_heap((info->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
+  info->returnMode = SFRM_Materialize;
+  info->setResult = sink->store;
+  info->setDesc = sink->desc;
+  MemoryContextSwitchTo(old);
+}
+
+}  // namespace
+
+void put_row(RowSink* sink, v8::Local<v8::Value> value) {
+  MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "plv8 row", ALLOCSET_SMALL_SIZES);
+  MemoryContext old = MemoryContextSwitchTo(scratch);
+  try {
+    if (sink->composite) {
+      HeapTuple tuple = row_to_tuple(value, sink->desc);
+      guarded([&] { tuplestore_puttuple(sink->store, tuple); });
+    } else {
+      bool is_null = false;
+      Datum datum = to_datum(value, sink->type, -1, &is_null);
+      guarded([&] { tuplestore_putvalues(sink->store, sink->desc, &datum, &is_null); });
+    }
+  } catch (const PgError& error) {
+    MemoryContextSwitchTo(old);
+    ErrorData* kept = copy_error(error.edata);
+    MemoryContextDelete(scratch);
+    throw PgError{kept};
+  } catch (...) {
+    MemoryContextSwitchTo(old);
+    MemoryContextDelete(scratch);
+    throw;
+  }
+  MemoryContextSwitchTo(old);
+  MemoryContextDelete(scratch);
+}
+
+namespace {
+
+// The call itself; the Failure, if any, is copied out so that no C++ scope is left when it is reported.
+bool run_call(FunctionCallInfo fcinfo, CallSite* site, RowSink* sink, bool trigger, MemoryContext result_context,
+              Datum* out, Failure* failed) {
+  Call call;
+  call.fcinfo = fcinfo;
+  call.sink = sink;
+  call.atomic = is_atomic(fcinfo);
+  call.read_only = site != nullptr && site->read_only;
+  const char* name = site != nullptr ? site->name : "trigger";
+  std::optional<Failure> failure = enter(&call, name, [&](Instance* instance, v8::Local<v8::Context> context) {
+    // Results must outlive SPI_finish.
+    MemoryContext old = MemoryContextSwitchTo(result_context);
+    *out = trigger ? call_trigger(instance, fcinfo, name) : call_function(instance, context, fcinfo, site, sink);
+    MemoryContextSwitchTo(old);
+  });
+  if (!failure) return true;
+  *failed = *failure;
+  return false;
+}
+
+bool run_inline(const char* source, bool atomic, Failure* failed) {
+  Call call;
+  call.atomic = atomic;
+  std::optional<Failure> failure = enter(&call, "inline_code_block", [&](Instance* instance, v8::Local<v8::Context> context) {
+    v8::Local<v8::Value> ignored;
+    v8::Local<v8::Function> function = compile(instance, "inline_code_block", {}, source);
+    if (!function->Call(context, context->Global(), 0, nullptr).ToLocal(&ignored)) throw JsPending{};
+  });
+  if (!failure) return true;
+  *failed = *failure;
+  return false;
+}
+
+bool run_validate(Oid oid, Failure* failed) {
+  Call call;
+  std::optional<Failure> failure = enter(&call, "validator", [&](Instance* instance, v8::Local<v8::Context>) {
+    compiled_function(instance, oid);
+  });
+  if (!failure) return true;
+  *failed = *failure;
+  return false;
+}
+
+}  // namespace
+}  // namespace host
+
+using namespace host;
+
+extern "C" {
+
+void _PG_init(void) { define_settings(); }
+
+Datum hartonomous_v8_call_handler(PG_FUNCTION_ARGS) {
+  MemoryContext result_context = CurrentMemoryContext;
+  bool trigger = CALLED_AS_TRIGGER(fcinfo);
+  CallSite* site = trigger ? nullptr : call_site(fcinfo);
+  RowSink sink;
+  bool set = !trigger && fcinfo->flinfo->fn_retset;
+  connect(is_atomic(fcinfo));
+  if (set) open_sink(fcinfo, site, &sink);
+  Datum out = 0;
+  Failure failure;
+  if (!run_call(fcinfo, site, set ? &sink : nullptr, trigger, result_context, &out, &failure)) report(failure);
+  SPI_finish();
+  return out;
+}
+
+Datum hartonomous_v8_inline_handler(PG_FUNCTION_ARGS) {
+  InlineCodeBlock* block = reinterpret_cast<InlineCodeBlock*>(DatumGetPointer(PG_GETARG_DATUM(0)));
+  Failure failure;
+  connect(block->atomic);
+  if (!run_inline(block->source_text, block->atomic, &failure)) report(failure);
+  SPI_finish();
+  PG_RETURN_VOID();
+}
+
+Datum hartonomous_v8_validator(PG_FUNCTION_ARGS) {
+  Oid oid = PG_GETARG_OID(0);
+  if (!CheckFunctionValidatorAccess(fcinfo->flinfo->fn_oid, oid) || !check_function_bodies) PG_RETURN_VOID();
+  Failure failure;
+  if (!run_validate(oid, &failure)) {
+    if (failure.edata == nullptr && failure.sqlstate == ERRCODE_INTERNAL_ERROR) failure.sqlstate = ERRCODE_SYNTAX_ERROR;
+    report(failure);
+  }
+  PG_RETURN_VOID();
+}
+
+Datum plv8_version(PG_FUNCTION_ARGS) {
+  (void)fcinfo;
+  PG_RETURN_TEXT_P(cstring_to_text(HOST_VERSION));
+}
+
+Datum plv8_reset(PG_FUNCTION_ARGS) {
+  (void)fcinfo;
+  reset_instances();
+  PG_RETURN_VOID();
+}
+
+Datum plv8_info(PG_FUNCTION_ARGS) {
+  (void)fcinfo;
+  StringInfoData json;
+  initStringInfo(&json);
+  appendStringInfoChar(&json, '[');
+  bool first = true;
+  for (const auto& [role, instance] : all_instances()) {
+    v8::HeapStatistics heap;
+    instance->isolate->GetHeapStatistics(&heap);
+    appendStringInfo(&json,
+                     "%s{\"role\": %u, \"total_heap_size\": %zu, \"used_heap_size\": %zu, \"heap_size_limit\": %zu, "
+                     "\"array_buffers\": %zu}",
+                     first ? "" : ", ", role, heap.total_heap_size(), heap.used_heap_size(), heap.heap_size_limit(),
+                     array_buffer_bytes(instance));
+    first = false;
+  }
+  appendStringInfoChar(&json, ']');
+  PG_RETURN_DATUM(DirectFunctionCall1(json_in, CStringGetDatum(json.data)));
+}
+}

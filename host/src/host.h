@@ -1,0 +1,199 @@
+// Shared declarations of the extension hartonomous_v8: LANGUAGE plv8 on V8.
+//
+// Files: handler.cc (what PostgreSQL calls), isolate.cc (V8, isolates, compiled functions), convert.cc (values both
+// ways), spi.cc (the database side of the plv8 object), object.cc (the plv8 object and its plain members),
+// trigger.cc (NEW, OLD, TG_*), errors.cc (errors both ways), interrupts.cc (cancel and timeout), settings.cc (GUCs).
+#pragma once
+
+#include <v8.h>
+
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+extern "C" {
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/typcache.h"
+}
+
+namespace host {
+
+// ---- errors.cc ------------------------------------------------------------------------------------------------
+
+// A PostgreSQL error that was caught by `guarded`; travels through our own C++ frames only.
+struct PgError {
+  ErrorData* edata;
+};
+
+// A JavaScript exception is pending in the isolate; travels through our own C++ frames only.
+struct JsPending {};
+
+// Run PostgreSQL code that may raise an error, and turn the error into a C++ exception. `body` must create no C++
+// object with a destructor: PostgreSQL's longjmp would skip it.
+template <typename F>
+__attribute__((noinline)) void guarded(F&& body) {
+  ErrorData* volatile edata = nullptr;
+  MemoryContext caller = CurrentMemoryContext;
+  PG_TRY();
+  { body(); }
+  PG_CATCH();
+  {
+    MemoryContextSwitchTo(TopTransactionContext ? TopTransactionContext : caller);
+    edata = CopyErrorData();
+    FlushErrorState();
+    MemoryContextSwitchTo(caller);
+  }
+  PG_END_TRY();
+  if (edata != nullptr) throw PgError{edata};
+}
+
+// What a failed JavaScript call leaves behind, in palloc'd memory, ready for ereport once every C++ frame is gone.
+struct Failure {
+  ErrorData* edata = nullptr;  // an error of PostgreSQL's own, to be thrown on unchanged
+  int sqlstate = ERRCODE_INTERNAL_ERROR;
+  char* message = nullptr;
+  char* detail = nullptr;
+  char* hint = nullptr;
+  char* context = nullptr;
+  char* schema_name = nullptr;
+  char* table_name = nullptr;
+  char* column_name = nullptr;
+  char* constraint_name = nullptr;
+  char* datatype_name = nullptr;
+};
+
+[[noreturn]] void throw_js(const std::string& message);           // throws JsPending
+ErrorData* copy_error(ErrorData* edata);                          // a copy in the current memory context
+v8::Local<v8::Value> js_error_of(ErrorData* edata);               // the JavaScript form of a PostgreSQL error
+Failure failure_of(v8::TryCatch& caught, const char* function);   // what to report for a caught exception
+Failure failure_of(const PgError& error);
+[[noreturn]] void report(const Failure& failure);                 // ereport(ERROR); no C++ frame may be left above
+
+// ---- isolate.cc -----------------------------------------------------------------------------------------------
+
+struct Compiled {
+  TransactionId xmin = 0;
+  ItemPointerData tid{};
+  v8::Global<v8::Function> function;
+};
+
+struct Cursor;
+struct Plan;
+
+// One V8 isolate: one per role and backend, alive until the backend ends or plv8_reset().
+struct Instance {
+  Oid role = InvalidOid;
+  v8::Isolate* isolate = nullptr;
+  v8::Global<v8::Context> context;
+  v8::Global<v8::ObjectTemplate> handle_template;  // one internal field: plans, cursors, window objects
+  std::unordered_map<Oid, Compiled> functions;
+  bool started = false;                 // plv8.start_proc has run
+  bool out_of_memory = false;           // the heap limit was reached during the running call
+  ErrorData* interrupt = nullptr;       // what ended JavaScript by termination, in TopMemoryContext
+};
+
+Instance* instance_of_current_role();
+Instance* current_instance();           // the one whose JavaScript is running
+void reset_instances();                 // drop isolates that are not running
+std::vector<std::pair<Oid, Instance*>> all_instances();
+size_t array_buffer_bytes(Instance* instance);
+
+// Makes an instance the running one for a scope and tells the interrupt watcher.
+class Running {
+ public:
+  explicit Running(Instance* instance);
+  ~Running();
+
+ private:
+  Instance* previous_;
+};
+
+// The function of pg_proc's row `oid`, compiled in this instance; recompiled when the row has changed.
+v8::Local<v8::Function> compiled_function(Instance* instance, Oid oid);
+v8::Local<v8::Function> compile(Instance* instance, const std::string& name, const std::vector<std::string>& arguments,
+                                const char* source);
+
+// ---- convert.cc -----------------------------------------------------------------------------------------------
+
+v8::Local<v8::Value> to_js(Datum value, bool is_null, Oid type);
+v8::Local<v8::Value> row_to_js(HeapTuple tuple, TupleDesc desc);
+Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null);
+HeapTuple row_to_tuple(v8::Local<v8::Value> value, TupleDesc desc);
+v8::Local<v8::String> js_string(const char* text);
+v8::Local<v8::String> js_string(const std::string& text);
+std::string std_string(v8::Local<v8::Value> value);
+char* pg_string(v8::Local<v8::Value> value);  // palloc'd, in the database's encoding
+bool js_property(v8::Local<v8::Object> object, const char* name, v8::Local<v8::Value>* out);
+
+// ---- object.cc, spi.cc, trigger.cc ----------------------------------------------------------------------------
+
+void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> global);
+void install_spi(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
+void set_member(v8::Local<v8::Context> context, v8::Local<v8::Object> object, const char* name, v8::FunctionCallback f);
+Datum call_trigger(Instance* instance, FunctionCallInfo fcinfo, const std::string& name);
+
+// Where plv8.return_next of the running function puts its rows; null outside a set-returning function.
+struct RowSink {
+  Tuplestorestate* store = nullptr;
+  TupleDesc desc = nullptr;
+  bool composite = false;
+  Oid type = InvalidOid;  // of a scalar result
+};
+void put_row(RowSink* sink, v8::Local<v8::Value> value);
+
+// The call that is running, for the members of plv8 that belong to it.
+struct Call {
+  FunctionCallInfo fcinfo = nullptr;
+  RowSink* sink = nullptr;
+  bool atomic = true;
+  bool read_only = false;  // the function is stable or immutable
+  Call* outer = nullptr;
+};
+extern Call* running_call;
+
+// Run a callback's body: C++ exceptions of ours become JavaScript exceptions before V8's frames are reached again.
+template <typename F>
+void callback_body(const v8::FunctionCallbackInfo<v8::Value>& info, F&& body) {
+  v8::Isolate* isolate = info.GetIsolate();
+  try {
+    body();
+  } catch (const PgError& error) {
+    int sqlstate = error.edata->sqlerrcode;
+    if (sqlstate == ERRCODE_QUERY_CANCELED || sqlstate == ERRCODE_ADMIN_SHUTDOWN) {
+      // Not for JavaScript to catch: ends every JavaScript frame, and the handler throws the error on.
+      MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+      current_instance()->interrupt = copy_error(error.edata);
+      MemoryContextSwitchTo(old);
+      isolate->TerminateExecution();
+    } else {
+      isolate->ThrowException(js_error_of(error.edata));
+    }
+  } catch (const JsPending&) {
+  }
+}
+
+// ---- interrupts.cc, settings.cc -------------------------------------------------------------------------------
+
+void watch_begin(v8::Isolate* isolate);
+void watch_end(v8::Isolate* isolate_outside);  // the isolate that runs again, or null
+
+extern int memory_limit_mb;
+extern char* v8_flags;
+extern char* start_proc;
+extern int max_eval_size;
+extern bool interrupts_enabled;
+extern bool extras_enabled;
+void define_settings();
+
+}  // namespace host

@@ -1,0 +1,78 @@
+// Cancel, timeout and termination of running JavaScript and WebAssembly.
+//
+// PostgreSQL's signal handlers only set flags. A small thread per backend looks at them every few milliseconds while
+// JavaScript runs and asks V8 to call `on_interrupt` on the backend's own thread at the next loop back-edge or call.
+// There the pending interrupt is processed; its error is kept, and V8 unwinds every JavaScript frame by termination.
+#include "host.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+namespace host {
+namespace {
+
+constexpr auto kLookEvery = std::chrono::milliseconds(2);
+
+std::mutex* mutex_ = nullptr;
+std::condition_variable* wake_ = nullptr;
+v8::Isolate* watched_ = nullptr;  // guarded by mutex_
+std::atomic<bool> requested_{false};
+
+void on_interrupt(v8::Isolate* isolate, void*) {
+  requested_ = false;
+  if (!interrupts_enabled) return;
+  try {
+    guarded([] { CHECK_FOR_INTERRUPTS(); });
+  } catch (const PgError& error) {
+    MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+    current_instance()->interrupt = copy_error(error.edata);
+    MemoryContextSwitchTo(old);
+    isolate->TerminateExecution();
+  }
+}
+
+void watch() {
+  std::unique_lock<std::mutex> lock(*mutex_);
+  for (;;) {
+    wake_->wait(lock, [] { return watched_ != nullptr; });
+    if (InterruptPending && (QueryCancelPending || ProcDiePending) && !requested_.exchange(true)) {
+      watched_->RequestInterrupt(on_interrupt, nullptr);
+    }
+    wake_->wait_for(lock, kLookEvery);
+  }
+}
+
+void start_watcher() {
+  mutex_ = new std::mutex;
+  wake_ = new std::condition_variable;
+  // Signals belong to the backend's own thread: the watcher is born with all of them blocked.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  std::thread(watch).detach();
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+void set_watched(v8::Isolate* isolate) {
+  std::lock_guard<std::mutex> lock(*mutex_);
+  watched_ = isolate;
+  requested_ = false;
+  if (isolate != nullptr) wake_->notify_one();
+}
+
+}  // namespace
+
+void watch_begin(v8::Isolate* isolate) {
+  if (mutex_ == nullptr) start_watcher();
+  set_watched(isolate);
+}
+
+void watch_end(v8::Isolate* isolate_outside) { set_watched(isolate_outside); }
+
+}  // namespace host

@@ -1,0 +1,248 @@
+// V8 itself, one isolate per role, and the functions compiled in each.
+#include "host.h"
+
+#include <libplatform/libplatform.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <atomic>
+
+extern "C" {
+#include "catalog/pg_proc.h"
+#include "utils/syscache.h"
+}
+
+namespace host {
+namespace {
+
+// Heap kept free above the limit, so that unwinding after "out of memory" has room.
+constexpr size_t kHeapReserve = 16u << 20;
+
+// Counts ArrayBuffers against plv8.memory_limit; V8 collects garbage and asks again before it gives up.
+class CountingAllocator : public v8::ArrayBuffer::Allocator {
+ public:
+  explicit CountingAllocator(size_t limit) : limit_(limit) {}
+  void* Allocate(size_t length) override { return take(length) ? give(calloc(length, 1), length) : nullptr; }
+  void* AllocateUninitialized(size_t length) override { return take(length) ? give(malloc(length), length) : nullptr; }
+  void Free(void* data, size_t length) override {
+    free(data);
+    used_ -= length;
+  }
+  size_t used() const { return used_; }
+
+ private:
+  bool take(size_t length) {
+    if (length > limit_ || used_.fetch_add(length) + length > limit_) {
+      if (length <= limit_) used_ -= length;
+      return false;
+    }
+    return true;
+  }
+  void* give(void* data, size_t length) {
+    if (data == nullptr) used_ -= length;
+    return data;
+  }
+  const size_t limit_;
+  std::atomic<size_t> used_{0};
+};
+
+std::unordered_map<Oid, Instance*>* instances = nullptr;
+std::unordered_map<Instance*, CountingAllocator*>* allocators = nullptr;
+Instance* running = nullptr;
+
+// Worker threads of V8 are alive when the backend exits; leaving without static destructors keeps them from touching
+// what those would have destroyed. PostgreSQL's own exit callbacks have run by then.
+void leave(int status, void*) {
+  fflush(nullptr);
+  _exit(status);
+}
+
+void start_v8() {
+  static bool started = false;
+  if (started) return;
+  started = true;
+  v8::V8::SetFlagsFromString("--stack-size=900");
+  if (v8_flags != nullptr && v8_flags[0] != '\0') v8::V8::SetFlagsFromString(v8_flags);
+  // Lives as long as the process.
+  v8::Platform* platform = v8::platform::NewDefaultPlatform(1).release();
+  v8::V8::InitializePlatform(platform);
+  v8::V8::Initialize();
+  v8::V8::EnableWebAssemblyTrapHandler(true);
+  on_exit(leave, nullptr);
+  instances = new std::unordered_map<Oid, Instance*>;
+  allocators = new std::unordered_map<Instance*, CountingAllocator*>;
+}
+
+size_t near_heap_limit(void* data, size_t current, size_t) {
+  Instance* instance = static_cast<Instance*>(data);
+  instance->out_of_memory = true;
+  instance->isolate->TerminateExecution();
+  return current + kHeapReserve;
+}
+
+v8::ModifyCodeGenerationFromStringsResult allow_eval(v8::Local<v8::Context>, v8::Local<v8::Value> source, bool) {
+  bool allowed = max_eval_size < 0 || (source->IsString() && max_eval_size > 0 &&
+                                       source.As<v8::String>()->Length() <= max_eval_size);
+  return {allowed, {}};
+}
+
+Instance* make_instance(Oid role) {
+  start_v8();
+  Instance* instance = new Instance;
+  instance->role = role;
+  size_t limit = static_cast<size_t>(memory_limit_mb) << 20;
+  auto* allocator = new CountingAllocator(limit);
+  v8::Isolate::CreateParams params;
+  params.array_buffer_allocator = allocator;
+  params.constraints.ConfigureDefaultsFromHeapSize(0, limit);
+  v8::Isolate* isolate = v8::Isolate::New(params);
+  instance->isolate = isolate;
+  (*allocators)[instance] = allocator;
+  isolate->SetMicrotasksPolicy(v8::MicrotasksPolicy::kExplicit);
+  isolate->AddNearHeapLimitCallback(near_heap_limit, instance);
+  isolate->AutomaticallyRestoreInitialHeapLimit();
+  isolate->SetModifyCodeGenerationFromStringsCallback(allow_eval);
+  v8::Isolate::Scope isolate_scope(isolate);
+  v8::HandleScope handles(isolate);
+  v8::Local<v8::Context> context = v8::Context::New(isolate);
+  v8::Context::Scope context_scope(context);
+  context->AllowCodeGenerationFromStrings(false);
+  v8::Local<v8::ObjectTemplate> handle_template = v8::ObjectTemplate::New(isolate);
+  handle_template->SetInternalFieldCount(1);
+  instance->handle_template.Reset(isolate, handle_template);
+  install_plv8_object(context, context->Global());
+  instance->context.Reset(isolate, context);
+  return instance;
+}
+
+bool is_identifier(const char* name) {
+  if (name == nullptr || name[0] == '\0') return false;
+  auto starts = [](char c) { return isalpha(static_cast<unsigned char>(c)) || c == '_' || c == '$'; };
+  if (!starts(name[0])) return false;
+  for (const char* p = name; *p; p++) {
+    if (!starts(*p) && !isdigit(static_cast<unsigned char>(*p))) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Instance* current_instance() { return running; }
+
+Instance* instance_of_current_role() {
+  Oid role = GetUserId();
+  if (instances != nullptr) {
+    auto found = instances->find(role);
+    if (found != instances->end()) return found->second;
+  }
+  Instance* instance = make_instance(role);
+  (*instances)[role] = instance;
+  return instance;
+}
+
+std::vector<std::pair<Oid, Instance*>> all_instances() {
+  std::vector<std::pair<Oid, Instance*>> list;
+  if (instances != nullptr) list.assign(instances->begin(), instances->end());
+  return list;
+}
+
+void reset_instances() {
+  if (instances == nullptr || running != nullptr) return;
+  for (auto& [role, instance] : *instances) {
+    v8::Isolate* isolate = instance->isolate;
+    instance->functions.clear();
+    instance->context.Reset();
+    instance->handle_template.Reset();
+    CountingAllocator* allocator = (*allocators)[instance];
+    isolate->Dispose();
+    delete allocator;
+    delete instance;
+  }
+  instances->clear();
+  allocators->clear();
+}
+
+size_t array_buffer_bytes(Instance* instance) { return (*allocators)[instance]->used(); }
+
+Running::Running(Instance* instance) : previous_(running) {
+  running = instance;
+  watch_begin(instance->isolate);
+}
+
+Running::~Running() {
+  running = previous_;
+  watch_end(previous_ == nullptr ? nullptr : previous_->isolate);
+}
+
+v8::Local<v8::Function> compile(Instance* instance, const std::string& name, const std::vector<std::string>& arguments,
+                                const char* source) {
+  v8::Isolate* isolate = instance->isolate;
+  v8::EscapableHandleScope handles(isolate);
+  v8::Local<v8::Context> context = isolate->GetCurrentContext();
+  std::string text = "(function (";
+  for (size_t i = 0; i < arguments.size(); i++) text += (i ? "," : "") + arguments[i];
+  text += "){";  // on the body's first line, so that line numbers are the body's
+  text += source;
+  text += "\n})";
+  v8::ScriptOrigin origin(isolate, js_string(name));
+  v8::Local<v8::Script> script;
+  v8::Local<v8::Value> value;
+  if (!v8::Script::Compile(context, js_string(text), &origin).ToLocal(&script) ||
+      !script->Run(context).ToLocal(&value)) {
+    throw JsPending{};
+  }
+  if (!value->IsFunction()) throw_js("body of " + name + " is not one function body");
+  return handles.Escape(value.As<v8::Function>());
+}
+
+v8::Local<v8::Function> compiled_function(Instance* instance, Oid oid) {
+  v8::Isolate* isolate = instance->isolate;
+  HeapTuple tuple = nullptr;
+  char* source = nullptr;
+  char* name = nullptr;
+  char** names = nullptr;
+  Oid* types = nullptr;
+  char* modes = nullptr;
+  int n_all = 0;
+  guarded([&] {
+    tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for function %u", oid);
+  });
+  Form_pg_proc row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
+  TransactionId xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+  ItemPointerData tid = tuple->t_self;
+  Compiled& known = instance->functions[oid];
+  if (!known.function.IsEmpty() && known.xmin == xmin && ItemPointerEquals(&known.tid, &tid)) {
+    ReleaseSysCache(tuple);
+    return known.function.Get(isolate);
+  }
+  bool trigger = row->prorettype == TRIGGEROID || row->prorettype == EVENT_TRIGGEROID;
+  guarded([&] {
+    bool is_null;
+    Datum body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &is_null);
+    source = is_null ? pstrdup("") : TextDatumGetCString(body);
+    name = pstrdup(NameStr(row->proname));
+    n_all = get_func_arg_info(tuple, &types, &names, &modes);
+    ReleaseSysCache(tuple);
+  });
+  std::vector<std::string> arguments;
+  if (trigger) {
+    arguments = {"NEW",           "OLD",           "TG_NAME", "TG_WHEN", "TG_LEVEL", "TG_OP", "TG_RELID",
+                 "TG_TABLE_NAME", "TG_TABLE_SCHEMA", "TG_ARGV"};
+  } else {
+    for (int i = 0; i < n_all; i++) {
+      char mode = modes == nullptr ? PROARGMODE_IN : modes[i];
+      if (mode == PROARGMODE_OUT || mode == PROARGMODE_TABLE) continue;
+      const char* argument = names == nullptr ? nullptr : names[i];
+      arguments.push_back(is_identifier(argument) ? argument : "$" + std::to_string(arguments.size() + 1));
+    }
+  }
+  v8::Local<v8::Function> function = compile(instance, name, arguments, source);
+  Compiled& slot = instance->functions[oid];
+  slot.xmin = xmin;
+  slot.tid = tid;
+  slot.function.Reset(isolate, function);
+  return function;
+}
+
+}  // namespace host

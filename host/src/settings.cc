@@ -1,0 +1,35 @@
+// Settings (GUCs) of the language.
+#include "host.h"
+
+extern "C" {
+#include "utils/guc.h"
+}
+
+namespace host {
+
+int memory_limit_mb = 256;
+char* v8_flags = nullptr;
+char* start_proc = nullptr;
+int max_eval_size = 2 * 1024 * 1024;
+bool interrupts_enabled = true;
+bool extras_enabled = true;
+
+void define_settings() {
+  DefineCustomIntVariable("plv8.memory_limit", "Heap and ArrayBuffer limit of each isolate.",
+                          "WebAssembly memory does not count. Read when an isolate is made.", &memory_limit_mb, 256, 256,
+                          3096, PGC_SUSET, GUC_UNIT_MB, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("plv8.v8_flags", "V8 engine flags, read once per backend before V8 starts.", nullptr,
+                             &v8_flags, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("plv8.start_proc", "Function to call once when an isolate is made.", nullptr, &start_proc,
+                             "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("plv8.max_eval_size", "Longest text that eval() takes; 0 forbids eval, -1 lifts the limit.",
+                          nullptr, &max_eval_size, 2 * 1024 * 1024, -1, INT_MAX, PGC_SUSET, GUC_UNIT_BYTE, nullptr,
+                          nullptr, nullptr);
+  DefineCustomBoolVariable("hartonomous_v8.interrupts", "Interrupt running JavaScript and WebAssembly loops.",
+                           "Off: only statements run through SPI notice a cancel, as with upstream PL/V8.",
+                           &interrupts_enabled, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomBoolVariable("hartonomous_v8.extras", "Offer what upstream PL/V8 does not have.", nullptr,
+                           &extras_enabled, true, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+}
+
+}  // namespace host

@@ -1,0 +1,413 @@
+// The database side of the plv8 object: execute, prepare, cursors, subtransactions.
+//
+// Every statement runs in a subtransaction of its own, so that an error which JavaScript catches leaves the transaction
+// usable. In parallel workers, which can have none, such an error cannot be caught.
+#include "host.h"
+
+extern "C" {
+#include "nodes/params.h"
+#include "parser/parse_param.h"
+#include "parser/parse_type.h"
+#include "utils/portal.h"
+#include "utils/resowner.h"
+}
+
+namespace host {
+
+struct Plan {
+  SPIPlanPtr plan = nullptr;
+  std::vector<Oid> types;
+  v8::Global<v8::Object> object;
+};
+
+struct Cursor {
+  std::string portal;
+  v8::Global<v8::Object> object;
+};
+
+namespace {
+
+using Info = const v8::FunctionCallbackInfo<v8::Value>&;
+
+// Run PostgreSQL code in a subtransaction; an error rolls it back and is thrown as PgError.
+template <typename F>
+void in_subtransaction(F&& body) {
+  if (IsInParallelMode()) {
+    guarded(body);
+    return;
+  }
+  MemoryContext context = CurrentMemoryContext;
+  ResourceOwner owner = CurrentResourceOwner;
+  guarded([&] {
+    BeginInternalSubTransaction(nullptr);
+    MemoryContextSwitchTo(context);
+  });
+  try {
+    guarded([&] {
+      body();
+      ReleaseCurrentSubTransaction();
+      MemoryContextSwitchTo(context);
+      CurrentResourceOwner = owner;
+    });
+  } catch (const PgError&) {
+    guarded([&] {
+      RollbackAndReleaseCurrentSubTransaction();
+      MemoryContextSwitchTo(context);
+      CurrentResourceOwner = owner;
+    });
+    throw;
+  }
+}
+
+// What the last SPI call returned, as JavaScript: rows, or the number of rows processed. Frees the tuple table.
+v8::Local<v8::Value> result_to_js(int status) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  v8::Local<v8::Context> context = isolate->GetCurrentContext();
+  uint64 processed = SPI_processed;
+  SPITupleTable* table = SPI_tuptable;
+  bool rows = table != nullptr && (status == SPI_OK_SELECT || status == SPI_OK_INSERT_RETURNING ||
+                                   status == SPI_OK_DELETE_RETURNING || status == SPI_OK_UPDATE_RETURNING ||
+                                   status == SPI_OK_FETCH || status == SPI_OK_CURSOR || status == SPI_OK_UTILITY);
+  if (!rows) {
+    if (table != nullptr) SPI_freetuptable(table);
+    return v8::Number::New(isolate, static_cast<double>(processed));
+  }
+  v8::Local<v8::Array> out;
+  try {
+    out = v8::Array::New(isolate, static_cast<int>(table->numvals));
+    for (uint64 i = 0; i < table->numvals; i++) {
+      v8::HandleScope handles(isolate);
+      out->Set(context, static_cast<uint32_t>(i), row_to_js(table->vals[i], table->tupdesc)).Check();
+    }
+  } catch (...) {
+    SPI_freetuptable(table);
+    throw;
+  }
+  SPI_freetuptable(table);
+  return out;
+}
+
+v8::Local<v8::Array> arguments_from(Info info, int first) {
+  v8::Isolate* isolate = info.GetIsolate();
+  if (info.Length() > first && info[first]->IsArray()) return info[first].As<v8::Array>();
+  v8::Local<v8::Array> list = v8::Array::New(isolate);
+  for (int i = first; i < info.Length(); i++) list->Set(isolate->GetCurrentContext(), i - first, info[i]).Check();
+  return list;
+}
+
+struct Parameters {
+  Datum* values = nullptr;
+  char* nulls = nullptr;
+};
+
+Parameters parameters_of(v8::Local<v8::Array> arguments, const Oid* types, int n_types) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  if (static_cast<int>(arguments->Length()) != n_types) {
+    throw_js("plan expected " + std::to_string(n_types) + " argument(s), given is " +
+             std::to_string(arguments->Length()));
+  }
+  Parameters out;
+  out.values = static_cast<Datum*>(palloc0(sizeof(Datum) * (n_types + 1)));
+  out.nulls = static_cast<char*>(palloc0(n_types + 1));
+  for (int i = 0; i < n_types; i++) {
+    v8::Local<v8::Value> value;
+    if (!arguments->Get(isolate->GetCurrentContext(), i).ToLocal(&value)) throw JsPending{};
+    bool is_null = true;
+    if (OidIsValid(types[i])) out.values[i] = to_datum(value, types[i], -1, &is_null);
+    out.nulls[i] = is_null ? 'n' : ' ';
+  }
+  return out;
+}
+
+// Parameter types that the parser works out from the statement itself.
+struct VariableTypes {
+  Oid* types = nullptr;
+  int count = 0;
+};
+
+void variable_types_setup(ParseState* pstate, void* arg) {
+  VariableTypes* variable = static_cast<VariableTypes*>(arg);
+  setup_parse_variable_parameters(pstate, &variable->types, &variable->count);
+}
+
+// A function declared stable or immutable sees the snapshot of its query and may not write.
+bool read_only() { return running_call != nullptr && running_call->read_only; }
+
+// All the memory that one statement takes beside its result.
+class Scratch {
+ public:
+  Scratch() {
+    context_ = AllocSetContextCreate(CurrentMemoryContext, "plv8 statement", ALLOCSET_SMALL_SIZES);
+    old_ = MemoryContextSwitchTo(context_);
+  }
+  ~Scratch() {
+    MemoryContextSwitchTo(old_);
+    MemoryContextDelete(context_);
+  }
+
+ private:
+  MemoryContext context_, old_;
+};
+
+void execute_callback(Info info) {
+  callback_body(info, [&] {
+    if (info.Length() < 1) throw_js("plv8.execute needs the text of a statement");
+    Scratch scratch;
+    char* sql = pg_string(info[0]);
+    v8::Local<v8::Array> arguments = arguments_from(info, 1);
+    int status = 0;
+    if (arguments->Length() == 0) {
+      in_subtransaction([&] {
+        status = SPI_execute(sql, read_only(), 0);
+        if (status < 0) elog(ERROR, "statement failed: %s", SPI_result_code_string(status));
+      });
+    } else {
+      VariableTypes variable;
+      SPIPlanPtr plan = nullptr;
+      in_subtransaction([&] {
+        plan = SPI_prepare_params(sql, variable_types_setup, &variable, 0);
+        if (plan == nullptr) elog(ERROR, "statement could not be prepared: %s", SPI_result_code_string(SPI_result));
+        SPI_keepplan(plan);
+      });
+      try {
+        int n = static_cast<int>(arguments->Length());
+        std::vector<Oid> types(n, InvalidOid);
+        for (int i = 0; i < n && i < variable.count; i++) {
+          types[i] = variable.types[i] == UNKNOWNOID ? TEXTOID : variable.types[i];
+        }
+        if (variable.count > n) {
+          throw_js("statement has " + std::to_string(variable.count) + " parameters, given are " + std::to_string(n));
+        }
+        Parameters parameters = parameters_of(arguments, types.data(), n);
+        Oid* type_data = types.data();
+        in_subtransaction([&] {
+          ParamListInfo list = makeParamList(n);
+          for (int i = 0; i < n; i++) {
+            list->params[i].value = parameters.values[i];
+            list->params[i].isnull = parameters.nulls[i] == 'n';
+            list->params[i].pflags = PARAM_FLAG_CONST;
+            list->params[i].ptype = type_data[i];
+          }
+          status = SPI_execute_plan_with_paramlist(plan, list, read_only(), 0);
+          if (status < 0) elog(ERROR, "statement failed: %s", SPI_result_code_string(status));
+        });
+      } catch (...) {
+        SPI_freeplan(plan);
+        throw;
+      }
+      SPI_freeplan(plan);
+    }
+    info.GetReturnValue().Set(result_to_js(status));
+  });
+}
+
+Plan* plan_of(Info info) {
+  v8::Local<v8::Object> self = info.This();
+  Plan* plan = self->InternalFieldCount() == 1
+                   ? static_cast<Plan*>(self->GetInternalField(0).As<v8::External>()->Value())
+                   : nullptr;
+  if (plan == nullptr || plan->plan == nullptr) throw_js("plan unexpectedly NULL (was it freed?)");
+  return plan;
+}
+
+void plan_execute(Info info) {
+  callback_body(info, [&] {
+    Plan* plan = plan_of(info);
+    v8::Local<v8::Array> arguments = arguments_from(info, 0);
+    Scratch scratch;
+    Parameters parameters = parameters_of(arguments, plan->types.data(), static_cast<int>(plan->types.size()));
+    int status = 0;
+    in_subtransaction([&] {
+      status = SPI_execute_plan(plan->plan, parameters.values, parameters.nulls, read_only(), 0);
+      if (status < 0) elog(ERROR, "statement failed: %s", SPI_result_code_string(status));
+    });
+    info.GetReturnValue().Set(result_to_js(status));
+  });
+}
+
+void plan_free(Info info) {
+  callback_body(info, [&] {
+    Plan* plan = plan_of(info);
+    guarded([&] { SPI_freeplan(plan->plan); });
+    plan->plan = nullptr;
+    info.GetReturnValue().Set(0);
+  });
+}
+
+Cursor* cursor_of(Info info) {
+  v8::Local<v8::Object> self = info.This();
+  if (self->InternalFieldCount() != 1) throw_js("not a cursor");
+  return static_cast<Cursor*>(self->GetInternalField(0).As<v8::External>()->Value());
+}
+
+Portal portal_of(Cursor* cursor) {
+  Portal portal = SPI_cursor_find(cursor->portal.c_str());
+  if (portal == nullptr) throw_js("cursor \"" + cursor->portal + "\" is closed");
+  return portal;
+}
+
+long count_argument(Info info, long otherwise) {
+  if (info.Length() < 1 || info[0]->IsUndefined()) return otherwise;
+  double count;
+  if (!info[0]->NumberValue(info.GetIsolate()->GetCurrentContext()).To(&count)) throw JsPending{};
+  return static_cast<long>(count);
+}
+
+void cursor_fetch(Info info) {
+  callback_body(info, [&] {
+    Portal portal = portal_of(cursor_of(info));
+    bool one = info.Length() < 1;
+    long count = count_argument(info, 1);
+    Scratch scratch;
+    in_subtransaction([&] { SPI_cursor_fetch(portal, count >= 0, count >= 0 ? count : -count); });
+    if (one) {
+      SPITupleTable* table = SPI_tuptable;
+      if (SPI_processed > 0) info.GetReturnValue().Set(row_to_js(table->vals[0], table->tupdesc));
+      SPI_freetuptable(table);
+      return;
+    }
+    uint64 processed = SPI_processed;
+    v8::Local<v8::Value> rows = result_to_js(SPI_OK_FETCH);
+    if (processed > 0) info.GetReturnValue().Set(rows);
+  });
+}
+
+void cursor_move(Info info) {
+  callback_body(info, [&] {
+    Portal portal = portal_of(cursor_of(info));
+    long count = count_argument(info, 1);
+    in_subtransaction([&] { SPI_cursor_move(portal, count >= 0, count >= 0 ? count : -count); });
+  });
+}
+
+void cursor_close(Info info) {
+  callback_body(info, [&] {
+    Cursor* cursor = cursor_of(info);
+    bool open = SPI_cursor_find(cursor->portal.c_str()) != nullptr;
+    if (open) {
+      Portal portal = portal_of(cursor);
+      guarded([&] { SPI_cursor_close(portal); });
+    }
+    info.GetReturnValue().Set(open ? 1 : 0);
+  });
+}
+
+// A JavaScript object that carries `data` and frees it when it is collected.
+template <typename T>
+v8::Local<v8::Object> handle_for(T* data) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  v8::Local<v8::Context> context = isolate->GetCurrentContext();
+  v8::Local<v8::Object> object =
+      current_instance()->handle_template.Get(isolate)->NewInstance(context).ToLocalChecked();
+  object->SetInternalField(0, v8::External::New(isolate, data));
+  data->object.Reset(isolate, object);
+  data->object.SetWeak(
+      data,
+      [](const v8::WeakCallbackInfo<T>& gone) {
+        gone.GetParameter()->object.Reset();
+        gone.SetSecondPassCallback([](const v8::WeakCallbackInfo<T>& second) {
+          if constexpr (std::is_same_v<T, Plan>) {
+            if (second.GetParameter()->plan != nullptr) SPI_freeplan(second.GetParameter()->plan);
+          }
+          delete second.GetParameter();
+        });
+      },
+      v8::WeakCallbackType::kParameter);
+  return object;
+}
+
+void plan_cursor(Info info) {
+  callback_body(info, [&] {
+    Plan* plan = plan_of(info);
+    v8::Local<v8::Array> arguments = arguments_from(info, 0);
+    std::string name;
+    {
+      Scratch scratch;
+      Parameters parameters = parameters_of(arguments, plan->types.data(), static_cast<int>(plan->types.size()));
+      Portal portal = nullptr;
+      in_subtransaction(
+          [&] { portal = SPI_cursor_open(nullptr, plan->plan, parameters.values, parameters.nulls, read_only()); });
+      name = portal->name;
+    }
+    Cursor* cursor = new Cursor;
+    cursor->portal = name;
+    v8::Local<v8::Object> object = handle_for(cursor);
+    v8::Local<v8::Context> context = info.GetIsolate()->GetCurrentContext();
+    set_member(context, object, "fetch", cursor_fetch);
+    set_member(context, object, "move", cursor_move);
+    set_member(context, object, "close", cursor_close);
+    info.GetReturnValue().Set(object);
+  });
+}
+
+void prepare_callback(Info info) {
+  callback_body(info, [&] {
+    if (info.Length() < 1) throw_js("plv8.prepare needs the text of a statement");
+    v8::Local<v8::Context> context = info.GetIsolate()->GetCurrentContext();
+    Scratch scratch;
+    char* sql = pg_string(info[0]);
+    v8::Local<v8::Array> names = arguments_from(info, 1);
+    std::vector<Oid> types(names->Length());
+    for (uint32_t i = 0; i < names->Length(); i++) {
+      v8::Local<v8::Value> name;
+      if (!names->Get(context, i).ToLocal(&name)) throw JsPending{};
+      char* text = pg_string(name);
+      guarded([&] {
+        int32 typmod;
+        parseTypeString(text, &types[i], &typmod, false);
+      });
+    }
+    SPIPlanPtr prepared = nullptr;
+    int n_types = static_cast<int>(types.size());
+    Oid* type_data = types.data();
+    in_subtransaction([&] {
+      prepared = SPI_prepare(sql, n_types, type_data);
+      if (prepared == nullptr) elog(ERROR, "statement could not be prepared: %s", SPI_result_code_string(SPI_result));
+      SPI_keepplan(prepared);
+    });
+    Plan* plan = new Plan;
+    plan->plan = prepared;
+    plan->types = types;
+    v8::Local<v8::Object> object = handle_for(plan);
+    set_member(context, object, "execute", plan_execute);
+    set_member(context, object, "cursor", plan_cursor);
+    set_member(context, object, "free", plan_free);
+    info.GetReturnValue().Set(object);
+  });
+}
+
+void subtransaction_callback(Info info) {
+  callback_body(info, [&] {
+    if (info.Length() < 1 || !info[0]->IsFunction()) throw_js("plv8.subtransaction needs a function");
+    MemoryContext memory = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    guarded([&] {
+      BeginInternalSubTransaction(nullptr);
+      MemoryContextSwitchTo(memory);
+    });
+    v8::Local<v8::Context> context = info.GetIsolate()->GetCurrentContext();
+    v8::Local<v8::Value> result;
+    bool ok = info[0].As<v8::Function>()->Call(context, context->Global(), 0, nullptr).ToLocal(&result);
+    guarded([&] {
+      if (ok) {
+        ReleaseCurrentSubTransaction();
+      } else {
+        RollbackAndReleaseCurrentSubTransaction();
+      }
+      MemoryContextSwitchTo(memory);
+      CurrentResourceOwner = owner;
+    });
+    if (!ok) throw JsPending{};
+    info.GetReturnValue().Set(result);
+  });
+}
+
+}  // namespace
+
+void install_spi(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8) {
+  set_member(context, plv8, "execute", execute_callback);
+  set_member(context, plv8, "prepare", prepare_callback);
+  set_member(context, plv8, "subtransaction", subtransaction_callback);
+}
+
+}  // namespace host
