@@ -139,7 +139,7 @@ int64 integer_of(v8::Local<v8::Value> value, Oid type, double low, double high, 
     int64 big = value.As<v8::BigInt>()->Int64Value(&lossless);
     if (lossless && (type == INT8OID || (big >= low && big <= high))) return big;
   } else {
-    double number = std::rint(number_of(value));
+    double number = std::trunc(number_of(value));
     if (number >= low && number <= high) return static_cast<int64>(number);
     if (std::isnan(number)) {
       guarded([&] { ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("%s out of range", name))); });
@@ -467,7 +467,7 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
 }
 
 HeapTuple row_to_tuple(v8::Local<v8::Value> value, TupleDesc desc) {
-  if (!value->IsObject()) throw_js("expected an object with the columns of the row");
+  if (!value->IsObject()) throw_js("argument must be an object");
   v8::Local<v8::Object> object = value.As<v8::Object>();
   v8::Local<v8::Context> context = current()->GetCurrentContext();
   Datum* values = static_cast<Datum*>(palloc0(sizeof(Datum) * desc->natts));
@@ -476,8 +476,12 @@ HeapTuple row_to_tuple(v8::Local<v8::Value> value, TupleDesc desc) {
     Form_pg_attribute attribute = TupleDescAttr(desc, i);
     nulls[i] = true;
     if (attribute->attisdropped) continue;
+    v8::Local<v8::String> name = js_string(NameStr(attribute->attname));
+    bool has = false;
+    if (!object->Has(context, name).To(&has)) throw JsPending{};
+    if (!has) throw_js("field name / property name mismatch");
     v8::Local<v8::Value> field;
-    if (!object->Get(context, js_string(NameStr(attribute->attname))).ToLocal(&field)) throw JsPending{};
+    if (!object->Get(context, name).ToLocal(&field)) throw JsPending{};
     values[i] = to_datum(field, attribute->atttypid, attribute->atttypmod, &nulls[i]);
   }
   HeapTuple tuple = nullptr;

@@ -6,11 +6,19 @@
 // before they return to V8; `report` calls ereport only after every C++ scope of the call has been left.
 #include "host.h"
 
+#include <algorithm>
+
+extern "C" {
+#include "mb/pg_wchar.h"
+}
+
 namespace host {
 namespace {
 
 // Longest stack text put into an error's context.
-constexpr size_t kMaxContext = 2000;
+constexpr size_t kMaxContext = 4000;
+// Longest source line shown there; of a longer one (a bundle's) nothing helps.
+constexpr int kMaxSourceLine = 300;
 
 char* copy(const char* text) { return text == nullptr ? nullptr : pstrdup(text); }
 
@@ -51,6 +59,18 @@ void throw_js(const std::string& message) {
   throw JsPending{};
 }
 
+void throw_in_javascript(v8::Isolate* isolate, ErrorData* edata) {
+  Instance* instance = current_instance();
+  bool final = (edata->sqlerrcode == ERRCODE_QUERY_CANCELED && interrupts_enabled) || IsInParallelMode();
+  if (final) {
+    keep_interrupt(instance, edata);
+    end_javascript(instance);
+  } else {
+    isolate->ThrowException(js_error_of(edata));
+  }
+  FreeErrorData(edata);
+}
+
 v8::Local<v8::Value> js_error_of(ErrorData* edata) {
   v8::Isolate* isolate = v8::Isolate::GetCurrent();
   v8::Local<v8::Context> context = isolate->GetCurrentContext();
@@ -60,7 +80,7 @@ v8::Local<v8::Value> js_error_of(ErrorData* edata) {
     if (value != nullptr) error->Set(context, js_string(name), js_string(value)).Check();
   };
   set("sqlerrcode", unpack_sql_state(edata->sqlerrcode));
-  set("code", unpack_sql_state(edata->sqlerrcode));
+  error->Set(context, js_string("code"), v8::Int32::New(isolate, edata->sqlerrcode)).Check();  // packed, as PL/V8 has it
   set("detail", edata->detail);
   set("hint", edata->hint);
   set("context", edata->context);
@@ -85,11 +105,13 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
   v8::Local<v8::Context> context = isolate->GetCurrentContext();
   Instance* instance = current_instance();
   Failure failure;
-  if (caught.HasTerminated()) {
+  if (caught.HasTerminated() || instance->interrupt != nullptr || instance->out_of_memory) {
     isolate->CancelTerminateExecution();
     if (instance->interrupt != nullptr) {
       failure.edata = copy_error(instance->interrupt);
+      FreeErrorData(instance->interrupt);
       instance->interrupt = nullptr;
+      instance->out_of_memory = false;
       return failure;
     }
     failure.sqlstate = instance->out_of_memory ? ERRCODE_OUT_OF_MEMORY : ERRCODE_QUERY_CANCELED;
@@ -101,15 +123,33 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
   }
   v8::TryCatch inner(isolate);  // toString and getters of a thrown object are code too
   v8::Local<v8::Value> exception = caught.Exception();
+  if (exception.IsEmpty()) {
+    failure.message = pstrdup("JavaScript ended without a result");
+    return failure;
+  }
+  char* inner_context = nullptr;
   if (exception->IsObject()) {
     v8::Local<v8::Object> object = exception.As<v8::Object>();
-    bool from_pg = object->HasPrivate(context, pg_mark(isolate)).FromMaybe(false);
-    if (from_pg) failure.message = text_property(object, "message");
-    char* state = text_property(object, "sqlerrcode");
-    if (state == nullptr) state = text_property(object, "code");
-    if (state != nullptr && strlen(state) == 5 && strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5) {
-      failure.sqlstate = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+    // An error that names its SQLSTATE is meant for the client: its message stands without the class name.
+    bool named = object->HasPrivate(context, pg_mark(isolate)).FromMaybe(false);
+    for (const char* property : {"sqlerrcode", "code"}) {
+      v8::Local<v8::Value> state_value;
+      if (!js_property(object, property, &state_value)) continue;
+      if (state_value->IsInt32() && strcmp(property, "code") == 0 && state_value.As<v8::Int32>()->Value() > 0) {
+        failure.sqlstate = state_value.As<v8::Int32>()->Value();
+        named = true;
+        break;
+      }
+      char* state = state_value->IsString() ? pg_string(state_value) : nullptr;
+      if (state != nullptr && strlen(state) == 5 && strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 &&
+          strcmp(state, "00000") != 0) {
+        failure.sqlstate = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+        named = true;
+        break;
+      }
     }
+    if (named) failure.message = text_property(object, "message");
+    inner_context = text_property(object, "context");
     failure.detail = text_property(object, "detail");
     failure.hint = text_property(object, "hint");
     failure.schema_name = text_property(object, "schema_name");
@@ -118,16 +158,29 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
     failure.constraint_name = text_property(object, "constraint_name");
     failure.datatype_name = text_property(object, "datatype_name");
   }
-  if (failure.message == nullptr) failure.message = pg_string(exception);
+  if (failure.message == nullptr) {
+    failure.message = pg_string(exception);
+    constexpr char kPlainError[] = "Error: ";
+    if (failure.message != nullptr && exception->IsNativeError() &&
+        strncmp(failure.message, kPlainError, strlen(kPlainError)) == 0) {
+      failure.message += strlen(kPlainError);
+    }
+  }
   if (failure.message == nullptr) failure.message = pstrdup("unknown exception");
   v8::Local<v8::Message> message = caught.Message();
-  if (!message.IsEmpty()) {
-    std::string where = "PL/V8 function ";
-    where += function;
-    where += "() LINE " + std::to_string(message->GetLineNumber(context).FromMaybe(0)) + ": ";
+  std::string where = inner_context == nullptr ? "" : inner_context;
+  int line_number = message.IsEmpty() ? 0 : message->GetLineNumber(context).FromMaybe(0);
+  v8::Local<v8::Value> script;
+  if (!message.IsEmpty()) script = message->GetScriptResourceName();
+  if (line_number > 0 && !script.IsEmpty() && !script->IsUndefined()) {
+    if (!where.empty()) where += "\n";
+    where += (script->IsString() ? std_string(script) : function) + "() LINE " + std::to_string(line_number) + ": ";
     v8::Local<v8::String> line;
-    if (message->GetSourceLine(context).ToLocal(&line) && line->Length() < 200) where += std::string(std_string(line));
-    failure.context = pnstrdup(where.data(), std::min(where.size(), kMaxContext));
+    if (message->GetSourceLine(context).ToLocal(&line) && line->Length() < kMaxSourceLine) where += std_string(line);
+  }
+  if (!where.empty()) {
+    size_t size = std::min(where.size(), kMaxContext);
+    guarded([&] { failure.context = pnstrdup(where.data(), pg_mbcliplen(where.data(), where.size(), size)); });
   }
   return failure;
 }

@@ -34,6 +34,27 @@ Call* running_call = nullptr;
 
 namespace {
 
+// Call the function that plv8.boot_proc or plv8.start_proc names; one that cannot be found is a warning.
+void call_start_function(Instance* instance, v8::Local<v8::Context> context, const char* setting) {
+  if (setting == nullptr || setting[0] == '\0') return;
+  Oid oid = InvalidOid;
+  try {
+    guarded([&] {
+      Datum name = CStringGetDatum(setting);
+      oid = DatumGetObjectId(strchr(setting, '(') ? DirectFunctionCall1(regprocedurein, name)
+                                                  : DirectFunctionCall1(regprocin, name));
+    });
+  } catch (const PgError& error) {
+    guarded([&] { ereport(WARNING, (errmsg_internal("failed to find js function %s", error.edata->message))); });
+    return;
+  }
+  if (!may_execute(oid, setting)) return;
+  v8::Local<v8::Value> ignored;
+  if (!compiled_function(instance, oid)->Call(context, context->Global(), 0, nullptr).ToLocal(&ignored)) {
+    throw JsPending{};
+  }
+}
+
 // Run `body` inside the current role's isolate; what went wrong, or nothing.
 template <typename F>
 std::optional<Failure> enter(Call* call, const char* function, F&& body) {
@@ -55,18 +76,12 @@ std::optional<Failure> enter(Call* call, const char* function, F&& body) {
   try {
     if (!instance->started) {
       instance->started = true;
-      if (start_proc != nullptr && start_proc[0] != '\0') {
-        Oid oid = InvalidOid;
-        guarded([&] {
-          oid = DatumGetObjectId(DirectFunctionCall1(regprocin, CStringGetDatum(start_proc)));
-        });
-        v8::Local<v8::Value> ignored;
-        if (!compiled_function(instance, oid)->Call(context, context->Global(), 0, nullptr).ToLocal(&ignored)) {
-          throw JsPending{};
-        }
-      }
+      call_start_function(instance, context, boot_proc);
+      call_start_function(instance, context, start_proc);
     }
     body(instance, context);
+    if (instance->interrupt != nullptr || instance->out_of_memory) return failure_of(caught, function);
+    if (call->outer == nullptr) run_v8_tasks(instance);
     return std::nullopt;
   } catch (const PgError& error) {
     return failure_of(error);
@@ -266,12 +281,27 @@ bool run_call(FunctionCallInfo fcinfo, CallSite* site, RowSink* sink, bool trigg
   return false;
 }
 
+bool has_forbidden_type(Oid oid) {
+  HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
+  if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for function %u", oid);
+  Form_pg_proc row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
+  Oid result = row->prorettype;
+  bool forbidden = get_typtype(result) == TYPTYPE_PSEUDO && result != TRIGGEROID && result != RECORDOID &&
+                   result != VOIDOID && result != INTERNALOID && !IsPolymorphicType(result);
+  ReleaseSysCache(tuple);
+  if (forbidden) {
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                    errmsg("PL/v8 functions cannot return type %s", format_type_be(result))));
+  }
+  return false;
+}
+
 bool run_inline(const char* source, bool atomic, Failure* failed) {
   Call call;
   call.atomic = atomic;
-  std::optional<Failure> failure = enter(&call, "inline_code_block", [&](Instance* instance, v8::Local<v8::Context> context) {
+  std::optional<Failure> failure = enter(&call, "undefined", [&](Instance* instance, v8::Local<v8::Context> context) {
     v8::Local<v8::Value> ignored;
-    v8::Local<v8::Function> function = compile(instance, "inline_code_block", {}, source);
+    v8::Local<v8::Function> function = compile(instance, "undefined", {}, source);
     if (!function->Call(context, context->Global(), 0, nullptr).ToLocal(&ignored)) throw JsPending{};
   });
   if (!failure) return true;
@@ -304,7 +334,9 @@ Datum hartonomous_v8_call_handler(PG_FUNCTION_ARGS) {
   CallSite* site = trigger ? nullptr : call_site(fcinfo);
   RowSink sink;
   bool set = !trigger && fcinfo->flinfo->fn_retset;
+  check_stack_depth();
   connect(is_atomic(fcinfo));
+  if (trigger) SPI_register_trigger_data(reinterpret_cast<TriggerData*>(fcinfo->context));
   if (set) open_sink(fcinfo, site, &sink);
   Datum out = 0;
   Failure failure;
@@ -325,6 +357,7 @@ Datum hartonomous_v8_inline_handler(PG_FUNCTION_ARGS) {
 Datum hartonomous_v8_validator(PG_FUNCTION_ARGS) {
   Oid oid = PG_GETARG_OID(0);
   if (!CheckFunctionValidatorAccess(fcinfo->flinfo->fn_oid, oid) || !check_function_bodies) PG_RETURN_VOID();
+  has_forbidden_type(oid);
   Failure failure;
   if (!run_validate(oid, &failure)) {
     if (failure.edata == nullptr && failure.sqlstate == ERRCODE_INTERNAL_ERROR) failure.sqlstate = ERRCODE_SYNTAX_ERROR;

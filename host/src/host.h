@@ -96,7 +96,8 @@ struct Instance {
   Oid role = InvalidOid;
   v8::Isolate* isolate = nullptr;
   v8::Global<v8::Context> context;
-  v8::Global<v8::ObjectTemplate> handle_template;  // one internal field: plans, cursors, window objects
+  v8::Global<v8::ObjectTemplate> handle_template;  // one internal field: plans and cursors
+  v8::Global<v8::Function> endless;                 // what `end_javascript` runs
   std::unordered_map<Oid, Compiled> functions;
   bool started = false;                 // plv8.start_proc has run
   bool out_of_memory = false;           // the heap limit was reached during the running call
@@ -119,6 +120,11 @@ class Running {
   Instance* previous_;
 };
 
+// End every JavaScript frame of the instance by termination, which no catch or finally sees.
+void end_javascript(Instance* instance);
+// Run what V8 has put off: finishing a garbage collection, freeing what was collected.
+void run_v8_tasks(Instance* instance);
+
 // The function of pg_proc's row `oid`, compiled in this instance; recompiled when the row has changed.
 v8::Local<v8::Function> compiled_function(Instance* instance, Oid oid);
 v8::Local<v8::Function> compile(Instance* instance, const std::string& name, const std::vector<std::string>& arguments,
@@ -140,6 +146,7 @@ bool js_property(v8::Local<v8::Object> object, const char* name, v8::Local<v8::V
 
 void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> global);
 void install_spi(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
+bool may_execute(Oid function, const char* signature);  // warns where the current role may not
 void set_member(v8::Local<v8::Context> context, v8::Local<v8::Object> object, const char* name, v8::FunctionCallback f);
 Datum call_trigger(Instance* instance, FunctionCallInfo fcinfo, const std::string& name);
 
@@ -162,6 +169,10 @@ struct Call {
 };
 extern Call* running_call;
 
+// Hand a PostgreSQL error to JavaScript and free it. A cancel, and in a parallel worker (which has no subtransactions
+// to undo with) any error, is not for JavaScript to catch: it ends every frame and the handler throws it on.
+void throw_in_javascript(v8::Isolate* isolate, ErrorData* edata);
+
 // Run a callback's body: C++ exceptions of ours become JavaScript exceptions before V8's frames are reached again.
 template <typename F>
 void callback_body(const v8::FunctionCallbackInfo<v8::Value>& info, F&& body) {
@@ -169,16 +180,7 @@ void callback_body(const v8::FunctionCallbackInfo<v8::Value>& info, F&& body) {
   try {
     body();
   } catch (const PgError& error) {
-    int sqlstate = error.edata->sqlerrcode;
-    if (sqlstate == ERRCODE_QUERY_CANCELED || sqlstate == ERRCODE_ADMIN_SHUTDOWN) {
-      // Not for JavaScript to catch: ends every JavaScript frame, and the handler throws the error on.
-      MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-      current_instance()->interrupt = copy_error(error.edata);
-      MemoryContextSwitchTo(old);
-      isolate->TerminateExecution();
-    } else {
-      isolate->ThrowException(js_error_of(error.edata));
-    }
+    throw_in_javascript(isolate, error.edata);
   } catch (const JsPending&) {
   }
 }
@@ -187,10 +189,12 @@ void callback_body(const v8::FunctionCallbackInfo<v8::Value>& info, F&& body) {
 
 void watch_begin(v8::Isolate* isolate);
 void watch_end(v8::Isolate* isolate_outside);  // the isolate that runs again, or null
+void keep_interrupt(Instance* instance, ErrorData* edata);  // a copy, for the handler to throw on
 
 extern int memory_limit_mb;
 extern char* v8_flags;
 extern char* start_proc;
+extern char* boot_proc;
 extern int max_eval_size;
 extern bool interrupts_enabled;
 extern bool extras_enabled;

@@ -18,30 +18,41 @@ namespace host {
 namespace {
 
 constexpr auto kLookEvery = std::chrono::milliseconds(2);
+// Looks without JavaScript before the thread sleeps until it is woken: short calls in a row wake it once.
+constexpr int kIdleLooks = 50;
 
 std::mutex* mutex_ = nullptr;
 std::condition_variable* wake_ = nullptr;
 v8::Isolate* watched_ = nullptr;  // guarded by mutex_
+bool asleep_ = false;             // guarded by mutex_
 std::atomic<bool> requested_{false};
 
 void on_interrupt(v8::Isolate* isolate, void*) {
   requested_ = false;
   if (!interrupts_enabled) return;
+  Instance* instance = current_instance();
+  if (instance == nullptr || instance->isolate != isolate) return;
   try {
     guarded([] { CHECK_FOR_INTERRUPTS(); });
   } catch (const PgError& error) {
-    MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-    current_instance()->interrupt = copy_error(error.edata);
-    MemoryContextSwitchTo(old);
+    keep_interrupt(instance, error.edata);
+    FreeErrorData(error.edata);
     isolate->TerminateExecution();
   }
 }
 
 void watch() {
   std::unique_lock<std::mutex> lock(*mutex_);
+  int idle = 0;
   for (;;) {
-    wake_->wait(lock, [] { return watched_ != nullptr; });
-    if (InterruptPending && (QueryCancelPending || ProcDiePending) && !requested_.exchange(true)) {
+    if (watched_ == nullptr && ++idle > kIdleLooks) {
+      asleep_ = true;
+      wake_->wait(lock, [] { return watched_ != nullptr; });
+      asleep_ = false;
+    }
+    if (watched_ != nullptr) idle = 0;
+    if (watched_ != nullptr && InterruptPending && (QueryCancelPending || ProcDiePending) &&
+        !requested_.exchange(true)) {
       watched_->RequestInterrupt(on_interrupt, nullptr);
     }
     wake_->wait_for(lock, kLookEvery);
@@ -63,7 +74,7 @@ void set_watched(v8::Isolate* isolate) {
   std::lock_guard<std::mutex> lock(*mutex_);
   watched_ = isolate;
   requested_ = false;
-  if (isolate != nullptr) wake_->notify_one();
+  if (isolate != nullptr && asleep_) wake_->notify_one();
 }
 
 }  // namespace
@@ -74,5 +85,11 @@ void watch_begin(v8::Isolate* isolate) {
 }
 
 void watch_end(v8::Isolate* isolate_outside) { set_watched(isolate_outside); }
+
+void keep_interrupt(Instance* instance, ErrorData* edata) {
+  MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+  if (instance->interrupt == nullptr) instance->interrupt = copy_error(edata);
+  MemoryContextSwitchTo(old);
+}
 
 }  // namespace host

@@ -2,10 +2,16 @@
 #include "host.h"
 
 #include <libplatform/libplatform.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <mutex>
 
 extern "C" {
 #include "catalog/pg_proc.h"
@@ -15,17 +21,36 @@ extern "C" {
 namespace host {
 namespace {
 
-// Heap kept free above the limit, so that unwinding after "out of memory" has room.
-constexpr size_t kHeapReserve = 16u << 20;
+// Heap granted above plv8.memory_limit each time it is reached, so that JavaScript can be unwound, and the total above
+// the limit at which unwinding has not helped and the session has to end.
+constexpr size_t kHeapReserve = size_t{64} << 20;
+constexpr size_t kMostHeapReserve = size_t{2048} << 20;
+// Freed ArrayBuffers of these sizes are kept for the next one: the first touch of a fresh page is what costs.
+constexpr size_t kLeastPooled = size_t{256} << 10;
+constexpr size_t kMostPooled = size_t{8} << 20;
+constexpr size_t kPoolBytes = size_t{64} << 20;
 
 // Counts ArrayBuffers against plv8.memory_limit; V8 collects garbage and asks again before it gives up.
+// V8 frees buffers on a thread of its own, too.
 class CountingAllocator : public v8::ArrayBuffer::Allocator {
  public:
   explicit CountingAllocator(size_t limit) : limit_(limit) {}
-  void* Allocate(size_t length) override { return take(length) ? give(calloc(length, 1), length) : nullptr; }
-  void* AllocateUninitialized(size_t length) override { return take(length) ? give(malloc(length), length) : nullptr; }
+  ~CountingAllocator() override {
+    for (const Block& block : pool_) free(block.data);
+  }
+  void* Allocate(size_t length) override {
+    if (!take(length)) return nullptr;
+    void* data = from_pool(length);
+    if (data != nullptr) return memset(data, 0, length);
+    return give(calloc(length, 1), length);
+  }
+  void* AllocateUninitialized(size_t length) override {
+    if (!take(length)) return nullptr;
+    void* data = from_pool(length);
+    return data != nullptr ? data : give(malloc(length), length);
+  }
   void Free(void* data, size_t length) override {
-    free(data);
+    if (!to_pool(data, length)) free(data);
     used_ -= length;
   }
   size_t used() const { return used_; }
@@ -42,13 +67,42 @@ class CountingAllocator : public v8::ArrayBuffer::Allocator {
     if (data == nullptr) used_ -= length;
     return data;
   }
+  struct Block {
+    void* data;
+    size_t length;
+  };
+  void* from_pool(size_t length) {
+    if (length < kLeastPooled || length > kMostPooled) return nullptr;
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (Block& block : pool_) {
+      if (block.length != length) continue;
+      void* data = block.data;
+      block = pool_.back();
+      pool_.pop_back();
+      pooled_ -= length;
+      return data;
+    }
+    return nullptr;
+  }
+  bool to_pool(void* data, size_t length) {
+    if (length < kLeastPooled || length > kMostPooled) return false;
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (pooled_ + length > kPoolBytes) return false;
+    pool_.push_back({data, length});
+    pooled_ += length;
+    return true;
+  }
   const size_t limit_;
   std::atomic<size_t> used_{0};
+  std::mutex mutex_;
+  std::vector<Block> pool_;
+  size_t pooled_ = 0;
 };
 
 std::unordered_map<Oid, Instance*>* instances = nullptr;
 std::unordered_map<Instance*, CountingAllocator*>* allocators = nullptr;
 Instance* running = nullptr;
+v8::Platform* platform = nullptr;
 
 // Worker threads of V8 are alive when the backend exits; leaving without static destructors keeps them from touching
 // what those would have destroyed. PostgreSQL's own exit callbacks have run by then.
@@ -57,27 +111,44 @@ void leave(int status, void*) {
   _exit(status);
 }
 
+// V8 cannot go on after these and would abort, which makes the postmaster restart every session. Ending only this
+// session is left: FATAL leaves through proc_exit and never returns into V8's frames.
+void out_of_memory_handler(const char* where, bool) {
+  if (syscall(SYS_gettid) != getpid()) return;
+  ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory in V8: %s", where)));
+}
+
+void fatal_error_handler(const char* where, const char* message) {
+  if (syscall(SYS_gettid) != getpid()) return;
+  ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("V8 cannot go on: %s: %s", where, message)));
+}
+
 void start_v8() {
   static bool started = false;
   if (started) return;
   started = true;
+  // Signals belong to the backend's own thread: V8's threads are born with all of them blocked.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
   v8::V8::SetFlagsFromString("--stack-size=900");
   if (v8_flags != nullptr && v8_flags[0] != '\0') v8::V8::SetFlagsFromString(v8_flags);
   // Lives as long as the process.
-  v8::Platform* platform = v8::platform::NewDefaultPlatform(1).release();
+  platform = v8::platform::NewDefaultPlatform(1).release();
   v8::V8::InitializePlatform(platform);
   v8::V8::Initialize();
   v8::V8::EnableWebAssemblyTrapHandler(true);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   on_exit(leave, nullptr);
   instances = new std::unordered_map<Oid, Instance*>;
   allocators = new std::unordered_map<Instance*, CountingAllocator*>;
 }
 
-size_t near_heap_limit(void* data, size_t current, size_t) {
+size_t near_heap_limit(void* data, size_t current, size_t initial) {
   Instance* instance = static_cast<Instance*>(data);
   instance->out_of_memory = true;
   instance->isolate->TerminateExecution();
-  return current + kHeapReserve;
+  return current < initial + kMostHeapReserve ? current + std::max(kHeapReserve, current / 2) : current;
 }
 
 v8::ModifyCodeGenerationFromStringsResult allow_eval(v8::Local<v8::Context>, v8::Local<v8::Value> source, bool) {
@@ -95,10 +166,12 @@ Instance* make_instance(Oid role) {
   v8::Isolate::CreateParams params;
   params.array_buffer_allocator = allocator;
   params.constraints.ConfigureDefaultsFromHeapSize(0, limit);
+  params.allow_atomics_wait = false;  // a wait would block the backend where no cancel reaches it
   v8::Isolate* isolate = v8::Isolate::New(params);
   instance->isolate = isolate;
   (*allocators)[instance] = allocator;
-  isolate->SetMicrotasksPolicy(v8::MicrotasksPolicy::kExplicit);
+  isolate->SetOOMErrorHandler(out_of_memory_handler);
+  isolate->SetFatalErrorHandler(fatal_error_handler);
   isolate->AddNearHeapLimitCallback(near_heap_limit, instance);
   isolate->AutomaticallyRestoreInitialHeapLimit();
   isolate->SetModifyCodeGenerationFromStringsCallback(allow_eval);
@@ -111,13 +184,19 @@ Instance* make_instance(Oid role) {
   handle_template->SetInternalFieldCount(1);
   instance->handle_template.Reset(isolate, handle_template);
   install_plv8_object(context, context->Global());
+  // V8 puts a console without an output there; PL/V8 has none.
+  context->Global()->Delete(context, v8::String::NewFromUtf8Literal(isolate, "console")).Check();
+  v8::Local<v8::Script> endless =
+      v8::Script::Compile(context, v8::String::NewFromUtf8Literal(isolate, "(function () { for (;;) {} })"))
+          .ToLocalChecked();
+  instance->endless.Reset(isolate, endless->Run(context).ToLocalChecked().As<v8::Function>());
   instance->context.Reset(isolate, context);
   return instance;
 }
 
 bool is_identifier(const char* name) {
   if (name == nullptr || name[0] == '\0') return false;
-  auto starts = [](char c) { return isalpha(static_cast<unsigned char>(c)) || c == '_' || c == '$'; };
+  auto starts = [](char c) { return isalpha(static_cast<unsigned char>(c)) || c == '_' || c == '$' || (c & 0x80); };
   if (!starts(name[0])) return false;
   for (const char* p = name; *p; p++) {
     if (!starts(*p) && !isdigit(static_cast<unsigned char>(*p))) return false;
@@ -153,6 +232,7 @@ void reset_instances() {
     instance->functions.clear();
     instance->context.Reset();
     instance->handle_template.Reset();
+    instance->endless.Reset();
     CountingAllocator* allocator = (*allocators)[instance];
     isolate->Dispose();
     delete allocator;
@@ -179,20 +259,34 @@ v8::Local<v8::Function> compile(Instance* instance, const std::string& name, con
   v8::Isolate* isolate = instance->isolate;
   v8::EscapableHandleScope handles(isolate);
   v8::Local<v8::Context> context = isolate->GetCurrentContext();
-  std::string text = "(function (";
-  for (size_t i = 0; i < arguments.size(); i++) text += (i ? "," : "") + arguments[i];
-  text += "){";  // on the body's first line, so that line numbers are the body's
-  text += source;
-  text += "\n})";
+  std::vector<v8::Local<v8::String>> names;
+  for (const std::string& argument : arguments) names.push_back(js_string(argument));
   v8::ScriptOrigin origin(isolate, js_string(name));
-  v8::Local<v8::Script> script;
-  v8::Local<v8::Value> value;
-  if (!v8::Script::Compile(context, js_string(text), &origin).ToLocal(&script) ||
-      !script->Run(context).ToLocal(&value)) {
+  v8::ScriptCompiler::Source text(js_string(source), origin);
+  v8::TryCatch caught(isolate);
+  v8::Local<v8::Function> function;
+  if (!v8::ScriptCompiler::CompileFunctionInContext(context, &text, names.size(), names.data(), 0, nullptr)
+           .ToLocal(&function)) {
+    if (!caught.HasCaught()) throw_js("an argument name of " + name + " is a reserved word of JavaScript");
+    caught.ReThrow();
     throw JsPending{};
   }
-  if (!value->IsFunction()) throw_js("body of " + name + " is not one function body");
-  return handles.Escape(value.As<v8::Function>());
+  function->SetName(js_string(name));
+  return handles.Escape(function);
+}
+
+void end_javascript(Instance* instance) {
+  v8::Isolate* isolate = instance->isolate;
+  isolate->TerminateExecution();
+  // V8 looks at the request only where JavaScript loops or calls: do both, so that nothing runs after this.
+  v8::Local<v8::Context> context = isolate->GetCurrentContext();
+  v8::MaybeLocal<v8::Value> never = instance->endless.Get(isolate)->Call(context, context->Global(), 0, nullptr);
+  static_cast<void>(never);
+}
+
+void run_v8_tasks(Instance* instance) {
+  while (v8::platform::PumpMessageLoop(platform, instance->isolate)) {
+  }
 }
 
 v8::Local<v8::Function> compiled_function(Instance* instance, Oid oid) {
@@ -213,7 +307,7 @@ v8::Local<v8::Function> compiled_function(Instance* instance, Oid oid) {
   ItemPointerData tid = tuple->t_self;
   Compiled& known = instance->functions[oid];
   if (!known.function.IsEmpty() && known.xmin == xmin && ItemPointerEquals(&known.tid, &tid)) {
-    ReleaseSysCache(tuple);
+    ReleaseSysCache(tuple);  // cannot fail for a tuple that is held
     return known.function.Get(isolate);
   }
   bool trigger = row->prorettype == TRIGGEROID || row->prorettype == EVENT_TRIGGEROID;

@@ -1,6 +1,8 @@
 // The global object `plv8` and the constants beside it.
 #include "host.h"
 
+#include <algorithm>
+
 extern "C" {
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
@@ -54,7 +56,7 @@ void quote_nullable_callback(Info info) {
 void return_next_callback(Info info) {
   callback_body(info, [&] {
     if (running_call == nullptr || running_call->sink == nullptr) {
-      throw_js("return_next called in a context that cannot accept a set");
+      throw_js("return_next called in context that cannot accept a set");
     }
     put_row(running_call->sink, info[0]);
   });
@@ -81,6 +83,27 @@ void memory_usage_callback(Info info) {
   info.GetReturnValue().Set(out);
 }
 
+// Run a script under a name of its own, which stack traces and error contexts show.
+void run_script_callback(Info info) {
+  callback_body(info, [&] {
+    if (info.Length() < 1 || !info[0]->IsString()) throw_js("run_script needs the source of a script");
+    v8::Isolate* isolate = info.GetIsolate();
+    v8::Local<v8::Context> context = isolate->GetCurrentContext();
+    v8::Local<v8::String> source = info[0].As<v8::String>();
+    if (max_eval_size >= 0 && source->Length() > max_eval_size) {
+      throw_js("script of " + std::to_string(source->Length()) + " characters is over plv8.max_eval_size of " +
+               std::to_string(max_eval_size));
+    }
+    v8::ScriptOrigin origin(isolate, info.Length() > 1 ? info[1] : js_string("script").As<v8::Value>());
+    v8::Local<v8::Script> script;
+    v8::Local<v8::Value> value;
+    if (!v8::Script::Compile(context, source, &origin).ToLocal(&script) || !script->Run(context).ToLocal(&value)) {
+      throw JsPending{};
+    }
+    info.GetReturnValue().Set(value);
+  });
+}
+
 void find_function_callback(Info info) {
   callback_body(info, [&] {
     if (info.Length() < 1) throw_js("find_function needs the name or signature of a function");
@@ -91,9 +114,9 @@ void find_function_callback(Info info) {
       Datum cstring = CStringGetDatum(signature);
       oid = DatumGetObjectId(strcmp(input, "regprocin") == 0 ? DirectFunctionCall1(regprocin, cstring)
                                                              : DirectFunctionCall1(regprocedurein, cstring));
-      if (pg_proc_aclcheck(oid, GetUserId(), ACL_EXECUTE) != ACLCHECK_OK) {
-        aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(oid));
-      }
+    });
+    if (!may_execute(oid, signature)) return;
+    guarded([&] {
       HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
       if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for function %u", oid);
       Oid language = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple))->prolang;
@@ -206,18 +229,27 @@ void window_argument_current(Info info) {
   });
 }
 
-// Partition-local storage holds a length and JSON text.
+// Partition-local storage holds JSON text. The first use in a partition fixes its capacity; PostgreSQL zeroes it.
 struct Local {
-  int32 size;
+  uint32 capacity;
+  uint32 size;
   char text[FLEXIBLE_ARRAY_MEMBER];
 };
+constexpr int kLocalBytes = 1000;
+constexpr int kMostLocalBytes = 64 << 20;
+
+Local* local_memory(WindowObject window, int bytes) {
+  if (bytes < 0 || bytes > kMostLocalBytes) throw_js("window local memory of " + std::to_string(bytes) + " bytes is not possible");
+  Local* local = nullptr;
+  guarded([&] { local = static_cast<Local*>(WinGetPartitionLocalMemory(window, sizeof(Local) + bytes)); });
+  if (local->capacity == 0) local->capacity = sizeof(Local) + bytes;
+  return local;
+}
 
 void window_get_local(Info info) {
   callback_body(info, [&] {
     WindowObject window = window_of_call();
-    int size = info.Length() > 0 ? int_argument(info, 0) : 1000;
-    Local* local = nullptr;
-    guarded([&] { local = static_cast<Local*>(WinGetPartitionLocalMemory(window, sizeof(Local) + size)); });
+    Local* local = local_memory(window, info.Length() > 0 ? int_argument(info, 0) : kLocalBytes);
     if (local->size == 0) return;
     v8::Local<v8::Value> value;
     if (!v8::JSON::Parse(info.GetIsolate()->GetCurrentContext(), js_string(std::string(local->text, local->size)))
@@ -234,11 +266,9 @@ void window_set_local(Info info) {
     v8::Local<v8::String> json;
     if (!v8::JSON::Stringify(info.GetIsolate()->GetCurrentContext(), info[0]).ToLocal(&json)) throw JsPending{};
     std::string text = std_string(json);
-    int size = info.Length() > 1 ? int_argument(info, 1) : 1000;
-    if (static_cast<int>(text.size()) > size) throw_js("window local memory overflow");
-    Local* local = nullptr;
-    guarded([&] { local = static_cast<Local*>(WinGetPartitionLocalMemory(window, sizeof(Local) + size)); });
-    local->size = static_cast<int32>(text.size());
+    Local* local = local_memory(window, std::max(kLocalBytes, static_cast<int>(text.size())));
+    if (sizeof(Local) + text.size() > local->capacity) throw_js("window local memory overflow");
+    local->size = static_cast<uint32>(text.size());
     memcpy(local->text, text.data(), text.size());
   });
 }
@@ -256,6 +286,7 @@ void get_window_object(Info info) {
     set_member(context, out, "get_func_arg_in_partition", window_argument_at<WinGetFuncArgInPartition>);
     set_member(context, out, "get_func_arg_in_frame", window_argument_at<WinGetFuncArgInFrame>);
     set_member(context, out, "get_func_arg_current", window_argument_current);
+    set_member(context, out, "get_func_arg_in_current", window_argument_current);
     set_member(context, out, "get_partition_local", window_get_local);
     set_member(context, out, "set_partition_local", window_set_local);
     auto constant = [&](const char* name, int value) {
@@ -269,6 +300,15 @@ void get_window_object(Info info) {
 }
 
 }  // namespace
+
+bool may_execute(Oid function, const char* signature) {
+  bool allowed = false;
+  guarded([&] {
+    allowed = pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
+    if (!allowed) ereport(WARNING, (errmsg("failed to find or no permission for js function %s", signature)));
+  });
+  return allowed;
+}
 
 void set_member(v8::Local<v8::Context> context, v8::Local<v8::Object> object, const char* name, v8::FunctionCallback f) {
   v8::Isolate* isolate = context->GetIsolate();
@@ -291,6 +331,7 @@ void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> g
   set_member(context, plv8, "return_next", return_next_callback);
   set_member(context, plv8, "memory_usage", memory_usage_callback);
   set_member(context, plv8, "find_function", find_function_callback);
+  set_member(context, plv8, "run_script", run_script_callback);
   set_member(context, plv8, "get_window_object", get_window_object);
   set_member(context, plv8, "commit", commit_callback);
   set_member(context, plv8, "rollback", rollback_callback);

@@ -10,9 +10,14 @@ namespace host {
 int memory_limit_mb = 256;
 char* v8_flags = nullptr;
 char* start_proc = nullptr;
+char* boot_proc = nullptr;
 int max_eval_size = 2 * 1024 * 1024;
 bool interrupts_enabled = true;
 bool extras_enabled = true;
+
+namespace {
+char* icu_data = nullptr;
+}
 
 void define_settings() {
   DefineCustomIntVariable("plv8.memory_limit", "Heap and ArrayBuffer limit of each isolate.",
@@ -21,7 +26,11 @@ void define_settings() {
   DefineCustomStringVariable("plv8.v8_flags", "V8 engine flags, read once per backend before V8 starts.", nullptr,
                              &v8_flags, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("plv8.start_proc", "Function to call once when an isolate is made.", nullptr, &start_proc,
-                             "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
+                             "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("plv8.boot_proc", "Like plv8.start_proc, called before it, set by superusers only.",
+                             nullptr, &boot_proc, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("plv8.icu_data", "Accepted for PL/V8's sake; this host uses the system's ICU.", nullptr,
+                             &icu_data, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("plv8.max_eval_size", "Longest text that eval() takes; 0 forbids eval, -1 lifts the limit.",
                           nullptr, &max_eval_size, 2 * 1024 * 1024, -1, INT_MAX, PGC_SUSET, GUC_UNIT_BYTE, nullptr,
                           nullptr, nullptr);

@@ -14,26 +14,44 @@ extern "C" {
 
 namespace host {
 
-struct Plan {
-  SPIPlanPtr plan = nullptr;
-  std::vector<Oid> types;
+// Parameter types that the parser works out from the statement itself; the plan refers to it as long as it lives.
+struct VariableTypes {
+  Oid* types = nullptr;
+  int count = 0;
+};
+
+// What a JavaScript handle object carries; `kind` keeps a method of one kind from being applied to the other.
+struct Handle {
+  enum Kind { kPlan, kCursor };
+  explicit Handle(Kind k) : kind(k) {}
+  const Kind kind;
   v8::Global<v8::Object> object;
 };
 
-struct Cursor {
+struct Plan : Handle {
+  static constexpr Kind kKind = kPlan;
+  Plan() : Handle(kPlan) {}
+  SPIPlanPtr plan = nullptr;
+  VariableTypes* variable = nullptr;  // of a plan whose parameter types the parser worked out
+  std::vector<Oid> types;
+  int running = 0;  // executions under way, which may reach free() through SQL
+};
+
+struct Cursor : Handle {
+  static constexpr Kind kKind = kCursor;
+  Cursor() : Handle(kCursor) {}
   std::string portal;
-  v8::Global<v8::Object> object;
 };
 
 namespace {
 
 using Info = const v8::FunctionCallbackInfo<v8::Value>&;
 
-// Run PostgreSQL code in a subtransaction; an error rolls it back and is thrown as PgError.
+// Run `body` in a subtransaction; whatever it throws rolls the subtransaction back first. `body` guards itself.
 template <typename F>
 void in_subtransaction(F&& body) {
   if (IsInParallelMode()) {
-    guarded(body);
+    body();
     return;
   }
   MemoryContext context = CurrentMemoryContext;
@@ -43,13 +61,13 @@ void in_subtransaction(F&& body) {
     MemoryContextSwitchTo(context);
   });
   try {
+    body();
     guarded([&] {
-      body();
       ReleaseCurrentSubTransaction();
       MemoryContextSwitchTo(context);
       CurrentResourceOwner = owner;
     });
-  } catch (const PgError&) {
+  } catch (...) {
     guarded([&] {
       RollbackAndReleaseCurrentSubTransaction();
       MemoryContextSwitchTo(context);
@@ -107,8 +125,10 @@ Parameters parameters_of(v8::Local<v8::Array> arguments, const Oid* types, int n
              std::to_string(arguments->Length()));
   }
   Parameters out;
-  out.values = static_cast<Datum*>(palloc0(sizeof(Datum) * (n_types + 1)));
-  out.nulls = static_cast<char*>(palloc0(n_types + 1));
+  guarded([&] {
+    out.values = static_cast<Datum*>(palloc0(sizeof(Datum) * (n_types + 1)));
+    out.nulls = static_cast<char*>(palloc0(n_types + 1));
+  });
   for (int i = 0; i < n_types; i++) {
     v8::Local<v8::Value> value;
     if (!arguments->Get(isolate->GetCurrentContext(), i).ToLocal(&value)) throw JsPending{};
@@ -119,19 +139,10 @@ Parameters parameters_of(v8::Local<v8::Array> arguments, const Oid* types, int n
   return out;
 }
 
-// Parameter types that the parser works out from the statement itself.
-struct VariableTypes {
-  Oid* types = nullptr;
-  int count = 0;
-};
-
 void variable_types_setup(ParseState* pstate, void* arg) {
   VariableTypes* variable = static_cast<VariableTypes*>(arg);
   setup_parse_variable_parameters(pstate, &variable->types, &variable->count);
 }
-
-// A function declared stable or immutable sees the snapshot of its query and may not write.
-bool read_only() { return running_call != nullptr && running_call->read_only; }
 
 // All the memory that one statement takes beside its result.
 class Scratch {
@@ -149,100 +160,140 @@ class Scratch {
   MemoryContext context_, old_;
 };
 
+// Prepare `sql` with the parameter types that the parser works out. The parser enlarges `types` with repalloc, so the
+// first allocation, made here, decides in which memory context they live.
+SPIPlanPtr prepare_variable(const char* sql, VariableTypes* variable, MemoryContext context) {
+  SPIPlanPtr plan = nullptr;
+  guarded([&] {
+    variable->types = static_cast<Oid*>(MemoryContextAllocZero(context, sizeof(Oid)));
+    plan = SPI_prepare_params(sql, variable_types_setup, variable, 0);
+    if (plan == nullptr) elog(ERROR, "statement could not be prepared: %s", SPI_result_code_string(SPI_result));
+  });
+  return plan;
+}
+
+std::vector<Oid> types_of(const VariableTypes& variable) {
+  std::vector<Oid> types(variable.types, variable.types + variable.count);
+  for (Oid& type : types) {
+    if (type == UNKNOWNOID || !OidIsValid(type)) type = TEXTOID;
+  }
+  return types;
+}
+
+ParamListInfo parameter_list(const Parameters& parameters, const std::vector<Oid>& types) {
+  ParamListInfo list = makeParamList(static_cast<int>(types.size()));
+  for (size_t i = 0; i < types.size(); i++) {
+    list->params[i].value = parameters.values[i];
+    list->params[i].isnull = parameters.nulls[i] == 'n';
+    list->params[i].pflags = PARAM_FLAG_CONST;
+    list->params[i].ptype = types[i];
+  }
+  return list;
+}
+
+void check_status(int status) {
+  if (status < 0) elog(ERROR, "statement failed: %s", SPI_result_code_string(status));
+}
+
 void execute_callback(Info info) {
   callback_body(info, [&] {
     if (info.Length() < 1) throw_js("plv8.execute needs the text of a statement");
     Scratch scratch;
     char* sql = pg_string(info[0]);
+    if (sql == nullptr) throw JsPending{};
     v8::Local<v8::Array> arguments = arguments_from(info, 1);
-    int status = 0;
-    if (arguments->Length() == 0) {
-      in_subtransaction([&] {
-        status = SPI_execute(sql, read_only(), 0);
-        if (status < 0) elog(ERROR, "statement failed: %s", SPI_result_code_string(status));
-      });
-    } else {
-      VariableTypes variable;
-      SPIPlanPtr plan = nullptr;
-      in_subtransaction([&] {
-        plan = SPI_prepare_params(sql, variable_types_setup, &variable, 0);
-        if (plan == nullptr) elog(ERROR, "statement could not be prepared: %s", SPI_result_code_string(SPI_result));
-        SPI_keepplan(plan);
-      });
-      try {
-        int n = static_cast<int>(arguments->Length());
-        std::vector<Oid> types(n, InvalidOid);
-        for (int i = 0; i < n && i < variable.count; i++) {
-          types[i] = variable.types[i] == UNKNOWNOID ? TEXTOID : variable.types[i];
-        }
-        if (variable.count > n) {
-          throw_js("statement has " + std::to_string(variable.count) + " parameters, given are " + std::to_string(n));
-        }
-        Parameters parameters = parameters_of(arguments, types.data(), n);
-        Oid* type_data = types.data();
-        in_subtransaction([&] {
-          ParamListInfo list = makeParamList(n);
-          for (int i = 0; i < n; i++) {
-            list->params[i].value = parameters.values[i];
-            list->params[i].isnull = parameters.nulls[i] == 'n';
-            list->params[i].pflags = PARAM_FLAG_CONST;
-            list->params[i].ptype = type_data[i];
-          }
-          status = SPI_execute_plan_with_paramlist(plan, list, read_only(), 0);
-          if (status < 0) elog(ERROR, "statement failed: %s", SPI_result_code_string(status));
+    in_subtransaction([&] {
+      int status = 0;
+      if (arguments->Length() == 0) {
+        guarded([&] { check_status(status = SPI_execute(sql, false, 0)); });
+      } else {
+        VariableTypes variable;
+        SPIPlanPtr plan = prepare_variable(sql, &variable, CurrentMemoryContext);
+        std::vector<Oid> types = types_of(variable);
+        Parameters parameters = parameters_of(arguments, types.data(), static_cast<int>(types.size()));
+        guarded([&] {
+          check_status(status = SPI_execute_plan_with_paramlist(plan, parameter_list(parameters, types), false, 0));
+          SPI_freeplan(plan);
         });
-      } catch (...) {
-        SPI_freeplan(plan);
-        throw;
       }
-      SPI_freeplan(plan);
-    }
-    info.GetReturnValue().Set(result_to_js(status));
+      info.GetReturnValue().Set(result_to_js(status));
+    });
   });
 }
 
-Plan* plan_of(Info info) {
+// The plan or cursor that a method was called on.
+template <typename T>
+T* handle_of(Info info, const char* missing) {
   v8::Local<v8::Object> self = info.This();
-  Plan* plan = self->InternalFieldCount() == 1
-                   ? static_cast<Plan*>(self->GetInternalField(0).As<v8::External>()->Value())
-                   : nullptr;
-  if (plan == nullptr || plan->plan == nullptr) throw_js("plan unexpectedly NULL (was it freed?)");
+  if (self->InternalFieldCount() != 1) throw_js(missing);
+  v8::Local<v8::Value> field = self->GetInternalField(0);
+  if (field.IsEmpty() || !field->IsExternal()) throw_js(missing);
+  Handle* handle = static_cast<Handle*>(field.As<v8::External>()->Value());
+  if (handle->kind != T::kKind) throw_js(missing);
+  return static_cast<T*>(handle);
+}
+
+Plan* plan_of(Info info) {
+  Plan* plan = handle_of<Plan>(info, "not a plan");
+  if (plan->plan == nullptr) throw_js("plan expected -1 argument(s), given is " + std::to_string(arguments_from(info, 0)->Length()));
   return plan;
 }
+
+// Marks a plan as running for a scope.
+struct PlanInUse {
+  explicit PlanInUse(Plan* p) : plan(p) { plan->running++; }
+  ~PlanInUse() { plan->running--; }
+  Plan* plan;
+};
 
 void plan_execute(Info info) {
   callback_body(info, [&] {
     Plan* plan = plan_of(info);
     v8::Local<v8::Array> arguments = arguments_from(info, 0);
     Scratch scratch;
-    Parameters parameters = parameters_of(arguments, plan->types.data(), static_cast<int>(plan->types.size()));
-    int status = 0;
+    PlanInUse in_use(plan);
     in_subtransaction([&] {
-      status = SPI_execute_plan(plan->plan, parameters.values, parameters.nulls, read_only(), 0);
-      if (status < 0) elog(ERROR, "statement failed: %s", SPI_result_code_string(status));
+      Parameters parameters = parameters_of(arguments, plan->types.data(), static_cast<int>(plan->types.size()));
+      int status = 0;
+      guarded([&] {
+        if (plan->variable != nullptr) {
+          status = SPI_execute_plan_with_paramlist(plan->plan, parameter_list(parameters, plan->types), false, 0);
+        } else {
+          status = SPI_execute_plan(plan->plan, parameters.values, parameters.nulls, false, 0);
+        }
+        check_status(status);
+      });
+      info.GetReturnValue().Set(result_to_js(status));
     });
-    info.GetReturnValue().Set(result_to_js(status));
   });
+}
+
+void release_plan(Plan* plan) {
+  if (plan->plan != nullptr) SPI_freeplan(plan->plan);
+  plan->plan = nullptr;
+  if (plan->variable != nullptr) {
+    if (plan->variable->types != nullptr) pfree(plan->variable->types);
+    delete plan->variable;
+  }
+  plan->variable = nullptr;
 }
 
 void plan_free(Info info) {
   callback_body(info, [&] {
-    Plan* plan = plan_of(info);
-    guarded([&] { SPI_freeplan(plan->plan); });
-    plan->plan = nullptr;
+    Plan* plan = handle_of<Plan>(info, "not a plan");
+    if (plan->running > 0) throw_js("plan is running and cannot be freed");
+    guarded([&] { release_plan(plan); });
     info.GetReturnValue().Set(0);
   });
 }
 
 Cursor* cursor_of(Info info) {
-  v8::Local<v8::Object> self = info.This();
-  if (self->InternalFieldCount() != 1) throw_js("not a cursor");
-  return static_cast<Cursor*>(self->GetInternalField(0).As<v8::External>()->Value());
+  return handle_of<Cursor>(info, "cannot find cursor");
 }
 
 Portal portal_of(Cursor* cursor) {
   Portal portal = SPI_cursor_find(cursor->portal.c_str());
-  if (portal == nullptr) throw_js("cursor \"" + cursor->portal + "\" is closed");
+  if (portal == nullptr) throw_js("cannot find cursor");
   return portal;
 }
 
@@ -259,16 +310,14 @@ void cursor_fetch(Info info) {
     bool one = info.Length() < 1;
     long count = count_argument(info, 1);
     Scratch scratch;
-    in_subtransaction([&] { SPI_cursor_fetch(portal, count >= 0, count >= 0 ? count : -count); });
-    if (one) {
-      SPITupleTable* table = SPI_tuptable;
-      if (SPI_processed > 0) info.GetReturnValue().Set(row_to_js(table->vals[0], table->tupdesc));
-      SPI_freetuptable(table);
-      return;
-    }
-    uint64 processed = SPI_processed;
-    v8::Local<v8::Value> rows = result_to_js(SPI_OK_FETCH);
-    if (processed > 0) info.GetReturnValue().Set(rows);
+    in_subtransaction([&] {
+      guarded([&] { SPI_cursor_fetch(portal, count >= 0, count >= 0 ? count : -count); });
+      uint64 processed = SPI_processed;
+      v8::Local<v8::Value> rows = result_to_js(SPI_OK_FETCH);
+      if (processed == 0) return;  // undefined at the end, as PL/V8 has it
+      if (one && !rows.As<v8::Array>()->Get(info.GetIsolate()->GetCurrentContext(), 0).ToLocal(&rows)) throw JsPending{};
+      info.GetReturnValue().Set(rows);
+    });
   });
 }
 
@@ -276,18 +325,16 @@ void cursor_move(Info info) {
   callback_body(info, [&] {
     Portal portal = portal_of(cursor_of(info));
     long count = count_argument(info, 1);
-    in_subtransaction([&] { SPI_cursor_move(portal, count >= 0, count >= 0 ? count : -count); });
+    in_subtransaction([&] { guarded([&] { SPI_cursor_move(portal, count >= 0, count >= 0 ? count : -count); }); });
   });
 }
 
 void cursor_close(Info info) {
   callback_body(info, [&] {
     Cursor* cursor = cursor_of(info);
-    bool open = SPI_cursor_find(cursor->portal.c_str()) != nullptr;
-    if (open) {
-      Portal portal = portal_of(cursor);
-      guarded([&] { SPI_cursor_close(portal); });
-    }
+    Portal portal = SPI_cursor_find(cursor->portal.c_str());
+    bool open = portal != nullptr;
+    if (open) guarded([&] { SPI_cursor_close(portal); });
     info.GetReturnValue().Set(open ? 1 : 0);
   });
 }
@@ -299,16 +346,14 @@ v8::Local<v8::Object> handle_for(T* data) {
   v8::Local<v8::Context> context = isolate->GetCurrentContext();
   v8::Local<v8::Object> object =
       current_instance()->handle_template.Get(isolate)->NewInstance(context).ToLocalChecked();
-  object->SetInternalField(0, v8::External::New(isolate, data));
+  object->SetInternalField(0, v8::External::New(isolate, static_cast<Handle*>(data)));
   data->object.Reset(isolate, object);
   data->object.SetWeak(
       data,
       [](const v8::WeakCallbackInfo<T>& gone) {
         gone.GetParameter()->object.Reset();
         gone.SetSecondPassCallback([](const v8::WeakCallbackInfo<T>& second) {
-          if constexpr (std::is_same_v<T, Plan>) {
-            if (second.GetParameter()->plan != nullptr) SPI_freeplan(second.GetParameter()->plan);
-          }
+          if constexpr (std::is_same_v<T, Plan>) release_plan(second.GetParameter());
           delete second.GetParameter();
         });
       },
@@ -323,11 +368,17 @@ void plan_cursor(Info info) {
     std::string name;
     {
       Scratch scratch;
-      Parameters parameters = parameters_of(arguments, plan->types.data(), static_cast<int>(plan->types.size()));
-      Portal portal = nullptr;
-      in_subtransaction(
-          [&] { portal = SPI_cursor_open(nullptr, plan->plan, parameters.values, parameters.nulls, read_only()); });
-      name = portal->name;
+      PlanInUse in_use(plan);
+      in_subtransaction([&] {
+        Parameters parameters = parameters_of(arguments, plan->types.data(), static_cast<int>(plan->types.size()));
+        Portal portal = nullptr;
+        guarded([&] {
+          portal = plan->variable != nullptr
+                       ? SPI_cursor_open_with_paramlist(nullptr, plan->plan, parameter_list(parameters, plan->types), false)
+                       : SPI_cursor_open(nullptr, plan->plan, parameters.values, parameters.nulls, false);
+        });
+        name = portal->name;
+      });
     }
     Cursor* cursor = new Cursor;
     cursor->portal = name;
@@ -347,6 +398,9 @@ void prepare_callback(Info info) {
     Scratch scratch;
     char* sql = pg_string(info[0]);
     v8::Local<v8::Array> names = arguments_from(info, 1);
+    for (uint32_t i = 0; i < names->Length(); i++) {
+      if (!names->Has(context, i).FromMaybe(false)) throw_js("type name " + std::to_string(i + 1) + " is missing");
+    }
     std::vector<Oid> types(names->Length());
     for (uint32_t i = 0; i < names->Length(); i++) {
       v8::Local<v8::Value> name;
@@ -360,13 +414,27 @@ void prepare_callback(Info info) {
     SPIPlanPtr prepared = nullptr;
     int n_types = static_cast<int>(types.size());
     Oid* type_data = types.data();
-    in_subtransaction([&] {
-      prepared = SPI_prepare(sql, n_types, type_data);
-      if (prepared == nullptr) elog(ERROR, "statement could not be prepared: %s", SPI_result_code_string(SPI_result));
-      SPI_keepplan(prepared);
-    });
+    VariableTypes* variable = n_types == 0 ? new VariableTypes : nullptr;
+    try {
+      in_subtransaction([&] {
+        if (variable != nullptr) prepared = prepare_variable(sql, variable, TopMemoryContext);
+        guarded([&] {
+          if (variable == nullptr) prepared = SPI_prepare(sql, n_types, type_data);
+          if (prepared == nullptr) {
+            elog(ERROR, "statement could not be prepared: %s", SPI_result_code_string(SPI_result));
+          }
+          SPI_keepplan(prepared);
+        });
+      });
+    } catch (...) {
+      if (variable != nullptr && variable->types != nullptr) pfree(variable->types);
+      delete variable;
+      throw;
+    }
+    if (variable != nullptr) types = types_of(*variable);
     Plan* plan = new Plan;
     plan->plan = prepared;
+    plan->variable = variable;
     plan->types = types;
     v8::Local<v8::Object> object = handle_for(plan);
     set_member(context, object, "execute", plan_execute);

@@ -57,12 +57,11 @@ Datum call_trigger(Instance* instance, FunctionCallInfo fcinfo, const std::strin
   if (!function->Call(context, context->Global(), 10, values).ToLocal(&returned)) throw JsPending{};
   if (!row) return PointerGetDatum(nullptr);
   if (returned->IsNull()) return PointerGetDatum(nullptr);  // skip this row
-  // undefined: the row as JavaScript may have changed it in place
-  v8::Local<v8::Value> changed = returned->IsUndefined() ? fresh : returned;
-  if (TRIGGER_FIRED_AFTER(event) || TRIGGER_FIRED_BY_DELETE(event) || !changed->IsObject()) {
+  // undefined keeps the row as it came, whatever was done to NEW
+  if (returned->IsUndefined() || TRIGGER_FIRED_AFTER(event) || TRIGGER_FIRED_BY_DELETE(event)) {
     return PointerGetDatum(result);
   }
-  return PointerGetDatum(row_to_tuple(changed, desc));
+  return PointerGetDatum(row_to_tuple(returned, desc));
 }
 
 }  // namespace host
