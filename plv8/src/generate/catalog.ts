@@ -1,0 +1,87 @@
+import { query } from '../db.ts';
+import { raise, SQLSTATE } from '../errors.ts';
+
+/** One ready model as the tables know it; what decides whether a loaded copy is still the right one. */
+export interface ModelRow {
+  id: number;
+  name: string;
+  /** SHA-256 of the source file, hex. */
+  digest: string;
+}
+
+export interface ModelDescription extends ModelRow {
+  architecture: string;
+  hyperparameters: Record<string, unknown>;
+  chatTemplate: string | null;
+}
+
+export interface Catalog {
+  models: ModelRow[];
+  defaultName: string | null;
+  settings: Map<string, unknown>;
+}
+
+/** Names shown in "no such model" errors; a longer list helps nobody. */
+const MAX_NAMES_IN_ERROR = 10;
+
+/** Every ready model and every setting: two small queries a call, so removed or replaced models are noticed at once. */
+export function readCatalog(): Catalog {
+  const models = query(
+    `select id::float8 as id, name, encode(source_digest, 'hex') as digest
+     from hartonomous.models where state = 'ready' order by name`,
+  ).map((row) => ({ id: Number(row.id), name: String(row.name), digest: String(row.digest) }));
+  const settings = new Map(
+    query('select name, value from hartonomous.settings').map((row) => [String(row.name), row.value]),
+  );
+  const named = settings.get('default_model');
+  return { models, settings, defaultName: typeof named === 'string' ? named : null };
+}
+
+function listNames(models: ModelRow[]): string {
+  const shown = models.slice(0, MAX_NAMES_IN_ERROR).map((model) => model.name);
+  const more = models.length - shown.length;
+  return more > 0 ? `${shown.join(', ')} and ${more} more` : shown.join(', ');
+}
+
+/** The model of this name, or the default one for null. Throws undefinedObject with the names there are. */
+export function findModel(catalog: Catalog, name: string | null): ModelRow {
+  const { models, defaultName } = catalog;
+  if (models.length === 0) {
+    raise(SQLSTATE.undefinedObject, 'no model has been ingested into this database', {
+      hint: 'run: hartonomous ingest FILE.gguf',
+    });
+  }
+  const wanted = name ?? defaultName;
+  if (wanted !== null) {
+    const found = models.find((model) => model.name === wanted);
+    if (found !== undefined) return found;
+    raise(
+      SQLSTATE.undefinedObject,
+      name === null ? `default model ${wanted} does not exist` : `model ${wanted} does not exist`,
+      { hint: `models here: ${listNames(models)}` },
+    );
+  }
+  const only = models[0];
+  if (models.length > 1 || only === undefined) {
+    raise(SQLSTATE.undefinedObject, `no model named and no default set among ${models.length} models`, {
+      detail: `models here: ${listNames(models)}`,
+      hint: `name one, or run: select hartonomous.set_default_model('NAME')`,
+    });
+  }
+  return only;
+}
+
+/** Hyper-parameters and template of a ready model. */
+export function describeModel(row: ModelRow): ModelDescription {
+  const found = query(
+    `select architecture, hyperparameters, chat_template from hartonomous.models where id = $1::bigint`,
+    [row.id],
+  )[0];
+  if (found === undefined) raise(SQLSTATE.undefinedObject, `model ${row.name} does not exist`);
+  return {
+    ...row,
+    architecture: String(found.architecture),
+    hyperparameters: (found.hyperparameters ?? {}) as Record<string, unknown>,
+    chatTemplate: found.chat_template === null ? null : String(found.chat_template),
+  };
+}

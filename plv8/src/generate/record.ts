@@ -1,0 +1,80 @@
+/** Recording of generations in hartonomous.runs and run_tokens. */
+import { query } from '../db.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { mayWrite } from './caller.ts';
+import type { Catalog, ModelDescription } from './catalog.ts';
+import type { Generation } from './generate.ts';
+
+export interface RunRecord {
+  caller: string;
+  kind: 'generate' | 'complete' | 'chat' | 'stream';
+  model: ModelDescription;
+  /** The caller's options as given. */
+  options: Record<string, unknown>;
+  seed: number;
+  generation: Generation;
+  loadNs: number;
+  totalNs: number;
+}
+
+/**
+ * Whether this call is to be recorded: its option `record`, else the session setting hartonomous.record, else the
+ * stored setting `record`; never where the transaction may not write.
+ */
+export function recordingWanted(option: boolean | null, catalog: Catalog): boolean {
+  let wanted = option;
+  if (wanted === null) {
+    const session = query(`select current_setting('hartonomous.record', true) as value`)[0]?.value;
+    if (typeof session === 'string' && session !== '') wanted = ['on', 'true', '1', 'yes'].includes(session);
+  }
+  wanted ??= catalog.settings.get('record') === true;
+  return wanted && mayWrite();
+}
+
+/** Insert the run and its tokens; the run's id. */
+export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
+  const { generation } = run;
+  const outputIds = generation.tokens.map((token) => token.id);
+  const id = Number(
+    query(
+      `insert into hartonomous.runs (caller, kind, model_id, model_name, model_digest, options, seed, prompt_ids,
+         output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns)
+       values ($1::text, $2::text, $3::bigint, $4::text, decode($5::text, 'hex'), $6::jsonb, $7::bigint, $8::integer[],
+         $9::integer[], $10::text, $11::integer, $12::integer, $13::bigint, $14::bigint, $15::bigint, $16::bigint)
+       returning id::float8 as id`,
+      [
+        run.caller,
+        run.kind,
+        run.model.id,
+        run.model.name,
+        run.model.digest,
+        run.options,
+        run.seed,
+        generation.promptIds,
+        outputIds,
+        generation.doneReason,
+        generation.promptEvalCount,
+        outputIds.length,
+        run.loadNs,
+        generation.promptEvalNs,
+        generation.evalNs,
+        run.totalNs,
+      ],
+    )[0]?.id,
+  );
+  const ids = [...generation.promptIds, ...outputIds];
+  query(
+    `insert into hartonomous.run_tokens (run_id, position, token_id, token, is_prompt, logprob)
+     select $1::bigint, t.ordinality - 1, t.id, t.text, t.ordinality <= $5::integer, t.logprob
+     from unnest($2::integer[], $3::text[], $4::real[]) with ordinality as t (id, text, logprob, ordinality)`,
+    [
+      id,
+      ids,
+      // Text cannot hold NUL; a person reads U+2400 for it.
+      ids.map((token) => tokenizer.tokenText(token).replaceAll('\0', '\u2400')),
+      [...generation.promptIds.map(() => null), ...generation.tokens.map((token) => token.logprob)],
+      generation.promptIds.length,
+    ],
+  );
+  return id;
+}

@@ -1,0 +1,198 @@
+/**
+ * What this backend holds in memory: per model and precision its weights, tokenizer and key/value cache. Lives as long
+ * as the isolate. Entries are checked against the tables at every call, so a model removed or replaced elsewhere is
+ * dropped here before anything is computed with it.
+ */
+import { poll, query } from '../db.ts';
+import { raise, SQLSTATE } from '../errors.ts';
+import { readConfig } from '../model/config.ts';
+import type { KvCache, Precision } from '../model/model.ts';
+import { Model } from '../model/model.ts';
+import { dbWeightSource } from '../model/source-db.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { createTokenizer } from '../tokenizer/tokenizer.ts';
+import { readVocabulary } from '../tokenizer/source-db.ts';
+import type { Catalog, ModelDescription } from './catalog.ts';
+import { describeModel, findModel, readCatalog } from './catalog.ts';
+
+/** Models a backend keeps loaded when the setting max_loaded_models does not say otherwise. */
+const DEFAULT_MAX_LOADED = 2;
+
+const NS_PER_MS = 1_000_000;
+
+export interface Usage {
+  calls: number;
+  promptTokens: number;
+  reusedTokens: number;
+  generatedTokens: number;
+}
+
+/** The cache that the next call may continue, and for whom it was filled. */
+export interface KeptCache {
+  caller: string;
+  cache: KvCache;
+}
+
+export interface LoadedModel {
+  readonly description: ModelDescription;
+  readonly precision: Precision;
+  readonly model: Model;
+  readonly loadNs: number;
+  readonly loadedAt: Date;
+  lastUsedAt: Date;
+  kept: KeptCache | null;
+  readonly usage: Usage;
+}
+
+interface TokenizerEntry {
+  readonly digest: string;
+  readonly description: ModelDescription;
+  readonly tokenizer: Tokenizer;
+}
+
+/** Insertion order is order of use: the first is the least recently used. */
+const loaded = new Map<string, LoadedModel>();
+const tokenizers = new Map<number, TokenizerEntry>();
+
+function loadedKey(id: number, precision: Precision): string {
+  return `${id}/${precision}`;
+}
+
+function drop(key: string): void {
+  const entry = loaded.get(key);
+  if (entry === undefined) return;
+  loaded.delete(key);
+  entry.kept = null;
+  entry.model.free();
+}
+
+/** Forget everything that belongs to a model that is gone from the tables or has another digest now. */
+function dropStale(catalog: Catalog): void {
+  const digests = new Map(catalog.models.map((model) => [model.id, model.digest]));
+  for (const [key, entry] of loaded) {
+    if (digests.get(entry.description.id) !== entry.description.digest) drop(key);
+  }
+  for (const [id, entry] of tokenizers) {
+    if (digests.get(id) !== entry.digest) tokenizers.delete(id);
+  }
+}
+
+function maxLoaded(catalog: Catalog): number {
+  const value = Number(catalog.settings.get('max_loaded_models') ?? DEFAULT_MAX_LOADED);
+  return Number.isInteger(value) && value >= 1 ? value : DEFAULT_MAX_LOADED;
+}
+
+/** The catalog as this transaction sees it, after dropping what it no longer lists. */
+export function currentCatalog(): Catalog {
+  const catalog = readCatalog();
+  dropStale(catalog);
+  return catalog;
+}
+
+/** Tokenizer and description of a model; reads no weights. */
+export function useTokenizer(catalog: Catalog, name: string | null): TokenizerEntry {
+  const row = findModel(catalog, name);
+  const known = tokenizers.get(row.id);
+  if (known !== undefined) return known;
+  const description = describeModel(row);
+  const entry = { digest: row.digest, description, tokenizer: createTokenizer(readVocabulary(row.id)) };
+  tokenizers.set(row.id, entry);
+  return entry;
+}
+
+export interface UsedModel {
+  entry: LoadedModel;
+  tokenizer: Tokenizer;
+  /** Nanoseconds this call spent loading; 0 when the model was there. */
+  loadNs: number;
+}
+
+/** A loaded model, loading it first if this backend does not hold it. Polls for interrupts while it loads. */
+export function useModel(catalog: Catalog, name: string | null, precision: Precision): UsedModel {
+  const started = Date.now();
+  const { tokenizer, description } = useTokenizer(catalog, name);
+  const key = loadedKey(description.id, precision);
+  const known = loaded.get(key);
+  if (known !== undefined) {
+    loaded.delete(key);
+    loaded.set(key, known);
+    known.lastUsedAt = new Date();
+    return { entry: known, tokenizer, loadNs: 0 };
+  }
+  while (loaded.size >= maxLoaded(catalog)) {
+    const oldest = loaded.keys().next().value;
+    if (oldest === undefined) break;
+    drop(oldest);
+  }
+  const source = dbWeightSource(description.id);
+  const config = readConfig(description.architecture, description.hyperparameters, source.tensors());
+  if (config.vocabSize !== tokenizer.vocabSize && config.vocabSize < tokenizer.vocabSize) {
+    raise(
+      SQLSTATE.dataCorrupted,
+      `model ${description.name} has ${tokenizer.vocabSize} tokens and embeddings for ${config.vocabSize}`,
+    );
+  }
+  const model = Model.load(config, source, { precision, poll });
+  const now = new Date();
+  const loadNs = (now.getTime() - started) * NS_PER_MS;
+  const entry: LoadedModel = {
+    description,
+    precision,
+    model,
+    loadNs,
+    loadedAt: now,
+    lastUsedAt: now,
+    kept: null,
+    usage: { calls: 0, promptTokens: 0, reusedTokens: 0, generatedTokens: 0 },
+  };
+  loaded.set(key, entry);
+  return { entry, tokenizer, loadNs };
+}
+
+/** Free the loaded copies of one model, or of all for null; how many were freed. */
+export function unloadModels(name: string | null): number {
+  let freed = 0;
+  for (const [key, entry] of loaded) {
+    if (name !== null && entry.description.name !== name) continue;
+    drop(key);
+    freed++;
+  }
+  for (const [id, entry] of tokenizers) {
+    if (name === null || entry.description.name === name) tokenizers.delete(id);
+  }
+  return freed;
+}
+
+/** Rows of the view loaded_models. */
+export function loadedModelRows(): Record<string, unknown>[] {
+  currentCatalog();
+  return [...loaded.values()].map((entry) => ({
+    model: entry.description.name,
+    precision: entry.model.precision,
+    memory_bytes: entry.model.memoryBytes,
+    cache_bytes: entry.model.cacheBytes,
+    cached_tokens: entry.kept?.cache.length ?? 0,
+    load_duration: entry.loadNs,
+    calls: entry.usage.calls,
+    prompt_tokens: entry.usage.promptTokens,
+    reused_tokens: entry.usage.reusedTokens,
+    generated_tokens: entry.usage.generatedTokens,
+    loaded_at: entry.loadedAt,
+    last_used_at: entry.lastUsedAt,
+  }));
+}
+
+/** Make a model the default one; null clears the choice. Throws when there is no such model. */
+export function setDefaultModel(name: string | null): string | null {
+  if (name === null) {
+    query(`delete from hartonomous.settings where name = 'default_model'`);
+    return null;
+  }
+  const row = findModel(currentCatalog(), name);
+  query(
+    `insert into hartonomous.settings (name, value) values ('default_model', to_jsonb($1::text))
+     on conflict (name) do update set value = excluded.value`,
+    [row.name],
+  );
+  return row.name;
+}

@@ -1,0 +1,78 @@
+/** Instantiate the kernels over a memory; synchronous, as PL/V8 never settles a promise. */
+import base64 from 'wasm:kernels';
+
+/** Exports of assembly/index.ts; every number is a byte address or a count, see there. */
+export interface Kernels {
+  repackQ8_0(src: number, quants: number, scales: number, blocks: number): void;
+  repackQ4_0(src: number, quants: number, scales: number, blocks: number): void;
+  repackQ4_1(src: number, quants: number, scales: number, mins: number, blocks: number): void;
+  widenF16(src: number, dst: number, n: number): void;
+  widenBF16(src: number, dst: number, n: number): void;
+  roundQ8(src: number, quants: number, scales: number, n: number): void;
+  expandQ8(quants: number, scales: number, mins: number, dst: number, cols: number): void;
+  quantizeActivations(src: number, quants: number, scales: number, sums: number, n: number): void;
+  matmulQ8(
+    w: number, ws: number, wm: number, x: number, xs: number, xm: number, out: number,
+    rows: number, cols: number, tokens: number, outStride: number,
+  ): void;
+  matmulF32(w: number, x: number, out: number, rows: number, cols: number, tokens: number, outStride: number): void;
+  rmsNorm(x: number, weight: number, out: number, n: number, tokens: number, eps: number): void;
+  addInto(x: number, y: number, n: number): void;
+  addBias(x: number, bias: number, n: number, tokens: number): void;
+  siluMultiply(gate: number, up: number, n: number): void;
+  rope(x: number, table: number, heads: number, headSize: number, half: number, step: number, spread: number): void;
+  attention(
+    q: number, keys: number, values: number, out: number, scores: number,
+    heads: number, kvHeads: number, headSize: number, length: number, kvStride: number, scale: number,
+  ): void;
+}
+
+const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+
+function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
+  const clean = text.replace(/=+$/, '');
+  const out = new Uint8Array(Math.floor((clean.length * 3) / 4));
+  let bits = 0;
+  let held = 0;
+  let at = 0;
+  for (const letter of clean) {
+    held = (held << 6) | ALPHABET.indexOf(letter);
+    bits += 6;
+    if (bits >= 8) {
+      bits -= 8;
+      out[at++] = (held >> bits) & 255;
+    }
+  }
+  return out;
+}
+
+// The types of WebAssembly are not part of TypeScript's ES library; only what is used here is declared.
+export interface WasmMemory {
+  readonly buffer: ArrayBuffer;
+  grow(pages: number): number;
+}
+interface WasmApi {
+  Module: new (bytes: Uint8Array) => object;
+  Instance: new (module: object, imports: object) => { exports: unknown };
+  Memory: new (limits: { initial: number; maximum: number }) => WasmMemory;
+}
+
+function api(): WasmApi {
+  return (globalThis as unknown as { WebAssembly: WasmApi }).WebAssembly;
+}
+
+let module: object | null = null;
+
+export const PAGE_BYTES = 65536;
+/** The most a 32-bit WebAssembly memory can hold: 4 GiB. */
+export const MAX_PAGES = 65536;
+
+export function newMemory(pages: number): WasmMemory {
+  return new (api().Memory)({ initial: pages, maximum: MAX_PAGES });
+}
+
+export function instantiateKernels(memory: WasmMemory): Kernels {
+  module ??= new (api().Module)(decodeBase64(base64));
+  const instance = new (api().Instance)(module, { env: { memory, abort: () => undefined } });
+  return instance.exports as Kernels;
+}
