@@ -230,6 +230,7 @@ export function logits(
       `logits got ${ids.length} tokens, the model's context is ${entry.model.config.contextLength}`,
     );
   }
+  entry.kept = null; // newCache frees every other cache
   const cache = entry.model.newCache(ids.length);
   try {
     return entry.model.forward(ids, cache, { poll }).slice();

@@ -55,7 +55,7 @@ function takeCache(entry: LoadedModel, caller: string, context: number, reuse: b
   const kept = entry.kept;
   entry.kept = null;
   if (kept !== null) {
-    if (reuse && kept.caller === caller && kept.cache.capacity === context) return kept.cache;
+    if (reuse && kept.caller === caller && kept.cache.capacity === context && !kept.cache.isFreed) return kept.cache;
     kept.cache.free();
   }
   return entry.model.newCache(context);

@@ -9,6 +9,7 @@
 // logits do not depend on how a prompt was cut into chunks.
 
 const BLOCK: i32 = 32;
+const BLOCK_BYTES: usize = 128;
 
 /** Sum of the four lanes, in a fixed order. */
 // @ts-ignore: decorator
@@ -126,7 +127,7 @@ export function expandQ8(quants: usize, scales: usize, mins: usize, dst: usize, 
 export function quantizeActivations(src: usize, quants: usize, scales: usize, sums: usize, n: i32): void {
   for (let b = 0; b < n; b += BLOCK) {
     let m = f32x4.abs(v128.load(src));
-    for (let i: usize = 16; i < BLOCK * 4; i += 16) m = f32x4.pmax(m, f32x4.abs(v128.load(src + i)));
+    for (let i: usize = 16; i < BLOCK_BYTES; i += 16) m = f32x4.pmax(m, f32x4.abs(v128.load(src + i)));
     const largest = max<f32>(
       max<f32>(f32x4.extract_lane(m, 0), f32x4.extract_lane(m, 1)),
       max<f32>(f32x4.extract_lane(m, 2), f32x4.extract_lane(m, 3)),
@@ -134,7 +135,7 @@ export function quantizeActivations(src: usize, quants: usize, scales: usize, su
     const scale: f32 = largest / 32767;
     const inverse = f32x4.splat(largest > 0 ? 32767 / largest : 0);
     let total = i32x4.splat(0);
-    for (let i: usize = 0; i < BLOCK * 4; i += 32) {
+    for (let i: usize = 0; i < BLOCK_BYTES; i += 32) {
       const low = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(src + i), inverse)));
       const high = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(src + i, 16), inverse)));
       total = i32x4.add(total, i32x4.add(low, high));

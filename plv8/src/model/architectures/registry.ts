@@ -1,0 +1,16 @@
+import { raise, SQLSTATE } from '../../errors.ts';
+import type { Architecture } from './architecture.ts';
+import { llama } from './llama.ts';
+import { qwen2 } from './qwen2.ts';
+
+const ALL: readonly Architecture[] = [llama, qwen2];
+
+/** The architecture of this name; throws featureNotSupported listing those there are. */
+export function findArchitecture(name: string): Architecture {
+  return (
+    ALL.find((architecture) => architecture.name === name) ??
+    raise(SQLSTATE.featureNotSupported, `architecture ${name} is not supported`, {
+      hint: `supported: ${ALL.map((architecture) => architecture.name).join(', ')}`,
+    })
+  );
+}

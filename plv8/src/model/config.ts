@@ -1,0 +1,108 @@
+/** Hyper-parameters of a model, read from GGUF metadata and checked before anything is allocated. */
+import { raise, SQLSTATE } from '../errors.ts';
+import type { Architecture } from './architectures/architecture.ts';
+import { findArchitecture } from './architectures/registry.ts';
+import type { TensorInfo } from './source.ts';
+
+export interface ModelConfig {
+  architecture: Architecture;
+  /** Width of the residual stream. */
+  dim: number;
+  nLayers: number;
+  nHeads: number;
+  nKvHeads: number;
+  /** Width of one head. */
+  headSize: number;
+  /** Width inside the feed-forward network. */
+  hiddenDim: number;
+  vocabSize: number;
+  /** Longest context the model was trained for, in tokens. */
+  contextLength: number;
+  normEps: number;
+  ropeBase: number;
+  /** Leading dimensions of a head that are rotated. */
+  ropeDims: number;
+  /** Positions are divided by this (linear scaling); 1 for none. */
+  ropeScale: number;
+}
+
+/** Bounds of what a file may ask for; the largest published models of these architectures stay below. */
+const LIMITS = {
+  dim: 65_536,
+  nLayers: 1_024,
+  nHeads: 1_024,
+  hiddenDim: 1_048_576,
+  headSize: 1_024,
+  contextLength: 16_777_216,
+  vocabSize: 4_194_304,
+} as const;
+
+/** Read and check; throws naming the metadata key and its value. */
+export function readConfig(name: string, meta: Record<string, unknown>, tensors: TensorInfo[]): ModelConfig {
+  const architecture = findArchitecture(name);
+  const key = (suffix: string): string => `${name}.${suffix}`;
+
+  function integer(suffix: string, limit: number, otherwise?: number): number {
+    const value = meta[key(suffix)] ?? otherwise;
+    if (value === undefined) raise(SQLSTATE.dataCorrupted, `model metadata has no ${key(suffix)}`);
+    if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > limit) {
+      raise(
+        SQLSTATE.dataCorrupted,
+        `model metadata ${key(suffix)} must be a whole number between 1 and ${limit}, got ${JSON.stringify(value)}`,
+      );
+    }
+    return value;
+  }
+
+  function positive(suffix: string, otherwise: number): number {
+    const value = meta[key(suffix)] ?? otherwise;
+    if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) {
+      raise(SQLSTATE.dataCorrupted, `model metadata ${key(suffix)} must be a positive number, got ${JSON.stringify(value)}`);
+    }
+    return value;
+  }
+
+  const dim = integer('embedding_length', LIMITS.dim);
+  const nLayers = integer('block_count', LIMITS.nLayers);
+  const nHeads = integer('attention.head_count', LIMITS.nHeads);
+  const nKvHeads = integer('attention.head_count_kv', LIMITS.nHeads, nHeads);
+  const hiddenDim = integer('feed_forward_length', LIMITS.hiddenDim);
+  const contextLength = integer('context_length', LIMITS.contextLength);
+  if (nHeads % nKvHeads !== 0) {
+    raise(SQLSTATE.dataCorrupted, `model has ${nHeads} heads and ${nKvHeads} key/value heads, which do not divide`);
+  }
+  if (meta[key('attention.key_length')] === undefined && dim % nHeads !== 0) {
+    raise(SQLSTATE.dataCorrupted, `model has width ${dim} and ${nHeads} heads, which do not divide`);
+  }
+  const headSize = integer('attention.key_length', LIMITS.headSize, Math.floor(dim / nHeads));
+  if (headSize % 4 !== 0) raise(SQLSTATE.featureNotSupported, `head size ${headSize} is not a multiple of 4`);
+  const ropeDims = integer('rope.dimension_count', LIMITS.headSize, headSize);
+  if (ropeDims > headSize || ropeDims % 2 !== 0) {
+    raise(SQLSTATE.dataCorrupted, `model metadata ${key('rope.dimension_count')} is ${ropeDims}, the head size is ${headSize}`);
+  }
+  const scaling = meta[key('rope.scaling.type')];
+  if (scaling !== undefined && scaling !== 'none' && scaling !== 'linear') {
+    raise(SQLSTATE.featureNotSupported, `rope scaling ${JSON.stringify(scaling)} is not supported, only none and linear`);
+  }
+  const embedding = tensors.find((tensor) => tensor.name === 'token_embd.weight');
+  if (embedding === undefined) raise(SQLSTATE.dataCorrupted, 'model has no tensor token_embd.weight');
+  const vocabSize = embedding.shape[1] ?? 0;
+  if (vocabSize < 1 || vocabSize > LIMITS.vocabSize) {
+    raise(SQLSTATE.dataCorrupted, `tensor token_embd.weight has ${vocabSize} rows, expected 1 to ${LIMITS.vocabSize}`);
+  }
+  return {
+    architecture,
+    dim,
+    nLayers,
+    nHeads,
+    nKvHeads,
+    headSize,
+    hiddenDim,
+    vocabSize,
+    contextLength,
+    normEps: positive('attention.layer_norm_rms_epsilon', 1e-5),
+    ropeBase: positive('rope.freq_base', 10000),
+    ropeDims,
+    ropeScale: scaling === 'linear' ? positive('rope.scaling.factor', 1) : 1,
+  };
+}

@@ -1,0 +1,64 @@
+import type { Arena } from './arena.ts';
+import type { ModelConfig } from './config.ts';
+import type { Matrix } from './matrix.ts';
+
+/** Positions computed at a time. */
+const CHUNK = 256;
+
+/**
+ * Rotary position embedding (Su et al., "RoFormer", 2021): rows of (cos, sin) pairs per position, (ropeDims / 2, 2),
+ * computed as positions are first needed.
+ */
+export class RopeTable {
+  private readonly table: number;
+  private readonly pairs: number;
+  private readonly frequencies: Float64Array; // (pairs) radians per position
+  private filled = 0;
+
+  constructor(
+    private readonly arena: Arena,
+    private readonly config: ModelConfig,
+    factors: Matrix | null,
+  ) {
+    this.pairs = config.ropeDims / 2;
+    this.table = arena.allocate(config.contextLength * this.pairs * 8);
+    this.frequencies = Float64Array.from({ length: this.pairs }, (_, i) => {
+      const factor = factors === null ? 1 : arena.f32[factors.weights / 4 + i]!;
+      return config.ropeBase ** ((-2 * i) / config.ropeDims) / factor / config.ropeScale;
+    });
+  }
+
+  static bytes(config: ModelConfig): number {
+    return config.contextLength * (config.ropeDims / 2) * 8;
+  }
+
+  /** Rotate `heads` heads at address x as of `position`. */
+  apply(x: number, heads: number, position: number): void {
+    if (position >= this.filled) this.fill(position + 1);
+    const { headSize, architecture } = this.config;
+    const halves = architecture.ropeLayout === 'halves';
+    this.arena.kernels.rope(
+      x,
+      this.table + position * this.pairs * 8,
+      heads,
+      headSize,
+      this.pairs,
+      halves ? this.pairs : 1,
+      halves ? 1 : 2,
+    );
+  }
+
+  private fill(to: number): void {
+    const end = Math.min(this.config.contextLength, Math.ceil(to / CHUNK) * CHUNK);
+    const floats = this.arena.f32;
+    let at = this.table / 4 + this.filled * this.pairs * 2;
+    for (let position = this.filled; position < end; position++) {
+      for (let i = 0; i < this.pairs; i++) {
+        const angle = position * this.frequencies[i]!;
+        floats[at++] = Math.cos(angle);
+        floats[at++] = Math.sin(angle);
+      }
+    }
+    this.filled = end;
+  }
+}

@@ -1,0 +1,156 @@
+/** The tensors of a decoder, found by name, checked by shape, and filled from their source. */
+import { raise, SQLSTATE } from '../errors.ts';
+import type { Arena } from './arena.ts';
+import type { ModelConfig } from './config.ts';
+import type { Layout, Matrix } from './matrix.ts';
+import { allocateMatrix, fillMatrix, layoutOf, matrixBytes, rowByteLength, stagingBytes } from './matrix.ts';
+import type { TensorInfo, WeightSource } from './source.ts';
+
+export type Precision = 'auto' | 'f32' | 'q8';
+
+/** Float matrices stay floats under `auto` while that form of the model is smaller than this. */
+const MAX_AUTO_F32_BYTES = 512 * 1024 * 1024;
+
+export interface LayerWeights {
+  attnNorm: Matrix;
+  q: Matrix;
+  k: Matrix;
+  v: Matrix;
+  qBias: Matrix | null;
+  kBias: Matrix | null;
+  vBias: Matrix | null;
+  attnOut: Matrix;
+  ffnNorm: Matrix;
+  gate: Matrix;
+  up: Matrix;
+  down: Matrix;
+}
+
+export interface Weights {
+  embedding: Matrix;
+  layers: LayerWeights[];
+  norm: Matrix;
+  /** The embedding itself where the file has no output.weight. */
+  output: Matrix;
+  /** Divisors of the RoPE frequencies (ropeDims / 2); null where the file has none. */
+  ropeFactors: Matrix | null;
+}
+
+export interface WeightPlan {
+  /** WebAssembly bytes of all matrices. */
+  bytes: number;
+  /** Room for the largest tile in transit. */
+  stagingBytes: number;
+  /** How the matrices are held, for people. */
+  precision: string;
+  layouts: Map<string, Layout>;
+}
+
+function isVector(info: TensorInfo): boolean {
+  return info.shape.length < 2 || info.shape[1] === 1;
+}
+
+/** Decide every tensor's layout and add up the memory. Throws for a type or shape that cannot be computed with. */
+export function planWeights(tensors: TensorInfo[], precision: Precision, largestTile: number): WeightPlan {
+  let asFloats = 0;
+  for (const info of tensors) {
+    for (const size of info.shape) {
+      if (!Number.isSafeInteger(size) || size < 1) {
+        raise(SQLSTATE.dataCorrupted, `tensor ${info.name} has shape ${info.shape.join(' x ')}`);
+      }
+    }
+    asFloats += matrixBytes(info, 'f32');
+  }
+  const floats: Layout = precision === 'q8' || (precision === 'auto' && asFloats >= MAX_AUTO_F32_BYTES) ? 'q8' : 'f32';
+  const quantized: Layout = precision === 'f32' ? 'f32' : 'q8';
+  const layouts = new Map<string, Layout>();
+  let bytes = 0;
+  let staging = 0;
+  const used = new Set<string>();
+  for (const info of tensors) {
+    const layout = isVector(info) ? 'f32' : layoutOf(info, floats, quantized);
+    layouts.set(info.name, layout);
+    bytes += matrixBytes(info, layout) + 64;
+    staging = Math.max(staging, stagingBytes(Math.max(largestTile, rowByteLength(info.type, info.shape[0] ?? 0)), info.shape[0] ?? 0));
+    if (!isVector(info)) used.add(layout === 'f32' ? 'f32' : info.type.startsWith('Q') ? info.type.toLowerCase() : 'q8');
+  }
+  return { bytes, stagingBytes: staging + 64, precision: [...used].sort().join(', '), layouts };
+}
+
+/** Allocate and fill. Throws naming the tensor that is missing, unknown to the architecture, or of the wrong shape. */
+export function loadWeights(
+  arena: Arena,
+  config: ModelConfig,
+  source: WeightSource,
+  plan: WeightPlan,
+  poll: () => void,
+): Weights {
+  const byName = new Map(source.tensors().map((info) => [info.name, info]));
+  const matrices = new Map<string, Matrix>();
+  const missingRows = new Map<string, number>();
+
+  function take(name: string, cols: number, rows: number): Matrix | null {
+    const info = byName.get(name);
+    if (info === undefined) return null;
+    const haveRows = info.shape[1] ?? 1;
+    if (info.shape[0] !== cols || haveRows !== rows || info.shape.slice(2).some((size) => size !== 1)) {
+      raise(SQLSTATE.dataCorrupted, `tensor ${name} has shape ${info.shape.join(' x ')}, expected ${cols} x ${rows}`);
+    }
+    const matrix = allocateMatrix(arena, info, plan.layouts.get(name) ?? 'f32');
+    matrices.set(name, matrix);
+    missingRows.set(name, rows);
+    return matrix;
+  }
+  function need(name: string, cols: number, rows: number): Matrix {
+    return take(name, cols, rows) ?? raise(SQLSTATE.dataCorrupted, `model has no tensor ${name}`);
+  }
+
+  const { dim, hiddenDim, headSize } = config;
+  const qDim = config.nHeads * headSize;
+  const kvDim = config.nKvHeads * headSize;
+  const embedding = need('token_embd.weight', dim, config.vocabSize);
+  const layers: LayerWeights[] = [];
+  for (let i = 0; i < config.nLayers; i++) {
+    const at = (role: string): string => `blk.${i}.${role}`;
+    layers.push({
+      attnNorm: need(at('attn_norm.weight'), dim, 1),
+      q: need(at('attn_q.weight'), dim, qDim),
+      k: need(at('attn_k.weight'), dim, kvDim),
+      v: need(at('attn_v.weight'), dim, kvDim),
+      qBias: take(at('attn_q.bias'), qDim, 1),
+      kBias: take(at('attn_k.bias'), kvDim, 1),
+      vBias: take(at('attn_v.bias'), kvDim, 1),
+      attnOut: need(at('attn_output.weight'), qDim, dim),
+      ffnNorm: need(at('ffn_norm.weight'), dim, 1),
+      gate: need(at('ffn_gate.weight'), dim, hiddenDim),
+      up: need(at('ffn_up.weight'), dim, hiddenDim),
+      down: need(at('ffn_down.weight'), hiddenDim, dim),
+    });
+  }
+  const norm = need('output_norm.weight', dim, 1);
+  const output = take('output.weight', dim, config.vocabSize) ?? embedding;
+  const ropeFactors = take('rope_freqs.weight', config.ropeDims / 2, 1);
+  for (const name of byName.keys()) {
+    if (!matrices.has(name)) {
+      raise(SQLSTATE.featureNotSupported, `tensor ${name} is not known to architecture ${config.architecture.name}`);
+    }
+  }
+
+  const staging = arena.allocate(plan.stagingBytes);
+  source.eachTile((info, firstRow, bytes) => {
+    const matrix = matrices.get(info.name);
+    if (matrix === undefined) raise(SQLSTATE.dataCorrupted, `tensor ${info.name} appeared while loading`);
+    if (stagingBytes(bytes.length, matrix.cols) > plan.stagingBytes) {
+      raise(SQLSTATE.dataCorrupted, `tensor ${info.name} has a tile of ${bytes.length} bytes, expected at most ${plan.stagingBytes}`);
+    }
+    fillMatrix(arena, matrix, firstRow, bytes, staging);
+    const rows = bytes.length / rowByteLength(info.type, matrix.cols);
+    missingRows.set(info.name, (missingRows.get(info.name) ?? 0) - rows);
+    poll();
+  });
+  arena.release(staging, plan.stagingBytes);
+  for (const [name, rows] of missingRows) {
+    if (rows !== 0) raise(SQLSTATE.dataCorrupted, `tensor ${name} lacks ${rows} rows`);
+  }
+  return { embedding, layers, norm, output, ropeFactors };
+}
