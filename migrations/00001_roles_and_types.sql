@@ -7,7 +7,7 @@ begin
         if not exists (select from pg_roles where rolname = wanted) then
             begin
                 execute format('create role %I nologin', wanted);
-            exception when duplicate_object or unique_violation then
+            exception when duplicate_object or unique_violation or internal_error then
                 null;
             end;
         end if;
@@ -15,7 +15,7 @@ begin
     if not pg_has_role('hartonomous_admin', 'hartonomous_user', 'member') then
         begin
             grant hartonomous_user, hartonomous_reader to hartonomous_admin;
-        exception when duplicate_object or unique_violation then
+        exception when duplicate_object or unique_violation or internal_error then
             null;
         end;
     end if;
@@ -32,3 +32,4 @@ create type hartonomous.atom_kind as enum ('byte', 'token', 'tile', 'composite')
 comment on type hartonomous.atom_kind is 'what a piece of content is: a byte, a text of a token, a tile of a matrix, a whole matrix';
 create type hartonomous.relation_kind as enum ('merge', 'nearest');
 comment on type hartonomous.relation_kind is 'edge between tokens: a BPE merge, or nearness of embeddings';
+reset role;

@@ -55,3 +55,4 @@ create table hartonomous.compositions_composite partition of hartonomous.composi
 comment on table hartonomous.compositions_token is 'token to its bytes';
 comment on table hartonomous.compositions_composite is 'matrix to its tiles';
 create index compositions_child on hartonomous.compositions_composite (child_kind, child_id);
+reset role;

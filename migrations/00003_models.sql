@@ -131,3 +131,4 @@ comment on column hartonomous.token_embeddings.norm is 'Euclidean norm of the em
 comment on column hartonomous.token_embeddings.hilbert is 'Hilbert index over the first four principal components, 15 bits each';
 create index token_embeddings_hilbert on hartonomous.token_embeddings (model_id, hilbert);
 create index token_embeddings_matrix on hartonomous.token_embeddings (matrix_id);
+reset role;

@@ -205,3 +205,4 @@ comment on table hartonomous.settings is 'settings of this database';
 comment on column hartonomous.settings.name is 'name of the setting';
 comment on column hartonomous.settings.value is 'its value';
 comment on column hartonomous.settings.comment is 'what it does';
+reset role;

@@ -122,3 +122,4 @@ create trigger count_inserted after insert on hartonomous.relations referencing 
     for each statement execute function hartonomous._count_relations();
 create trigger count_deleted after delete on hartonomous.relations referencing old table as deleted
     for each statement execute function hartonomous._count_relations();
+reset role;

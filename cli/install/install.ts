@@ -1,0 +1,134 @@
+/**
+ * Bring a database to this program's version: roles and tables by migrations, LANGUAGE plv8, and then every function in
+ * one transaction, so that a failure leaves the old functions working and a second run completes.
+ */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type pg from 'pg';
+import { migrate } from 'postgres-migrations';
+import { CommandError, EXIT } from '../errors.ts';
+import { packageRoot } from '../package-root.ts';
+
+/** Key of the advisory lock that lets one install at a time work in a database. */
+const INSTALL_LOCK = 'hartonomous.install';
+
+export interface InstallResult {
+  buildId: string;
+  /** Migrations that this run applied. */
+  migrations: string[];
+  /** Whether the functions were replaced. */
+  functionsReplaced: boolean;
+  /** Extension that provides LANGUAGE plv8. */
+  languageHost: string;
+}
+
+async function readBundle(): Promise<{ sql: string; buildId: string }> {
+  const file = join(packageRoot(), 'dist/hartonomous.sql');
+  let sql: string;
+  try {
+    sql = await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new CommandError(`${file} is missing`, { hint: 'run: npm run build', cause });
+  }
+  const buildId = /^-- hartonomous build ([0-9a-f]{16});/.exec(sql)?.[1];
+  if (buildId === undefined) throw new CommandError(`${file} names no build id`, { hint: 'run: npm run build' });
+  return { sql, buildId };
+}
+
+/** The extension that provides LANGUAGE plv8, creating one if the database has none. */
+async function ensureLanguage(client: pg.Client): Promise<string> {
+  const existing = await client.query<{ host: string | null }>(
+    `select e.extname as host from pg_language l
+     left join pg_depend d on d.classid = 'pg_language'::regclass and d.objid = l.oid and d.deptype = 'e'
+     left join pg_extension e on e.oid = d.refobjid
+     where l.lanname = 'plv8'`,
+  );
+  if (existing.rows[0] !== undefined) return existing.rows[0].host ?? 'no extension';
+  const available = await client.query<{ name: string }>(
+    `select name from pg_available_extensions where name in ('plv8', 'hartonomous_v8') order by name = 'plv8' desc`,
+  );
+  const extension = available.rows[0]?.name;
+  if (extension === undefined) {
+    throw new CommandError('this server offers neither extension plv8 nor hartonomous_v8', {
+      hint: 'build and install the extension with host/setup.sh, or use a server that has PL/V8',
+    });
+  }
+  await client.query(`create extension if not exists ${extension}`);
+  return extension;
+}
+
+async function refuseNewerSchema(client: pg.Client, folder: string): Promise<void> {
+  const known = (await readdir(folder)).filter((name) => name.endsWith('.sql')).length;
+  const { rows } = await client.query<{ applied: number }>(
+    'select coalesce(max(id), 0)::integer as applied from hartonomous.migrations',
+  );
+  const applied = rows[0]?.applied ?? 0;
+  if (applied > known) {
+    throw new CommandError(`the database has schema version ${applied}, this program knows ${known}`, {
+      hint: 'upgrade this program; a database is never taken back',
+      exitCode: EXIT.schemaMismatch,
+    });
+  }
+}
+
+/** Install or upgrade. The client's role must be a superuser, or one that may create roles and extensions. */
+export async function install(client: pg.Client): Promise<InstallResult> {
+  const { sql, buildId } = await readBundle();
+  const folder = join(packageRoot(), 'migrations');
+  const encoding = await client.query<{ server_encoding: string }>('show server_encoding');
+  if (encoding.rows[0]?.server_encoding !== 'UTF8') {
+    throw new CommandError(`the database has encoding ${encoding.rows[0]?.server_encoding}, hartonomous needs UTF8`, {
+      hint: `create one with: createdb -E UTF8 -T template0 NAME`,
+    });
+  }
+  await client.query('select pg_advisory_lock(hashtext($1))', [INSTALL_LOCK]);
+  try {
+    await client.query('create schema if not exists hartonomous');
+    // postgres-migrations keeps its book in an unqualified table of this name, found in any schema; made here first,
+    // and with the search path pinned, it is always ours.
+    await client.query(
+      `create table if not exists hartonomous.migrations (
+         id integer primary key, name varchar(100) unique not null, hash varchar(40) not null,
+         executed_at timestamp default current_timestamp)`,
+    );
+    await client.query(`comment on table hartonomous.migrations is 'migrations applied to this schema'`);
+    await client.query('set search_path = hartonomous');
+    await refuseNewerSchema(client, folder);
+    const languageHost = await ensureLanguage(client);
+    const before = await client.query<{ id: number }>('select id from hartonomous.migrations');
+    const done = new Set(before.rows.map((row) => row.id));
+    const completed = await migrate({ client }, folder);
+    const functionsReplaced = await replaceFunctions(client, sql, buildId);
+    return {
+      buildId,
+      migrations: completed.filter((migration) => !done.has(migration.id)).map((migration) => migration.name),
+      functionsReplaced,
+      languageHost,
+    };
+  } finally {
+    await client.query('reset search_path');
+    await client.query('select pg_advisory_unlock(hashtext($1))', [INSTALL_LOCK]);
+  }
+}
+
+async function replaceFunctions(client: pg.Client, sql: string, buildId: string): Promise<boolean> {
+  const current = await client.query<{ value: unknown }>(
+    `select value from hartonomous.settings where name = 'build_id'`,
+  );
+  if (current.rows[0]?.value === buildId) return false;
+  await client.query('begin');
+  try {
+    await client.query('set local role hartonomous_owner');
+    await client.query(sql);
+    await client.query(
+      `insert into hartonomous.settings (name, value, comment) values ('build_id', to_jsonb($1::text), 'build of the installed functions')
+       on conflict (name) do update set value = excluded.value`,
+      [buildId],
+    );
+    await client.query('commit');
+  } catch (error) {
+    await client.query('rollback');
+    throw error;
+  }
+  return true;
+}

@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config';
+import { viteWasmPlugin } from './plv8/wasm-plugin.ts';
+
+export default defineConfig({
+  plugins: [viteWasmPlugin()],
+  test: {
+    include: ['test/**/*.test.ts'],
+    testTimeout: 120_000,
+    hookTimeout: 300_000,
+    fileParallelism: false,
+    reporters: ['default'],
+  },
+});
