@@ -1,4 +1,4 @@
--- The SQL surface of the bundle. `{{entry.f(args)}}` becomes a call of the function that plv8/src/entry.ts exports.
+-- The SQL surface of the bundle. An `entry` call in double braces becomes a call of what plv8/src/entry.ts exports.
 -- Everything runs as hartonomous_owner (SECURITY DEFINER), so a backend has one isolate and one copy of a model.
 
 -- Text generation
