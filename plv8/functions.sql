@@ -93,7 +93,7 @@ comment on function hartonomous.unload(text) is
     'free a loaded model of this backend, or all of them; returns how many were freed';
 
 create or replace function hartonomous._loaded_models(
-    out model text, out precision text, out memory_bytes bigint, out cache_bytes bigint, out cached_tokens integer,
+    out model text, out "precision" text, out memory_bytes bigint, out cache_bytes bigint, out cached_tokens integer,
     out load_duration bigint, out calls bigint, out prompt_tokens bigint, out reused_tokens bigint,
     out generated_tokens bigint, out loaded_at timestamptz, out last_used_at timestamptz)
 returns setof record
@@ -106,7 +106,7 @@ select pg_backend_pid() as pid, loaded.* from hartonomous._loaded_models() as lo
 comment on view hartonomous.loaded_models is 'the models that this backend holds in memory, with their use so far';
 comment on column hartonomous.loaded_models.pid is 'process id of this backend';
 comment on column hartonomous.loaded_models.model is 'name of the model when it was loaded';
-comment on column hartonomous.loaded_models.precision is 'how the matrices are held: their own integers, q8 or f32';
+comment on column hartonomous.loaded_models."precision" is 'how the matrices are held: their own integers, q8 or f32';
 comment on column hartonomous.loaded_models.memory_bytes is 'WebAssembly memory of weights, caches and activations';
 comment on column hartonomous.loaded_models.cache_bytes is 'part of it that key/value caches take';
 comment on column hartonomous.loaded_models.cached_tokens is 'tokens whose keys and values are kept for the next call';
