@@ -13,10 +13,25 @@ comment on language plv8 is 'JavaScript and WebAssembly on V8, hosted by hartono
 
 create function plv8_version() returns text
     as 'MODULE_PATHNAME' language c immutable strict parallel safe;
-comment on function plv8_version() is 'version of the extension that hosts LANGUAGE plv8';
+comment on function plv8_version() is 'version of the PL/V8 interface that LANGUAGE plv8 offers';
 create function plv8_reset() returns void
     as 'MODULE_PATHNAME' language c volatile;
 comment on function plv8_reset() is 'drop this backend''s isolates; the next call makes fresh ones';
 create function plv8_info() returns json
     as 'MODULE_PATHNAME' language c volatile;
 comment on function plv8_info() is 'memory of each isolate of this backend';
+
+create domain plv8_int2array as smallint[];
+comment on domain plv8_int2array is 'arrives in JavaScript as Int16Array';
+
+create domain plv8_int4array as integer[];
+comment on domain plv8_int4array is 'arrives in JavaScript as Int32Array';
+
+create domain plv8_int8array as bigint[];
+comment on domain plv8_int8array is 'arrives in JavaScript as BigInt64Array';
+
+create domain plv8_float4array as real[];
+comment on domain plv8_float4array is 'arrives in JavaScript as Float32Array';
+
+create domain plv8_float8array as double precision[];
+comment on domain plv8_float8array is 'arrives in JavaScript as Float64Array';

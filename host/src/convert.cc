@@ -13,6 +13,7 @@ extern "C" {
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 }
 
@@ -24,6 +25,24 @@ constexpr double kMicrosecondsPerMs = 1000.0;
 constexpr double kEpochMs = (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * 86400000.0;
 
 v8::Isolate* current() { return v8::Isolate::GetCurrent(); }
+
+// JavaScript has no infinite date: an invalid one, which JSON writes as null, marked so that it converts back.
+v8::Local<v8::Private> infinity_mark() {
+  return v8::Private::ForApi(current(), v8::String::NewFromUtf8Literal(current(), "host::infinity"));
+}
+
+v8::Local<v8::Value> infinite_date(bool negative) {
+  v8::Local<v8::Context> context = current()->GetCurrentContext();
+  v8::Local<v8::Value> date = v8::Date::New(context, std::nan("")).ToLocalChecked();
+  date.As<v8::Object>()->SetPrivate(context, infinity_mark(), v8::Int32::New(current(), negative ? -1 : 1)).Check();
+  return date;
+}
+
+int infinity_sign(v8::Local<v8::Object> date) {
+  v8::Local<v8::Value> sign;
+  if (!date->GetPrivate(current()->GetCurrentContext(), infinity_mark()).ToLocal(&sign) || !sign->IsInt32()) return 0;
+  return sign.As<v8::Int32>()->Value();
+}
 
 char* output_text(Datum value, Oid type) {
   char* text = nullptr;
@@ -54,6 +73,8 @@ v8::Local<v8::Value> json_to_js(const char* text) {
 
 char* js_to_json(v8::Local<v8::Value> value) {
   v8::Local<v8::String> text;
+  if (value->IsFunction() || value->IsSymbol()) throw_js("a function or symbol has no JSON form");
+  if (value->IsBigInt()) return pg_string(value);
   if (!v8::JSON::Stringify(current()->GetCurrentContext(), value).ToLocal(&text)) throw JsPending{};
   return pg_string(text);
 }
@@ -68,11 +89,67 @@ v8::Local<v8::Value> bytes_to_js(Datum value) {
   v8::Local<v8::Value> length = v8::Number::New(current(), static_cast<double>(size));
   if (!js_property(context->Global(), "Uint8Array", &constructor)) throw JsPending{};
   v8::Local<v8::Object> array;
+  if (!constructor->IsFunction()) throw_js("Uint8Array has been replaced");
   if (!constructor.As<v8::Function>()->NewInstance(context, 1, &length).ToLocal(&array)) throw JsPending{};
+  if (!array->IsUint8Array()) throw_js("Uint8Array has been replaced");
   v8::Local<v8::Uint8Array> view = array.As<v8::Uint8Array>();
+  if (view->ByteLength() < size) throw_js("Uint8Array has been replaced");
   if (size > 0) memcpy(static_cast<char*>(view->Buffer()->Data()) + view->ByteOffset(), VARDATA_ANY(bytes), size);
   if (reinterpret_cast<Pointer>(bytes) != DatumGetPointer(value)) pfree(bytes);
   return array;
+}
+
+// The domains over arrays that arrive as typed arrays, and the class of each.
+struct TypedDomain {
+  const char* name;
+  Oid element;
+  int16 width;
+  const char* constructor;
+};
+constexpr TypedDomain kTypedDomains[] = {
+    {"plv8_int2array", INT2OID, 2, "Int16Array"},      {"plv8_int4array", INT4OID, 4, "Int32Array"},
+    {"plv8_int8array", INT8OID, 8, "BigInt64Array"},   {"plv8_float4array", FLOAT4OID, 4, "Float32Array"},
+    {"plv8_float8array", FLOAT8OID, 8, "Float64Array"},
+};
+
+const TypedDomain* typed_domain(Oid domain, Oid element) {
+  const TypedDomain* found = nullptr;
+  guarded([&] {
+    HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(domain));
+    if (!HeapTupleIsValid(tuple)) return;
+    const char* name = NameStr(reinterpret_cast<Form_pg_type>(GETSTRUCT(tuple))->typname);
+    for (const TypedDomain& candidate : kTypedDomains) {
+      if (candidate.element == element && strcmp(candidate.name, name) == 0) found = &candidate;
+    }
+    ReleaseSysCache(tuple);
+  });
+  return found;
+}
+
+v8::Local<v8::Value> typed_array_to_js(Datum value, const TypedDomain& domain) {
+  ArrayType* array = nullptr;
+  guarded([&] {
+    array = DatumGetArrayTypeP(value);
+    if (ARR_NDIM(array) > 1 || ARR_HASNULL(array)) {
+      ereport(ERROR, (errcode(ERRCODE_ARRAY_ELEMENT_ERROR),
+                      errmsg("NULL element, or multi-dimension array not allowed in external array type")));
+    }
+  });
+  int n = ARR_NDIM(array) == 0 ? 0 : ARR_DIMS(array)[0];
+  v8::Local<v8::Context> context = current()->GetCurrentContext();
+  v8::Local<v8::Value> constructor, length = v8::Int32::New(current(), n);
+  v8::Local<v8::Object> out;
+  if (!js_property(context->Global(), domain.constructor, &constructor) || !constructor->IsFunction() ||
+      !constructor.As<v8::Function>()->NewInstance(context, 1, &length).ToLocal(&out) || !out->IsTypedArray()) {
+    throw JsPending{};
+  }
+  v8::Local<v8::TypedArray> view = out.As<v8::TypedArray>();
+  view->Buffer();  // moves a small array off the heap
+  if (n > 0 && view->ByteLength() >= static_cast<size_t>(n) * domain.width) {
+    memcpy(static_cast<char*>(view->Buffer()->Data()) + view->ByteOffset(), ARR_DATA_PTR(array),
+           static_cast<size_t>(n) * domain.width);
+  }
+  return out;
 }
 
 v8::Local<v8::Value> array_to_js(Datum value) {
@@ -313,13 +390,13 @@ v8::Local<v8::Value> to_js(Datum value, bool is_null, Oid type) {
     }
     case DATEOID: {
       DateADT date = DatumGetDateADT(value);
-      if (DATE_NOT_FINITE(date)) break;
+      if (DATE_NOT_FINITE(date)) return infinite_date(DATE_IS_NOBEGIN(date));
       return v8::Date::New(isolate->GetCurrentContext(), date * 86400000.0 + kEpochMs).ToLocalChecked();
     }
     case TIMESTAMPOID:
     case TIMESTAMPTZOID: {
       Timestamp stamp = DatumGetTimestamp(value);
-      if (TIMESTAMP_NOT_FINITE(stamp)) break;
+      if (TIMESTAMP_NOT_FINITE(stamp)) return infinite_date(TIMESTAMP_IS_NOBEGIN(stamp));
       return v8::Date::New(isolate->GetCurrentContext(), std::floor(stamp / kMicrosecondsPerMs) + kEpochMs)
           .ToLocalChecked();
     }
@@ -354,7 +431,10 @@ v8::Local<v8::Value> to_js(Datum value, bool is_null, Oid type) {
     element = get_base_element_type(type);
     kind = get_typtype(base);
   });
-  if (base != type) return to_js(value, false, base);
+  if (base != type) {
+    const TypedDomain* typed = OidIsValid(element) ? typed_domain(type, element) : nullptr;
+    return typed != nullptr ? typed_array_to_js(value, *typed) : to_js(value, false, base);
+  }
   if (OidIsValid(element) && type != INT2VECTOROID && type != OIDVECTOROID) return array_to_js(value);
   if (kind == TYPTYPE_COMPOSITE) return composite_to_js(value);
   char* text = output_text(value, type);
@@ -411,6 +491,14 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
     case FLOAT8OID:
       if (value->IsNumber()) return Float8GetDatum(number_of(value));
       break;
+    case TEXTOID:
+      if (value->IsString() || value->IsNumber()) {
+        char* characters = pg_string(value);
+        Datum out = 0;
+        guarded([&] { out = CStringGetTextDatum(characters); });
+        return out;
+      }
+      break;
     case JSONOID:
     case JSONBOID:
       return input_text(js_to_json(value), type, typmod);
@@ -425,7 +513,12 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
     case TIMESTAMPTZOID:
       if (value->IsDate()) {
         double ms = value.As<v8::Date>()->ValueOf() - kEpochMs;
-        if (std::isnan(ms)) throw_js("invalid date");
+        if (std::isnan(ms)) {
+          int sign = infinity_sign(value.As<v8::Object>());
+          if (sign == 0) throw_js("invalid date");
+          if (type == DATEOID) return DateADTGetDatum(sign < 0 ? DATEVAL_NOBEGIN : DATEVAL_NOEND);
+          return TimestampGetDatum(sign < 0 ? DT_NOBEGIN : DT_NOEND);
+        }
         if (type == DATEOID) return DateADTGetDatum(static_cast<DateADT>(std::floor(ms / 86400000.0)));
         return TimestampGetDatum(static_cast<Timestamp>(ms * kMicrosecondsPerMs));
       }
@@ -436,7 +529,7 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
   Oid base = type, element = InvalidOid;
   char kind = TYPTYPE_BASE;
   int32 base_typmod = typmod;
-  if (type >= FirstGenbkiObjectId || (value->IsObject() && !value->IsDate())) {
+  if (type >= FirstGenbkiObjectId || !(value->IsString() || value->IsDate())) {
     guarded([&] {
       base = getBaseTypeAndTypmod(type, &base_typmod);
       element = get_base_element_type(type);
@@ -449,6 +542,7 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
     return out;
   }
   if (OidIsValid(element) && (value->IsArray() || value->IsTypedArray())) return array_to_datum(value, type, element);
+  if (OidIsValid(element) && !value->IsString()) throw_js("value is not an Array");
   if (kind == TYPTYPE_COMPOSITE && value->IsObject()) {
     TupleDesc desc = nullptr;
     guarded([&] { desc = lookup_rowtype_tupdesc_copy(type, typmod); });

@@ -95,8 +95,18 @@ v8::Local<v8::Value> js_error_of(ErrorData* edata) {
 }
 
 Failure failure_of(const PgError& error) {
+  ErrorData* edata = error.edata;
   Failure failure;
-  failure.edata = error.edata;
+  failure.sqlstate = edata->sqlerrcode;
+  failure.message = edata->message == nullptr ? pstrdup("missing error text") : edata->message;
+  failure.detail = edata->detail;
+  failure.hint = edata->hint;
+  failure.context = edata->context;
+  failure.schema_name = edata->schema_name;
+  failure.table_name = edata->table_name;
+  failure.column_name = edata->column_name;
+  failure.constraint_name = edata->constraint_name;
+  failure.datatype_name = edata->datatype_name;
   return failure;
 }
 
@@ -108,7 +118,7 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
   if (caught.HasTerminated() || instance->interrupt != nullptr || instance->out_of_memory) {
     isolate->CancelTerminateExecution();
     if (instance->interrupt != nullptr) {
-      failure.edata = copy_error(instance->interrupt);
+      failure = failure_of(PgError{copy_error(instance->interrupt)});
       FreeErrorData(instance->interrupt);
       instance->interrupt = nullptr;
       instance->out_of_memory = false;
@@ -166,6 +176,12 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
       failure.message += strlen(kPlainError);
     }
   }
+  if (failure.message == nullptr && !caught.Message().IsEmpty()) {
+    // Showing it as text failed, as it does at the end of the stack: V8's own description needs no JavaScript.
+    constexpr char kUncaught[] = "Uncaught ";
+    failure.message = pg_string(caught.Message()->Get());
+    if (strncmp(failure.message, kUncaught, strlen(kUncaught)) == 0) failure.message += strlen(kUncaught);
+  }
   if (failure.message == nullptr) failure.message = pstrdup("unknown exception");
   v8::Local<v8::Message> message = caught.Message();
   std::string where = inner_context == nullptr ? "" : inner_context;
@@ -186,9 +202,6 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
 }
 
 void report(const Failure& failure) {
-  if (failure.edata != nullptr) {
-    ReThrowError(failure.edata);
-  }
   auto generic = [](int field, const char* value) {
     if (value != nullptr) err_generic_string(field, value);
     return 0;

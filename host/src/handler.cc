@@ -118,6 +118,9 @@ CallSite* call_site(FunctionCallInfo fcinfo) {
   if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for function %u", fcinfo->flinfo->fn_oid);
   Form_pg_proc row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
   strlcpy(site->name, NameStr(row->proname), NAMEDATALEN);
+  if (row->prorettype == TRIGGEROID) {
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("trigger functions can only be called as triggers")));
+  }
   site->n_arguments = row->pronargs;
   site->read_only = row->provolatile != PROVOLATILE_VOLATILE;
   for (int i = 0; i < row->pronargs; i++) {
@@ -360,7 +363,7 @@ Datum hartonomous_v8_validator(PG_FUNCTION_ARGS) {
   has_forbidden_type(oid);
   Failure failure;
   if (!run_validate(oid, &failure)) {
-    if (failure.edata == nullptr && failure.sqlstate == ERRCODE_INTERNAL_ERROR) failure.sqlstate = ERRCODE_SYNTAX_ERROR;
+    if (failure.sqlstate == ERRCODE_INTERNAL_ERROR) failure.sqlstate = ERRCODE_SYNTAX_ERROR;
     report(failure);
   }
   PG_RETURN_VOID();

@@ -46,7 +46,11 @@ __attribute__((noinline)) void guarded(F&& body) {
   ErrorData* volatile edata = nullptr;
   MemoryContext caller = CurrentMemoryContext;
   PG_TRY();
-  { body(); }
+  {
+    // The callbacks outside add their lines when the error is reported again; here they would make them appear twice.
+    error_context_stack = nullptr;
+    body();
+  }
   PG_CATCH();
   {
     MemoryContextSwitchTo(TopTransactionContext ? TopTransactionContext : caller);
@@ -60,7 +64,6 @@ __attribute__((noinline)) void guarded(F&& body) {
 
 // What a failed JavaScript call leaves behind, in palloc'd memory, ready for ereport once every C++ frame is gone.
 struct Failure {
-  ErrorData* edata = nullptr;  // an error of PostgreSQL's own, to be thrown on unchanged
   int sqlstate = ERRCODE_INTERNAL_ERROR;
   char* message = nullptr;
   char* detail = nullptr;
@@ -99,12 +102,14 @@ struct Instance {
   v8::Global<v8::ObjectTemplate> handle_template;  // one internal field: plans and cursors
   v8::Global<v8::Function> endless;                 // what `end_javascript` runs
   std::unordered_map<Oid, Compiled> functions;
+  uint64 last_use = 0;
   bool started = false;                 // plv8.start_proc has run
   bool out_of_memory = false;           // the heap limit was reached during the running call
   ErrorData* interrupt = nullptr;       // what ended JavaScript by termination, in TopMemoryContext
 };
 
 Instance* instance_of_current_role();
+bool javascript_is_running();
 Instance* current_instance();           // the one whose JavaScript is running
 void reset_instances();                 // drop isolates that are not running
 std::vector<std::pair<Oid, Instance*>> all_instances();
@@ -195,6 +200,8 @@ extern int memory_limit_mb;
 extern char* v8_flags;
 extern char* start_proc;
 extern char* boot_proc;
+extern char* context_name;
+extern int context_cache_size;
 extern int max_eval_size;
 extern bool interrupts_enabled;
 extern bool extras_enabled;

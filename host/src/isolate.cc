@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <mutex>
 
 extern "C" {
@@ -99,7 +100,8 @@ class CountingAllocator : public v8::ArrayBuffer::Allocator {
   size_t pooled_ = 0;
 };
 
-std::unordered_map<Oid, Instance*>* instances = nullptr;
+std::map<std::pair<Oid, std::string>, Instance*>* instances = nullptr;  // by role and plv8.context
+uint64 uses = 0;  // a clock for Instance::last_use
 std::unordered_map<Instance*, CountingAllocator*>* allocators = nullptr;
 Instance* running = nullptr;
 v8::Platform* platform = nullptr;
@@ -140,7 +142,7 @@ void start_v8() {
   v8::V8::EnableWebAssemblyTrapHandler(true);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   on_exit(leave, nullptr);
-  instances = new std::unordered_map<Oid, Instance*>;
+  instances = new std::map<std::pair<Oid, std::string>, Instance*>;
   allocators = new std::unordered_map<Instance*, CountingAllocator*>;
 }
 
@@ -194,6 +196,34 @@ Instance* make_instance(Oid role) {
   return instance;
 }
 
+void drop(Instance* instance) {
+  v8::Isolate* isolate = instance->isolate;
+  instance->functions.clear();
+  instance->context.Reset();
+  instance->handle_template.Reset();
+  instance->endless.Reset();
+  CountingAllocator* allocator = (*allocators)[instance];
+  allocators->erase(instance);
+  isolate->Dispose();
+  delete allocator;
+  delete instance;
+}
+
+// Keep at most plv8.context_cache_size named contexts of a role: make room for one more.
+void drop_oldest_context(Oid role) {
+  if (running != nullptr) return;
+  auto oldest = instances->end();
+  int count = 0;
+  for (auto i = instances->begin(); i != instances->end(); ++i) {
+    if (i->first.first != role || i->first.second.empty()) continue;
+    count++;
+    if (oldest == instances->end() || i->second->last_use < oldest->second->last_use) oldest = i;
+  }
+  if (count < context_cache_size || oldest == instances->end()) return;
+  drop(oldest->second);
+  instances->erase(oldest);
+}
+
 bool is_identifier(const char* name) {
   if (name == nullptr || name[0] == '\0') return false;
   auto starts = [](char c) { return isalpha(static_cast<unsigned char>(c)) || c == '_' || c == '$' || (c & 0x80); };
@@ -208,38 +238,35 @@ bool is_identifier(const char* name) {
 
 Instance* current_instance() { return running; }
 
+bool javascript_is_running() { return running != nullptr; }
+
 Instance* instance_of_current_role() {
-  Oid role = GetUserId();
+  std::pair<Oid, std::string> key(GetUserId(), context_name == nullptr ? "" : context_name);
   if (instances != nullptr) {
-    auto found = instances->find(role);
-    if (found != instances->end()) return found->second;
+    auto found = instances->find(key);
+    if (found != instances->end()) {
+      found->second->last_use = ++uses;
+      return found->second;
+    }
+    if (!key.second.empty()) drop_oldest_context(key.first);
   }
-  Instance* instance = make_instance(role);
-  (*instances)[role] = instance;
+  Instance* instance = make_instance(key.first);
+  instance->last_use = ++uses;
+  (*instances)[key] = instance;
   return instance;
 }
 
 std::vector<std::pair<Oid, Instance*>> all_instances() {
   std::vector<std::pair<Oid, Instance*>> list;
-  if (instances != nullptr) list.assign(instances->begin(), instances->end());
+  if (instances == nullptr) return list;
+  for (auto& [key, instance] : *instances) list.emplace_back(key.first, instance);
   return list;
 }
 
 void reset_instances() {
   if (instances == nullptr || running != nullptr) return;
-  for (auto& [role, instance] : *instances) {
-    v8::Isolate* isolate = instance->isolate;
-    instance->functions.clear();
-    instance->context.Reset();
-    instance->handle_template.Reset();
-    instance->endless.Reset();
-    CountingAllocator* allocator = (*allocators)[instance];
-    isolate->Dispose();
-    delete allocator;
-    delete instance;
-  }
+  for (auto& [key, instance] : *instances) drop(instance);
   instances->clear();
-  allocators->clear();
 }
 
 size_t array_buffer_bytes(Instance* instance) { return (*allocators)[instance]->used(); }

@@ -11,13 +11,22 @@ int memory_limit_mb = 256;
 char* v8_flags = nullptr;
 char* start_proc = nullptr;
 char* boot_proc = nullptr;
+char* context_name = nullptr;
+int context_cache_size = 8;
 int max_eval_size = 2 * 1024 * 1024;
 bool interrupts_enabled = true;
 bool extras_enabled = true;
 
 namespace {
 char* icu_data = nullptr;
+
+bool check_context(char** value, void**, GucSource) {
+  if (!javascript_is_running() || strcmp(*value, context_name == nullptr ? "" : context_name) == 0) return true;
+  GUC_check_errdetail("cannot set context from inside a running function");
+  return false;
 }
+
+}  // namespace
 
 void define_settings() {
   DefineCustomIntVariable("plv8.memory_limit", "Heap and ArrayBuffer limit of each isolate.",
@@ -29,6 +38,10 @@ void define_settings() {
                              "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("plv8.boot_proc", "Like plv8.start_proc, called before it, set by superusers only.",
                              nullptr, &boot_proc, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("plv8.context", "Name of the global object that functions of this role see.", nullptr,
+                             &context_name, "", PGC_USERSET, 0, check_context, nullptr, nullptr);
+  DefineCustomIntVariable("plv8.context_cache_size", "Named contexts kept for each role.", nullptr,
+                          &context_cache_size, 8, 1, 1000, PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("plv8.icu_data", "Accepted for PL/V8's sake; this host uses the system's ICU.", nullptr,
                              &icu_data, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("plv8.max_eval_size", "Longest text that eval() takes; 0 forbids eval, -1 lifts the limit.",

@@ -1,0 +1,12 @@
+create function j(json) returns json language plv8 as $$ return $1 $$;
+create function jb(jsonb) returns jsonb language plv8 as $$ return $1 $$;
+select j('{"b": [1, {"c": null}], "a": "\u00e9", "__proto__": {"x": 1}}');
+select jb('"text"'), jb('1.5'), jb('true'), jb('null') is null, jb('[]'), jb('{"k": {}}');
+create function js_values() returns json language plv8 as $$ return { u: undefined, f() {}, d: new Date(0), n: NaN, nested: [undefined] } $$;
+select js_values();
+create function js_text() returns json language plv8 as $$ return 'plain' $$;
+select js_text();
+create function cyclic() returns json language plv8 as $$ const a = {}; a.a = a; return a $$;
+select cyclic();
+create function big_json() returns jsonb language plv8 as $$ return 12345678901234567890n $$;
+select big_json();

@@ -1,0 +1,32 @@
+create type pair as (i integer, t text);
+create function pairs() returns setof pair language plv8 as $$
+  plv8.return_next({ i: 1, t: 'a' });
+  plv8.return_next({ i: 2, t: null });
+  return [{ i: 3, t: 'c' }, { i: 4, t: 'd', extra: 1 }];
+$$;
+select * from pairs();
+select (pairs()).i;
+create function numbers(n int) returns setof int language plv8 as $$ for (let i = 0; i < n; i++) plv8.return_next(i) $$;
+select sum(x) from numbers(10000) x;
+select numbers(2), numbers(3);
+create function one_row() returns setof float language plv8 as $$ plv8.return_next(-0.5); return 0.25 $$;
+select * from one_row();
+create function a_table(n int) returns table (x int, y text) language plv8 as $$ return [{ x: n, y: 'y' }, { x: n + 1, y: null }] $$;
+select * from a_table(5);
+create function arrays() returns setof int[] language plv8 as $$ return [[1, 2], [3]] $$;
+select * from arrays();
+create function objects() returns setof json language plv8 as $$ return [{ a: 1 }, [1, 2], 'text'] $$;
+select * from objects();
+create function records() returns setof record language plv8 as $$ return [{ a: 1, b: 'x' }] $$;
+select * from records() as r(a int, b text);
+select * from records() as r(a int);
+select * from records() as r(a int, c text);
+select records();
+create function wrong_row() returns setof pair language plv8 as $$ plv8.return_next('text') $$;
+select * from wrong_row();
+do $$ plv8.return_next(1) $$ language plv8;
+create function nested() returns setof int language plv8 as $$
+  plv8.return_next(100);
+  for (const row of plv8.execute('select x from numbers(2) x')) plv8.return_next(row.x);
+$$;
+select * from nested();

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Run the host's whole test set against a temporary cluster of its own: regression topics, then the random program
+# generator (FUZZ_SECONDS, 20 unless told; 0 leaves it out). Ends with `N passed, N failed`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+./setup.sh
+
+major=${PG_MAJOR:-$(ls /usr/lib/postgresql | sort -rn | head -1)}
+bin=/usr/lib/postgresql/$major/bin
+work=$(mktemp -d "${TMPDIR:-/tmp}/hartonomous-v8-test.XXXXXX")
+chmod 755 "$work"
+cp -r Makefile sql expected fuzz "$work"/
+export PGHOST=$work PGPORT=${HOST_TEST_PORT:-58432} PGUSER=postgres PGDATABASE=postgres
+
+# PostgreSQL refuses to run as root.
+as_server() { "$@"; }
+if [ "$(id -u)" -eq 0 ]; then
+    chown -R postgres "$work"
+    as_server() { runuser -u postgres -- "$@"; }
+fi
+stop() {
+    as_server "$bin/pg_ctl" -D "$work/data" -m immediate stop >/dev/null 2>&1 || true
+    rm -rf "$work"
+}
+trap stop EXIT
+
+as_server "$bin/initdb" -D "$work/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 >/dev/null
+as_server "$bin/pg_ctl" -D "$work/data" -w -l "$work/log" \
+    -o "-k $work -p $PGPORT -c listen_addresses='' -c fsync=off" start >/dev/null
+
+(cd "$work" && as_server make -s installcheck PG_CONFIG="$bin/pg_config" >"$work/regress.log" 2>&1) || true
+grep -E '^test ' "$work/regress.log" || cat "$work/regress.log"
+passed=$(grep -cE '^test .* ok ' "$work/regress.log" || true)
+failed=$(grep -cE '^test .* FAILED' "$work/regress.log" || true)
+if [ "$failed" -gt 0 ]; then
+    cat "$work/build/regress/regression.diffs" || true
+fi
+
+seconds=${FUZZ_SECONDS:-20}
+if [ "$seconds" -gt 0 ]; then
+    if bash "$work/fuzz/run.sh" "$seconds" "${FUZZ_SEED:-1}"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+    fi
+fi
+if grep -nE 'terminated by signal|PANIC' "$work/log"; then
+    printf 'a backend crashed\n'
+    failed=$((failed + 1))
+fi
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
