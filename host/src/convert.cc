@@ -338,13 +338,18 @@ v8::Local<v8::String> js_string(const std::string& text) {
 }
 
 std::string std_string(v8::Local<v8::Value> value) {
-  v8::String::Utf8Value text(current(), value);
-  return *text == nullptr ? std::string() : std::string(*text, text.length());
+  v8::Local<v8::String> string;
+  if (!value->ToString(current()->GetCurrentContext()).ToLocal(&string)) throw JsPending{};
+  v8::String::Utf8Value text(current(), string);
+  if (*text == nullptr) throw_js("string could not be read");
+  return std::string(*text, text.length());
 }
 
 char* pg_string(v8::Local<v8::Value> value) {
-  v8::String::Utf8Value text(current(), value);
-  if (*text == nullptr) return nullptr;
+  v8::Local<v8::String> string;
+  if (!value->ToString(current()->GetCurrentContext()).ToLocal(&string)) throw JsPending{};
+  v8::String::Utf8Value text(current(), string);
+  if (*text == nullptr) throw_js("string could not be read");
   const char* data = *text;
   int size = text.length();
   char* out = nullptr;
@@ -555,9 +560,7 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
       !value->IsNumberObject() && !value->IsBooleanObject()) {
     return input_text(js_to_json(value), type, typmod);
   }
-  char* text = pg_string(value);
-  if (text == nullptr) throw JsPending{};
-  return input_text(text, type, typmod);
+  return input_text(pg_string(value), type, typmod);
 }
 
 HeapTuple row_to_tuple(v8::Local<v8::Value> value, TupleDesc desc) {

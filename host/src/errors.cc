@@ -26,10 +26,24 @@ v8::Local<v8::Private> pg_mark(v8::Isolate* isolate) {
   return v8::Private::ForApi(isolate, v8::String::NewFromUtf8Literal(isolate, "host::pg_error"));
 }
 
+// The text of a value, or null where showing it fails.
+char* text_or_null(v8::Local<v8::Value> value) {
+  v8::TryCatch caught(v8::Isolate::GetCurrent());
+  try {
+    return pg_string(value);
+  } catch (const JsPending&) {
+    return nullptr;
+  } catch (const PgError& error) {
+    FreeErrorData(error.edata);
+    return nullptr;
+  }
+}
+
 char* text_property(v8::Local<v8::Object> object, const char* name) {
+  v8::TryCatch caught(v8::Isolate::GetCurrent());
   v8::Local<v8::Value> value;
   if (!js_property(object, name, &value) || value->IsNullOrUndefined()) return nullptr;
-  return pg_string(value);
+  return text_or_null(value);
 }
 
 }  // namespace
@@ -150,7 +164,7 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
         named = true;
         break;
       }
-      char* state = state_value->IsString() ? pg_string(state_value) : nullptr;
+      char* state = state_value->IsString() ? text_or_null(state_value) : nullptr;
       if (state != nullptr && strlen(state) == 5 && strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 &&
           strcmp(state, "00000") != 0) {
         failure.sqlstate = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
@@ -169,7 +183,7 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
     failure.datatype_name = text_property(object, "datatype_name");
   }
   if (failure.message == nullptr) {
-    failure.message = pg_string(exception);
+    failure.message = text_or_null(exception);
     constexpr char kPlainError[] = "Error: ";
     if (failure.message != nullptr && exception->IsNativeError() &&
         strncmp(failure.message, kPlainError, strlen(kPlainError)) == 0) {
@@ -179,8 +193,8 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
   if (failure.message == nullptr && !caught.Message().IsEmpty()) {
     // Showing it as text failed, as it does at the end of the stack: V8's own description needs no JavaScript.
     constexpr char kUncaught[] = "Uncaught ";
-    failure.message = pg_string(caught.Message()->Get());
-    if (strncmp(failure.message, kUncaught, strlen(kUncaught)) == 0) failure.message += strlen(kUncaught);
+    failure.message = text_or_null(caught.Message()->Get());
+    if (failure.message != nullptr && strncmp(failure.message, kUncaught, strlen(kUncaught)) == 0) failure.message += strlen(kUncaught);
   }
   if (failure.message == nullptr) failure.message = pstrdup("unknown exception");
   v8::Local<v8::Message> message = caught.Message();

@@ -144,7 +144,7 @@ HeapTuple row_to_tuple(v8::Local<v8::Value> value, TupleDesc desc);
 v8::Local<v8::String> js_string(const char* text);
 v8::Local<v8::String> js_string(const std::string& text);
 std::string std_string(v8::Local<v8::Value> value);
-char* pg_string(v8::Local<v8::Value> value);  // palloc'd, in the database's encoding
+char* pg_string(v8::Local<v8::Value> value);  // palloc'd, in the database's encoding; may run toString()
 bool js_property(v8::Local<v8::Object> object, const char* name, v8::Local<v8::Value>* out);
 
 // ---- object.cc, spi.cc, trigger.cc ----------------------------------------------------------------------------

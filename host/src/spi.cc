@@ -200,7 +200,6 @@ void execute_callback(Info info) {
     if (info.Length() < 1) throw_js("plv8.execute needs the text of a statement");
     Scratch scratch;
     char* sql = pg_string(info[0]);
-    if (sql == nullptr) throw JsPending{};
     v8::Local<v8::Array> arguments = arguments_from(info, 1);
     in_subtransaction([&] {
       int status = 0;
