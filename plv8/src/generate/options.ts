@@ -1,0 +1,234 @@
+/** The `options jsonb` of every generation function: one table says what each option is. */
+import { raise, SQLSTATE } from '../errors.ts';
+import type { SamplerOptions } from './sampler.ts';
+
+export interface GenerateOptions {
+  /** most tokens to generate; -1 until the context is full */
+  numPredict: number;
+  /** context length; null for min(the model's, 4096) */
+  numCtx: number | null;
+  /** strings that end the answer and are not part of it */
+  stop: string[];
+  /** continue the text instead of applying the chat template */
+  raw: boolean;
+  /** reuse what the key/value cache already holds of the prompt */
+  cache: boolean;
+  /** write the run to hartonomous.runs; null leaves it to the settings */
+  record: boolean | null;
+  precision: 'auto' | 'f32' | 'q8';
+  /** report the log-probability of each token */
+  logprobs: boolean;
+  /** alternatives to report per token */
+  topLogprobs: number;
+  sampler: SamplerOptions & { seed: number };
+}
+
+interface NumberRule {
+  kind: 'integer' | 'number';
+  from: number;
+  to: number;
+  fallback: number | null;
+}
+interface FlagRule {
+  kind: 'boolean';
+  fallback: boolean | null;
+}
+interface OwnRule {
+  kind: 'stop' | 'precision' | 'logit_bias' | 'response_format';
+}
+type Rule = (NumberRule | FlagRule | OwnRule) & { alias?: string };
+
+const MAX_STOPS = 64;
+const MAX_STOP_LENGTH = 1024;
+const MAX_BIASES = 100_000;
+const MAX_BIAS = 1e6;
+const MAX_COUNT = 2 ** 31 - 1;
+
+/** Seeds drawn when none is given: positive and exact in JSON. */
+const DRAWN_SEEDS = 2 ** 31;
+
+const PRECISIONS = ['auto', 'f32', 'q8'] as const;
+
+const integer = (from: number, to: number, fallback: number | null): NumberRule => ({
+  kind: 'integer',
+  from,
+  to,
+  fallback,
+});
+const number = (from: number, to: number, fallback: number): NumberRule => ({ kind: 'number', from, to, fallback });
+
+/** Names, types, ranges and defaults; the defaults are Ollama's. */
+const RULES: Readonly<Record<string, Rule>> = {
+  num_predict: integer(-1, MAX_COUNT, 128),
+  num_ctx: integer(1, MAX_COUNT, null),
+  temperature: number(0, 100, 0.8),
+  top_k: integer(0, MAX_COUNT, 40),
+  top_p: number(0, 1, 0.9),
+  min_p: number(0, 1, 0),
+  typical_p: number(0, 1, 1),
+  repeat_penalty: number(0.01, 100, 1.1),
+  repeat_last_n: integer(-1, MAX_COUNT, 64),
+  presence_penalty: number(-100, 100, 0),
+  frequency_penalty: number(-100, 100, 0),
+  seed: integer(-Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, null),
+  stop: { kind: 'stop' },
+  raw: { kind: 'boolean', fallback: false },
+  cache: { kind: 'boolean', fallback: true },
+  record: { kind: 'boolean', fallback: null },
+  precision: { kind: 'precision' },
+  logit_bias: { kind: 'logit_bias' },
+  max_tokens: { ...integer(-1, MAX_COUNT, null), alias: 'num_predict' },
+  logprobs: { kind: 'boolean', fallback: false },
+  top_logprobs: integer(0, 20, 0),
+  response_format: { kind: 'response_format' },
+};
+
+/** Parse options; null and missing values mean the default. Throws invalidParameterValue naming key and value. */
+export function parseOptions(given: Record<string, unknown>): GenerateOptions {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    raise(SQLSTATE.invalidParameterValue, `options must be a JSON object, got ${show(given)}`);
+  }
+  for (const key of Object.keys(given)) {
+    if (!Object.hasOwn(RULES, key)) refuseUnknown(key);
+    const alias = RULES[key]!.alias;
+    if (alias !== undefined && isGiven(given, key) && isGiven(given, alias)) {
+      raise(SQLSTATE.invalidParameterValue, `options ${alias} and ${key} mean the same and were both given`);
+    }
+  }
+  checkResponseFormat(given);
+  const maximum = numberOf(given, 'max_tokens');
+  const topLogprobs = numberOf(given, 'top_logprobs')!;
+  return {
+    numPredict: maximum ?? numberOf(given, 'num_predict')!,
+    numCtx: numberOf(given, 'num_ctx'),
+    stop: stopsOf(given),
+    raw: flagOf(given, 'raw')!,
+    cache: flagOf(given, 'cache')!,
+    record: flagOf(given, 'record'),
+    precision: precisionOf(given),
+    logprobs: flagOf(given, 'logprobs')! || topLogprobs > 0,
+    topLogprobs,
+    sampler: {
+      temperature: numberOf(given, 'temperature')!,
+      topK: numberOf(given, 'top_k')!,
+      topP: numberOf(given, 'top_p')!,
+      minP: numberOf(given, 'min_p')!,
+      typicalP: numberOf(given, 'typical_p')!,
+      repeatPenalty: numberOf(given, 'repeat_penalty')!,
+      repeatLastN: numberOf(given, 'repeat_last_n')!,
+      presencePenalty: numberOf(given, 'presence_penalty')!,
+      frequencyPenalty: numberOf(given, 'frequency_penalty')!,
+      logitBias: biasesOf(given),
+      seed: numberOf(given, 'seed') ?? Math.floor(Math.random() * DRAWN_SEEDS),
+    },
+  };
+}
+
+function isGiven(given: Record<string, unknown>, key: string): boolean {
+  return given[key] !== undefined && given[key] !== null;
+}
+
+/** A value for an error message; long ones are cut. */
+function show(value: unknown): string {
+  const text = typeof value === 'bigint' ? value.toString() : (JSON.stringify(value) ?? String(value));
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+function refuse(key: string, rule: string, value: unknown): never {
+  raise(SQLSTATE.invalidParameterValue, `option ${key} must be ${rule}, got ${show(value)}`);
+}
+
+function numberOf(given: Record<string, unknown>, key: string): number | null {
+  const rule = RULES[key] as NumberRule;
+  if (!isGiven(given, key)) return rule.fallback;
+  const value = given[key];
+  const words = rule.kind === 'integer' ? 'an integer' : 'a number';
+  const valid =
+    typeof value === 'number' &&
+    (rule.kind === 'integer' ? Number.isInteger(value) : Number.isFinite(value)) &&
+    value >= rule.from &&
+    value <= rule.to;
+  if (!valid) refuse(key, `${words} between ${rule.from} and ${rule.to}`, value);
+  return value;
+}
+
+function flagOf(given: Record<string, unknown>, key: string): boolean | null {
+  if (!isGiven(given, key)) return (RULES[key] as FlagRule).fallback;
+  const value = given[key];
+  if (typeof value !== 'boolean') refuse(key, 'true or false', value);
+  return value;
+}
+
+function precisionOf(given: Record<string, unknown>): GenerateOptions['precision'] {
+  if (!isGiven(given, 'precision')) return 'auto';
+  const found = PRECISIONS.find((name) => name === given.precision);
+  if (found === undefined) refuse('precision', `one of ${PRECISIONS.join(', ')}`, given.precision);
+  return found;
+}
+
+function stopsOf(given: Record<string, unknown>): string[] {
+  if (!isGiven(given, 'stop')) return [];
+  const stops: unknown[] = Array.isArray(given.stop) ? given.stop : [given.stop];
+  if (stops.length > MAX_STOPS) refuse('stop', `at most ${MAX_STOPS} strings`, stops.length);
+  return stops.map((stop) => {
+    if (typeof stop !== 'string') refuse('stop', 'a string or an array of strings', given.stop);
+    if (stop === '') refuse('stop', 'strings that are not empty', stop);
+    if (stop.length > MAX_STOP_LENGTH) refuse('stop', `strings of at most ${MAX_STOP_LENGTH} characters`, stop.length);
+    return stop;
+  });
+}
+
+/** {"token id": bias}, as OpenAI has it. */
+function biasesOf(given: Record<string, unknown>): Map<number, number> {
+  const biases = new Map<number, number>();
+  if (!isGiven(given, 'logit_bias')) return biases;
+  const value = given.logit_bias;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    refuse('logit_bias', 'an object of token id to bias', value);
+  }
+  const entries = Object.entries(value);
+  if (entries.length > MAX_BIASES) refuse('logit_bias', `at most ${MAX_BIASES} entries`, entries.length);
+  for (const [key, bias] of entries) {
+    if (!/^\d{1,9}$/.test(key)) refuse('logit_bias', 'an object whose keys are token ids', key);
+    if (typeof bias !== 'number' || !(Math.abs(bias) <= MAX_BIAS)) {
+      refuse('logit_bias', `an object whose values are numbers between -${MAX_BIAS} and ${MAX_BIAS}`, bias);
+    }
+    biases.set(Number(key), bias);
+  }
+  return biases;
+}
+
+function checkResponseFormat(given: Record<string, unknown>): void {
+  if (!isGiven(given, 'response_format')) return;
+  const format = given.response_format;
+  const type = typeof format === 'object' && format !== null ? (format as { type?: unknown }).type : undefined;
+  if (typeof type !== 'string') refuse('response_format', 'an object with a type', format);
+  if (type !== 'text') {
+    raise(SQLSTATE.featureNotSupported, `option response_format with type ${show(type)} is not supported`, {
+      hint: 'only {"type": "text"} is supported',
+    });
+  }
+}
+
+function refuseUnknown(key: string): never {
+  const names = Object.keys(RULES);
+  const wanted = key.toLowerCase().replaceAll('-', '_').slice(0, 64);
+  const nearest = names.reduce((best, name) => (distance(wanted, name) < distance(wanted, best) ? name : best));
+  const close = distance(wanted, nearest) <= Math.max(2, nearest.length >> 1);
+  raise(SQLSTATE.invalidParameterValue, `unknown option ${show(key)}`, {
+    hint: close ? `did you mean ${nearest}?` : `options: ${names.join(', ')}`,
+  });
+}
+
+/** Levenshtein distance. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}

@@ -1,0 +1,299 @@
+/**
+ * From logits to a token, in llama.cpp's order: logit bias, penalties, top-k, typical, top-p, min-p, temperature, draw.
+ * Temperature 0 takes the highest logit after bias and penalties.
+ */
+import { raise, SQLSTATE } from '../errors.ts';
+import { Random } from './random.ts';
+
+export interface SamplerOptions {
+  temperature: number;
+  /** keep the k highest logits; 0 keeps all */
+  topK: number;
+  topP: number;
+  minP: number;
+  typicalP: number;
+  repeatPenalty: number;
+  /** tokens that the penalties look back on; 0 none, -1 all */
+  repeatLastN: number;
+  presencePenalty: number;
+  frequencyPenalty: number;
+  logitBias: Map<number, number>;
+  seed: number | bigint;
+}
+
+export type Filter = 'top_k' | 'typical_p' | 'top_p' | 'min_p';
+
+/** What happened to one candidate. */
+export interface CandidateTrace {
+  id: number;
+  logit: number;
+  /** after bias and penalties */
+  penalised: number;
+  /** after temperature; null when it was cut or temperature is 0 */
+  scaled: number | null;
+  cutBy: Filter | null;
+  /** final probability; 0 when it was cut */
+  probability: number;
+}
+
+export interface Sampled {
+  id: number;
+  /** natural logarithm of the token's probability under the unmodified logits */
+  logprob: number;
+  /** the uniform number that decided; null at temperature 0 */
+  draw: number | null;
+  trace?: CandidateTrace[];
+}
+
+export class Sampler {
+  private readonly random: Random;
+  /** (vocabSize) logits after bias and penalties */
+  private readonly adjusted: Float32Array;
+  /** (vocabSize) candidate ids, best logit first within [0, count) */
+  private readonly ids: Int32Array;
+  /** (vocabSize) probabilities of the candidates in the order of `ids` */
+  private readonly probabilities: Float64Array;
+  private count = 0;
+  private cuts: Map<number, Filter> | null = null;
+
+  constructor(
+    private readonly options: SamplerOptions,
+    private readonly vocabSize: number,
+  ) {
+    this.random = new Random(options.seed);
+    this.adjusted = new Float32Array(vocabSize);
+    this.ids = new Int32Array(vocabSize);
+    this.probabilities = new Float64Array(vocabSize);
+    for (const id of options.logitBias.keys()) {
+      if (id >= vocabSize) {
+        raise(
+          SQLSTATE.invalidParameterValue,
+          `option logit_bias names token ${id}, the vocabulary has ids 0 to ${vocabSize - 1}`,
+        );
+      }
+    }
+  }
+
+  /**
+   * Choose a token after `history` (prompt and output so far). `logits` (vocabSize) stay as they are. With `traceTop`
+   * the result tells what happened to that many candidates with the highest logits, and to the chosen one.
+   */
+  sample(logits: Float32Array, history: ArrayLike<number>, traceTop = 0): Sampled {
+    const { adjusted, options } = this;
+    const maximum = maximumOf(logits, this.vocabSize);
+    adjusted.set(logits.subarray(0, this.vocabSize));
+    for (const [id, bias] of options.logitBias) adjusted[id]! += bias;
+    this.penalise(history);
+    this.cuts = traceTop > 0 ? new Map() : null;
+    let id: number;
+    let draw: number | null = null;
+    if (options.temperature === 0) {
+      id = highest(adjusted);
+      this.ids[0] = id;
+      this.probabilities[0] = 1;
+      this.count = 1;
+    } else {
+      this.filter();
+      draw = this.random.next();
+      id = this.ids[this.pick(draw)]!;
+    }
+    const sampled: Sampled = {
+      id,
+      logprob: logits[id]! - maximum - Math.log(sumOfExponents(logits, this.vocabSize, maximum)),
+      draw,
+    };
+    if (traceTop > 0) sampled.trace = this.trace(logits, id, traceTop);
+    return sampled;
+  }
+
+  /** Repeat penalty divides positive and multiplies negative logits; presence and frequency are subtracted. */
+  private penalise(history: ArrayLike<number>): void {
+    const { repeatPenalty, repeatLastN, presencePenalty, frequencyPenalty } = this.options;
+    if (repeatLastN === 0 || (repeatPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0)) return;
+    const from = repeatLastN < 0 ? 0 : Math.max(0, history.length - repeatLastN);
+    const counts = new Map<number, number>();
+    for (let i = from; i < history.length; i++) {
+      const id = history[i]!;
+      if (id < this.vocabSize) counts.set(id, (counts.get(id) ?? 0) + 1);
+    }
+    for (const [id, n] of counts) {
+      const logit = this.adjusted[id]!;
+      const repeated = logit <= 0 ? logit * repeatPenalty : logit / repeatPenalty;
+      this.adjusted[id] = repeated - n * frequencyPenalty - presencePenalty;
+    }
+  }
+
+  private filter(): void {
+    const { topK, typicalP, topP, minP, temperature } = this.options;
+    const k = topK > 0 ? Math.min(topK, this.vocabSize) : this.vocabSize;
+    if (k < this.vocabSize) this.count = selectTop(this.adjusted, k, this.ids);
+    else {
+      this.count = this.vocabSize;
+      for (let i = 0; i < this.vocabSize; i++) this.ids[i] = i;
+      this.ids.sort((a, b) => this.adjusted[b]! - this.adjusted[a]! || a - b);
+    }
+    if (typicalP < 1) this.keepTypical(typicalP);
+    if (topP < 1) this.keepTopP(topP);
+    if (minP > 0) this.keepMinP(minP);
+    this.softmax(temperature);
+  }
+
+  /** Probabilities of the candidates left, from logits divided by `temperature`. */
+  private softmax(temperature: number): void {
+    const { ids, adjusted, probabilities, count } = this;
+    const top = adjusted[ids[0]!]!;
+    let sum = 0;
+    for (let i = 0; i < count; i++) {
+      const p = Math.exp((adjusted[ids[i]!]! - top) / temperature);
+      probabilities[i] = p;
+      sum += p;
+    }
+    for (let i = 0; i < count; i++) probabilities[i]! /= sum;
+  }
+
+  /** Locally typical sampling (Meister et al., https://arxiv.org/abs/2202.00666). */
+  private keepTypical(p: number): void {
+    this.softmax(1);
+    const { ids, probabilities, count } = this;
+    let entropy = 0;
+    for (let i = 0; i < count; i++)
+      if (probabilities[i]! > 0) entropy -= probabilities[i]! * Math.log(probabilities[i]!);
+    const order = Array.from({ length: count }, (_, i) => i);
+    const distance = order.map((i) => Math.abs(-Math.log(probabilities[i]!) - entropy));
+    order.sort((a, b) => distance[a]! - distance[b]! || a - b);
+    let sum = 0;
+    let kept = 0;
+    while (kept < count) {
+      sum += probabilities[order[kept++]!]!;
+      if (sum > p) break;
+    }
+    // Back into descending order, which the later filters count on.
+    const places = order.slice(0, kept).sort((a, b) => a - b);
+    if (this.cuts !== null) for (const i of order.slice(kept)) this.cuts.set(ids[i]!, 'typical_p');
+    places.forEach((place, i) => (ids[i] = ids[place]!));
+    this.count = kept;
+  }
+
+  /** The shortest run of best candidates whose probabilities reach p. */
+  private keepTopP(p: number): void {
+    this.softmax(1);
+    let sum = 0;
+    let kept = 0;
+    while (kept < this.count) {
+      sum += this.probabilities[kept++]!;
+      if (sum >= p) break;
+    }
+    this.cut(kept, 'top_p');
+  }
+
+  /** Candidates at least p times as probable as the best one. */
+  private keepMinP(p: number): void {
+    const least = this.adjusted[this.ids[0]!]! + Math.log(p);
+    let kept = 1;
+    while (kept < this.count && this.adjusted[this.ids[kept]!]! >= least) kept++;
+    this.cut(kept, 'min_p');
+  }
+
+  private cut(kept: number, filter: Filter): void {
+    if (this.cuts !== null) for (let i = kept; i < this.count; i++) this.cuts.set(this.ids[i]!, filter);
+    this.count = kept;
+  }
+
+  private pick(draw: number): number {
+    let sum = 0;
+    let last = 0;
+    for (let i = 0; i < this.count; i++) {
+      if (this.probabilities[i]! === 0) continue;
+      sum += this.probabilities[i]!;
+      last = i;
+      if (draw < sum) return i;
+    }
+    return last;
+  }
+
+  private trace(logits: Float32Array, chosen: number, top: number): CandidateTrace[] {
+    const best = new Int32Array(this.vocabSize);
+    const shown = Array.from(best.subarray(0, selectTop(logits, Math.min(top, this.vocabSize), best)));
+    if (!shown.includes(chosen)) shown.push(chosen);
+    const places = new Map<number, number>();
+    for (let i = 0; i < this.count; i++) places.set(this.ids[i]!, i);
+    const { temperature } = this.options;
+    return shown.map((id) => {
+      const place = places.get(id);
+      const penalised = this.adjusted[id]!;
+      const kept = place !== undefined;
+      return {
+        id,
+        logit: logits[id]!,
+        penalised,
+        scaled: kept && temperature > 0 ? penalised / temperature : null,
+        cutBy: kept || temperature === 0 ? null : (this.cuts?.get(id) ?? 'top_k'),
+        probability: kept ? this.probabilities[place]! : 0,
+      };
+    });
+  }
+}
+
+function maximumOf(logits: Float32Array, n: number): number {
+  let maximum = -Infinity;
+  for (let i = 0; i < n; i++) {
+    const logit = logits[i]!;
+    if (logit > maximum) maximum = logit;
+    else if (logit !== logit) raise(SQLSTATE.dataCorrupted, `logit of token ${i} is not a number`);
+  }
+  if (maximum === -Infinity || maximum === Infinity) {
+    raise(SQLSTATE.dataCorrupted, `highest logit is ${maximum}, expected a finite number`);
+  }
+  return maximum;
+}
+
+function sumOfExponents(logits: Float32Array, n: number, maximum: number): number {
+  let sum = 0;
+  for (let i = 0; i < n; i++) sum += Math.exp(logits[i]! - maximum);
+  return sum;
+}
+
+/** Place of the highest value; the first among equals. */
+function highest(values: Float32Array): number {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
+  return best;
+}
+
+/**
+ * Write the places of the k highest values into `out`, best first, the lower place first among equals; how many. One
+ * pass with a heap of k whose root is the worst kept.
+ */
+function selectTop(values: Float32Array, k: number, out: Int32Array): number {
+  const worse = (a: number, b: number): boolean => values[a]! < values[b]! || (values[a] === values[b] && a > b);
+  const sink = (start: number, size: number): void => {
+    const moved = out[start]!;
+    let at = start;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= size) break;
+      if (child + 1 < size && worse(out[child + 1]!, out[child]!)) child++;
+      if (!worse(out[child]!, moved)) break;
+      out[at] = out[child]!;
+      at = child;
+    }
+    out[at] = moved;
+  };
+  for (let i = 0; i < k; i++) out[i] = i;
+  for (let i = (k >> 1) - 1; i >= 0; i--) sink(i, k);
+  let bar = values[out[0]!]!;
+  for (let i = k; i < values.length; i++) {
+    if (values[i]! > bar) {
+      out[0] = i;
+      sink(0, k);
+      bar = values[out[0]!]!;
+    }
+  }
+  for (let size = k - 1; size > 0; size--) {
+    const worst = out[0]!;
+    out[0] = out[size]!;
+    out[size] = worst;
+    sink(0, size);
+  }
+  return k;
+}

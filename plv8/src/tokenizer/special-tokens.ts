@@ -1,0 +1,65 @@
+import { utf8Length } from '../format/utf8.ts';
+import { TOKEN_TYPE } from './vocabulary.ts';
+
+/** A stretch of ordinary text, or the id of a special token. */
+export type Fragment = string | number;
+
+/**
+ * Cuts the special tokens out of a text before anything else is tokenized: longest name first, each wherever it
+ * occurs. User-defined tokens always, control and unknown tokens only when they are to be parsed.
+ */
+export class SpecialTokens {
+  /** longest (in UTF-8 bytes) first */
+  private readonly specials: { id: number; text: string; always: boolean }[] = [];
+
+  constructor(tokens: readonly string[], types: ArrayLike<number>) {
+    for (let id = 0; id < tokens.length; id++) {
+      const type = types[id];
+      if (type !== TOKEN_TYPE.control && type !== TOKEN_TYPE.userDefined && type !== TOKEN_TYPE.unknown) continue;
+      const text = tokens[id]!;
+      if (text !== '') this.specials.push({ id, text, always: type === TOKEN_TYPE.userDefined });
+    }
+    const size = new Map(this.specials.map((special) => [special.id, utf8Length(special.text)]));
+    this.specials.sort((a, b) => size.get(b.id)! - size.get(a.id)! || a.id - b.id);
+  }
+
+  split(text: string, parseSpecial: boolean): Fragment[] {
+    if (text === '') return [];
+    let fragments: Fragment[] = [text];
+    let starts: Set<number> | null = null;
+    for (const special of this.specials) {
+      if (!special.always && !parseSpecial) continue;
+      starts ??= pairsOf(text);
+      if (special.text.length > 1 && !starts.has(pairAt(special.text, 0))) continue;
+      if (!text.includes(special.text)) continue;
+      const next: Fragment[] = [];
+      for (const fragment of fragments) {
+        if (typeof fragment === 'number') next.push(fragment);
+        else cut(fragment, special.text, special.id, next);
+      }
+      fragments = next;
+    }
+    return fragments;
+  }
+}
+
+function cut(text: string, name: string, id: number, out: Fragment[]): void {
+  let from = 0;
+  for (let at = text.indexOf(name); at >= 0; at = text.indexOf(name, from)) {
+    if (at > from) out.push(text.slice(from, at));
+    out.push(id);
+    from = at + name.length;
+  }
+  if (from < text.length) out.push(text.slice(from));
+}
+
+function pairAt(text: string, at: number): number {
+  return text.charCodeAt(at) * 65536 + text.charCodeAt(at + 1);
+}
+
+/** Every pair of neighbouring code units: most special tokens are ruled out by their first two. */
+function pairsOf(text: string): Set<number> {
+  const pairs = new Set<number>();
+  for (let i = 0; i + 1 < text.length; i++) pairs.add(pairAt(text, i));
+  return pairs;
+}

@@ -1,0 +1,238 @@
+import { raise, SQLSTATE } from '../errors.ts';
+import { decodeUtf8, encodeUtf8, writeUtf8, utf8Length } from '../format/utf8.ts';
+import { ByteBpeEncoder, CHARACTER_BYTES } from './byte-bpe.ts';
+import { cleanSpaces } from './clean-spaces.ts';
+import { endOfGeneration } from './end-of-generation.ts';
+import { SentencePieceEncoder, SPACE_MARK } from './sentencepiece.ts';
+import { SpecialTokens } from './special-tokens.ts';
+import type { Vocabulary } from './vocabulary.ts';
+import { flagSetting, idSetting, TOKEN_TYPE } from './vocabulary.ts';
+import { wordRules } from './word-splitter.ts';
+
+const MODELS = ['llama', 'gpt2'];
+
+const EMPTY = new Uint8Array(0);
+
+export interface EncodeOptions {
+  /** Put BOS and EOS where the vocabulary wants them. */
+  addSpecial: boolean;
+  /** Recognise control tokens written in the text. */
+  parseSpecial: boolean;
+  /** Called every few milliseconds; may throw to cancel. */
+  poll?: () => void;
+}
+
+export interface Tokenizer {
+  readonly vocabSize: number;
+  readonly bosId: number | null;
+  readonly eosId: number | null;
+  readonly addBos: boolean;
+  readonly addEos: boolean;
+  /** Ids of `text`; a lone surrogate counts as U+FFFD. */
+  encode(text: string, options: EncodeOptions): number[];
+  /** Bytes the token adds to the output; empty for control tokens. */
+  tokenBytes(id: number): Uint8Array;
+  /** The token for people: its bytes as text, control tokens by name. */
+  tokenText(id: number): string;
+  /** Text of a sequence without the space that encoding put in front; control tokens by name when `special`. */
+  decode(ids: ArrayLike<number>, options?: { special?: boolean }): string;
+  isEndOfGeneration(id: number): boolean;
+  isControl(id: number): boolean;
+}
+
+type EncodeText = (text: string, afterSpecial: boolean, out: number[], poll: () => void) => void;
+
+/** What a tokenizer model decides when the file is silent. */
+interface Defaults {
+  bosId: number | null;
+  eosId: number | null;
+  unknownId: number | null;
+  addBos: boolean;
+  addSpacePrefix: boolean;
+  cleanSpaces: boolean;
+}
+
+function defaultsOf(vocabulary: Vocabulary): Defaults {
+  if (vocabulary.model === 'llama') {
+    return { bosId: 1, eosId: 2, unknownId: 0, addBos: true, addSpacePrefix: true, cleanSpaces: false };
+  }
+  if (vocabulary.model !== 'gpt2') {
+    raise(
+      SQLSTATE.featureNotSupported,
+      `tokenizer.ggml.model is ${JSON.stringify(vocabulary.model)}, which is not supported`,
+      {
+        hint: `supported: ${MODELS.join(', ')}`,
+      },
+    );
+  }
+  const rules = wordRules(vocabulary.pre);
+  return {
+    bosId: 11,
+    eosId: 11,
+    unknownId: null,
+    addBos: rules.addBos,
+    addSpacePrefix: false,
+    cleanSpaces: rules.cleanSpaces,
+  };
+}
+
+class VocabularyTokenizer implements Tokenizer {
+  readonly vocabSize: number;
+  readonly bosId: number | null;
+  readonly eosId: number | null;
+  readonly addBos: boolean;
+  readonly addEos: boolean;
+  private readonly types: Int8Array;
+  private readonly ends: ReadonlySet<number>;
+  private readonly specials: SpecialTokens;
+  private readonly byteLevel: boolean;
+  private readonly addSpacePrefix: boolean;
+  private readonly cleanSpaces: boolean;
+  private readonly encodeText: EncodeText;
+
+  constructor(private readonly vocabulary: Vocabulary) {
+    const { tokens } = vocabulary;
+    const defaults = defaultsOf(vocabulary);
+    this.vocabSize = tokens.length;
+    this.byteLevel = vocabulary.model === 'gpt2';
+    this.bosId = idSetting(vocabulary, 'bos_token_id', defaults.bosId);
+    this.eosId = idSetting(vocabulary, 'eos_token_id', defaults.eosId);
+    this.addBos = flagSetting(vocabulary, 'add_bos_token', defaults.addBos) && this.bosId !== null;
+    this.addEos = flagSetting(vocabulary, 'add_eos_token', false) && this.eosId !== null;
+    this.addSpacePrefix = flagSetting(vocabulary, 'add_space_prefix', defaults.addSpacePrefix);
+    this.cleanSpaces = defaults.cleanSpaces;
+    const idOf = new Map<string, number>();
+    for (let id = 0; id < tokens.length; id++) idOf.set(tokens[id]!, id);
+    this.types = Int8Array.from(vocabulary.types);
+    this.ends = endOfGeneration(vocabulary, idOf, this.types, this.eosId);
+    this.specials = new SpecialTokens(tokens, this.types);
+    this.encodeText = this.byteLevel
+      ? byteLevelEncoder(vocabulary, idOf)
+      : sentencePieceEncoder(
+          vocabulary,
+          idOf,
+          this.addSpacePrefix,
+          idSetting(vocabulary, 'unknown_token_id', defaults.unknownId),
+        );
+  }
+
+  encode(text: string, options: EncodeOptions): number[] {
+    const poll = options.poll ?? ((): void => undefined);
+    const out: number[] = [];
+    if (options.addSpecial && this.addBos) out.push(this.bosId!);
+    let afterSpecial = true;
+    for (const fragment of this.specials.split(wellFormed(text), options.parseSpecial)) {
+      if (typeof fragment === 'number') out.push(fragment);
+      else this.encodeText(fragment, afterSpecial, out, poll);
+      afterSpecial = typeof fragment === 'number';
+    }
+    if (options.addSpecial && this.addEos) out.push(this.eosId!);
+    return out;
+  }
+
+  tokenBytes(id: number): Uint8Array {
+    const type = this.types[id];
+    return type === TOKEN_TYPE.control || type === TOKEN_TYPE.unknown ? EMPTY : this.pieceBytes(id);
+  }
+
+  tokenText(id: number): string {
+    const bytes = this.pieceBytes(id);
+    return decodeUtf8(bytes);
+  }
+
+  decode(ids: ArrayLike<number>, options: { special?: boolean } = {}): string {
+    const pieces: Uint8Array[] = [];
+    let size = 0;
+    for (let i = 0; i < ids.length; i++) {
+      let piece = options.special === true ? this.pieceBytes(ids[i]!) : this.tokenBytes(ids[i]!);
+      if (i === 0 && this.addSpacePrefix && piece[0] === 0x20) piece = piece.subarray(1);
+      pieces.push(piece);
+      size += piece.length;
+    }
+    const bytes = new Uint8Array(size);
+    let at = 0;
+    for (const piece of pieces) {
+      bytes.set(piece, at);
+      at += piece.length;
+    }
+    const text = decodeUtf8(bytes);
+    return this.cleanSpaces ? cleanSpaces(text) : text;
+  }
+
+  isEndOfGeneration(id: number): boolean {
+    return this.ends.has(id);
+  }
+
+  isControl(id: number): boolean {
+    return this.types[id] === TOKEN_TYPE.control;
+  }
+
+  /** Bytes of a token, special tokens by name. */
+  private pieceBytes(id: number): Uint8Array {
+    const text = this.vocabulary.tokens[id];
+    if (text === undefined) {
+      raise(
+        SQLSTATE.invalidParameterValue,
+        `token ${id} is outside the vocabulary, which has ids 0 to ${this.vocabSize - 1}`,
+      );
+    }
+    switch (this.types[id]) {
+      case TOKEN_TYPE.control:
+      case TOKEN_TYPE.unknown:
+      case TOKEN_TYPE.userDefined:
+        return encodeUtf8(text);
+      case TOKEN_TYPE.byte: {
+        const byte = parseInt(text.slice(3, 5), 16);
+        return Number.isNaN(byte) ? EMPTY : Uint8Array.of(byte);
+      }
+      case TOKEN_TYPE.normal:
+        return this.byteLevel ? bytesOfByteText(text) : encodeUtf8(text.replaceAll(SPACE_MARK, ' '));
+      default:
+        return EMPTY;
+    }
+  }
+}
+
+function byteLevelEncoder(vocabulary: Vocabulary, idOf: ReadonlyMap<string, number>): EncodeText {
+  if (vocabulary.merges === null) {
+    raise(SQLSTATE.dataCorrupted, 'tokenizer.ggml.model is "gpt2" and the vocabulary has no merges');
+  }
+  const encoder = new ByteBpeEncoder(vocabulary.tokens, idOf, vocabulary.merges, wordRules(vocabulary.pre));
+  return (text, _afterSpecial, out, poll) => encoder.encode(text, out, poll);
+}
+
+function sentencePieceEncoder(
+  vocabulary: Vocabulary,
+  idOf: ReadonlyMap<string, number>,
+  addSpacePrefix: boolean,
+  unknownId: number | null,
+): EncodeText {
+  const scores = vocabulary.scores ?? new Float32Array(vocabulary.tokens.length);
+  const encoder = new SentencePieceEncoder(idOf, scores, unknownId);
+  return (text, afterSpecial, out, poll) => {
+    const marked = text.replaceAll(' ', SPACE_MARK);
+    encoder.encode(addSpacePrefix && afterSpecial ? SPACE_MARK + marked : marked, out, poll);
+  };
+}
+
+/** Bytes a byte-level token stands for; a character that stands for no byte adds its own UTF-8 form. */
+function bytesOfByteText(text: string): Uint8Array {
+  const out = new Uint8Array(utf8Length(text));
+  let size = 0;
+  for (const character of text) {
+    const byte = CHARACTER_BYTES.get(character);
+    if (byte === undefined) size = writeUtf8(character, out, size);
+    else out[size++] = byte;
+  }
+  return out.subarray(0, size);
+}
+
+/** Lone surrogates, which no UTF-8 text has, become U+FFFD. */
+function wellFormed(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, '\ufffd');
+}
+
+/** Build a tokenizer. Throws featureNotSupported, naming the value, for a kind of tokenizer that is not known here. */
+export function createTokenizer(vocabulary: Vocabulary): Tokenizer {
+  return new VocabularyTokenizer(vocabulary);
+}
