@@ -39,17 +39,35 @@ template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).f
 json.dump([template.render(messages=[{"role": "user", "content": p}], add_generation_prompt=True, bos_token=job["bos"], eos_token=job["eos"]) for p in job["prompts"]], sys.stdout)
 `;
 
-const llama = await getLlama({ gpu: false, build: 'never', skipDownload: true, maxThreads: 1, logLevel: LlamaLogLevel.error });
+const llama = await getLlama({
+  gpu: false,
+  build: 'never',
+  skipDownload: true,
+  maxThreads: 1,
+  logLevel: LlamaLogLevel.error,
+});
 
 /** Greedy continuation of every prompt: [{ text, rendered, ids, greedy_ids, greedy_margins }]. */
 async function run(file) {
   const model = await llama.loadModel({ modelPath: file, useMmap: false, defaultContextFlashAttention: false });
   const { tokenizer } = model.fileInfo.metadata;
-  const job = { template: tokenizer.chat_template, bos: model.tokens.bosString ?? '', eos: model.tokens.eosString ?? '', prompts: PROMPTS };
-  const rendered = JSON.parse(execFileSync('python3', ['-c', RENDER], { input: JSON.stringify(job), encoding: 'utf8' }));
+  const job = {
+    template: tokenizer.chat_template,
+    bos: model.tokens.bosString ?? '',
+    eos: model.tokens.eosString ?? '',
+    prompts: PROMPTS,
+  };
+  const rendered = JSON.parse(
+    execFileSync('python3', ['-c', RENDER], { input: JSON.stringify(job), encoding: 'utf8' }),
+  );
   const context = await model.createContext({
-    contextSize: 512, batchSize: 512, sequences: 1, flashAttention: false, threads: { ideal: 1, min: 1 },
-    experimentalKvCacheKeyType: 'F32', experimentalKvCacheValueType: 'F32',
+    contextSize: 512,
+    batchSize: 512,
+    sequences: 1,
+    flashAttention: false,
+    threads: { ideal: 1, min: 1 },
+    experimentalKvCacheKeyType: 'F32',
+    experimentalKvCacheValueType: 'F32',
   });
   const sequence = context.getSequence();
   const results = [];
@@ -61,14 +79,23 @@ async function run(file) {
     const greedyIds = [];
     const margins = [];
     for (let step = 0; step < STEPS; step++) {
-      const out = await sequence.controlledEvaluate(input.map((t, k) => (k === input.length - 1 ? [t, { generateNext: { logits: true } }] : t)));
+      const out = await sequence.controlledEvaluate(
+        input.map((t, k) => (k === input.length - 1 ? [t, { generateNext: { logits: true } }] : t)),
+      );
       const { best, margin } = topTwo(out[input.length - 1].next.logits);
       greedyIds.push(best);
       margins.push(Number(margin.toFixed(4)));
       if (model.isEogToken(best)) break;
       input = [best];
     }
-    results.push({ text, rendered: rendered[i], ids, greedy_ids: greedyIds, greedy_margins: margins, greedy_text: model.detokenize(greedyIds, false) });
+    results.push({
+      text,
+      rendered: rendered[i],
+      ids,
+      greedy_ids: greedyIds,
+      greedy_margins: margins,
+      greedy_text: model.detokenize(greedyIds, false),
+    });
   }
   await context.dispose();
   await model.dispose();
@@ -77,9 +104,15 @@ async function run(file) {
 
 /** The largest logit's token and its distance to the second largest. */
 function topTwo(logits) {
-  let best = -1, first = -Infinity, second = -Infinity;
+  let best = -1,
+    first = -Infinity,
+    second = -Infinity;
   for (const [token, value] of logits) {
-    if (value > first) { second = first; first = value; best = token; } else if (value > second) second = value;
+    if (value > first) {
+      second = first;
+      first = value;
+      best = token;
+    } else if (value > second) second = value;
   }
   return { best, margin: first - second };
 }
@@ -89,15 +122,29 @@ const native = await run(quantised);
 const golden = {
   model: basename(quantised),
   sha256: createHash('sha256').update(readFileSync(quantised)).digest('hex'),
-  generator: { 'node-llama-cpp': JSON.parse(readFileSync(new URL('../../bench/peer/node_modules/node-llama-cpp/package.json', import.meta.url))).version, 'llama.cpp': llama.llamaCppRelease.release, threads: 1, flash_attention: false, kv_cache: 'F32', system: llama.systemInfo.trim() },
+  generator: {
+    'node-llama-cpp': JSON.parse(
+      readFileSync(new URL('../../bench/peer/node_modules/node-llama-cpp/package.json', import.meta.url)),
+    ).version,
+    'llama.cpp': llama.llamaCppRelease.release,
+    threads: 1,
+    flash_attention: false,
+    kv_cache: 'F32',
+    system: llama.systemInfo.trim(),
+  },
   note: 'greedy_* come from the file dequantised to F32; native_greedy_ids from the Q4_1 file itself, where llama.cpp also rounds the activations',
   prompts: exact.map((prompt, i) => ({ ...prompt, native_greedy_ids: native[i].greedy_ids })),
 };
-const json = JSON.stringify(golden, null, 1).replace(/\[\s+(-?[\d.e+-]+(?:,\s+-?[\d.e+-]+)*)\s+\]/g, (_, list) => `[${list.replace(/\s+/g, '')}]`);
+const json = JSON.stringify(golden, null, 1).replace(
+  /\[\s+(-?[\d.e+-]+(?:,\s+-?[\d.e+-]+)*)\s+\]/g,
+  (_, list) => `[${list.replace(/\s+/g, '')}]`,
+);
 writeFileSync(new URL('smollm2-135m-q4_1.json', import.meta.url), json + '\n');
 for (const p of golden.prompts) {
   const first = p.greedy_ids.findIndex((id, i) => id !== p.native_greedy_ids[i]);
-  console.log(`${p.ids.length} prompt ids, ${p.greedy_ids.length} greedy, least margin ${Math.min(...p.greedy_margins)}, Q4_1 itself ${first < 0 ? 'equal' : `differs at ${first}`}: ${JSON.stringify(p.greedy_text.slice(0, 70))}`);
+  console.log(
+    `${p.ids.length} prompt ids, ${p.greedy_ids.length} greedy, least margin ${Math.min(...p.greedy_margins)}, Q4_1 itself ${first < 0 ? 'equal' : `differs at ${first}`}: ${JSON.stringify(p.greedy_text.slice(0, 70))}`,
+  );
 }
 await llama.dispose();
 process.exit(0);

@@ -4,7 +4,6 @@
  */
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { TestDatabase } from '../db/harness.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
 import { cosine, decodeFloats, firstDifference, maxDifference } from './agreement.ts';
 
@@ -67,7 +66,7 @@ function readGolden(file: string): Golden {
   return JSON.parse(readFileSync(new URL(`goldens/${name}.json`, MODELS), 'utf8')) as Golden;
 }
 
-let database: TestDatabase;
+let database: Awaited<ReturnType<typeof createDatabase>>;
 
 beforeAll(async () => {
   database = await createDatabase();
@@ -80,7 +79,7 @@ afterAll(async () => {
   await database?.drop();
 });
 
-/** The one value of a one-row, one-column query. */
+/** The column `value` of a one-row query. */
 async function value<T>(sql: string, parameters: unknown[]): Promise<T> {
   const { rows } = await database.pool.query<{ value: T }>(sql, parameters);
   return rows[0].value;

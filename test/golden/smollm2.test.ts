@@ -4,7 +4,6 @@
  */
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { TestDatabase } from '../db/harness.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
 import { firstDifference } from './agreement.ts';
 import { smollm2File } from './smollm2-file.ts';
@@ -33,7 +32,7 @@ const MODEL = 'smollm2';
 const CLOSE_CALL = 0.02; // greedy margin under which either token is right
 const STEPS = 48;
 
-let database: TestDatabase;
+let database: Awaited<ReturnType<typeof createDatabase>>;
 let equalToNative = 0;
 
 beforeAll(async () => {

@@ -1,0 +1,113 @@
+/** A long call ends soon after statement_timeout or a cancel request, and its backend goes on. */
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { smollm2File } from '../golden/smollm2-file.ts';
+import { createDatabase, ingestFile } from './harness.ts';
+
+const MODEL = 'smollm2';
+const TIMEOUT_MS = 500; // statement_timeout, and the delay before a cancel request
+const LATENCY_MS = 250; // stated: a call ends this soon after it was asked to
+const ASSERTED_MS = 4 * LATENCY_MS; // machines that run tests are busy
+const QUERY_CANCELED = '57014';
+
+const ENDLESS = `select hartonomous.complete(repeat('Tell a very long story. ', 20), '${MODEL}',
+  '{"raw": true, "num_predict": -1, "num_ctx": 2048, "temperature": 0, "record": false, "logit_bias": {"2": -1000, "0": -1000}}')`;
+const SHORT = `select hartonomous.complete('Once upon', '${MODEL}', '{"raw": true, "num_predict": 2, "record": false}') as answer`;
+
+let database: Awaited<ReturnType<typeof createDatabase>>;
+
+beforeAll(async () => {
+  const golden = JSON.parse(readFileSync(new URL('../golden/smollm2-135m-q4_1.json', import.meta.url), 'utf8')) as {
+    sha256: string;
+  };
+  database = await createDatabase();
+  await ingestFile(database.url, smollm2File(golden.sha256), MODEL);
+}, 300_000);
+
+afterAll(async () => {
+  await database?.drop();
+});
+
+interface Ended {
+  code: string | undefined;
+  elapsed: number; // ms from sending the statement to its error
+}
+
+/** Run a statement that has to fail. */
+async function untilError(client: pg.Client, sql: string): Promise<Ended> {
+  const started = performance.now();
+  try {
+    await client.query(sql);
+  } catch (error) {
+    return { code: (error as pg.DatabaseError).code, elapsed: performance.now() - started };
+  }
+  throw new Error(`statement ended by itself after ${Math.round(performance.now() - started)} ms: ${sql}`);
+}
+
+/** What Ctrl-C in psql sends: a cancel request for this client's backend from another connection. */
+async function cancelAfter(client: pg.Client, pid: number, sql: string): Promise<Ended> {
+  const ended = untilError(client, sql);
+  await sleep(TIMEOUT_MS);
+  const asked = performance.now();
+  await database.pool.query('select pg_cancel_backend($1)', [pid]);
+  const { code } = await ended;
+  return { code, elapsed: performance.now() - asked };
+}
+
+async function withClient<T>(setup: string[], work: (client: pg.Client, pid: number) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  try {
+    for (const sql of setup) await client.query(sql);
+    const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+    return await work(client, rows[0].pid);
+  } finally {
+    await client.end();
+  }
+}
+
+function check(what: string, code: string | undefined, latency: number): void {
+  console.log(`${what}: ${Math.round(latency)} ms`);
+  expect(code).toBe(QUERY_CANCELED);
+  expect(latency).toBeLessThan(ASSERTED_MS);
+}
+
+async function expectAnswer(client: pg.Client): Promise<void> {
+  await client.query('set statement_timeout = 0');
+  const { rows } = await client.query<{ answer: { eval_count: number; text: string } }>(SHORT);
+  expect(rows[0].answer.eval_count).toBeGreaterThan(0);
+}
+
+describe.each([
+  ['as the host comes', []],
+  ['with interruption by the host switched off', ['set hartonomous_v8.interrupts = off']],
+])('%s', (title, setup) => {
+  it('statement_timeout ends a generation', async () => {
+    await withClient([...setup, SHORT, `set statement_timeout = ${TIMEOUT_MS}`], async (client) => {
+      const { code, elapsed } = await untilError(client, ENDLESS);
+      check(`statement_timeout in a generation, ${title}`, code, elapsed - TIMEOUT_MS);
+      await expectAnswer(client);
+    });
+  });
+
+  it('a cancel request ends a generation', async () => {
+    await withClient([...setup, SHORT], async (client, pid) => {
+      const { code, elapsed } = await cancelAfter(client, pid, ENDLESS);
+      check(`cancel request in a generation, ${title}`, code, elapsed);
+      await expectAnswer(client);
+    });
+  });
+
+  it.each([20, 60, 150, 400, TIMEOUT_MS])(
+    'statement_timeout of %i ms ends a call that has to load first',
+    async (timeout) => {
+      await withClient([...setup, `set statement_timeout = ${timeout}`], async (client) => {
+        const { code, elapsed } = await untilError(client, ENDLESS);
+        check(`statement_timeout of ${timeout} ms while loading, ${title}`, code, elapsed - timeout);
+        await expectAnswer(client);
+      });
+    },
+  );
+});
