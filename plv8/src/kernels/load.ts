@@ -12,8 +12,17 @@ export interface Kernels {
   expandQ8(quants: number, scales: number, mins: number, dst: number, cols: number): void;
   quantizeActivations(src: number, quants: number, scales: number, sums: number, n: number): void;
   matmulQ8(
-    w: number, ws: number, wm: number, x: number, xs: number, xm: number, out: number,
-    rows: number, cols: number, tokens: number, outStride: number,
+    w: number,
+    ws: number,
+    wm: number,
+    x: number,
+    xs: number,
+    xm: number,
+    out: number,
+    rows: number,
+    cols: number,
+    tokens: number,
+    outStride: number,
   ): void;
   matmulF32(w: number, x: number, out: number, rows: number, cols: number, tokens: number, outStride: number): void;
   rmsNorm(x: number, weight: number, out: number, n: number, tokens: number, eps: number): void;
@@ -22,8 +31,17 @@ export interface Kernels {
   siluMultiply(gate: number, up: number, n: number): void;
   rope(x: number, table: number, heads: number, headSize: number, half: number, step: number, spread: number): void;
   attention(
-    q: number, keys: number, values: number, out: number, scores: number,
-    heads: number, kvHeads: number, headSize: number, length: number, kvStride: number, scale: number,
+    q: number,
+    keys: number,
+    values: number,
+    out: number,
+    scores: number,
+    heads: number,
+    kvHeads: number,
+    headSize: number,
+    length: number,
+    kvStride: number,
+    scale: number,
   ): void;
 }
 

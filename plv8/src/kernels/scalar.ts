@@ -9,6 +9,8 @@ const BLOCK = 32;
 /** Largest int16 and int8 a value is rounded to. */
 const INT16_MAX = 32767;
 const INT8_MAX = 127;
+/** Blocks with no larger magnitude are rounded to zeros. */
+const SMALLEST_BLOCK = 1e-36;
 
 interface Views {
   buffer: ArrayBuffer;
@@ -108,7 +110,7 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       for (let b = 0; b < n; b += BLOCK) {
         let largest = 0;
         for (let i = 0; i < BLOCK; i++) largest = Math.max(largest, Math.abs(f32[src / 4 + b + i]!));
-        const scale = Math.fround(largest / INT8_MAX);
+        const scale = largest > SMALLEST_BLOCK ? Math.fround(largest / INT8_MAX) : 0;
         f32[scales / 4 + b / BLOCK] = scale;
         for (let i = 0; i < BLOCK; i++) i8[quants + b + i] = scale > 0 ? nearest(f32[src / 4 + b + i]! / scale) : 0;
       }
@@ -130,7 +132,8 @@ export function scalarKernels(memory: WasmMemory): Kernels {
         for (let i = 0; i < BLOCK; i++) largest = Math.max(largest, Math.abs(f32[src / 4 + b + i]!));
         let total = 0;
         for (let i = 0; i < BLOCK; i++) {
-          const value = largest > 0 ? nearest(Math.fround(f32[src / 4 + b + i]! * Math.fround(INT16_MAX / largest))) : 0;
+          const value =
+            largest > 0 ? nearest(Math.fround(f32[src / 4 + b + i]! * Math.fround(INT16_MAX / largest))) : 0;
           i16[quants / 2 + b + i] = Math.max(-INT16_MAX - 1, Math.min(INT16_MAX, value));
           total += i16[quants / 2 + b + i]!;
         }
@@ -217,7 +220,8 @@ export function scalarKernels(memory: WasmMemory): Kernels {
         let largest = -Infinity;
         for (let p = 0; p < length; p++) {
           let dot = 0;
-          for (let d = 0; d < headSize; d++) dot += f32[q / 4 + h * headSize + d]! * f32[(keys + p * kvStride) / 4 + kvAt + d]!;
+          for (let d = 0; d < headSize; d++)
+            dot += f32[q / 4 + h * headSize + d]! * f32[(keys + p * kvStride) / 4 + kvAt + d]!;
           f32[scores / 4 + p] = dot * scale;
           largest = Math.max(largest, f32[scores / 4 + p]!);
         }

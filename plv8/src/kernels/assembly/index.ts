@@ -10,6 +10,8 @@
 
 const BLOCK: i32 = 32;
 const BLOCK_BYTES: usize = 128;
+/** Blocks with no larger magnitude are rounded to zeros. */
+const SMALLEST_BLOCK: f32 = 1e-36;
 
 /** Sum of the four lanes, in a fixed order. */
 // @ts-ignore: decorator
@@ -96,7 +98,8 @@ export function roundQ8(src: usize, quants: usize, scales: usize, n: i32): void 
   for (let b = 0; b < n; b += BLOCK) {
     let largest: f32 = 0;
     for (let i = 0; i < BLOCK; i++) largest = max<f32>(largest, abs<f32>(load<f32>(src + (<usize>i << 2))));
-    const scale: f32 = largest / 127;
+    // A block whose scale has no finite inverse is nothing next to any other: it becomes zero.
+    const scale: f32 = largest > SMALLEST_BLOCK ? largest / 127 : 0;
     const inverse: f32 = scale > 0 ? 1 / scale : 0;
     store<f32>(scales, scale);
     for (let i = 0; i < BLOCK; i++) {

@@ -1,0 +1,341 @@
+import { describe, expect, it } from 'vitest';
+import type { Kernels } from '../../plv8/src/kernels/load.ts';
+import { instantiateKernels, newMemory } from '../../plv8/src/kernels/load.ts';
+import { scalarKernels } from '../../plv8/src/kernels/scalar.ts';
+
+/** Below lie the kernels' constants. */
+const BASE = 65536;
+const PAGES = 64;
+/** Relative to the sum of the magnitudes that were added; float rounding over a few thousand terms. */
+const TOLERANCE = 2e-6;
+
+/** Deterministic numbers in [-1, 1). */
+function noise(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 31 - 1;
+  };
+}
+
+interface Bench {
+  kernels: Kernels;
+  f32: Float32Array;
+  u8: Uint8Array;
+  i8: Int8Array;
+  i16: Int16Array;
+}
+
+function bench(make: (memory: ReturnType<typeof newMemory>) => Kernels): Bench {
+  const memory = newMemory(PAGES);
+  return {
+    kernels: make(memory),
+    f32: new Float32Array(memory.buffer),
+    u8: new Uint8Array(memory.buffer),
+    i8: new Int8Array(memory.buffer),
+    i16: new Int16Array(memory.buffer),
+  };
+}
+
+/** Run the same work on the oracle and on WebAssembly; the results in that order. */
+function both<T>(work: (b: Bench) => T): [oracle: T, simd: T] {
+  return [work(bench(scalarKernels)), work(bench(instantiateKernels))];
+}
+
+function expectClose(
+  actual: ArrayLike<number>,
+  oracle: ArrayLike<number>,
+  magnitude: number,
+  tolerance = TOLERANCE,
+): void {
+  expect(actual).toHaveLength(oracle.length);
+  for (let i = 0; i < oracle.length; i++) {
+    expect(Math.abs(actual[i]! - oracle[i]!), `element ${i}: ${actual[i]} against ${oracle[i]}`).toBeLessThanOrEqual(
+      tolerance * magnitude,
+    );
+  }
+}
+
+const at = (offset: number): number => BASE + offset;
+const K = 1024;
+
+/** Values that quantisers get wrong: zeros, one huge value, denormals, the extremes. */
+const FILLS: [name: string, value: (random: () => number, i: number) => number][] = [
+  ['random', (random) => random()],
+  ['zero', () => 0],
+  ['one outlier', (random, i) => (i === 17 ? 1e6 : random() * 1e-3)],
+  ['denormal', (random) => random() * 1e-40],
+  ['huge', (random) => random() * 1e30],
+  ['equal', () => -3.25],
+];
+
+describe('unpacking stored blocks', () => {
+  it.each(['repackQ8_0', 'widenF16', 'widenBF16'] as const)(
+    '%s gives exactly the oracle for every bit pattern',
+    (name) => {
+      const [oracle, simd] = both((b) => {
+        const random = noise(1);
+        for (let i = 0; i < 68 * K; i++) b.u8[at(i)] = Math.floor((random() + 1) * 128);
+        if (name === 'repackQ8_0') {
+          b.kernels.repackQ8_0(at(0), at(128 * K), at(256 * K), 1000);
+          return [b.u8.slice(at(128 * K), at(128 * K) + 32_000), b.f32.slice(at(256 * K) / 4, at(256 * K) / 4 + 1000)];
+        }
+        for (let i = 0; i < 32 * K; i++) {
+          b.u8[at(2 * i)] = i & 255;
+          b.u8[at(2 * i + 1)] = (i >> 8) | (i & 1 ? 128 : 0);
+        }
+        b.kernels[name](at(0), at(128 * K), 32 * K);
+        return [b.f32.slice(at(128 * K) / 4, at(128 * K) / 4 + 32 * K)];
+      });
+      expect(simd).toEqual(oracle);
+    },
+  );
+
+  it('repackQ4_0 and repackQ4_1 give exactly the oracle', () => {
+    const [oracle, simd] = both((b) => {
+      const random = noise(2);
+      for (let i = 0; i < 64 * K; i++) b.u8[at(i)] = Math.floor((random() + 1) * 128);
+      b.kernels.repackQ4_0(at(0), at(128 * K), at(256 * K), 777);
+      b.kernels.repackQ4_1(at(0), at(384 * K), at(512 * K), at(640 * K), 777);
+      return [
+        b.i8.slice(at(128 * K), at(128 * K) + 777 * 32),
+        b.f32.slice(at(256 * K) / 4, at(256 * K) / 4 + 777),
+        b.i8.slice(at(384 * K), at(384 * K) + 777 * 32),
+        b.f32.slice(at(512 * K) / 4, at(512 * K) / 4 + 777),
+        b.f32.slice(at(640 * K) / 4, at(640 * K) / 4 + 777),
+      ];
+    });
+    expect(simd).toEqual(oracle);
+    expect(Math.min(...(oracle[0] as Int8Array))).toBe(-8);
+    expect(Math.max(...(oracle[2] as Int8Array))).toBe(15);
+  });
+});
+
+describe('rounding', () => {
+  it.each(FILLS)('roundQ8 then expandQ8 of %s values is off by at most half a step', (_name, fill) => {
+    const random = noise(3);
+    const { kernels, f32 } = bench(instantiateKernels);
+    const n = 96;
+    const values = Float32Array.from({ length: n }, (_, i) => fill(random, i));
+    f32.set(values, at(0) / 4);
+    kernels.roundQ8(at(0), at(K), at(2 * K), n);
+    kernels.expandQ8(at(K), at(2 * K), 0, at(4 * K), n);
+    for (let i = 0; i < n; i++) {
+      const first = i - (i % 32);
+      const largest = Math.max(...values.subarray(first, first + 32).map(Math.abs));
+      // Blocks below 1e-36 become zeros.
+      expect(Math.abs(f32[at(4 * K) / 4 + i]! - values[i]!)).toBeLessThanOrEqual(
+        Math.max(largest * (0.51 / 127), 1e-36),
+      );
+    }
+  });
+
+  it.each(FILLS)('quantizeActivations of %s values keeps 15 bits of the largest of each block', (_name, fill) => {
+    const random = noise(4);
+    const n = 160;
+    const values = Float32Array.from({ length: n }, (_, i) => fill(random, i));
+    const { kernels, f32, i16 } = bench(instantiateKernels);
+    f32.set(values, at(0) / 4);
+    kernels.quantizeActivations(at(0), at(K), at(2 * K), at(3 * K), n);
+    for (let b = 0; b < n / 32; b++) {
+      const scale = f32[at(2 * K) / 4 + b]!;
+      const largest = Math.max(...values.subarray(b * 32, b * 32 + 32).map(Math.abs));
+      let sum = 0;
+      for (let i = b * 32; i < b * 32 + 32; i++) {
+        const back = scale * i16[at(K) / 2 + i]!;
+        expect(Number.isFinite(back)).toBe(true);
+        // Below the smallest normal float a scale cannot be held; such a block counts as nothing next to any other.
+        expect(Math.abs(back - values[i]!)).toBeLessThanOrEqual(Math.max(largest * (0.6 / 32767), 1e-37));
+        sum += back;
+      }
+      expect(Math.abs(f32[at(3 * K) / 4 + b]! - sum)).toBeLessThanOrEqual(1e-6 * Math.abs(sum) + 1e-37);
+    }
+  });
+});
+
+describe('matrix products', () => {
+  const shapes: [rows: number, cols: number, tokens: number][] = [
+    [1, 32, 1],
+    [3, 64, 2],
+    [5, 96, 3],
+    [7, 160, 4],
+    [2, 288, 5],
+    [9, 512, 7],
+    [17, 1056, 9],
+    [4, 64, 32],
+  ];
+  it.each(shapes)(
+    'matmulQ8 of %i x %i for %i tokens agrees with the oracle, with and without minimums',
+    (rows, cols, tokens) => {
+      for (const minimums of [false, true]) {
+        const [oracle, simd] = both((b) => {
+          const random = noise(rows * cols + tokens);
+          const blocks = cols / 32;
+          // Extremes on purpose: -128 and 127 times +-32767 is the largest product a block can hold.
+          for (let i = 0; i < rows * cols; i++)
+            b.i8[at(i)] = i % 5 === 0 ? (i % 2 ? 127 : -128) : Math.floor(random() * 128);
+          for (let i = 0; i < rows * blocks; i++) b.f32[at(256 * K) / 4 + i] = i % 7 === 3 ? 0 : random();
+          for (let i = 0; i < rows * blocks; i++) b.f32[at(320 * K) / 4 + i] = random();
+          for (let i = 0; i < tokens * cols; i++) b.f32[at(384 * K) / 4 + i] = random() * 4;
+          b.kernels.quantizeActivations(at(384 * K), at(1024 * K), at(1536 * K), at(1664 * K), tokens * cols);
+          const stride = (rows + 3) * 4;
+          b.kernels.matmulQ8(
+            at(0),
+            at(256 * K),
+            minimums ? at(320 * K) : 0,
+            at(1024 * K),
+            at(1536 * K),
+            at(1664 * K),
+            at(2048 * K),
+            rows,
+            cols,
+            tokens,
+            stride,
+          );
+          return Array.from(b.f32.slice(at(2048 * K) / 4, at(2048 * K) / 4 + (tokens * stride) / 4));
+        });
+        expectClose(simd, oracle, cols * 128 * 4);
+        expect(oracle.some((value) => Math.abs(value) > 1)).toBe(true);
+      }
+    },
+  );
+
+  it.each([
+    [1, 4, 1],
+    [3, 12, 2],
+    [5, 68, 5],
+    [8, 172, 4],
+    [3, 1024, 9],
+  ])('matmulF32 of %i x %i for %i tokens agrees with the oracle', (rows, cols, tokens) => {
+    const [oracle, simd] = both((b) => {
+      const random = noise(rows + cols);
+      for (let i = 0; i < rows * cols; i++) b.f32[at(0) / 4 + i] = random();
+      for (let i = 0; i < tokens * cols; i++) b.f32[at(512 * K) / 4 + i] = random();
+      b.kernels.matmulF32(at(0), at(512 * K), at(1024 * K), rows, cols, tokens, rows * 4);
+      return b.f32.slice(at(1024 * K) / 4, at(1024 * K) / 4 + rows * tokens);
+    });
+    expectClose(simd, oracle, cols);
+  });
+
+  it('one token gives the same bits alone and among others', () => {
+    const { kernels, f32, i8 } = bench(instantiateKernels);
+    const random = noise(9);
+    const [rows, cols, tokens] = [6, 256, 7];
+    for (let i = 0; i < rows * cols; i++) i8[at(i)] = Math.floor(random() * 128);
+    for (let i = 0; i < rows * 8; i++) f32[at(64 * K) / 4 + i] = random();
+    for (let i = 0; i < tokens * cols; i++) f32[at(128 * K) / 4 + i] = random();
+    kernels.quantizeActivations(at(128 * K), at(256 * K), at(320 * K), at(384 * K), tokens * cols);
+    const product = (from: number, count: number): number[] => {
+      kernels.matmulQ8(
+        at(0),
+        at(64 * K),
+        0,
+        at(256 * K) + from * cols * 2,
+        at(320 * K) + from * 32,
+        at(384 * K) + from * 32,
+        at(512 * K),
+        rows,
+        cols,
+        count,
+        rows * 4,
+      );
+      return Array.from(f32.slice(at(512 * K) / 4, at(512 * K) / 4 + rows * count));
+    };
+    const together = product(0, tokens);
+    for (let t = 0; t < tokens; t++) expect(product(t, 1)).toEqual(together.slice(t * rows, (t + 1) * rows));
+  });
+});
+
+describe('element-wise kernels', () => {
+  it.each([1, 3, 4, 5, 63, 64, 65, 576])(
+    'rmsNorm, addInto, addBias and siluMultiply of %i elements agree with the oracle',
+    (n) => {
+      const tokens = 3;
+      const [oracle, simd] = both((b) => {
+        const random = noise(n);
+        for (let i = 0; i < tokens * n; i++) b.f32[at(0) / 4 + i] = random() * 10;
+        for (let i = 0; i < n; i++) b.f32[at(64 * K) / 4 + i] = random();
+        b.kernels.rmsNorm(at(0), at(64 * K), at(128 * K), n, tokens, 1e-5);
+        b.kernels.addInto(at(128 * K), at(0), tokens * n);
+        b.kernels.addBias(at(128 * K), at(64 * K), n, tokens);
+        b.kernels.siluMultiply(at(128 * K), at(0), tokens * n);
+        return b.f32.slice(at(128 * K) / 4, at(128 * K) / 4 + tokens * n);
+      });
+      expectClose(simd, oracle, 200);
+    },
+  );
+
+  it('siluMultiply holds for very large and very small gates', () => {
+    const gates = [-1e30, -1000, -104, -88.5, -87, -20, -1e-30, 0, 1e-30, 20, 88, 89, 1000, 1e30];
+    const [oracle, simd] = both((b) => {
+      gates.forEach((gate, i) => {
+        b.f32[at(0) / 4 + i] = gate;
+        b.f32[at(K) / 4 + i] = 1;
+      });
+      b.kernels.siluMultiply(at(0), at(K), gates.length);
+      return Array.from(b.f32.slice(at(0) / 4, at(0) / 4 + gates.length));
+    });
+    gates.forEach((gate, i) => {
+      expect(Math.abs(simd[i]! - oracle[i]!), `silu(${gate}) = ${simd[i]}`).toBeLessThanOrEqual(
+        1e-6 * Math.abs(oracle[i]!) + 1e-30,
+      );
+    });
+  });
+
+  it.each([
+    ['neighbours', 1, 2],
+    ['halves', 8, 1],
+  ] as const)('rope turns %s as the oracle does and keeps lengths', (_name, step, spread) => {
+    const [heads, headSize, pairs] = [3, 20, 8];
+    const random = noise(5);
+    const input = Float32Array.from({ length: heads * headSize }, random);
+    const [oracle, simd] = both((b) => {
+      b.f32.set(input, at(0) / 4);
+      for (let i = 0; i < pairs; i++) {
+        b.f32[at(K) / 4 + 2 * i] = Math.cos(i + 0.5);
+        b.f32[at(K) / 4 + 2 * i + 1] = Math.sin(i + 0.5);
+      }
+      b.kernels.rope(at(0), at(K), heads, headSize, pairs, step, spread);
+      return b.f32.slice(at(0) / 4, at(0) / 4 + heads * headSize);
+    });
+    expectClose(simd, oracle, 2);
+    const square = (values: Float32Array): number => values.reduce((sum, value) => sum + value * value, 0);
+    expect(square(simd)).toBeCloseTo(square(input), 4);
+    expect(Array.from(simd)).not.toEqual(Array.from(input));
+  });
+
+  it.each([
+    [4, 2, 8, 1, 1],
+    [6, 2, 12, 5, 1],
+    [4, 4, 16, 33, 1],
+    [8, 1, 64, 130, 1],
+    [2, 1, 4, 7, 200],
+  ])(
+    'attention with %i heads on %i, size %i, over %i positions, scores times %i, agrees with the oracle',
+    (heads, kvHeads, size, length, sharpness) => {
+      const [oracle, simd] = both((b) => {
+        const random = noise(heads * length);
+        const stride = kvHeads * size;
+        for (let i = 0; i < heads * size; i++) b.f32[at(0) / 4 + i] = random() * sharpness;
+        for (let i = 0; i < length * stride; i++) b.f32[at(64 * K) / 4 + i] = random();
+        for (let i = 0; i < length * stride; i++) b.f32[at(512 * K) / 4 + i] = random();
+        b.kernels.attention(
+          at(0),
+          at(64 * K),
+          at(512 * K),
+          at(32 * K),
+          at(1024 * K),
+          heads,
+          kvHeads,
+          size,
+          length,
+          stride * 4,
+          size ** -0.5,
+        );
+        return b.f32.slice(at(32 * K) / 4, at(32 * K) / 4 + heads * size);
+      });
+      expectClose(simd, oracle, 1, 5e-6 * sharpness);
+      expect(oracle.every(Number.isFinite)).toBe(true);
+    },
+  );
+});
