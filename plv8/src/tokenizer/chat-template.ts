@@ -16,8 +16,11 @@ const MAX_OUTPUT_LENGTH = 4 * 1024 * 1024;
 /** Elements of one range(). */
 const MAX_RANGE = 100_000;
 
-/** Evaluated nodes; a long conversation takes some ten thousand. */
-const MAX_STEPS = 5_000_000;
+/** Evaluated nodes, plus list elements and chunks of text they made; a long conversation takes some ten thousand. */
+const MAX_STEPS = 2_000_000;
+
+/** Characters that count as one step. */
+const STEP_CHARACTERS = 64;
 
 /** Calls within calls; V8's stack ends far beyond. */
 const MAX_DEPTH = 400;
@@ -112,6 +115,7 @@ class PollError extends Error {}
 
 class BoundedInterpreter extends Interpreter {
   private steps = 0;
+  private pollAt = POLL_STRIDE;
   private depth = 0;
 
   constructor(
@@ -131,11 +135,22 @@ class BoundedInterpreter extends Interpreter {
     const result = super.evaluate(...args);
     this.depth--;
     const { value } = result as { value: unknown };
-    const size = typeof value === 'string' || Array.isArray(value) ? value.length : 0;
-    if (size > MAX_OUTPUT_LENGTH) {
-      raise(SQLSTATE.programLimitExceeded, `chat template makes more than ${MAX_OUTPUT_LENGTH} characters`);
-    }
+    if (typeof value === 'string') {
+      if (value.length > MAX_OUTPUT_LENGTH) {
+        raise(SQLSTATE.programLimitExceeded, `chat template makes more than ${MAX_OUTPUT_LENGTH} characters`);
+      }
+      this.charge(value.length / STEP_CHARACTERS);
+    } else if (Array.isArray(value)) this.charge(value.length);
     return result;
+  }
+
+  private charge(steps: number): void {
+    this.steps += steps;
+    if (this.steps < this.pollAt) return;
+    this.pollAt = this.steps + POLL_STRIDE;
+    if (this.steps > MAX_STEPS)
+      raise(SQLSTATE.programLimitExceeded, `chat template takes more than ${MAX_STEPS} steps`);
+    this.interrupt();
   }
 
   private interrupt(): void {

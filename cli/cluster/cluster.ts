@@ -1,0 +1,172 @@
+/** A private PostgreSQL for this user: a folder with its data, a port on 127.0.0.1, and a generated password. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { CommandError } from '../errors.ts';
+
+const SUPERUSER = 'hartonomous';
+const DATABASE = 'hartonomous';
+/** PostgreSQL refuses to run as root; Debian's package brings this user. */
+const SERVER_USER = 'postgres';
+
+const SETTINGS = `
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+shared_buffers = '256MB'
+max_wal_size = '4GB'
+checkpoint_timeout = '15min'
+max_connections = 100
+log_min_messages = warning
+`;
+
+/** Folder of the private cluster: HARTONOMOUS_HOME, else a system folder for root, else the user's data folder. */
+export function clusterHome(): string {
+  if (process.env.HARTONOMOUS_HOME) return process.env.HARTONOMOUS_HOME;
+  if (process.getuid?.() === 0) return '/var/lib/hartonomous';
+  return join(process.env.XDG_DATA_HOME ?? join(homedir(), '.local/share'), 'hartonomous');
+}
+
+/** Folder of PostgreSQL's programs: PG_BIN, else the newest of Debian's. */
+export function postgresBin(): string {
+  if (process.env.PG_BIN) return process.env.PG_BIN;
+  const base = '/usr/lib/postgresql';
+  const majors = existsSync(base) ? readdirSync(base).filter((name) => existsSync(join(base, name, 'bin/initdb'))) : [];
+  const newest = majors.sort((a, b) => Number(b) - Number(a))[0];
+  if (newest === undefined) {
+    throw new CommandError('no PostgreSQL server is installed', { hint: 'run: host/setup.sh (or set PG_BIN)' });
+  }
+  return join(base, newest, 'bin');
+}
+
+interface ServerUser {
+  uid?: number;
+  gid?: number;
+}
+
+function serverUser(): ServerUser {
+  if (process.getuid?.() !== 0) return {};
+  const id = (flag: string): number => Number(execFileSync('id', [flag, SERVER_USER], { encoding: 'utf8' }));
+  return { uid: id('-u'), gid: id('-g') };
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => {
+        if (address === null || typeof address === 'string') reject(new Error('no port'));
+        else resolve(address.port);
+      });
+    });
+  });
+}
+
+export class Cluster {
+  private readonly data: string;
+  private readonly log: string;
+  private readonly passwordFile: string;
+  private readonly portFile: string;
+
+  constructor(readonly home: string = clusterHome()) {
+    this.data = join(home, 'data');
+    this.log = join(home, 'postgresql.log');
+    this.passwordFile = join(home, 'password');
+    this.portFile = join(home, 'port');
+  }
+
+  private run(program: string, args: string[]): { status: number | null; output: string } {
+    const result = spawnSync(join(postgresBin(), program), args, {
+      ...serverUser(),
+      cwd: '/',
+      encoding: 'utf8',
+      env: { ...process.env, LC_ALL: 'C.UTF-8' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    if (result.error) throw new CommandError(`could not run ${program}: ${result.error.message}`);
+    return { status: result.status, output: `${result.stdout}${result.stderr}`.trim() };
+  }
+
+  get exists(): boolean {
+    return existsSync(join(this.data, 'PG_VERSION'));
+  }
+
+  get isRunning(): boolean {
+    return this.exists && this.run('pg_ctl', ['-D', this.data, 'status']).status === 0;
+  }
+
+  /** Connection string of a database in the cluster. */
+  url(database: string = DATABASE): string {
+    const password = readFileSync(this.passwordFile, 'utf8').trim();
+    const port = readFileSync(this.portFile, 'utf8').trim();
+    return `postgres://${SUPERUSER}:${password}@127.0.0.1:${port}/${database}`;
+  }
+
+  /** Make the cluster if there is none and start it if it is not running. */
+  async up(): Promise<{ url: string; started: boolean }> {
+    if (!this.exists) this.initialise();
+    if (this.isRunning) return { url: this.url(), started: false };
+    const port = existsSync(this.portFile) ? Number(readFileSync(this.portFile, 'utf8')) : await freePort();
+    if (!this.start(port)) {
+      // The remembered port may have been taken since.
+      const other = await freePort();
+      if (!this.start(other)) {
+        const tail = existsSync(this.log) ? readFileSync(this.log, 'utf8').trim().split('\n').slice(-1)[0] : '';
+        throw new CommandError(`PostgreSQL did not start: ${tail}`, { hint: `see ${this.log}` });
+      }
+    }
+    this.createDatabase();
+    return { url: this.url(), started: true };
+  }
+
+  private initialise(): void {
+    const { uid, gid } = serverUser();
+    mkdirSync(this.home, { recursive: true, mode: 0o755 });
+    chmodSync(this.home, 0o755);
+    if (uid !== undefined && gid !== undefined) chownSync(this.home, uid, gid);
+    const password = randomBytes(18).toString('hex');
+    writeFileSync(this.passwordFile, password, { mode: 0o600 });
+    if (uid !== undefined && gid !== undefined) chownSync(this.passwordFile, uid, gid);
+    const fresh = `${this.data}.part`;
+    rmSync(fresh, { recursive: true, force: true });
+    const made = this.run('initdb', [
+      '-D', fresh, '-U', SUPERUSER, '--pwfile', this.passwordFile, '-A', 'scram-sha-256', '-E', 'UTF8', '--locale', 'C.UTF-8',
+    ]);
+    if (made.status !== 0) throw new CommandError(`initdb failed: ${made.output.split('\n').slice(-1)[0]}`);
+    writeFileSync(join(fresh, 'postgresql.auto.conf'), SETTINGS);
+    if (uid !== undefined && gid !== undefined) chownSync(join(fresh, 'postgresql.auto.conf'), uid, gid);
+    renameSync(fresh, this.data);
+  }
+
+  private start(port: number): boolean {
+    const started = this.run('pg_ctl', ['-D', this.data, '-l', this.log, '-w', '-t', '60', '-o', `-p ${port}`, 'start']);
+    if (started.status !== 0) return false;
+    writeFileSync(this.portFile, String(port));
+    return true;
+  }
+
+  private createDatabase(): void {
+    const made = this.run('createdb', ['--maintenance-db', this.url('postgres'), '-T', 'template0', DATABASE]);
+    if (made.status !== 0 && !made.output.includes('already exists')) {
+      throw new CommandError(`could not create database ${DATABASE}: ${made.output}`);
+    }
+  }
+
+  /** Stop the server; whether it was running. */
+  down(): boolean {
+    if (!this.isRunning) return false;
+    const stopped = this.run('pg_ctl', ['-D', this.data, '-m', 'fast', '-w', 'stop']);
+    if (stopped.status !== 0) throw new CommandError(`PostgreSQL did not stop: ${stopped.output}`);
+    return true;
+  }
+
+  /** Stop the server and delete its folder. For tests. */
+  destroy(): void {
+    if (this.exists) this.down();
+    rmSync(this.home, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,43 @@
+import pg from 'pg';
+import { CommandError } from '../errors.ts';
+import { Cluster } from './cluster.ts';
+
+export interface ConnectionOptions {
+  databaseUrl?: string;
+}
+
+/** --database-url, else DATABASE_URL, else the private cluster; throws with the next step when none is there. */
+export function databaseUrl(options: ConnectionOptions): string {
+  const given = options.databaseUrl ?? process.env.DATABASE_URL;
+  if (given) return given;
+  const cluster = new Cluster();
+  if (!cluster.isRunning) {
+    throw new CommandError('no database: DATABASE_URL is not set and the private cluster is not running', {
+      hint: 'run: hartonomous up',
+    });
+  }
+  return cluster.url();
+}
+
+/** A connected client; the caller ends it. */
+export async function connect(options: ConnectionOptions): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: databaseUrl(options), application_name: 'hartonomous' });
+  try {
+    await client.connect();
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new CommandError(`could not connect to the database: ${reason}`, { cause });
+  }
+  client.on('error', () => undefined);
+  return client;
+}
+
+/** Run `body` with a client and end it afterwards, whatever happens. */
+export async function withClient<T>(options: ConnectionOptions, body: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = await connect(options);
+  try {
+    return await body(client);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}

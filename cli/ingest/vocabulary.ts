@@ -1,0 +1,101 @@
+/** Tokens, their bytes and their merges. */
+import type pg from 'pg';
+import { CommandError } from '../errors.ts';
+import type { GgufHeader, GgufValue } from '../sources/gguf.ts';
+import { StringTable } from '../sources/string-table.ts';
+import { copyRows, float4, int2, int4 } from './copy-binary.ts';
+
+const NORMAL_TOKEN = 1;
+
+function strings(header: GgufHeader, key: string): StringTable | null {
+  const value = header.metadata.get(key);
+  if (value === undefined) return null;
+  if (!(value instanceof StringTable)) throw new CommandError(`${key} is not an array of strings`);
+  return value;
+}
+
+function numbers(header: GgufHeader, key: string, length: number): readonly number[] | null {
+  const value: GgufValue | undefined = header.metadata.get(key);
+  if (value === undefined) return null;
+  if (!Array.isArray(value)) throw new CommandError(`${key} is not an array of numbers`);
+  const list = value as readonly GgufValue[];
+  if (list.length !== length) throw new CommandError(`${key} has ${list.length} values, the vocabulary ${length} tokens`);
+  return list.map(Number);
+}
+
+export function vocabularySize(header: GgufHeader): number {
+  const tokens = strings(header, 'tokenizer.ggml.tokens');
+  if (tokens === null || tokens.length === 0) throw new CommandError('file has no tokenizer.ggml.tokens');
+  return tokens.length;
+}
+
+/** The two sides of a merge: split at the first space that is not the first character. */
+function splitMerge(merge: Buffer, rank: number): [Buffer, Buffer] {
+  const at = merge.indexOf(0x20, 1);
+  if (at < 0 || at === merge.length - 1) throw new CommandError(`merge ${rank} has no two parts: ${JSON.stringify(merge.toString())}`);
+  return [merge.subarray(0, at), merge.subarray(at + 1)];
+}
+
+function* tokenRows(tokens: StringTable, types: readonly number[] | null, scores: readonly number[] | null): Generator<(Buffer | null)[]> {
+  for (let id = 0; id < tokens.length; id++) {
+    yield [int4(id), tokens.at(id), int2(types?.[id] ?? NORMAL_TOKEN), scores === null ? null : float4(scores[id] ?? 0)];
+  }
+}
+
+function* mergeRows(merges: StringTable): Generator<Buffer[]> {
+  for (let rank = 0; rank < merges.length; rank++) {
+    const [left, right] = splitMerge(merges.at(rank), rank);
+    yield [int4(rank), left, right];
+  }
+}
+
+/** Store the vocabulary of a model that has none yet, in one transaction. */
+export async function ingestVocabulary(client: pg.Client, modelId: string, header: GgufHeader): Promise<void> {
+  const tokens = strings(header, 'tokenizer.ggml.tokens');
+  if (tokens === null) throw new CommandError('file has no tokenizer.ggml.tokens');
+  const types = numbers(header, 'tokenizer.ggml.token_type', tokens.length);
+  const scores = numbers(header, 'tokenizer.ggml.scores', tokens.length);
+  const merges = strings(header, 'tokenizer.ggml.merges');
+  await client.query('begin');
+  try {
+    await client.query(`create temp table new_tokens (token_id integer, content bytea, type smallint, score real) on commit drop`);
+    await client.query(`create temp table new_merges (rank integer, left_part bytea, right_part bytea) on commit drop`);
+    await copyRows(client, 'pg_temp.new_tokens', tokenRows(tokens, types, scores));
+    if (merges !== null) await copyRows(client, 'pg_temp.new_merges', mergeRows(merges));
+    await client.query(
+      `create temp table new_atoms on commit drop as
+       select distinct content, sha256(content) as hash from (
+         select content from new_tokens union all select left_part from new_merges union all select right_part from new_merges) c`,
+    );
+    await client.query('analyze new_tokens; analyze new_merges; analyze new_atoms');
+    const added = `insert into hartonomous.atoms (kind, hash, size_bytes, content)
+       select 'token', hash, octet_length(content), content from new_atoms
+       on conflict (kind, hash) do nothing returning id, content`;
+    await client.query(
+      `with added as (${added})
+       insert into hartonomous.compositions (parent_kind, parent_id, ordinal, child_kind, child_id)
+       select 'token', added.id, i, 'byte', get_byte(added.content, i)
+       from added cross join lateral generate_series(0, octet_length(added.content) - 1) as i`,
+    );
+    await client.query(
+      `insert into hartonomous.tokens (model_id, token_id, atom_id, type, score)
+       select $1, t.token_id, a.id, t.type, t.score
+       from new_tokens t join new_atoms n on n.content = t.content
+       join hartonomous.atoms a on a.kind = 'token' and a.hash = n.hash`,
+      [modelId],
+    );
+    await client.query(
+      `insert into hartonomous.relations (model_id, kind, from_id, to_id, weight)
+       select distinct on (l.id, r.id) $1::bigint, 'merge'::hartonomous.relation_kind, l.id, r.id, m.rank
+       from new_merges m
+       join new_atoms ln on ln.content = m.left_part join hartonomous.atoms l on l.kind = 'token' and l.hash = ln.hash
+       join new_atoms rn on rn.content = m.right_part join hartonomous.atoms r on r.kind = 'token' and r.hash = rn.hash
+       order by l.id, r.id, m.rank`,
+      [modelId],
+    );
+    await client.query('commit');
+  } catch (error) {
+    await client.query('rollback').catch(() => undefined);
+    throw error;
+  }
+}
