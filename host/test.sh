@@ -9,7 +9,7 @@ major=${PG_MAJOR:-$(ls /usr/lib/postgresql | sort -rn | head -1)}
 bin=/usr/lib/postgresql/$major/bin
 work=$(mktemp -d "${TMPDIR:-/tmp}/hartonomous-v8-test.XXXXXX")
 chmod 755 "$work"
-cp -r Makefile sql expected fuzz "$work"/
+cp -r Makefile sql expected fuzz test-latency.sh "$work"/
 export PGHOST=$work PGPORT=${HOST_TEST_PORT:-58432} PGUSER=postgres PGDATABASE=postgres
 
 # PostgreSQL refuses to run as root.
@@ -34,6 +34,12 @@ passed=$(grep -cE '^test .* ok ' "$work/regress.log" || true)
 failed=$(grep -cE '^test .* FAILED' "$work/regress.log" || true)
 if [ "$failed" -gt 0 ]; then
     cat "$work/build/regress/regression.diffs" || true
+fi
+
+if bash "$work/test-latency.sh"; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
 fi
 
 seconds=${FUZZ_SECONDS:-20}
