@@ -5,7 +5,8 @@ export default defineConfig({
   plugins: [viteWasmPlugin()],
   test: {
     include: ['test/**/*.test.ts'],
-    testTimeout: 120_000,
+    globalSetup: ['test/db/cluster-setup.ts'],
+    testTimeout: 180_000,
     hookTimeout: 300_000,
     fileParallelism: false,
     reporters: ['default'],
