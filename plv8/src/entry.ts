@@ -29,6 +29,11 @@ interface Answer {
   tokenizer: Tokenizer;
 }
 
+/** A token's text as PostgreSQL can hold it: no NUL. */
+function shownToken(tokenizer: Tokenizer, id: number): string {
+  return tokenizer.tokenText(id).replaceAll('\0', '\uFFFD');
+}
+
 function tokenString(tokenizer: Tokenizer, id: number | null): string {
   return id === null ? '' : tokenizer.tokenText(id);
 }
@@ -114,7 +119,7 @@ function facts(result: Answer): Record<string, unknown> {
       ? {
           logprobs: generation.tokens.map((token) => ({
             token_id: token.id,
-            token: result.tokenizer.tokenText(token.id),
+            token: shownToken(result.tokenizer, token.id),
             logprob: token.logprob,
           })),
         }
@@ -179,7 +184,7 @@ export function generateStream(prompt: string | null, model: string | null, opti
     options,
     (used, parsed) => promptIds(used, prompt, parsed),
     (token, tokenizer) => {
-      returnNext({ step: step++, token_id: token.id, token: tokenizer.tokenText(token.id), logprob: token.logprob });
+      returnNext({ step: step++, token_id: token.id, token: shownToken(tokenizer, token.id), logprob: token.logprob });
     },
   );
 }
@@ -195,7 +200,7 @@ export function tokenize(input: string | null, model: string | null, addSpecial:
 export function detokenize(tokens: (number | null)[] | null, model: string | null, special: boolean): string | null {
   if (tokens === null) return null;
   const { tokenizer } = useTokenizer(currentCatalog(), model);
-  return tokenizer.decode(checkedIds(tokens, tokenizer.vocabSize), { special: special === true });
+  return tokenizer.decode(checkedIds(tokens, tokenizer.vocabSize), { special: special === true }).replaceAll('\0', '\uFFFD');
 }
 
 export function tokenCount(input: string | null, model: string | null): number | null {

@@ -154,10 +154,15 @@ describe.each(CASES)('$file', ({ file, tolerance, options }) => {
 
 /** Number of tokens before the first that ends a generation: eos, or a token named eot in the file. */
 async function endOfGeneration(model: string, ids: readonly number[]): Promise<number> {
+  // llama.cpp ends at eos, at eot, and at tokens of these names.
   const ends = await value<number[]>(
-    `select array_agg(entry.value::int) as value
-     from hartonomous.models m, jsonb_each_text(m.tokenizer) as entry
-     where m.name = $1 and entry.key in ('tokenizer.ggml.eos_token_id', 'tokenizer.ggml.eot_token_id')`,
+    `select array_agg(t.token_id) as value
+     from hartonomous.models m
+     join hartonomous.tokens t on t.model_id = m.id
+     join hartonomous.atoms a on a.kind = 'token' and a.id = t.atom_id
+     where m.name = $1 and (
+       t.token_id in ((m.tokenizer->>'tokenizer.ggml.eos_token_id')::int, (m.tokenizer->>'tokenizer.ggml.eot_token_id')::int)
+       or t.type = 3 and convert_from(a.content, 'utf8') in ('<|endoftext|>', '<|im_end|>', '<|eot_id|>', '<|end_of_text|>'))`,
     [model],
   );
   const first = ids.findIndex((id) => ends.includes(id));

@@ -146,7 +146,8 @@ function run(
   if (!stops.stopped) text += stops.push(utf8.flush());
   if (!stops.stopped) text += stops.flush();
   return {
-    text,
+    // PostgreSQL's text and jsonb hold no NUL.
+    text: text.replaceAll('\0', '\uFFFD'),
     doneReason,
     promptIds,
     tokens,

@@ -173,12 +173,31 @@ function blockDot(w0: v128, w1: v128, w2: v128, w3: v128, x: usize): v128 {
   );
 }
 
-// One token against one row.
+/** Sum over a row's blocks of minimum times scaled sum of the activations. */
 // @ts-ignore: decorator
 @inline
-function rowQ8(w: usize, ws: usize, wm: usize, x: usize, xs: usize, xm: usize, blocks: i32): f32 {
+function minimumPart(wm: usize, xm: usize, blocks: i32): f32 {
   let acc = f32x4.splat(0);
-  let low: f32 = 0;
+  let b = blocks;
+  for (; b >= 4; b -= 4) {
+    acc = f32x4.add(acc, f32x4.mul(v128.load(wm), v128.load(xm)));
+    wm += 16;
+    xm += 16;
+  }
+  let sum = lanes(acc);
+  for (; b > 0; b--) {
+    sum += load<f32>(wm) * load<f32>(xm);
+    wm += 4;
+    xm += 4;
+  }
+  return sum;
+}
+
+// One token against one row, quants and scales only.
+// @ts-ignore: decorator
+@inline
+function rowQ8(w: usize, ws: usize, x: usize, xs: usize, blocks: i32): f32 {
+  let acc = f32x4.splat(0);
   let b = blocks;
   do {
     const dot = blockDot(
@@ -188,18 +207,13 @@ function rowQ8(w: usize, ws: usize, wm: usize, x: usize, xs: usize, xm: usize, b
       v128.load_ext<i8>(w, 24),
       x,
     );
-    acc = f32x4.add(acc, f32x4.mul(dot, f32x4.splat(load<f32>(ws) * load<f32>(xs))));
-    if (wm) {
-      low += load<f32>(wm) * load<f32>(xm);
-      wm += 4;
-      xm += 4;
-    }
+    acc = f32x4.add(acc, f32x4.mul(dot, f32x4.mul(v128.load_splat<f32>(ws), v128.load_splat<f32>(xs))));
     w += 32;
     x += 64;
     ws += 4;
     xs += 4;
   } while (--b);
-  return lanes(acc) + low;
+  return lanes(acc);
 }
 
 /**
@@ -215,51 +229,58 @@ export function matmulQ8(
   const sStride = <usize>blocks << 2;
   for (let r = 0; r < rows; r++) {
     let t = 0;
+    let o = out + (<usize>r << 2);
     for (; t + 4 <= tokens; t += 4) {
       let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
-      let l0: f32 = 0, l1: f32 = 0, l2: f32 = 0, l3: f32 = 0;
-      let wp = w, wsp = ws, wmp = wm;
-      let xp = x + <usize>t * xStride;
-      let sp = xs + <usize>t * sStride;
-      let mp = xm + <usize>t * sStride;
+      let wp = w, wsp = ws;
+      let x0 = x + <usize>t * xStride;
+      let x1 = x0 + xStride;
+      let x2 = x1 + xStride;
+      let x3 = x2 + xStride;
+      let s0 = xs + <usize>t * sStride;
+      let s1 = s0 + sStride;
+      let s2 = s1 + sStride;
+      let s3 = s2 + sStride;
       let b = blocks;
       do {
         const w0 = v128.load_ext<i8>(wp), w1 = v128.load_ext<i8>(wp, 8);
         const w2 = v128.load_ext<i8>(wp, 16), w3 = v128.load_ext<i8>(wp, 24);
-        const scale = load<f32>(wsp);
-        a0 = f32x4.add(a0, f32x4.mul(blockDot(w0, w1, w2, w3, xp), f32x4.splat(scale * load<f32>(sp))));
-        a1 = f32x4.add(a1, f32x4.mul(blockDot(w0, w1, w2, w3, xp + xStride), f32x4.splat(scale * load<f32>(sp + sStride))));
-        a2 = f32x4.add(a2, f32x4.mul(blockDot(w0, w1, w2, w3, xp + 2 * xStride), f32x4.splat(scale * load<f32>(sp + 2 * sStride))));
-        a3 = f32x4.add(a3, f32x4.mul(blockDot(w0, w1, w2, w3, xp + 3 * xStride), f32x4.splat(scale * load<f32>(sp + 3 * sStride))));
-        if (wmp) {
-          const minimum = load<f32>(wmp);
-          l0 += minimum * load<f32>(mp);
-          l1 += minimum * load<f32>(mp + sStride);
-          l2 += minimum * load<f32>(mp + 2 * sStride);
-          l3 += minimum * load<f32>(mp + 3 * sStride);
-          wmp += 4;
-          mp += 4;
-        }
+        const scale = v128.load_splat<f32>(wsp);
+        a0 = f32x4.add(a0, f32x4.mul(blockDot(w0, w1, w2, w3, x0), f32x4.mul(scale, v128.load_splat<f32>(s0))));
+        a1 = f32x4.add(a1, f32x4.mul(blockDot(w0, w1, w2, w3, x1), f32x4.mul(scale, v128.load_splat<f32>(s1))));
+        a2 = f32x4.add(a2, f32x4.mul(blockDot(w0, w1, w2, w3, x2), f32x4.mul(scale, v128.load_splat<f32>(s2))));
+        a3 = f32x4.add(a3, f32x4.mul(blockDot(w0, w1, w2, w3, x3), f32x4.mul(scale, v128.load_splat<f32>(s3))));
         wp += 32;
-        xp += 64;
         wsp += 4;
-        sp += 4;
+        x0 += 64;
+        x1 += 64;
+        x2 += 64;
+        x3 += 64;
+        s0 += 4;
+        s1 += 4;
+        s2 += 4;
+        s3 += 4;
       } while (--b);
-      const o = out + (<usize>r << 2) + <usize>t * outStride;
-      store<f32>(o, lanes(a0) + l0);
-      store<f32>(o + outStride, lanes(a1) + l1);
-      store<f32>(o + 2 * outStride, lanes(a2) + l2);
-      store<f32>(o + 3 * outStride, lanes(a3) + l3);
+      store<f32>(o, lanes(a0));
+      store<f32>(o + outStride, lanes(a1));
+      store<f32>(o + 2 * outStride, lanes(a2));
+      store<f32>(o + 3 * outStride, lanes(a3));
+      o += 4 * outStride;
     }
     for (; t < tokens; t++) {
-      store<f32>(
-        out + (<usize>r << 2) + <usize>t * outStride,
-        rowQ8(w, ws, wm, x + <usize>t * xStride, xs + <usize>t * sStride, xm + <usize>t * sStride, blocks),
-      );
+      store<f32>(o, rowQ8(w, ws, x + <usize>t * xStride, xs + <usize>t * sStride, blocks));
+      o += outStride;
+    }
+    if (wm) {
+      o = out + (<usize>r << 2);
+      for (t = 0; t < tokens; t++) {
+        store<f32>(o, load<f32>(o) + minimumPart(wm, xm + <usize>t * sStride, blocks));
+        o += outStride;
+      }
+      wm += sStride;
     }
     w += <usize>cols;
     ws += sStride;
-    if (wm) wm += sStride;
   }
 }
 
@@ -323,11 +344,18 @@ export function rmsNorm(x: usize, weight: usize, out: usize, n: i32, tokens: i32
   }
 }
 
-/** x[t] += y[t] over n floats in all. */
+/** x[i] += y[i] over n floats. */
 export function addInto(x: usize, y: usize, n: i32): void {
-  for (let i = 0; i < n; i++) {
-    const at = <usize>i << 2;
-    store<f32>(x + at, load<f32>(x + at) + load<f32>(y + at));
+  let left = n;
+  for (; left >= 4; left -= 4) {
+    v128.store(x, f32x4.add(v128.load(x), v128.load(y)));
+    x += 16;
+    y += 16;
+  }
+  for (; left > 0; left--) {
+    store<f32>(x, load<f32>(x) + load<f32>(y));
+    x += 4;
+    y += 4;
   }
 }
 
@@ -339,12 +367,49 @@ export function addBias(x: usize, bias: usize, n: i32, tokens: i32): void {
   }
 }
 
+/**
+ * e^x in each lane for x in [-87, 88], clamped beyond; relative error below 3e-7. Cody-Waite reduction to
+ * [-ln2/2, ln2/2], then the Taylor polynomial of degree 7.
+ */
+// @ts-ignore: decorator
+@inline
+function exponential(x: v128): v128 {
+  const bounded = f32x4.min(f32x4.max(x, f32x4.splat(-87)), f32x4.splat(88));
+  const n = f32x4.nearest(f32x4.mul(bounded, f32x4.splat(1.44269504)));
+  const r = f32x4.sub(f32x4.sub(bounded, f32x4.mul(n, f32x4.splat(0.693359375))), f32x4.mul(n, f32x4.splat(-2.12194440e-4)));
+  let p = f32x4.splat(1.0 / 5040.0);
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.0 / 720.0));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.0 / 120.0));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.0 / 24.0));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.0 / 6.0));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(0.5));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1));
+  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
+  return f32x4.mul(p, power);
+}
+
+/** silu(g) * u in each lane; gates below -88 give zero. */
+// @ts-ignore: decorator
+@inline
+function siluTimes(g: v128, u: v128): v128 {
+  const negative = f32x4.neg(g);
+  const value = f32x4.mul(f32x4.div(g, f32x4.add(f32x4.splat(1), exponential(negative))), u);
+  return v128.andnot(value, f32x4.gt(negative, f32x4.splat(88)));
+}
+
 /** gate = silu(gate) * up over n floats. */
 export function siluMultiply(gate: usize, up: usize, n: i32): void {
-  for (let i = 0; i < n; i++) {
-    const at = <usize>i << 2;
-    const g = load<f32>(gate + at);
-    store<f32>(gate + at, (g / (1 + NativeMathf.exp(-g))) * load<f32>(up + at));
+  let left = n;
+  for (; left >= 4; left -= 4) {
+    v128.store(gate, siluTimes(v128.load(gate), v128.load(up)));
+    gate += 16;
+    up += 16;
+  }
+  for (; left > 0; left--) {
+    store<f32>(gate, f32x4.extract_lane(siluTimes(v128.load_splat<f32>(gate), v128.load_splat<f32>(up)), 0));
+    gate += 4;
+    up += 4;
   }
 }
 
@@ -370,7 +435,8 @@ export function rope(x: usize, table: usize, heads: i32, headSize: i32, half_: i
 
 /**
  * Attention of one token's heads over `length` cached positions. q, out: (heads, headSize); keys, values: rows of
- * kvStride bytes, (kvHeads, headSize) each; scores: room for `length` floats; headSize a multiple of 4.
+ * kvStride bytes, (kvHeads, headSize) each; scores: room for `length` floats,
+ * rounded up to a multiple of 4; headSize a multiple of 4.
  */
 export function attention(
   q: usize, keys: usize, values: usize, out: usize, scores: usize,
@@ -391,24 +457,45 @@ export function attention(
       largest = max<f32>(largest, score);
       kp += kvStride;
     }
-    let total: f32 = 0;
-    for (let p = 0; p < length; p++) {
+    // The scores' buffer is whole vectors; what lies past the last position must not weigh.
+    for (let p = length; p & 3; p++) store<f32>(scores + (<usize>p << 2), -Infinity);
+    const top = f32x4.splat(largest);
+    let totals = f32x4.splat(0);
+    for (let p = 0; p < length; p += 4) {
       const at = scores + (<usize>p << 2);
-      const e = NativeMathf.exp(load<f32>(at) - largest);
-      store<f32>(at, e);
-      total += e;
+      const e = exponential(f32x4.sub(v128.load(at), top));
+      v128.store(at, e);
+      totals = f32x4.add(totals, e);
     }
+    const inverse = f32x4.splat(1 / lanes(totals));
     const op = out + <usize>h * headBytes;
-    memory.fill(op, 0, headBytes);
-    let vp = values + kvAt;
-    for (let p = 0; p < length; p++) {
-      const weight = f32x4.splat(load<f32>(scores + (<usize>p << 2)));
-      for (let d: usize = 0; d < headBytes; d += 16) {
-        v128.store(op + d, f32x4.add(v128.load(op + d), f32x4.mul(weight, v128.load(vp + d))));
+    let d: usize = 0;
+    for (; d + 64 <= headBytes; d += 64) {
+      let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
+      let vp = values + kvAt + d;
+      let sp = scores;
+      for (let p = length; p > 0; p--) {
+        const weight = v128.load_splat<f32>(sp);
+        a0 = f32x4.add(a0, f32x4.mul(weight, v128.load(vp)));
+        a1 = f32x4.add(a1, f32x4.mul(weight, v128.load(vp, 16)));
+        a2 = f32x4.add(a2, f32x4.mul(weight, v128.load(vp, 32)));
+        a3 = f32x4.add(a3, f32x4.mul(weight, v128.load(vp, 48)));
+        vp += kvStride;
+        sp += 4;
       }
-      vp += kvStride;
+      v128.store(op + d, f32x4.mul(a0, inverse));
+      v128.store(op + d, f32x4.mul(a1, inverse), 16);
+      v128.store(op + d, f32x4.mul(a2, inverse), 32);
+      v128.store(op + d, f32x4.mul(a3, inverse), 48);
     }
-    const inverse = f32x4.splat(1 / total);
-    for (let d: usize = 0; d < headBytes; d += 16) v128.store(op + d, f32x4.mul(v128.load(op + d), inverse));
+    for (; d < headBytes; d += 16) {
+      let acc = f32x4.splat(0);
+      let vp = values + kvAt + d;
+      for (let p = 0; p < length; p++) {
+        acc = f32x4.add(acc, f32x4.mul(v128.load_splat<f32>(scores + (<usize>p << 2)), v128.load(vp)));
+        vp += kvStride;
+      }
+      v128.store(op + d, f32x4.mul(acc, inverse));
+    }
   }
 }
