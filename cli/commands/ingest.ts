@@ -1,0 +1,126 @@
+import { SingleBar } from 'cli-progress';
+import type { Command } from 'commander';
+import type pg from 'pg';
+import { connect, withClient } from '../cluster/connect.ts';
+import type { ConnectionOptions } from '../cluster/connect.ts';
+import { CommandError, EXIT } from '../errors.ts';
+import { ingest } from '../ingest/ingest.ts';
+import type { IngestResult, Phase } from '../ingest/ingest.ts';
+import { formatBytes, printJson } from '../output.ts';
+import type { Format } from '../output.ts';
+import { requireInstalled } from './installed.ts';
+
+type IngestCommandOptions = ConnectionOptions & {
+  format?: Format;
+  model?: string;
+  name?: string;
+  replace?: boolean;
+  source: string;
+};
+
+const PHASE_TEXT: Record<Phase, string> = {
+  hash: 'reading file',
+  vocabulary: 'tokens',
+  tensors: 'weights',
+  embeddings: 'embeddings',
+};
+/** What the shell reports for a program that SIGINT ended. */
+const EXIT_INTERRUPTED = 130;
+
+/** Progress on stderr: bars on a terminal, else one line a phase. */
+class ProgressReport {
+  private phase: Phase | null = null;
+  private bar: SingleBar | null = null;
+
+  show(phase: Phase, done: number, total: number): void {
+    if (phase !== this.phase) {
+      this.stop();
+      this.phase = phase;
+      if (!process.stderr.isTTY) process.stderr.write(`${PHASE_TEXT[phase]}\n`);
+      else {
+        this.bar = new SingleBar({ format: `${PHASE_TEXT[phase].padEnd(14)} {bar} {percentage}%`, stream: process.stderr, hideCursor: true });
+        this.bar.start(total, done);
+      }
+    }
+    this.bar?.update(done);
+  }
+
+  stop(): void {
+    this.bar?.stop();
+    this.bar = null;
+  }
+}
+
+/** Let Ctrl-C cancel what the server is doing; a second one ends this program at once. */
+function cancelOnInterrupt(client: pg.Client, options: ConnectionOptions): { interrupted(): boolean; stop(): void } {
+  let interrupted = false;
+  const onInterrupt = (): void => {
+    if (interrupted) process.exit(EXIT_INTERRUPTED);
+    interrupted = true;
+    const pid = (client as pg.Client & { processID: number }).processID;
+    connect(options)
+      .then(async (other) => {
+        await other.query('select pg_cancel_backend($1)', [pid]);
+        await other.end();
+      })
+      .catch(() => process.exit(EXIT_INTERRUPTED));
+  };
+  process.on('SIGINT', onInterrupt);
+  return { interrupted: () => interrupted, stop: () => process.off('SIGINT', onInterrupt) };
+}
+
+function summary(result: IngestResult): string {
+  const size = formatBytes(result.bytes);
+  if (result.alreadyThere) return `${result.name} is already there: ${result.tensors} tensors, ${size}; nothing was stored`;
+  return (
+    `ingested ${result.name}: ${result.tensors} tensors, ${size} (${formatBytes(result.sentBytes)} sent, the rest was there), ` +
+    `${result.tokens} tokens`
+  );
+}
+
+export function registerIngest(program: Command): void {
+  program
+    .command('ingest')
+    .description('read a model (a GGUF file) into the database')
+    .argument('[file]', 'GGUF file')
+    .option('--model <file>', 'the same as the argument')
+    .option('--source <source>', 'where the model comes from: auto or file', 'auto')
+    .option('--name <name>', 'name in the database; the file name without .gguf by default')
+    .option('--replace', 'take the place of a model of the same name')
+    .action(async (argument: string | undefined, _options: unknown, command: Command) => {
+      const options = command.optsWithGlobals<IngestCommandOptions>();
+      const file = argument ?? options.model;
+      if (file === undefined) {
+        throw new CommandError('no model named', { hint: 'run: hartonomous ingest FILE.gguf', exitCode: EXIT.usage });
+      }
+      if (options.source !== 'auto' && options.source !== 'file') {
+        throw new CommandError(`source ${options.source} is not known, sources are auto and file`, { exitCode: EXIT.usage });
+      }
+      await withClient(options, async (client) => {
+        await requireInstalled(client);
+        const progress = new ProgressReport();
+        const interrupt = cancelOnInterrupt(client, options);
+        try {
+          const result = await ingest(client, file, {
+            ...(options.name === undefined ? {} : { name: options.name }),
+            replace: options.replace ?? false,
+            onProgress: (phase, done, total) => progress.show(phase, done, total),
+            onWait: () => process.stderr.write('waiting for another ingest or removal in this database\n'),
+          });
+          progress.stop();
+          if (options.format === 'json') printJson(result);
+          else process.stdout.write(`${summary(result)}\n`);
+        } catch (cause) {
+          if (!interrupt.interrupted()) throw cause;
+          throw new CommandError('interrupted; no model is visible', {
+            hint: 'the same command goes on from here; hartonomous doctor --fix removes what was sent',
+            exitCode: EXIT_INTERRUPTED,
+            cause,
+          });
+        } finally {
+          progress.stop();
+          interrupt.stop();
+        }
+      });
+    });
+}

@@ -1,0 +1,28 @@
+import type { Command } from 'commander';
+import { withClient } from '../cluster/connect.ts';
+import type { ConnectionOptions } from '../cluster/connect.ts';
+import { install } from '../install/install.ts';
+import { printJson } from '../output.ts';
+import type { Format } from '../output.ts';
+
+type GlobalOptions = ConnectionOptions & { format?: Format };
+
+export function registerInstall(program: Command): void {
+  program
+    .command('install')
+    .description('install or upgrade Hartonomous in the database: tables, roles, functions')
+    .action(async (_options: unknown, command: Command) => {
+      const options = command.optsWithGlobals<GlobalOptions>();
+      const result = await withClient(options, (client) => install(client));
+      if (options.format === 'json') {
+        printJson(result);
+        return;
+      }
+      const { migrations, functionsReplaced, buildId, languageHost } = result;
+      const changed = migrations.length > 0 || functionsReplaced;
+      process.stdout.write(
+        `build ${buildId} ${changed ? 'installed' : 'was installed already'}: ${migrations.length} migrations applied, ` +
+          `functions ${functionsReplaced ? 'replaced' : 'unchanged'}, LANGUAGE plv8 by ${languageHost}\n`,
+      );
+    });
+}

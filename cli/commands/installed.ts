@@ -1,0 +1,12 @@
+import type pg from 'pg';
+import { CommandError } from '../errors.ts';
+
+/** Refuse a database in which Hartonomous has not been installed, with the next step. */
+export async function requireInstalled(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ there: boolean }>(
+    `select to_regclass('hartonomous.models') is not null and to_regclass('hartonomous.model_list') is not null as there`,
+  );
+  if (rows[0]?.there !== true) {
+    throw new CommandError('this database has no Hartonomous in it', { hint: 'run: hartonomous install' });
+  }
+}
