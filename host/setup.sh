@@ -9,7 +9,8 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@" 2>/dev/null || s
 
 MAJOR=${PG_MAJOR:-}
 if [ -z "$MAJOR" ]; then
-  MAJOR=$(ls /usr/lib/postgresql 2>/dev/null | sort -rn | head -1 || true)
+  # The newest server here; a version of which only the client is installed does not count.
+  MAJOR=$(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | cut -d/ -f5 | sort -rn | head -1 || true)
   MAJOR=${MAJOR:-15}
 fi
 PG_CONFIG=/usr/lib/postgresql/$MAJOR/bin/pg_config

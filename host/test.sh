@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 ./setup.sh
 
-major=${PG_MAJOR:-$(ls /usr/lib/postgresql | sort -rn | head -1)}
+major=${PG_MAJOR:-$(ls -d /usr/lib/postgresql/*/bin/postgres | cut -d/ -f5 | sort -rn | head -1)}
 bin=/usr/lib/postgresql/$major/bin
 work=$(mktemp -d "${TMPDIR:-/tmp}/hartonomous-v8-test.XXXXXX")
 chmod 755 "$work"

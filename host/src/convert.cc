@@ -508,10 +508,10 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
     case JSONBOID:
       return input_text(js_to_json(value), type, typmod);
     case BYTEAOID:
-      if (value->IsUint8Array() || value->IsInt8Array() || value->IsUint8ClampedArray() || value->IsArrayBuffer()) {
-        return bytes_to_datum(value);
+      if (value->IsFloat32Array() || value->IsFloat64Array()) {
+        throw_js("bytea takes an array of integers or an ArrayBuffer, not of floats");
       }
-      if (value->IsArrayBufferView()) throw_js("bytea takes a Uint8Array or an ArrayBuffer");
+      if (value->IsArrayBufferView() || value->IsArrayBuffer()) return bytes_to_datum(value);
       break;
     case DATEOID:
     case TIMESTAMPOID:

@@ -13,6 +13,7 @@ extern "C" {
 #include "nodes/parsenodes.h"
 #include "parser/parse_type.h"
 #include "utils/guc.h"
+#include "utils/json.h"
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 #include "windowapi.h"
@@ -387,12 +388,16 @@ Datum plv8_info(PG_FUNCTION_ARGS) {
   appendStringInfoChar(&json, '[');
   bool first = true;
   for (const auto& [role, instance] : all_instances()) {
+    StringInfoData user;
+    initStringInfo(&user);
+    char* name = GetUserNameFromId(role, true);
+    escape_json(&user, name == nullptr ? "" : name);
     v8::HeapStatistics heap;
     instance->isolate->GetHeapStatistics(&heap);
     appendStringInfo(&json,
-                     "%s{\"role\": %u, \"total_heap_size\": %zu, \"used_heap_size\": %zu, \"heap_size_limit\": %zu, "
+                     "%s{\"user\": %s, \"role\": %u, \"total_heap_size\": %zu, \"used_heap_size\": %zu, \"heap_size_limit\": %zu, "
                      "\"array_buffers\": %zu}",
-                     first ? "" : ", ", role, heap.total_heap_size(), heap.used_heap_size(), heap.heap_size_limit(),
+                     first ? "" : ", ", user.data, role, heap.total_heap_size(), heap.used_heap_size(), heap.heap_size_limit(),
                      array_buffer_bytes(instance));
     first = false;
   }
