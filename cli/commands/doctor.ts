@@ -1,0 +1,103 @@
+import { existsSync } from 'node:fs';
+import type { Command } from 'commander';
+import type pg from 'pg';
+import { Cluster, postgresBin } from '../cluster/cluster.ts';
+import { connect, databaseUrl } from '../cluster/connect.ts';
+import { CommandError } from '../errors.ts';
+import { printJson } from '../output.ts';
+import { globalsOf } from './globals.ts';
+
+interface Finding {
+  check: string;
+  ok: boolean;
+  found: string;
+  /** What to do about it; empty when it is well. */
+  next: string;
+}
+
+function local(): Finding[] {
+  const findings: Finding[] = [];
+  const major = Number(process.versions.node.split('.')[0]);
+  findings.push({ check: 'node', ok: major >= 20, found: process.versions.node, next: major >= 20 ? '' : 'install Node.js 20 or later' });
+  try {
+    const bin = postgresBin();
+    const library = existsSync(`${bin}/../lib/hartonomous_v8.so`);
+    findings.push({ check: 'PostgreSQL', ok: true, found: bin, next: '' });
+    findings.push({ check: 'hartonomous_v8', ok: library, found: library ? 'installed' : 'not installed', next: library ? '' : 'run: host/setup.sh, unless the server has PL/V8' });
+  } catch (error) {
+    findings.push({ check: 'PostgreSQL', ok: false, found: error instanceof Error ? error.message : '', next: 'run: host/setup.sh' });
+  }
+  const running = new Cluster().isRunning;
+  findings.push({ check: 'private cluster', ok: true, found: running ? 'running' : 'not running', next: running ? '' : 'hartonomous up starts it' });
+  return findings;
+}
+
+async function database(client: pg.Client, fix: boolean): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const language = await client.query<{ host: string | null }>(
+    `select e.extname as host from pg_language l
+     left join pg_depend d on d.classid = 'pg_language'::regclass and d.objid = l.oid and d.deptype = 'e'
+     left join pg_extension e on e.oid = d.refobjid where l.lanname = 'plv8'`,
+  );
+  const host = language.rows[0];
+  const available = await client.query<{ name: string }>(`select name from pg_available_extensions where name in ('plv8', 'hartonomous_v8')`);
+  findings.push({
+    check: 'LANGUAGE plv8',
+    ok: host !== undefined,
+    found: host === undefined ? `none; available: ${available.rows.map((row) => row.name).join(', ') || 'nothing'}` : `from ${host.host ?? 'no extension'}`,
+    next: host === undefined ? 'run: hartonomous install' : '',
+  });
+  const schema = await client.query<{ there: boolean }>(`select to_regclass('hartonomous.settings') is not null as there`);
+  const installed = schema.rows[0]?.there === true;
+  findings.push({ check: 'schema', ok: installed, found: installed ? 'installed' : 'missing', next: installed ? '' : 'run: hartonomous install' });
+  if (!installed) return findings;
+  const facts = await client.query<{ version: number; build: string; models: string; unfinished: string[] | null; name: string | null }>(
+    `select (select max(id) from hartonomous.migrations)::integer as version,
+       (select value #>> '{}' from hartonomous.settings where name = 'build_id') as build,
+       (select count(*) from hartonomous.models where state = 'ready') as models,
+       (select array_agg(name) from hartonomous.models where state = 'ingesting') as unfinished,
+       hartonomous.default_model() as name`,
+  );
+  const row = facts.rows[0]!;
+  findings.push({ check: 'version', ok: true, found: `schema ${row.version}, build ${row.build}`, next: '' });
+  findings.push({ check: 'models', ok: Number(row.models) > 0, found: row.models, next: Number(row.models) > 0 ? '' : 'run: hartonomous ingest FILE.gguf' });
+  findings.push({ check: 'default model', ok: row.name !== null, found: row.name ?? 'none', next: row.name === null ? `select hartonomous.set_default_model('NAME')` : '' });
+  for (const name of row.unfinished ?? []) {
+    if (fix) await client.query('select hartonomous._abandon_ingest($1)', [name]);
+    findings.push({ check: 'unfinished ingest', ok: fix, found: fix ? `${name}: swept` : name, next: fix ? '' : 'ingest the same file again, or run: hartonomous doctor --fix' });
+  }
+  const problems = await client.query<{ n: string }>('select count(*) as n from hartonomous.check_integrity(false)');
+  const broken = Number(problems.rows[0]?.n);
+  findings.push({ check: 'integrity', ok: broken === 0, found: `${broken} problems`, next: broken === 0 ? '' : 'select * from hartonomous.check_integrity()' });
+  return findings;
+}
+
+/** `doctor`: what is well, what is not, and what to do; exit code 1 when something is not. */
+export function registerDoctor(program: Command): void {
+  program
+    .command('doctor')
+    .description('check this machine and the database, and say what to do')
+    .option('--fix', 'sweep what unfinished ingests left behind')
+    .action(async (options: { fix?: boolean }, command: Command) => {
+      const globals = globalsOf(command);
+      const findings = local();
+      let client: pg.Client | null = null;
+      try {
+        databaseUrl(globals);
+        client = await connect(globals);
+        findings.push(...(await database(client, options.fix === true)));
+      } catch (error) {
+        if (!(error instanceof CommandError)) throw error;
+        findings.push({ check: 'database', ok: false, found: error.message, next: error.hint ?? '' });
+      } finally {
+        await client?.end();
+      }
+      if (globals.format === 'json') printJson(findings);
+      else {
+        for (const { check, ok, found, next } of findings) {
+          process.stdout.write(`${ok ? 'ok  ' : 'FAIL'} ${check.padEnd(18)} ${found}${next === '' ? '' : ` -> ${next}`}\n`);
+        }
+      }
+      if (findings.some((finding) => !finding.ok)) process.exitCode = 1;
+    });
+}

@@ -1,0 +1,85 @@
+/** The program `hartonomous`: one command a file in commands/, errors in one line here. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, CommanderError, Option } from 'commander';
+import pg from 'pg';
+import { registerCluster } from './commands/cluster.ts';
+import { registerDoctor } from './commands/doctor.ts';
+import { registerIngest } from './commands/ingest.ts';
+import { registerInstall } from './commands/install.ts';
+import { registerModels } from './commands/models.ts';
+import { registerQuery } from './commands/query.ts';
+import { registerRm } from './commands/rm.ts';
+import { registerRun } from './commands/run.ts';
+import { registerStatus } from './commands/status.ts';
+import { registerVerify } from './commands/verify.ts';
+import { CommandError, EXIT } from './errors.ts';
+import { packageRoot } from './package-root.ts';
+
+/** SQLSTATEs of a database that has no such function, relation or schema: Hartonomous is not installed there. */
+const NOT_INSTALLED: ReadonlySet<string> = new Set(['42883', '42P01', '3F000']);
+
+function version(): string {
+  const { version: text } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
+  return text;
+}
+
+function oneLine(text: string): string {
+  return text.split('\n')[0]?.trim() ?? '';
+}
+
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage;
+  let hint: string | undefined;
+  let code: number = EXIT.failure;
+  let message = error instanceof Error ? error.message : String(error);
+  if (error instanceof CommandError) {
+    hint = error.hint;
+    code = error.exitCode;
+  } else if (error instanceof pg.DatabaseError) {
+    hint = error.hint ?? error.detail;
+    if (error.code !== undefined && NOT_INSTALLED.has(error.code) && message.includes('hartonomous')) {
+      message = 'hartonomous is not installed in this database';
+      hint = 'run: hartonomous install';
+      code = EXIT.schemaMismatch;
+    }
+  }
+  process.stderr.write(`hartonomous: ${oneLine(message)}\n`);
+  if (hint !== undefined) process.stderr.write(`${oneLine(hint)}\n`);
+  return code;
+}
+
+const program = new Command('hartonomous')
+  .description('a language model that runs inside PostgreSQL')
+  .version(version())
+  .option('--database-url <url>', 'database to use (default: DATABASE_URL, else the private cluster)')
+  .addOption(new Option('--format <format>', 'output format').choices(['text', 'json']).default('text'))
+  .showHelpAfterError('(hartonomous --help lists the commands)')
+  .exitOverride();
+
+for (const register of [
+  registerCluster,
+  registerInstall,
+  registerIngest,
+  registerRun,
+  registerModels,
+  registerStatus,
+  registerQuery,
+  registerVerify,
+  registerRm,
+  registerDoctor,
+]) {
+  register(program);
+}
+for (const command of program.commands) command.exitOverride();
+
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // `hartonomous list | head` closes the pipe: not an error.
+  if (error.code === 'EPIPE') process.exit(0);
+});
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}
