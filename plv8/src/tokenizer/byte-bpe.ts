@@ -16,6 +16,9 @@ const CACHED_WORD_LENGTH = 32;
 /** Words between two polls. */
 const POLL_STRIDE = 512;
 
+/** Steps of a long word between two polls. */
+const LONG_POLL_STRIDE = 4096;
+
 const NONE = -1;
 const UNKNOWN = -2;
 
@@ -146,10 +149,13 @@ export class ByteBpeEncoder {
       next[i] = i + 1;
       previous[i] = i - 1;
     }
-    for (let i = 0; i + 1 < n; i++) propose(i, i + 1);
     let steps = 0;
+    for (let i = 0; i + 1 < n; i++) {
+      if (++steps % LONG_POLL_STRIDE === 0) poll();
+      propose(i, i + 1);
+    }
     while (queue.pop()) {
-      if (++steps % (POLL_STRIDE * 8) === 0) poll();
+      if (++steps % LONG_POLL_STRIDE === 0) poll();
       const { left, check: slot } = queue;
       const right = next[left]!;
       if (right >= n || symbols[left] !== this.lefts[slot] || symbols[right] !== this.rights[slot]) continue;

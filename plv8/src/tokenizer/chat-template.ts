@@ -20,7 +20,7 @@ const MAX_RANGE = 100_000;
  * Evaluated nodes, plus what they made, STEP_SIZE characters or list elements a step. A long conversation takes some ten
  * thousand; a step takes up to five microseconds.
  */
-const MAX_STEPS = 500_000;
+const MAX_STEPS = 250_000;
 const STEP_SIZE = 64;
 
 /** Calls within calls; V8's stack ends far beyond. */
@@ -127,9 +127,8 @@ class BoundedInterpreter extends Interpreter {
   }
 
   override evaluate(...args: Parameters<Interpreter['evaluate']>): ReturnType<Interpreter['evaluate']> {
-    if (++this.steps % POLL_STRIDE === 0) this.interrupt();
-    if (this.steps > MAX_STEPS)
-      raise(SQLSTATE.programLimitExceeded, `chat template takes more than ${MAX_STEPS} steps`);
+    this.charge(1);
+    giveBody(args[0]);
     if (++this.depth > MAX_DEPTH) {
       raise(SQLSTATE.programLimitExceeded, `chat template nests deeper than ${MAX_DEPTH} levels`);
     }

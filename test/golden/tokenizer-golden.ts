@@ -1,0 +1,42 @@
+import { readFileSync } from 'node:fs';
+import { expect } from 'vitest';
+import { createTokenizer } from '../../plv8/src/tokenizer/tokenizer.ts';
+import { readGgufVocabulary } from './gguf-vocabulary.ts';
+
+interface Case {
+  text: string;
+  ids: number[];
+  detokenized?: string;
+}
+
+interface TokenizerGolden {
+  bos: number | null;
+  eos: number | null;
+  add_bos: boolean;
+  add_eos: boolean;
+  upstream_cases: Case[];
+  cases: Case[];
+  special_cases: Case[];
+}
+
+/** Compare every case of a golden with the vocabulary in `file`; how many cases there were. */
+export function checkTokenizerGolden(file: string, goldenFile: string): number {
+  const golden = JSON.parse(readFileSync(goldenFile, 'utf8')) as TokenizerGolden;
+  const tokenizer = createTokenizer(readGgufVocabulary(file));
+  expect([tokenizer.bosId, tokenizer.eosId]).toEqual([golden.bos, golden.eos]);
+  expect([tokenizer.addBos, tokenizer.addEos]).toEqual([golden.add_bos, golden.add_eos]);
+  const bos = golden.add_bos ? [golden.bos] : [];
+  const eos = golden.add_eos ? [golden.eos] : [];
+  const check = (cases: Case[], parseSpecial: boolean, decoded: boolean): void => {
+    for (const { text, ids, detokenized } of cases) {
+      const label = JSON.stringify(text.slice(0, 60));
+      expect(tokenizer.encode(text, { addSpecial: false, parseSpecial }), label).toEqual(ids);
+      expect(tokenizer.encode(text, { addSpecial: true, parseSpecial }), label).toEqual([...bos, ...ids, ...eos]);
+      if (decoded) expect(tokenizer.decode(ids, { special: parseSpecial }), label).toBe(detokenized ?? text);
+    }
+  };
+  check(golden.upstream_cases, false, false);
+  check(golden.cases, false, true);
+  check(golden.special_cases, true, true);
+  return golden.upstream_cases.length + golden.cases.length + golden.special_cases.length;
+}

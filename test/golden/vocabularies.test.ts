@@ -1,0 +1,27 @@
+/** Full vocabularies against llama.cpp. They are fetched once; where they cannot be, CI fails and others are told. */
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { fetchVocabularies } from './fetch-vocabularies.mjs';
+import { checkTokenizerGolden } from './tokenizer-golden.ts';
+
+const NAMES = ['llama-spm', 'qwen2', 'llama-bpe', 'gpt-2'];
+
+function vocabularies(): string | null {
+  try {
+    return fetchVocabularies();
+  } catch (error) {
+    if (process.env.CI === 'true') throw error;
+    const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
+    console.warn(`skipped ${NAMES.length} tokenizer goldens: vocabularies cannot be fetched (${reason})`);
+    return null;
+  }
+}
+
+const folder = vocabularies();
+
+describe('full vocabularies', () => {
+  it.skipIf(folder === null).each(NAMES)('%s gives the ids and texts of llama.cpp', (name) => {
+    const golden = new URL(`models/goldens/tokenizer-${name}.json`, import.meta.url).pathname;
+    expect(checkTokenizerGolden(join(folder!, `ggml-vocab-${name}.gguf`), golden)).toBeGreaterThan(200);
+  });
+});

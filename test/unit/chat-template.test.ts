@@ -1,0 +1,111 @@
+import { describe, expect, it } from 'vitest';
+import { SQLSTATE, HartonomousError } from '../../plv8/src/errors.ts';
+import type { ChatInput } from '../../plv8/src/tokenizer/chat-template.ts';
+import { parseMessages, renderChat } from '../../plv8/src/tokenizer/chat-template.ts';
+import { readGgufMetadata } from '../golden/gguf-vocabulary.ts';
+
+const input = (changes: Partial<ChatInput> = {}): ChatInput => ({
+  messages: [{ role: 'user', content: 'Hi' }],
+  addGenerationPrompt: true,
+  bosToken: '<s>',
+  eosToken: '</s>',
+  ...changes,
+});
+
+function errorOf(template: string, changes: Partial<ChatInput> = {}): HartonomousError {
+  try {
+    renderChat(template, input(changes));
+  } catch (error) {
+    if (error instanceof HartonomousError) return error;
+    throw error;
+  }
+  throw new Error('nothing was thrown');
+}
+
+describe('chat template', () => {
+  it('renders the template inside a model file', () => {
+    const file = new URL('../golden/models/zoo/qwen2-tiny-f32.gguf', import.meta.url).pathname;
+    const template = String(readGgufMetadata(file).get('tokenizer.chat_template'));
+    expect(
+      renderChat(
+        template,
+        input({
+          messages: [
+            { role: 'system', content: 'Be brief' },
+            { role: 'user', content: 'Hi' },
+          ],
+        }),
+      ),
+    ).toBe('<|im_start|>system\nBe brief<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n');
+  });
+
+  it('drops the line break after a block and the blanks before it, as transformers does', () => {
+    const template = '{% for m in messages %}\n    {% if true %}\n[{{ m.role }}]\n    {% endif %}\n{% endfor %}\nend';
+    expect(renderChat(template, input())).toBe('[user]\nend');
+  });
+
+  it('offers tokens, tools, dates and namespaces', () => {
+    const template =
+      "{{ bos_token }}{{ tools | length }}{{ strftime_now('%d %b %Y %j') }}{% set ns = namespace(n=0) %}{% for i in range(1, 4) %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}{{ eos_token }}{{ none is none }}";
+    expect(renderChat(template, input({ tools: [{ name: 'f' }], now: new Date(2024, 11, 31) }))).toBe(
+      '<s>131 Dec 2024 3666</s>true',
+    );
+  });
+
+  it("passes on the template's own refusal", () => {
+    const error = errorOf("{{ raise_exception('roles must\nalternate') }}");
+    expect([error.code, error.message]).toEqual([
+      SQLSTATE.invalidParameterValue,
+      'chat template refuses the messages: roles must alternate',
+    ]);
+  });
+
+  it.each<[string, string, RegExp]>([
+    ['an open block', '{% for', /^chat template is not valid: /],
+    ['endless recursion', '{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}', /nests deeper than 400 levels$/],
+    [
+      'doubling',
+      "{% set ns = namespace(a='0123456789') %}{% for i in range(60) %}{% set ns.a = ns.a + ns.a %}{% endfor %}",
+      /makes more than 4194304 characters$/,
+    ],
+    ['a huge range', '{{ range(9999999999) }}', /asks for a range of 9999999999, at most 100000 are made$/],
+    [
+      'loops in loops',
+      '{% for i in range(99999) %}{% for j in range(999) %}{% endfor %}{% endfor %}',
+      /takes more than 250000 steps$/,
+    ],
+    ['deep brackets', `{{ ${'('.repeat(50000)}1${')'.repeat(50000)} }}`, /^chat template is not valid: /],
+    ['nested blocks', '{% if x %}'.repeat(20000), /^chat template is not valid: /],
+    ['a huge text', 'x'.repeat(300000), /has 300000 bytes, at most 262144 are read$/],
+    ['a call of what is not there', '{{ nothing() }}', /^chat template failed: /],
+    ['a step of 0', '{{ range(1, 2, 0) }}', /calls range with step 0$/],
+  ])('ends in one line: %s', (_, template, message) => {
+    const error = errorOf(template);
+    expect(error.message).toMatch(message);
+    expect(error.message).not.toContain('\n');
+  });
+
+  it('hands on what poll throws', () => {
+    const poll = (): never => {
+      throw new RangeError('cancelled');
+    };
+    expect(() => renderChat('{% for i in range(99999) %}{{ i }}{% endfor %}', input({ poll }))).toThrow(RangeError);
+  });
+
+  it.each<[unknown, string]>([
+    ['x', 'messages must be a JSON array, got string'],
+    [null, 'messages must be a JSON array, got null'],
+    [[], 'messages must hold at least one message, got none'],
+    [[1], 'message 1 must be an object with role and content'],
+    [[{ role: 'user', content: 'a' }, { content: 'b' }], 'message 2 must have a role, a text that is not empty'],
+    [[{ role: 'user', content: 1 }], 'message 1 must have a content, a text'],
+  ])('refuses messages %j', (given, message) => {
+    expect(() => parseMessages(given)).toThrow(message);
+  });
+
+  it('keeps further fields of a message', () => {
+    expect(parseMessages([{ role: 'assistant', tool_calls: [1] }])).toEqual([
+      { role: 'assistant', content: '', tool_calls: [1] },
+    ]);
+  });
+});
