@@ -111,6 +111,24 @@ describe('unpacking stored blocks', () => {
   });
 });
 
+describe('allFinite', () => {
+  it('finds an infinity or NaN wherever it stands', () => {
+    const { kernels, f32 } = bench(instantiateKernels);
+    for (const n of [1, 3, 4, 7, 33]) {
+      f32.fill(-3.4e38, at(0) / 4, at(0) / 4 + n);
+      f32[at(0) / 4 + n] = NaN;
+      expect(kernels.allFinite(at(0), n)).toBe(1);
+      for (let i = 0; i < n; i++) {
+        for (const bad of [Infinity, -Infinity, NaN]) {
+          f32[at(0) / 4 + i] = bad;
+          expect(kernels.allFinite(at(0), n), `${bad} at ${i} of ${n}`).toBe(0);
+        }
+        f32[at(0) / 4 + i] = 1e-45;
+      }
+    }
+  });
+});
+
 describe('rounding', () => {
   it.each(FILLS)('roundQ8 then expandQ8 of %s values is off by at most half a step', (_name, fill) => {
     const random = noise(3);

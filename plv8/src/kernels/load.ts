@@ -8,6 +8,7 @@ export interface Kernels {
   repackQ4_1(src: number, quants: number, scales: number, mins: number, blocks: number): void;
   widenF16(src: number, dst: number, n: number): void;
   widenBF16(src: number, dst: number, n: number): void;
+  allFinite(src: number, n: number): number;
   roundQ8(src: number, quants: number, scales: number, n: number): void;
   expandQ8(quants: number, scales: number, mins: number, dst: number, cols: number): void;
   quantizeActivations(src: number, quants: number, scales: number, sums: number, n: number): void;

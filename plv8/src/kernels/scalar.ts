@@ -105,6 +105,12 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       for (let i = 0; i < n; i++) data.setUint32(dst + 4 * i, data.getUint16(src + 2 * i, true) << 16, true);
     },
 
+    allFinite(src, n) {
+      const { f32 } = views();
+      for (let i = 0; i < n; i++) if (!Number.isFinite(f32[src / 4 + i]!)) return 0;
+      return 1;
+    },
+
     roundQ8(src, quants, scales, n) {
       const { f32, i8 } = views();
       for (let b = 0; b < n; b += BLOCK) {

@@ -94,6 +94,8 @@ export function fillMatrix(arena: Arena, matrix: Matrix, firstRow: number, bytes
     if (info.type === 'Q8_0') kernels.repackQ8_0(staging, q, s, blocks);
     else if (info.type === 'Q4_0') kernels.repackQ4_0(staging, q, s, blocks);
     else kernels.repackQ4_1(staging, q, s, matrix.mins + first * 4, blocks);
+    requireFinite(arena, info, s, blocks, firstRow);
+    if (matrix.mins !== 0) requireFinite(arena, info, matrix.mins + first * 4, blocks, firstRow);
     return;
   }
   const row = new Float32Array(cols);
@@ -108,6 +110,7 @@ export function fillMatrix(arena: Arena, matrix: Matrix, firstRow: number, bytes
       dequantizeRow(info.type, bytes, r * rowBytes, row, cols);
       arena.f32.set(row, to / 4);
     }
+    requireFinite(arena, info, to, cols, firstRow + r);
     if (matrix.layout === 'f32') {
       if (stride > cols) arena.f32.fill(0, to / 4 + cols, to / 4 + stride);
     } else {
@@ -115,6 +118,12 @@ export function fillMatrix(arena: Arena, matrix: Matrix, firstRow: number, bytes
       kernels.roundQ8(to, matrix.weights + at, matrix.scales + (at / BLOCK) * 4, cols);
     }
   }
+}
+
+/** Refuse infinities and NaN: one of them would turn every later number of the model into NaN. */
+function requireFinite(arena: Arena, info: TensorInfo, at: number, n: number, row: number): void {
+  if (arena.kernels.allFinite(at, n) === 1) return;
+  raise(SQLSTATE.dataCorrupted, `tensor ${info.name} has an infinite or undefined value at or after row ${row}`);
 }
 
 export function rowByteLength(type: string, cols: number): number {

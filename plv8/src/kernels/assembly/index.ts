@@ -93,6 +93,22 @@ export function widenBF16(src: usize, dst: usize, n: i32): void {
   }
 }
 
+/** 1 when none of n floats is infinite or NaN, else 0. */
+export function allFinite(src: usize, n: i32): i32 {
+  const exponent = i32x4.splat(0x7f800000);
+  let bad = i32x4.splat(0);
+  let left = n;
+  for (; left >= 4; left -= 4) {
+    bad = v128.or(bad, i32x4.eq(v128.and(v128.load(src), exponent), exponent));
+    src += 16;
+  }
+  for (; left > 0; left--) {
+    bad = v128.or(bad, i32x4.eq(v128.and(v128.load_splat<u32>(src), exponent), exponent));
+    src += 4;
+  }
+  return v128.any_true(bad) ? 0 : 1;
+}
+
 /** Round n floats (a multiple of 32) to int8 with a scale per block of 32: the largest magnitude becomes 127. */
 export function roundQ8(src: usize, quants: usize, scales: usize, n: i32): void {
   for (let b = 0; b < n; b += BLOCK) {
