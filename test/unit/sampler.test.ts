@@ -142,6 +142,10 @@ describe('sampler', () => {
     const random = new Random(3);
     const logits = Float32Array.from({ length: 5000 }, () => Math.fround(random.next() * 20 - 10));
     const best = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b).slice(0, 40);
+    for (const topK of [40, 0]) {
+      const traced = new Sampler(neutral({ topK, topP: 0.01 }), logits.length).sample(logits, [], 40).trace!;
+      expect(traced.find((candidate) => candidate.probability > 0)!.id).toBe(best[0]);
+    }
     const sampler = new Sampler(neutral({ topK: 40 }), logits.length);
     expect(
       sampler
