@@ -4,7 +4,7 @@
  * The peer is the faster of node-llama-cpp and the same library from C, for each figure.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -139,6 +139,7 @@ for (const key of values.models.split(',')) {
   const file = subject.file();
   await ingestInto(url, subject.name, file);
   const rounds: Round[] = [];
+  const loadBefore = loadavg()[0]; // processes that wanted a processor in the last minute: near 0 for figures worth quoting
   for (let i = 0; i < roundCount; i++) {
     const llamaNode = measureLlamaNode(file, repeats);
     const hartonomous = await measureHartonomous(url, subject.name, subject.ends, repeats);
@@ -153,6 +154,7 @@ for (const key of values.models.split(',')) {
   const report = {
     model: subject.name,
     measured_at: new Date().toISOString(),
+    load_before: loadBefore,
     processor: cpus()[0].model,
     threads: 1,
     summary,
