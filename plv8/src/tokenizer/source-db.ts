@@ -5,23 +5,28 @@ import type { Merges, Vocabulary } from './vocabulary.ts';
 
 /**
  * Vocabulary of a model from tokens, atoms and relations. Columns travel as one bytea each, big-endian as PostgreSQL's
- * send functions write them, so 150,000 tokens cost two rows and not 150,000.
+ * send functions write them, so 150,000 tokens cost two rows and not 150,000. Aggregates
+ * read an ordered subquery: one sort for all of them, where `order by` inside each would sort once an aggregate.
  */
 export function readVocabulary(modelId: number): Vocabulary {
   const model = query(`select tokenizer from hartonomous.models where id = $1::bigint`, [modelId])[0];
   if (model === undefined) raise(SQLSTATE.undefinedObject, `model with id ${modelId} does not exist`);
   const settings = (model.tokenizer ?? {}) as Record<string, unknown>;
   const row = query(
-    `select count(*)::integer as n, max(t.token_id) as last,
-       string_agg(a.content, ''::bytea order by t.token_id) as texts,
-       string_agg(int4send(length(a.content)), ''::bytea order by t.token_id) as lengths,
-       string_agg(int8send(t.atom_id), ''::bytea order by t.token_id) as atoms,
-       string_agg(int2send(t.type), ''::bytea order by t.token_id) as types,
-       string_agg(float4send(coalesce(t.score, 0)), ''::bytea order by t.token_id) as scores,
-       bool_or(t.score is not null) as scored
-     from hartonomous.tokens t
-     join hartonomous.atoms a on a.kind = 'token' and a.id = t.atom_id
-     where t.model_id = $1::bigint`,
+    `select count(*)::integer as n, max(token_id) as last,
+       string_agg(content, ''::bytea) as texts,
+       string_agg(int4send(length(content)), ''::bytea) as lengths,
+       string_agg(int8send(atom_id), ''::bytea) as atoms,
+       string_agg(int2send(type), ''::bytea) as types,
+       string_agg(float4send(coalesce(score, 0)), ''::bytea) as scores,
+       bool_or(score is not null) as scored
+     from (
+       select t.token_id, t.atom_id, t.type, t.score, a.content
+       from hartonomous.tokens t
+       join hartonomous.atoms a on a.kind = 'token' and a.id = t.atom_id
+       where t.model_id = $1::bigint
+       order by t.token_id
+     ) ordered`,
     [modelId],
   )[0]!;
   const n = Number(row.n);
@@ -63,9 +68,13 @@ export function readVocabulary(modelId: number): Vocabulary {
 function readMerges(modelId: number, vocabSize: number, ids: Map<number, number>): Merges | null {
   const row = query(
     `select count(*)::integer as n,
-       string_agg(int8send(from_id), ''::bytea order by weight) as lefts,
-       string_agg(int8send(to_id), ''::bytea order by weight) as rights
-     from hartonomous.relations where model_id = $1::bigint and kind = 'merge'`,
+       string_agg(int8send(from_id), ''::bytea) as lefts,
+       string_agg(int8send(to_id), ''::bytea) as rights
+     from (
+       select from_id, to_id from hartonomous.relations
+       where model_id = $1::bigint and kind = 'merge'
+       order by weight
+     ) ordered`,
     [modelId],
   )[0]!;
   const n = Number(row.n);
