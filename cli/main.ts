@@ -20,7 +20,9 @@ import { packageRoot } from './package-root.ts';
 const NOT_INSTALLED: ReadonlySet<string> = new Set(['42883', '42P01', '3F000']);
 
 function version(): string {
-  const { version: text } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
+  const { version: text } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
+    version: string;
+  };
   return text;
 }
 

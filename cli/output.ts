@@ -4,7 +4,9 @@ import Table from 'cli-table3';
 export type Format = 'text' | 'json';
 
 export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? item.toString() : item), 2)}\n`);
+  process.stdout.write(
+    `${JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? item.toString() : item), 2)}\n`,
+  );
 }
 
 function cell(value: unknown): string {
@@ -15,9 +17,28 @@ function cell(value: unknown): string {
 
 /** Rows under their column names, without lines, as ollama and psql's unaligned output do. */
 export function printTable(columns: string[], rows: Record<string, unknown>[]): void {
-  const bare = { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '',
-    'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' };
-  const table = new Table({ head: columns.map((name) => name.toUpperCase()), chars: bare, style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 } });
+  const bare = {
+    top: '',
+    'top-mid': '',
+    'top-left': '',
+    'top-right': '',
+    bottom: '',
+    'bottom-mid': '',
+    'bottom-left': '',
+    'bottom-right': '',
+    left: '',
+    'left-mid': '',
+    mid: '',
+    'mid-mid': '',
+    right: '',
+    'right-mid': '',
+    middle: '  ',
+  };
+  const table = new Table({
+    head: columns.map((name) => name.toUpperCase()),
+    chars: bare,
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
+  });
   for (const row of rows) table.push(columns.map((name) => cell(row[name])));
   process.stdout.write(`${table.toString()}\n`);
 }

@@ -1,7 +1,17 @@
 /** A private PostgreSQL for this user: a folder with its data, a port on 127.0.0.1, and a generated password. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -134,7 +144,18 @@ export class Cluster {
     const fresh = `${this.data}.part`;
     rmSync(fresh, { recursive: true, force: true });
     const made = this.run('initdb', [
-      '-D', fresh, '-U', SUPERUSER, '--pwfile', this.passwordFile, '-A', 'scram-sha-256', '-E', 'UTF8', '--locale', 'C.UTF-8',
+      '-D',
+      fresh,
+      '-U',
+      SUPERUSER,
+      '--pwfile',
+      this.passwordFile,
+      '-A',
+      'scram-sha-256',
+      '-E',
+      'UTF8',
+      '--locale',
+      'C.UTF-8',
     ]);
     if (made.status !== 0) throw new CommandError(`initdb failed: ${made.output.split('\n').slice(-1)[0]}`);
     writeFileSync(join(fresh, 'postgresql.auto.conf'), SETTINGS);
@@ -143,7 +164,18 @@ export class Cluster {
   }
 
   private start(port: number): boolean {
-    const started = this.run('pg_ctl', ['-D', this.data, '-l', this.log, '-w', '-t', '60', '-o', `-p ${port}`, 'start']);
+    const started = this.run('pg_ctl', [
+      '-D',
+      this.data,
+      '-l',
+      this.log,
+      '-w',
+      '-t',
+      '60',
+      '-o',
+      `-p ${port}`,
+      'start',
+    ]);
     if (started.status !== 0) return false;
     writeFileSync(this.portFile, String(port));
     return true;

@@ -18,17 +18,37 @@ interface Finding {
 function local(): Finding[] {
   const findings: Finding[] = [];
   const major = Number(process.versions.node.split('.')[0]);
-  findings.push({ check: 'node', ok: major >= 20, found: process.versions.node, next: major >= 20 ? '' : 'install Node.js 20 or later' });
+  findings.push({
+    check: 'node',
+    ok: major >= 20,
+    found: process.versions.node,
+    next: major >= 20 ? '' : 'install Node.js 20 or later',
+  });
   try {
     const bin = postgresBin();
     const library = existsSync(`${bin}/../lib/hartonomous_v8.so`);
     findings.push({ check: 'PostgreSQL', ok: true, found: bin, next: '' });
-    findings.push({ check: 'hartonomous_v8', ok: library, found: library ? 'installed' : 'not installed', next: library ? '' : 'run: host/setup.sh, unless the server has PL/V8' });
+    findings.push({
+      check: 'hartonomous_v8',
+      ok: library,
+      found: library ? 'installed' : 'not installed',
+      next: library ? '' : 'run: host/setup.sh, unless the server has PL/V8',
+    });
   } catch (error) {
-    findings.push({ check: 'PostgreSQL', ok: false, found: error instanceof Error ? error.message : '', next: 'run: host/setup.sh' });
+    findings.push({
+      check: 'PostgreSQL',
+      ok: false,
+      found: error instanceof Error ? error.message : '',
+      next: 'run: host/setup.sh',
+    });
   }
   const running = new Cluster().isRunning;
-  findings.push({ check: 'private cluster', ok: true, found: running ? 'running' : 'not running', next: running ? '' : 'hartonomous up starts it' });
+  findings.push({
+    check: 'private cluster',
+    ok: true,
+    found: running ? 'running' : 'not running',
+    next: running ? '' : 'hartonomous up starts it',
+  });
   return findings;
 }
 
@@ -40,18 +60,36 @@ async function database(client: pg.Client, fix: boolean): Promise<Finding[]> {
      left join pg_extension e on e.oid = d.refobjid where l.lanname = 'plv8'`,
   );
   const host = language.rows[0];
-  const available = await client.query<{ name: string }>(`select name from pg_available_extensions where name in ('plv8', 'hartonomous_v8')`);
+  const available = await client.query<{ name: string }>(
+    `select name from pg_available_extensions where name in ('plv8', 'hartonomous_v8')`,
+  );
   findings.push({
     check: 'LANGUAGE plv8',
     ok: host !== undefined,
-    found: host === undefined ? `none; available: ${available.rows.map((row) => row.name).join(', ') || 'nothing'}` : `from ${host.host ?? 'no extension'}`,
+    found:
+      host === undefined
+        ? `none; available: ${available.rows.map((row) => row.name).join(', ') || 'nothing'}`
+        : `from ${host.host ?? 'no extension'}`,
     next: host === undefined ? 'run: hartonomous install' : '',
   });
-  const schema = await client.query<{ there: boolean }>(`select to_regclass('hartonomous.settings') is not null as there`);
+  const schema = await client.query<{ there: boolean }>(
+    `select to_regclass('hartonomous.settings') is not null as there`,
+  );
   const installed = schema.rows[0]?.there === true;
-  findings.push({ check: 'schema', ok: installed, found: installed ? 'installed' : 'missing', next: installed ? '' : 'run: hartonomous install' });
+  findings.push({
+    check: 'schema',
+    ok: installed,
+    found: installed ? 'installed' : 'missing',
+    next: installed ? '' : 'run: hartonomous install',
+  });
   if (!installed) return findings;
-  const facts = await client.query<{ version: number; build: string; models: string; unfinished: string[] | null; name: string | null }>(
+  const facts = await client.query<{
+    version: number;
+    build: string;
+    models: string;
+    unfinished: string[] | null;
+    name: string | null;
+  }>(
     `select (select max(id) from hartonomous.migrations)::integer as version,
        (select value #>> '{}' from hartonomous.settings where name = 'build_id') as build,
        (select count(*) from hartonomous.models where state = 'ready') as models,
@@ -60,15 +98,35 @@ async function database(client: pg.Client, fix: boolean): Promise<Finding[]> {
   );
   const row = facts.rows[0]!;
   findings.push({ check: 'version', ok: true, found: `schema ${row.version}, build ${row.build}`, next: '' });
-  findings.push({ check: 'models', ok: Number(row.models) > 0, found: row.models, next: Number(row.models) > 0 ? '' : 'run: hartonomous ingest FILE.gguf' });
-  findings.push({ check: 'default model', ok: row.name !== null, found: row.name ?? 'none', next: row.name === null ? `select hartonomous.set_default_model('NAME')` : '' });
+  findings.push({
+    check: 'models',
+    ok: Number(row.models) > 0,
+    found: row.models,
+    next: Number(row.models) > 0 ? '' : 'run: hartonomous ingest FILE.gguf',
+  });
+  findings.push({
+    check: 'default model',
+    ok: row.name !== null,
+    found: row.name ?? 'none',
+    next: row.name === null ? `select hartonomous.set_default_model('NAME')` : '',
+  });
   for (const name of row.unfinished ?? []) {
     if (fix) await client.query('select hartonomous._abandon_ingest($1)', [name]);
-    findings.push({ check: 'unfinished ingest', ok: fix, found: fix ? `${name}: swept` : name, next: fix ? '' : 'ingest the same file again, or run: hartonomous doctor --fix' });
+    findings.push({
+      check: 'unfinished ingest',
+      ok: fix,
+      found: fix ? `${name}: swept` : name,
+      next: fix ? '' : 'ingest the same file again, or run: hartonomous doctor --fix',
+    });
   }
   const problems = await client.query<{ n: string }>('select count(*) as n from hartonomous.check_integrity(false)');
   const broken = Number(problems.rows[0]?.n);
-  findings.push({ check: 'integrity', ok: broken === 0, found: `${broken} problems`, next: broken === 0 ? '' : 'select * from hartonomous.check_integrity()' });
+  findings.push({
+    check: 'integrity',
+    ok: broken === 0,
+    found: `${broken} problems`,
+    next: broken === 0 ? '' : 'select * from hartonomous.check_integrity()',
+  });
   return findings;
 }
 
@@ -95,7 +153,9 @@ export function registerDoctor(program: Command): void {
       if (globals.format === 'json') printJson(findings);
       else {
         for (const { check, ok, found, next } of findings) {
-          process.stdout.write(`${ok ? 'ok  ' : 'FAIL'} ${check.padEnd(18)} ${found}${next === '' ? '' : ` -> ${next}`}\n`);
+          process.stdout.write(
+            `${ok ? 'ok  ' : 'FAIL'} ${check.padEnd(18)} ${found}${next === '' ? '' : ` -> ${next}`}\n`,
+          );
         }
       }
       if (findings.some((finding) => !finding.ok)) process.exitCode = 1;

@@ -1,8 +1,8 @@
 import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
-import type pg from 'pg';
-import { connect, withClient } from '../cluster/connect.ts';
+import { withClient } from '../cluster/connect.ts';
 import type { ConnectionOptions } from '../cluster/connect.ts';
+import { cancelOnInterrupt, EXIT_INTERRUPTED } from '../cluster/interrupt.ts';
 import { CommandError, EXIT } from '../errors.ts';
 import { ingest } from '../ingest/ingest.ts';
 import type { IngestResult, Phase } from '../ingest/ingest.ts';
@@ -24,8 +24,6 @@ const PHASE_TEXT: Record<Phase, string> = {
   tensors: 'weights',
   embeddings: 'embeddings',
 };
-/** What the shell reports for a program that SIGINT ended. */
-const EXIT_INTERRUPTED = 130;
 
 /** Progress on stderr: bars on a terminal, else one line a phase. */
 class ProgressReport {
@@ -38,7 +36,11 @@ class ProgressReport {
       this.phase = phase;
       if (!process.stderr.isTTY) process.stderr.write(`${PHASE_TEXT[phase]}\n`);
       else {
-        this.bar = new SingleBar({ format: `${PHASE_TEXT[phase].padEnd(14)} {bar} {percentage}%`, stream: process.stderr, hideCursor: true });
+        this.bar = new SingleBar({
+          format: `${PHASE_TEXT[phase].padEnd(14)} {bar} {percentage}%`,
+          stream: process.stderr,
+          hideCursor: true,
+        });
         this.bar.start(total, done);
       }
     }
@@ -51,27 +53,10 @@ class ProgressReport {
   }
 }
 
-/** Let Ctrl-C cancel what the server is doing; a second one ends this program at once. */
-function cancelOnInterrupt(client: pg.Client, options: ConnectionOptions): { interrupted(): boolean; stop(): void } {
-  let interrupted = false;
-  const onInterrupt = (): void => {
-    if (interrupted) process.exit(EXIT_INTERRUPTED);
-    interrupted = true;
-    const pid = (client as pg.Client & { processID: number }).processID;
-    connect(options)
-      .then(async (other) => {
-        await other.query('select pg_cancel_backend($1)', [pid]);
-        await other.end();
-      })
-      .catch(() => process.exit(EXIT_INTERRUPTED));
-  };
-  process.on('SIGINT', onInterrupt);
-  return { interrupted: () => interrupted, stop: () => process.off('SIGINT', onInterrupt) };
-}
-
 function summary(result: IngestResult): string {
   const size = formatBytes(result.bytes);
-  if (result.alreadyThere) return `${result.name} is already there: ${result.tensors} tensors, ${size}; nothing was stored`;
+  if (result.alreadyThere)
+    return `${result.name} is already there: ${result.tensors} tensors, ${size}; nothing was stored`;
   return (
     `ingested ${result.name}: ${result.tensors} tensors, ${size} (${formatBytes(result.sentBytes)} sent, the rest was there), ` +
     `${result.tokens} tokens`
@@ -94,7 +79,9 @@ export function registerIngest(program: Command): void {
         throw new CommandError('no model named', { hint: 'run: hartonomous ingest FILE.gguf', exitCode: EXIT.usage });
       }
       if (options.source !== 'auto' && options.source !== 'file') {
-        throw new CommandError(`source ${options.source} is not known, sources are auto and file`, { exitCode: EXIT.usage });
+        throw new CommandError(`source ${options.source} is not known, sources are auto and file`, {
+          exitCode: EXIT.usage,
+        });
       }
       await withClient(options, async (client) => {
         await requireInstalled(client);

@@ -1,5 +1,6 @@
 import { Option, type Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
+import { interruptible } from '../cluster/interrupt.ts';
 import { printJson, printTable } from '../output.ts';
 import { globalsOf } from './globals.ts';
 
@@ -14,12 +15,18 @@ export function registerQuery(program: Command): void {
       const result = await withClient(globals, async (client) => {
         await client.query(options.write === true ? 'begin' : 'begin read only');
         // With the extended protocol there is one statement and no way out of this transaction.
-        const answer = await client.query<Record<string, unknown>>({ text: sql, values: [], queryMode: 'extended' } as { text: string });
+        const answer = await interruptible(client, globals, () =>
+          client.query<Record<string, unknown>>({ text: sql, values: [], queryMode: 'extended' } as { text: string }),
+        );
         await client.query('commit');
         return answer;
       });
       if (globals.format === 'json') printJson(result.rows);
-      else if (result.fields.length > 0) printTable(result.fields.map((field) => field.name), result.rows);
+      else if (result.fields.length > 0)
+        printTable(
+          result.fields.map((field) => field.name),
+          result.rows,
+        );
       else process.stdout.write(`${result.command} ${result.rowCount ?? 0}\n`);
     });
 }

@@ -23,7 +23,9 @@ export function registerRm(program: Command): void {
         const removed: { model: string; atoms: number }[] = [];
         for (const model of models) {
           try {
-            const { rows } = await client.query<{ atoms: string }>('select hartonomous.remove_model($1) as atoms', [model]);
+            const { rows } = await client.query<{ atoms: string }>('select hartonomous.remove_model($1) as atoms', [
+              model,
+            ]);
             removed.push({ model, atoms: Number(rows[0]?.atoms) });
           } catch (cause) {
             if ((cause as { code?: string }).code !== UNDEFINED_OBJECT) throw cause;

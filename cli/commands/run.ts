@@ -3,6 +3,7 @@ import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import type pg from 'pg';
 import { withClient } from '../cluster/connect.ts';
+import { EXIT_INTERRUPTED, interruptible } from '../cluster/interrupt.ts';
 import { CommandError } from '../errors.ts';
 import { printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
@@ -21,8 +22,9 @@ interface Completion {
 
 function numberOption(name: string, value: string | undefined): Record<string, number> {
   if (value === undefined) return {};
-  const number = Number(value);
-  if (!Number.isFinite(number)) throw new CommandError(`option --${name.replace('_', '-')} must be a number, got ${value}`, { exitCode: 2 });
+  const number = value.trim() === '' ? NaN : Number(value);
+  if (!Number.isFinite(number))
+    throw new CommandError(`option --${name.replace('_', '-')} must be a number, got ${value}`, { exitCode: 2 });
   return { [name]: number };
 }
 
@@ -60,18 +62,40 @@ export function registerRun(program: Command): void {
       const prompt = [words.join(' '), piped.replace(/\n$/, '')].filter((part) => part !== '').join('\n\n');
       await withClient(globals, async (client) => {
         if (prompt !== '') {
-          const answer = await complete(client, model, prompt, options);
+          const answer = await interruptible(client, globals, () => complete(client, model, prompt, options));
           if (globals.format === 'json') printJson(answer);
           else process.stdout.write(`${answer.text}\n`);
           return;
         }
-        if (process.stdin.isTTY !== true) throw new CommandError('no prompt given and standard input is empty', { exitCode: 2 });
+        if (process.stdin.isTTY !== true)
+          throw new CommandError('no prompt given and standard input is empty', { exitCode: 2 });
         const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: '>>> ' });
+        // At the prompt Ctrl-C clears the line; while the model writes it stops the answer.
+        let asking = false;
+        lines.on('SIGINT', () => {
+          if (asking) {
+            process.emit('SIGINT');
+          } else {
+            process.stdout.write('\nuse /bye to leave\n');
+            lines.prompt();
+          }
+        });
         lines.prompt();
         for await (const line of lines) {
           const question = line.trim();
           if (question === '/bye') break;
-          if (question !== '') process.stdout.write(`${(await complete(client, model, question, options)).text}\n\n`);
+          if (question !== '') {
+            asking = true;
+            try {
+              const answer = await interruptible(client, globals, () => complete(client, model, question, options));
+              process.stdout.write(`${answer.text}\n\n`);
+            } catch (error) {
+              if (!(error instanceof CommandError && error.exitCode === EXIT_INTERRUPTED)) throw error;
+              process.stdout.write('\n');
+            } finally {
+              asking = false;
+            }
+          }
           lines.prompt();
         }
         lines.close();

@@ -35,7 +35,9 @@ export function registerStatus(program: Command): void {
     .description('show what is stored, per model and in all')
     .action(async (_options: unknown, command: Command) => {
       const globals = globalsOf(command);
-      const { rows } = await withClient(globals, (client) => client.query<StatusRow>('select * from hartonomous.status'));
+      const { rows } = await withClient(globals, (client) =>
+        client.query<StatusRow>('select * from hartonomous.status'),
+      );
       if (globals.format === 'json') return printJson(rows);
       for (const row of rows) process.stdout.write(`${row.model ?? 'in all'}\n${lines(row).replace(/^/gm, '  ')}\n\n`);
     });

@@ -19,23 +19,30 @@ export function registerVerify(program: Command): void {
     .action(async (model: string | undefined, _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<VerifyCommandOptions>();
       if (options.file !== undefined && model === undefined) {
-        throw new CommandError('--file needs the name of a model', { hint: 'run: hartonomous verify MODEL --file FILE', exitCode: 2 });
+        throw new CommandError('--file needs the name of a model', {
+          hint: 'run: hartonomous verify MODEL --file FILE',
+          exitCode: 2,
+        });
       }
       const results = await withClient(options, async (client) => {
         await requireInstalled(client);
         const all = await client.query<{ name: string }>('select name from hartonomous.model_list order by name');
         const names = model === undefined ? all.rows.map((row) => row.name) : [model];
         const done: VerifyResult[] = [];
-        for (const name of names) done.push(await verify(client, name, options.file === undefined ? {} : { file: options.file }));
+        for (const name of names)
+          done.push(await verify(client, name, options.file === undefined ? {} : { file: options.file }));
         return done;
       });
       if (options.format === 'json') printJson(results);
       else for (const result of results) printResult(result);
       const bad = results.filter((result) => result.differences.length > 0);
       if (bad.length > 0) {
-        throw new CommandError(`${bad.map((result) => result.model).join(', ')}: ${bad.reduce((n, r) => n + r.differences.length, 0)} differences`, {
-          hint: 'ingest the file again with --replace',
-        });
+        throw new CommandError(
+          `${bad.map((result) => result.model).join(', ')}: ${bad.reduce((n, r) => n + r.differences.length, 0)} differences`,
+          {
+            hint: 'ingest the file again with --replace',
+          },
+        );
       }
     });
 }

@@ -47,15 +47,22 @@ export async function copyRows(client: pg.Client, target: string, rows: Iterable
   const write = async (chunk: Buffer): Promise<void> => {
     if (failure === null && !stream.write(chunk)) await Promise.race([once(stream, 'drain'), finished]);
   };
-  await write(SIGNATURE);
-  for (const row of rows) {
-    if (failure !== null) break;
-    const parts: Buffer[] = [int2(row.length)];
-    for (const field of row) {
-      if (field === null) parts.push(int4(-1));
-      else parts.push(int4(field.length), field);
+  try {
+    await write(SIGNATURE);
+    for (const row of rows) {
+      if (failure !== null) break;
+      const parts: Buffer[] = [int2(row.length)];
+      for (const field of row) {
+        if (field === null) parts.push(int4(-1));
+        else parts.push(int4(field.length), field);
+      }
+      await write(Buffer.concat(parts));
     }
-    await write(Buffer.concat(parts));
+  } catch (error) {
+    // Rows that cannot be made end the statement too; else the connection would wait for more of them for ever.
+    stream.destroy(error as Error);
+    await finished.catch(() => undefined);
+    throw error;
   }
   if (failure === null) {
     stream.write(TRAILER);

@@ -14,10 +14,12 @@ export interface Digests {
 export function hashFile(fd: number, header: GgufHeader, onBytes: (done: number) => void): Digests {
   const file = createHash('sha256');
   const hashes = header.tensors.map(() => createHash('sha256'));
-  const order = header.tensors.map((tensor, index) => ({ tensor, index })).sort((a, b) => a.tensor.offset - b.tensor.offset);
+  const order = header.tensors
+    .map((tensor, index) => ({ tensor, index }))
+    .sort((a, b) => a.tensor.offset - b.tensor.offset);
   const buffer = Buffer.allocUnsafe(BUFFER_BYTES);
   let first = 0;
-  for (let at = 0; at < header.fileSize; ) {
+  for (let at = 0; at < header.fileSize;) {
     const n = readSync(fd, buffer, 0, Math.min(BUFFER_BYTES, header.fileSize - at), at);
     if (n === 0) break;
     file.update(buffer.subarray(0, n));

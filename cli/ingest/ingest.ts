@@ -64,7 +64,11 @@ function jsonOf(value: GgufValue): unknown {
 
 const TOKENIZER = 'tokenizer.';
 const LARGE_TOKENIZER_KEYS: ReadonlySet<string> = new Set([
-  'tokenizer.ggml.tokens', 'tokenizer.ggml.scores', 'tokenizer.ggml.token_type', 'tokenizer.ggml.merges', 'tokenizer.chat_template',
+  'tokenizer.ggml.tokens',
+  'tokenizer.ggml.scores',
+  'tokenizer.ggml.token_type',
+  'tokenizer.ggml.merges',
+  'tokenizer.chat_template',
 ]);
 
 function checkComputable(header: GgufHeader): string {
@@ -101,7 +105,9 @@ export async function ingest(client: pg.Client, file: string, options: IngestOpt
     throw new CommandError(`cannot read ${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
   try {
-    const locked = await client.query<{ got: boolean }>('select pg_try_advisory_lock(hashtext($1)) as got', [INGEST_LOCK]);
+    const locked = await client.query<{ got: boolean }>('select pg_try_advisory_lock(hashtext($1)) as got', [
+      INGEST_LOCK,
+    ]);
     if (locked.rows[0]?.got !== true) {
       options.onWait?.();
       await client.query('select pg_advisory_lock(hashtext($1))', [INGEST_LOCK]);
@@ -116,7 +122,12 @@ export async function ingest(client: pg.Client, file: string, options: IngestOpt
   }
 }
 
-async function ingestLocked(client: pg.Client, fd: number, file: string, options: IngestOptions): Promise<IngestResult> {
+async function ingestLocked(
+  client: pg.Client,
+  fd: number,
+  file: string,
+  options: IngestOptions,
+): Promise<IngestResult> {
   const progress = options.onProgress ?? (() => undefined);
   const header = readGgufHeader(fd);
   const architecture = checkComputable(header);
@@ -134,9 +145,12 @@ async function ingestLocked(client: pg.Client, fd: number, file: string, options
   const ready = same.rows.find((row) => row.state === 'ready');
   if (ready?.digest === digest) return { ...facts, modelId: Number(ready.id), alreadyThere: true, sentBytes: 0 };
   if (ready !== undefined && options.replace !== true) {
-    throw new CommandError(`model ${name} exists with digest ${ready.digest.slice(0, 12)}, the file has ${digest.slice(0, 12)}`, {
-      hint: 'use --replace to put this file in its place, or --name to keep both',
-    });
+    throw new CommandError(
+      `model ${name} exists with digest ${ready.digest.slice(0, 12)}, the file has ${digest.slice(0, 12)}`,
+      {
+        hint: 'use --replace to put this file in its place, or --name to keep both',
+      },
+    );
   }
   const unfinished = same.rows.find((row) => row.state === 'ingesting');
   let modelId = unfinished?.id;
@@ -146,13 +160,19 @@ async function ingestLocked(client: pg.Client, fd: number, file: string, options
   }
   modelId ??= await insertModel(client, header, architecture, name, file, digests.file);
 
-  const have = await client.query<{ n: string }>('select count(*) as n from hartonomous.tokens where model_id = $1', [modelId]);
+  const have = await client.query<{ n: string }>('select count(*) as n from hartonomous.tokens where model_id = $1', [
+    modelId,
+  ]);
   progress('vocabulary', 0, tokens);
   if (Number(have.rows[0]?.n) !== tokens) await ingestVocabulary(client, modelId, header);
   progress('vocabulary', tokens, tokens);
-  const sentBytes = await ingestTensors(client, fd, modelId, header, digests.tensors, (done) => progress('tensors', done, bytes));
+  const sentBytes = await ingestTensors(client, fd, modelId, header, digests.tensors, (done) =>
+    progress('tensors', done, bytes),
+  );
   // The planner must know the new rows before anything joins them.
-  await client.query('analyze hartonomous.atoms, hartonomous.compositions, hartonomous.tokens, hartonomous.weight_matrices').catch(() => undefined);
+  await client
+    .query('analyze hartonomous.atoms, hartonomous.compositions, hartonomous.tokens, hartonomous.weight_matrices')
+    .catch(() => undefined);
   progress('embeddings', 0, tokens);
   await client.query('begin');
   try {
@@ -181,7 +201,10 @@ async function insertModel(
     if (LARGE_TOKENIZER_KEYS.has(key)) continue;
     (key.startsWith(TOKENIZER) ? tokenizer : hyperparameters)[key] = jsonOf(value);
   }
-  const parameters = header.tensors.reduce((sum, tensor) => sum + tensor.shape.reduce((product, size) => product * size, 1), 0);
+  const parameters = header.tensors.reduce(
+    (sum, tensor) => sum + tensor.shape.reduce((product, size) => product * size, 1),
+    0,
+  );
   const { rows } = await client.query<{ id: string }>(
     `insert into hartonomous.models (name, state, architecture, hyperparameters, tokenizer, chat_template, source,
        source_format, source_digest, source_bytes, parameter_count, layer_count, context_length, embedding_length, vocabulary_size)

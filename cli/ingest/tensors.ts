@@ -21,7 +21,7 @@ interface Tile {
 
 function readTile(fd: number, tile: { offset: number; bytes: number }, name: string): Buffer {
   const buffer = Buffer.allocUnsafe(tile.bytes);
-  for (let done = 0; done < tile.bytes; ) {
+  for (let done = 0; done < tile.bytes;) {
     const n = readSync(fd, buffer, done, tile.bytes - done, tile.offset + done);
     if (n === 0) throw new CommandError(`file ends inside tensor ${name}: ${tile.bytes - done} bytes are missing`);
     done += n;
@@ -59,7 +59,13 @@ async function ingestTensor(
   for (let row = 0; row < tensor.rowCount; row += perTile) {
     const bytes = Math.min(perTile, tensor.rowCount - row) * tensor.rowBytes;
     const offset = tensor.offset + row * tensor.rowBytes;
-    tiles.push({ offset, bytes, hash: createHash('sha256').update(readTile(fd, { offset, bytes }, tensor.name)).digest() });
+    tiles.push({
+      offset,
+      bytes,
+      hash: createHash('sha256')
+        .update(readTile(fd, { offset, bytes }, tensor.name))
+        .digest(),
+    });
   }
   const place = tensorPlace(tensor.name);
   let sent = 0;
@@ -70,7 +76,11 @@ async function ingestTensor(
       [tiles.map((tile) => tile.hash)],
     );
     const ids = new Map(known.rows.map((row) => [row.hash.toString('hex'), row.id]));
-    const missing = [...new Map(tiles.filter((tile) => !ids.has(tile.hash.toString('hex'))).map((tile) => [tile.hash.toString('hex'), tile])).values()];
+    const missing = [
+      ...new Map(
+        tiles.filter((tile) => !ids.has(tile.hash.toString('hex'))).map((tile) => [tile.hash.toString('hex'), tile]),
+      ).values(),
+    ];
     if (missing.length > 0) {
       const reserved = await client.query<{ id: string }>(
         `select nextval('hartonomous.atom_id_seq') as id from generate_series(1, $1)`,
@@ -80,7 +90,13 @@ async function ingestTensor(
       const rows = function* (): Generator<Buffer[]> {
         for (const tile of missing) {
           sent += tile.bytes;
-          yield [TILE_KIND, int8(BigInt(ids.get(tile.hash.toString('hex'))!)), tile.hash, int8(tile.bytes), readTile(fd, tile, tensor.name)];
+          yield [
+            TILE_KIND,
+            int8(BigInt(ids.get(tile.hash.toString('hex'))!)),
+            tile.hash,
+            int8(tile.bytes),
+            readTile(fd, tile, tensor.name),
+          ];
         }
       };
       await copyRows(client, 'hartonomous.atoms (kind, id, hash, size_bytes, content)', rows());
@@ -94,7 +110,10 @@ async function ingestTensor(
     );
     let atomId = composite.rows[0]?.id;
     if (atomId === undefined) {
-      const found = await client.query<{ id: string }>(`select id from hartonomous.atoms where kind = 'composite' and hash = $1`, [digest]);
+      const found = await client.query<{ id: string }>(
+        `select id from hartonomous.atoms where kind = 'composite' and hash = $1`,
+        [digest],
+      );
       atomId = found.rows[0]!.id;
     } else {
       const limit = 2 ** HILBERT_BITS - 1;
@@ -106,7 +125,10 @@ async function ingestTensor(
           atomId,
           tiles.map((tile) => ids.get(tile.hash.toString('hex'))),
           tiles.map((_, i) =>
-            hilbertEncode([Math.min(limit, (place.layer ?? -1) + 1), Math.min(limit, roleRank(place.role)), Math.min(limit, i), 0], HILBERT_BITS).toString(),
+            hilbertEncode(
+              [Math.min(limit, (place.layer ?? -1) + 1), Math.min(limit, roleRank(place.role)), Math.min(limit, i), 0],
+              HILBERT_BITS,
+            ).toString(),
           ),
         ],
       );
@@ -116,8 +138,21 @@ async function ingestTensor(
          rows_per_tile, size_bytes, atom_id, digest, ordinal, load_ordinal, source_offset)
        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
       [
-        modelId, tensor.name, place.layer, place.role, tensor.type.name, tensor.shape, tensor.rowCount, tensor.rowBytes,
-        perTile, tensor.sizeBytes, atomId, digest, ordinal, loadOrdinal, tensor.offset,
+        modelId,
+        tensor.name,
+        place.layer,
+        place.role,
+        tensor.type.name,
+        tensor.shape,
+        tensor.rowCount,
+        tensor.rowBytes,
+        perTile,
+        tensor.sizeBytes,
+        atomId,
+        digest,
+        ordinal,
+        loadOrdinal,
+        tensor.offset,
       ],
     );
     await client.query('commit');
@@ -137,13 +172,17 @@ export async function ingestTensors(
   digests: readonly Buffer[],
   onBytes: (done: number) => void,
 ): Promise<number> {
-  const present = await client.query<{ name: string }>('select name from hartonomous.weight_matrices where model_id = $1', [modelId]);
+  const present = await client.query<{ name: string }>(
+    'select name from hartonomous.weight_matrices where model_id = $1',
+    [modelId],
+  );
   const have = new Set(present.rows.map((row) => row.name));
   let sent = 0;
   let done = 0;
   for (const [loadOrdinal, index] of loadOrder(header).entries()) {
     const tensor = header.tensors[index]!;
-    if (!have.has(tensor.name)) sent += await ingestTensor(client, fd, modelId, tensor, digests[index]!, index, loadOrdinal);
+    if (!have.has(tensor.name))
+      sent += await ingestTensor(client, fd, modelId, tensor, digests[index]!, index, loadOrdinal);
     done += tensor.sizeBytes;
     onBytes(done);
   }

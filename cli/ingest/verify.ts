@@ -64,13 +64,18 @@ function compareWithFile(file: string, sourceDigest: Buffer, matrices: readonly 
     const digests = hashFile(fd, header, () => undefined);
     const differences: string[] = [];
     if (!digests.file.equals(sourceDigest)) {
-      differences.push(`file ${file} has SHA-256 ${digests.file.toString('hex')}, the model came from ${sourceDigest.toString('hex')}`);
+      differences.push(
+        `file ${file} has SHA-256 ${digests.file.toString('hex')}, the model came from ${sourceDigest.toString('hex')}`,
+      );
     }
     const inFile = new Map(header.tensors.map((tensor, i) => [tensor.name, digests.tensors[i] as Buffer]));
     for (const { name, digest } of matrices) {
       const other = inFile.get(name);
       if (other === undefined) differences.push(`tensor ${name} is not in file ${file}`);
-      else if (!other.equals(digest)) differences.push(`tensor ${name} has SHA-256 ${other.toString('hex')} in the file, ${digest.toString('hex')} in the database`);
+      else if (!other.equals(digest))
+        differences.push(
+          `tensor ${name} has SHA-256 ${other.toString('hex')} in the file, ${digest.toString('hex')} in the database`,
+        );
       inFile.delete(name);
     }
     for (const name of inFile.keys()) differences.push(`tensor ${name} of file ${file} is not in the database`);
@@ -104,7 +109,8 @@ export async function verify(client: pg.Client, model: string, options: VerifyOp
     }
     options.onTensor?.(i + 1, matrices.length);
   }
-  if (options.file !== undefined && !existsSync(options.file)) throw new CommandError(`file ${options.file} does not exist`);
+  if (options.file !== undefined && !existsSync(options.file))
+    throw new CommandError(`file ${options.file} does not exist`);
   const file = options.file ?? (row.source !== null && existsSync(row.source) ? row.source : null);
   if (file !== null) differences.push(...compareWithFile(file, row.digest, matrices));
   return { model, tensors: matrices.length, bytes: total, file, differences };

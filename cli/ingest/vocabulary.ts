@@ -19,7 +19,8 @@ function numbers(header: GgufHeader, key: string, length: number): readonly numb
   if (value === undefined) return null;
   if (!Array.isArray(value)) throw new CommandError(`${key} is not an array of numbers`);
   const list = value as readonly GgufValue[];
-  if (list.length !== length) throw new CommandError(`${key} has ${list.length} values, the vocabulary ${length} tokens`);
+  if (list.length !== length)
+    throw new CommandError(`${key} has ${list.length} values, the vocabulary ${length} tokens`);
   return list.map(Number);
 }
 
@@ -32,13 +33,23 @@ export function vocabularySize(header: GgufHeader): number {
 /** The two sides of a merge: split at the first space that is not the first character. */
 function splitMerge(merge: Buffer, rank: number): [Buffer, Buffer] {
   const at = merge.indexOf(0x20, 1);
-  if (at < 0 || at === merge.length - 1) throw new CommandError(`merge ${rank} has no two parts: ${JSON.stringify(merge.toString())}`);
+  if (at < 0 || at === merge.length - 1)
+    throw new CommandError(`merge ${rank} has no two parts: ${JSON.stringify(merge.toString())}`);
   return [merge.subarray(0, at), merge.subarray(at + 1)];
 }
 
-function* tokenRows(tokens: StringTable, types: readonly number[] | null, scores: readonly number[] | null): Generator<(Buffer | null)[]> {
+function* tokenRows(
+  tokens: StringTable,
+  types: readonly number[] | null,
+  scores: readonly number[] | null,
+): Generator<(Buffer | null)[]> {
   for (let id = 0; id < tokens.length; id++) {
-    yield [int4(id), tokens.at(id), int2(types?.[id] ?? NORMAL_TOKEN), scores === null ? null : float4(scores[id] ?? 0)];
+    yield [
+      int4(id),
+      tokens.at(id),
+      int2(types?.[id] ?? NORMAL_TOKEN),
+      scores === null ? null : float4(scores[id] ?? 0),
+    ];
   }
 }
 
@@ -58,7 +69,9 @@ export async function ingestVocabulary(client: pg.Client, modelId: string, heade
   const merges = strings(header, 'tokenizer.ggml.merges');
   await client.query('begin');
   try {
-    await client.query(`create temp table new_tokens (token_id integer, content bytea, type smallint, score real) on commit drop`);
+    await client.query(
+      `create temp table new_tokens (token_id integer, content bytea, type smallint, score real) on commit drop`,
+    );
     await client.query(`create temp table new_merges (rank integer, left_part bytea, right_part bytea) on commit drop`);
     await copyRows(client, 'pg_temp.new_tokens', tokenRows(tokens, types, scores));
     if (merges !== null) await copyRows(client, 'pg_temp.new_merges', mergeRows(merges));

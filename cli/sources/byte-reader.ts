@@ -46,7 +46,13 @@ export class ByteReader {
       this.chunkStart = this.at;
       this.chunkLength = 0;
       while (this.chunkLength < bytes) {
-        const got = readSync(this.fd, this.chunk, this.chunkLength, CHUNK_BYTES - this.chunkLength, this.chunkStart + this.chunkLength);
+        const got = readSync(
+          this.fd,
+          this.chunk,
+          this.chunkLength,
+          CHUNK_BYTES - this.chunkLength,
+          this.chunkStart + this.chunkLength,
+        );
         if (got === 0) throw new CommandError(`${what} ends early: the file shrank while it was read`);
         this.chunkLength += got;
       }
@@ -90,7 +96,8 @@ export class ByteReader {
   /** A 64-bit count or size as a number; values that a number cannot hold are an error. */
   size(what: string): number {
     const value = this.u64(what);
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new CommandError(`${what} is ${value}, more than any file holds`);
+    if (value > BigInt(Number.MAX_SAFE_INTEGER))
+      throw new CommandError(`${what} is ${value}, more than any file holds`);
     return Number(value);
   }
 

@@ -104,7 +104,9 @@ export function readGgufHeader(fd: number): GgufHeader {
   if (version !== 2 && version !== 3) {
     const swapped = version !== 0 && (version & 0xffff) === 0;
     throw new CommandError(
-      swapped ? 'file is big-endian GGUF, only little-endian is read' : `GGUF version is ${version}, versions 2 and 3 are read`,
+      swapped
+        ? 'file is big-endian GGUF, only little-endian is read'
+        : `GGUF version is ${version}, versions 2 and 3 are read`,
     );
   }
   const tensorCount = boundedCount(reader.size('tensor count'), MAX_TENSORS, 'tensors');
@@ -210,7 +212,13 @@ function readStrings(reader: ByteReader, length: number, what: string): StringTa
 
 function readAlignment(metadata: Map<string, GgufValue>): number {
   const value = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT;
-  if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > MAX_ALIGNMENT || (value & (value - 1)) !== 0) {
+  if (
+    typeof value !== 'number' ||
+    !Number.isInteger(value) ||
+    value < 1 ||
+    value > MAX_ALIGNMENT ||
+    (value & (value - 1)) !== 0
+  ) {
     const given = typeof value === 'object' ? 'an array' : String(value);
     throw new CommandError(`general.alignment is ${given}, a power of two up to ${MAX_ALIGNMENT} is needed`);
   }
@@ -235,7 +243,8 @@ function readTensorInfos(reader: ByteReader, count: number): TensorInfo[] {
     names.add(name);
     const what = `tensor ${shown(name)}`;
     const dims = reader.u32(`dimensions of ${what}`);
-    if (dims < 1 || dims > MAX_DIMS) throw new CommandError(`${what} has ${dims} dimensions, 1 to ${MAX_DIMS} are read`);
+    if (dims < 1 || dims > MAX_DIMS)
+      throw new CommandError(`${what} has ${dims} dimensions, 1 to ${MAX_DIMS} are read`);
     const shape: number[] = [];
     for (let d = 0; d < dims; d++) {
       const extent = reader.size(`shape of ${what}`);
@@ -263,7 +272,8 @@ function placeTensor(info: TensorInfo, alignment: number, dataOffset: number, fi
   for (const extent of info.shape.slice(1)) {
     rowCount *= extent;
     // Checked at every factor, so that the product never leaves the exact integers.
-    if (rowCount > fileSize) throw new CommandError(`${what} has shape ${info.shape.join(' x ')}, file has ${fileSize} bytes`);
+    if (rowCount > fileSize)
+      throw new CommandError(`${what} has shape ${info.shape.join(' x ')}, file has ${fileSize} bytes`);
   }
   if (info.offset % alignment !== 0) {
     throw new CommandError(`${what} begins at offset ${info.offset}, not a multiple of the alignment ${alignment}`);

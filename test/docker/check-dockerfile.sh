@@ -29,6 +29,7 @@ if [ ! -e "$work/base/etc/debian_version" ]; then
     debootstrap --variant=minbase --include=ca-certificates bookworm "$work/base" >"$work/debootstrap.log"
 fi
 cp /etc/resolv.conf "$work/base/etc/resolv.conf"
+mkdir -p "$work/base/etc/ssl/certs"
 cp -rL /etc/ssl/certs/. "$work/base/etc/ssl/certs/"
 
 from() { # from IMAGE STAGE

@@ -1,0 +1,219 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { packageRoot } from '../../cli/package-root.ts';
+import { createDatabase } from '../db/harness.ts';
+import type { TestDatabase } from '../db/harness.ts';
+import { hartonomous } from './program.ts';
+
+const MODEL_FILE = join(packageRoot(), 'test/golden/models/stories260k/stories260k-q8_0.gguf');
+const PROMPT = 'Once upon a time';
+/** Twelve greedy tokens. */
+const SHORT = ['--temperature', '0', '--num-predict', '12'];
+
+let database: TestDatabase;
+
+beforeAll(async () => {
+  database = await createDatabase();
+  const { code, stderr } = await hartonomous(['ingest', MODEL_FILE, '--name', 'stories'], { url: database.url });
+  expect({ code, stderr }).toMatchObject({ code: 0 });
+});
+
+afterAll(() => database.drop());
+
+const call = (args: string[], stdin?: string) =>
+  hartonomous(args, { url: database.url, ...(stdin === undefined ? {} : { stdin }) });
+
+describe('what the database holds', () => {
+  test('list names the models', async () => {
+    const { code, stdout } = await call(['list']);
+    expect(code).toBe(0);
+    expect(stdout).toContain('stories');
+    const json = await call(['list', '--format', 'json']);
+    expect(JSON.parse(json.stdout)).toMatchObject([{ name: 'stories', architecture: 'llama' }]);
+  });
+
+  test('status counts atoms, relations, compositions, tokens, embeddings and weights', async () => {
+    const { code, stdout } = await call(['status']);
+    expect(code).toBe(0);
+    for (const word of ['atoms', 'relations', 'compositions', 'tokens', 'embeddings', 'weights']) {
+      expect(stdout.toLowerCase()).toContain(word);
+    }
+    expect(stdout).toContain('512');
+    expect(stdout).toContain('100');
+  });
+
+  test('show tells about one model', async () => {
+    const { code, stdout } = await call(['show', 'stories']);
+    expect(code).toBe(0);
+    expect(stdout).toContain('llama');
+  });
+
+  test('a second ingest of the same file stores nothing', async () => {
+    const before = await database.pool.query<{ n: string }>('select count(*) as n from hartonomous.atoms');
+    const { code, stdout } = await call(['ingest', MODEL_FILE, '--name', 'stories']);
+    expect(code).toBe(0);
+    expect(stdout).toContain('already there');
+    const after = await database.pool.query<{ n: string }>('select count(*) as n from hartonomous.atoms');
+    expect(after.rows).toEqual(before.rows);
+  });
+
+  test('verify proves the tensors against the file', async () => {
+    const { code, stdout } = await call(['verify', 'stories']);
+    expect(code).toBe(0);
+    expect(stdout).toContain('every SHA-256');
+  });
+});
+
+describe('run', () => {
+  test('answers a prompt as generate does', async () => {
+    const options = JSON.stringify({ temperature: 0, num_predict: 12 });
+    const { rows } = await database.pool.query<{ answer: string }>(
+      'select hartonomous.generate($1, model => $2, options => $3) as answer',
+      [PROMPT, 'stories', options],
+    );
+    const answer = rows[0]?.answer.trim() ?? '';
+    expect(answer.length).toBeGreaterThan(10);
+    const { code, stdout, stderr } = await call(['run', 'stories', PROMPT, ...SHORT]);
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    expect(stdout.trim()).toBe(answer);
+  });
+
+  test('takes the prompt from a pipe', async () => {
+    const given = await call(['run', 'stories', PROMPT, ...SHORT]);
+    const piped = await call(['run', 'stories', ...SHORT], PROMPT);
+    expect(piped.code).toBe(0);
+    expect(piped.stdout).toBe(given.stdout);
+  });
+
+  test('names a model that does not exist', async () => {
+    const { code, stderr } = await call(['run', 'nobody', PROMPT]);
+    expect(code).toBe(1);
+    expect(stderr).toContain('nobody');
+  });
+});
+
+describe('query', () => {
+  test('prints rows for people and for programs', async () => {
+    const text = await call(['query', 'select 7 as seven']);
+    expect(text.stdout).toMatch(/seven[\s\S]*7/i);
+    const json = await call(['query', "select 7 as seven, null as nothing, 'x' as letter", '--format', 'json']);
+    expect(JSON.parse(json.stdout)).toEqual([{ seven: 7, nothing: null, letter: 'x' }]);
+  });
+
+  test('changes nothing', async () => {
+    const { code, stderr } = await call(['query', 'create table public.intruder (x int)']);
+    expect(code).toBe(1);
+    expect(stderr).toContain('read-only transaction');
+    const { rows } = await database.pool.query("select to_regclass('public.intruder') as found");
+    expect(rows).toEqual([{ found: null }]);
+  });
+
+  test.each([
+    'commit; create table public.intruder (x int)',
+    'set transaction read write; create table public.intruder (x int)',
+  ])('does not let %s leave the read-only transaction', async (sql) => {
+    expect((await call(['query', sql])).code).toBe(1);
+    const { rows } = await database.pool.query("select to_regclass('public.intruder') as found");
+    expect(rows).toEqual([{ found: null }]);
+  });
+
+  test('tells an error of SQL in one line', async () => {
+    const { code, stdout, stderr } = await call(['query', 'select 1/0']);
+    expect(code).toBe(1);
+    expect(stdout).toBe('');
+    expect(stderr.trim()).toMatch(/^.*division by zero.*$/);
+  });
+
+  test('Ctrl-C cancels the statement in the server', async () => {
+    const { code } = await hartonomous(['query', "select pg_sleep(60), 'of ctrl-c'"], {
+      url: database.url,
+      onStart: (child) => {
+        const interrupt = async (): Promise<void> => {
+          const { rows } = await database.pool.query(
+            "select 1 from pg_stat_activity where query like '%of ctrl-c%' and state = 'active' and pid <> pg_backend_pid()",
+          );
+          if (rows.length > 0) child.kill('SIGINT');
+          else if (child.exitCode === null) setTimeout(() => void interrupt(), 50);
+        };
+        void interrupt();
+      },
+    });
+    expect(code).toBe(130);
+    await expect
+      .poll(
+        async () => {
+          const { rows } = await database.pool.query(
+            "select pid from pg_stat_activity where query like '%of ctrl-c%' and state = 'active' and pid <> pg_backend_pid()",
+          );
+          return rows;
+        },
+        { timeout: 5000 },
+      )
+      .toEqual([]);
+  });
+});
+
+describe('exit codes', () => {
+  test.each([
+    ['an unknown command', ['dance']],
+    ['an unknown option', ['list', '--dance']],
+    ['a missing argument', ['query']],
+    ['a format that does not exist', ['list', '--format', 'xml']],
+  ])('2 for %s', async (_title, args) => {
+    const { code, stdout, stderr } = await call(args);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).not.toBe('');
+  });
+
+  test('3 where the schema is newer than the program', async () => {
+    const newer = await createDatabase();
+    try {
+      await newer.pool.query("insert into hartonomous.migrations (id, name, hash) values (9999, 'later', 'x')");
+      const { code, stderr } = await hartonomous(['install'], { url: newer.url });
+      expect(code).toBe(3);
+      expect(stderr).toContain('9999');
+    } finally {
+      await newer.drop();
+    }
+  });
+
+  test('3 and the next step where Hartonomous is not installed', async () => {
+    const empty = await createDatabase({ empty: true });
+    try {
+      const { code, stderr } = await hartonomous(['list'], { url: empty.url });
+      expect(code).toBe(3);
+      expect(stderr).toContain('hartonomous install');
+    } finally {
+      await empty.drop();
+    }
+  });
+
+  test('1 and one line where no server listens', async () => {
+    const { code, stderr } = await hartonomous(['list'], { url: 'postgres://nobody@127.0.0.1:1/nothing' });
+    expect(code).toBe(1);
+    expect(stderr).toContain('could not connect');
+    expect(stderr).not.toMatch(/\n\s+at /);
+  });
+
+  test('doctor finds a healthy database healthy', async () => {
+    const { code, stdout } = await call(['doctor']);
+    expect({ code, stdout }).toMatchObject({ code: 0 });
+    expect(stdout).toContain('plv8');
+  });
+});
+
+test('rm removes the model and its atoms', async () => {
+  const own = await createDatabase();
+  try {
+    const atoms = async (): Promise<string | undefined> =>
+      (await own.pool.query<{ n: string }>('select count(*) as n from hartonomous.atoms')).rows[0]?.n;
+    const before = await atoms();
+    expect((await hartonomous(['ingest', MODEL_FILE], { url: own.url })).code).toBe(0);
+    expect(await atoms()).not.toBe(before);
+    expect((await hartonomous(['rm', 'stories260k-q8_0'], { url: own.url })).code).toBe(0);
+    expect(await atoms()).toBe(before);
+    expect((await hartonomous(['rm', 'stories260k-q8_0'], { url: own.url })).code).toBe(1);
+  } finally {
+    await own.drop();
+  }
+});
