@@ -47,7 +47,12 @@ export function stringPair(key: string, text: string): Buffer {
   return pair(key, 8, string(text));
 }
 
-export function arrayPair(key: string, elementType: number, elements: Buffer[], length: number | bigint = elements.length): Buffer {
+export function arrayPair(
+  key: string,
+  elementType: number,
+  elements: Buffer[],
+  length: number | bigint = elements.length,
+): Buffer {
   return pair(key, 9, Buffer.concat([u32(elementType), u64(length), ...elements]));
 }
 

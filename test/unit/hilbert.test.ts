@@ -1,7 +1,16 @@
 import { describe, expect, test } from 'vitest';
 import { hilbertDecode, hilbertEncode } from '../../plv8/src/hilbert/hilbert.ts';
 
-const shapes: [dims: number, bits: number][] = [[1, 6], [2, 1], [2, 5], [3, 3], [4, 2], [5, 2], [8, 1], [10, 1]];
+const shapes: [dims: number, bits: number][] = [
+  [1, 6],
+  [2, 1],
+  [2, 5],
+  [3, 3],
+  [4, 2],
+  [5, 2],
+  [8, 1],
+  [10, 1],
+];
 
 describe('hilbert index', () => {
   test.each(shapes)('in %i dimensions of %i bits moves one step in one coordinate and comes back', (dims, bits) => {

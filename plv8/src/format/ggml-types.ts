@@ -34,7 +34,12 @@ const TABLE: readonly (readonly [id: number, name: string, blockSize: number, bl
   [30, 'BF16', 1, 2],
 ];
 
-const ALL: readonly GgmlType[] = TABLE.map(([id, name, blockSize, blockBytes]) => ({ id, name, blockSize, blockBytes }));
+const ALL: readonly GgmlType[] = TABLE.map(([id, name, blockSize, blockBytes]) => ({
+  id,
+  name,
+  blockSize,
+  blockBytes,
+}));
 const BY_ID = new Map(ALL.map((type) => [type.id, type]));
 const BY_NAME = new Map(ALL.map((type) => [type.name, type]));
 

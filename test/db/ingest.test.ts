@@ -1,0 +1,286 @@
+import { createHash } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import pg from 'pg';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { CommandError } from '../../cli/errors.ts';
+import { ingest } from '../../cli/ingest/ingest.ts';
+import { verify } from '../../cli/ingest/verify.ts';
+import { FileFolder, arrayPair, ggufBytes, pair, string, stringPair, u32, usualMetadata } from '../unit/gguf-writer.ts';
+import { modelPath } from '../golden/model-files.ts';
+import { createDatabase, ingestFile } from './harness.ts';
+import type { TestDatabase } from './harness.ts';
+
+const model = modelPath;
+const Q8 = model('stories260k/stories260k-q8_0.gguf');
+const F16 = model('stories260k/stories260k-f16.gguf');
+const QWEN = model('zoo/qwen2-tiny-f32.gguf');
+
+const folder = new FileFolder();
+afterAll(() => folder.remove());
+
+let database: TestDatabase;
+let client: pg.Client;
+beforeEach(async () => {
+  database = await createDatabase();
+  client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+});
+afterEach(async () => {
+  await client.end().catch(() => undefined);
+  await database.drop();
+});
+
+async function query(sql: string, values: unknown[] = []): Promise<Record<string, unknown>[]> {
+  return (await database.pool.query(sql, values)).rows as Record<string, unknown>[];
+}
+
+/** Rows of every table that a model lives in. */
+async function counts(): Promise<Record<string, unknown>> {
+  const [row] = await query(
+    `select (select count(*) from hartonomous.atoms)::int as atoms, (select count(*) from hartonomous.compositions)::int as compositions,
+       (select count(*) from hartonomous.relations)::int as relations, (select count(*) from hartonomous.tokens)::int as tokens,
+       (select count(*) from hartonomous.weight_matrices)::int as matrices, (select count(*) from hartonomous.models)::int as models`,
+  );
+  return row as Record<string, unknown>;
+}
+
+async function expectHealthy(): Promise<void> {
+  expect(await query('select * from hartonomous.check_integrity()')).toEqual([]);
+}
+
+describe('ingest', () => {
+  test('stores a model whose tensors, put together again, are the bytes of the file', async () => {
+    const result = await ingest(client, Q8);
+    expect(result).toMatchObject({ name: 'stories260k-q8_0', alreadyThere: false, tensors: 47, tokens: 512 });
+    expect(result.digest).toBe(createHash('sha256').update(readFileSync(Q8)).digest('hex'));
+    expect(await verify(client, 'stories260k-q8_0')).toMatchObject({ tensors: 47, file: Q8, differences: [] });
+    await expectHealthy();
+    const [status] = await query(
+      `select tokens::int, embeddings::int, weights::int, layers::int from hartonomous.status where model is not null`,
+    );
+    expect(status).toEqual({ tokens: 512, embeddings: 512, weights: 47, layers: 5 });
+  });
+
+  test('keeps every token as its bytes, in order', async () => {
+    await ingest(client, QWEN);
+    const [row] = await query(
+      `select count(*)::int as wrong from hartonomous.atoms t
+       where t.kind = 'token' and t.content <> coalesce((select string_agg(b.content, '' order by c.ordinal)
+         from hartonomous.compositions c join hartonomous.atoms b on b.kind = 'byte' and b.id = c.child_id
+         where c.parent_kind = 'token' and c.parent_id = t.id), '')`,
+    );
+    expect(row).toEqual({ wrong: 0 });
+  });
+
+  test('of the same file again stores nothing', async () => {
+    await ingest(client, Q8);
+    const before = await counts();
+    expect(await ingest(client, Q8)).toMatchObject({ alreadyThere: true, sentBytes: 0 });
+    expect(await counts()).toEqual(before);
+  });
+
+  test('under a second name shares every atom', async () => {
+    await ingest(client, Q8);
+    const before = await counts();
+    expect(await ingest(client, Q8, { name: 'twin' })).toMatchObject({ alreadyThere: false, sentBytes: 0 });
+    expect(await counts()).toMatchObject({ atoms: before.atoms, compositions: before.compositions, models: 2 });
+    await expectHealthy();
+    await query(`select hartonomous.remove_model('stories260k-q8_0')`);
+    expect((await verify(client, 'twin')).differences).toEqual([]);
+    await expectHealthy();
+  });
+
+  test('refuses another file of the same name unless told to replace', async () => {
+    await ingest(client, Q8, { name: 'm' });
+    const refused = ingest(client, F16, { name: 'm' });
+    await expect(refused).rejects.toThrow(/model m exists/);
+    await expect(refused).rejects.toBeInstanceOf(CommandError);
+    const result = await ingest(client, F16, { name: 'm', replace: true });
+    expect(await query('select name, digest from hartonomous.model_list')).toEqual([
+      { name: 'm', digest: result.digest },
+    ]);
+    expect((await verify(client, 'm')).differences).toEqual([]);
+    await expectHealthy();
+  });
+
+  test('removed leaves nothing but the bytes', async () => {
+    await ingest(client, Q8);
+    await ingest(client, QWEN);
+    await query(`select hartonomous.remove_model('stories260k-q8_0')`);
+    await expectHealthy();
+    await query(`select hartonomous.remove_model('qwen2-tiny-f32')`);
+    expect(await counts()).toEqual({ atoms: 256, compositions: 0, relations: 0, tokens: 0, matrices: 0, models: 0 });
+    await expectHealthy();
+  });
+
+  test('cut off at any moment shows no model, stays consistent, and goes on where it was', async () => {
+    const total = 329_952;
+    let sent = 0;
+    for (const stop of [1, 60_000, 200_000]) {
+      const victim = new pg.Client({ connectionString: database.url });
+      await victim.connect();
+      victim.on('error', () => undefined);
+      const pid = (victim as pg.Client & { processID: number }).processID;
+      let killed: Promise<unknown> | null = null;
+      const broken = ingest(victim, Q8, {
+        onProgress: (phase, done) => {
+          if (phase === 'tensors' && done >= stop)
+            killed ??= database.pool.query('select pg_terminate_backend($1, 10000)', [pid]);
+        },
+      });
+      await expect(broken).rejects.toThrow();
+      await killed;
+      await victim.end().catch(() => undefined);
+      expect(await query('select name from hartonomous.model_list')).toEqual([]);
+      await expectHealthy();
+      const [row] = await query(
+        `select coalesce(sum(size_bytes), 0)::int as bytes from hartonomous.atoms where kind = 'tile'`,
+      );
+      expect(row?.bytes).toBeGreaterThanOrEqual(sent);
+      sent = row?.bytes as number;
+    }
+    expect(sent).toBeGreaterThan(0);
+    const result = await ingest(client, Q8);
+    expect(result.sentBytes).toBeLessThanOrEqual(total - sent);
+    expect((await verify(client, 'stories260k-q8_0')).differences).toEqual([]);
+    await expectHealthy();
+  });
+
+  test('twice at once waits for the other and finds the work done', async () => {
+    let waited = 0;
+    const other = new pg.Client({ connectionString: database.url });
+    await other.connect();
+    const results = await Promise.all([client, other].map((each) => ingest(each, Q8, { onWait: () => waited++ })));
+    await other.end();
+    expect(waited).toBe(1);
+    expect(results.filter((result) => result.alreadyThere)).toHaveLength(1);
+    await expectHealthy();
+  });
+
+  test('takes the place of an abandoned attempt with another file', async () => {
+    await query(
+      `insert into hartonomous.models (name, state, architecture, hyperparameters, tokenizer, source_format, source_digest, source_bytes,
+         parameter_count, vocabulary_size) values ('stories260k-q8_0', 'ingesting', 'llama', '{}', '{}', 'gguf', '\\x00', 1, 1, 1)`,
+    );
+    await ingest(client, Q8);
+    expect(await query('select name, state from hartonomous.models')).toEqual([
+      { name: 'stories260k-q8_0', state: 'ready' },
+    ]);
+    await expectHealthy();
+  });
+
+  test('works for hartonomous_admin', async () => {
+    await client.query('set role hartonomous_admin');
+    await ingest(client, Q8);
+    expect((await verify(client, 'stories260k-q8_0')).differences).toEqual([]);
+    expect((await client.query('select * from hartonomous.check_integrity()')).rows).toEqual([]);
+    await client.query(`select hartonomous.remove_model('stories260k-q8_0')`);
+    await expectHealthy();
+  });
+});
+
+describe('a file that is no model for us', () => {
+  const withMetadata = (replaced: string, ...pairs: Buffer[]): Buffer =>
+    ggufBytes({ metadata: [...usualMetadata().filter((each) => !each.includes(Buffer.from(replaced))), ...pairs] });
+
+  test.each([
+    [
+      'another architecture',
+      withMetadata('general.architecture', stringPair('general.architecture', 'mamba')),
+      /architecture mamba is not supported/,
+    ],
+    ['no architecture', withMetadata('general.architecture'), /no general.architecture/],
+    ['no vocabulary', withMetadata('tokenizer.ggml.tokens'), /no tokenizer.ggml.tokens/],
+    [
+      'a type the engine cannot compute',
+      ggufBytes({ tensors: [{ name: 'token_embd.weight', shape: [256, 1], type: 14, offset: 0 }], dataBytes: 210 }),
+      /tensor token_embd.weight has type Q6_K/,
+    ],
+    [
+      'scores of another length',
+      withMetadata('none', arrayPair('tokenizer.ggml.scores', 6, [u32(0)])),
+      /tokenizer.ggml.scores has 1 values/,
+    ],
+    ['a merge without a space', withMetadata('none', arrayPair('tokenizer.ggml.merges', 8, [string('ab')])), /merge 0/],
+    [
+      'tokens that are numbers',
+      withMetadata('tokenizer.ggml.tokens', pair('tokenizer.ggml.tokens', 4, u32(1))),
+      /tokenizer.ggml.tokens/,
+    ],
+  ])('with %s is refused and leaves no model', async (_title, bytes, message) => {
+    await expect(ingest(client, folder.write(bytes))).rejects.toThrow(message);
+    expect(await query('select name from hartonomous.model_list')).toEqual([]);
+    await expectHealthy();
+  });
+
+  test('that does not exist is named', async () => {
+    await expect(ingest(client, '/nowhere/model.gguf')).rejects.toThrow(/\/nowhere\/model.gguf/);
+  });
+
+  test('cut short is refused by the tensor that is missing bytes', async () => {
+    const bytes = readFileSync(Q8);
+    await expect(ingest(client, folder.write(bytes.subarray(0, bytes.length - 1000)))).rejects.toThrow(
+      /tensor \S+ needs bytes \d+ to \d+, file has \d+/,
+    );
+    expect(await counts()).toMatchObject({ models: 0, atoms: 256 });
+  });
+});
+
+describe('check_integrity and verify', () => {
+  test.each([
+    [
+      'a wrong reference count',
+      `update hartonomous.atoms set ref_count = ref_count + 1 where kind = 'byte' and id = 97`,
+      'ref_count',
+    ],
+    [
+      'an atom nobody refers to',
+      `insert into hartonomous.atoms (kind, hash, size_bytes, content) values ('tile', sha256('x'), 1, 'x')`,
+      'orphan',
+    ],
+    [
+      'content that is not its hash',
+      `update hartonomous.atoms set content = set_byte(content, 0, get_byte(content, 0) # 1) where kind = 'tile' and id = (select min(id) from hartonomous.atoms where kind = 'tile')`,
+      'content',
+    ],
+    [
+      'a lost part of a token',
+      `delete from hartonomous.compositions where parent_kind = 'token' and ordinal = 0 and parent_id = (select max(parent_id) from hartonomous.compositions where parent_kind = 'token')`,
+      'size',
+    ],
+    ['a lost token', `delete from hartonomous.tokens where token_id = 5`, 'vocabulary'],
+    [
+      'a digest that is not the matrix',
+      `update hartonomous.weight_matrices set digest = sha256('x') where name = 'output_norm.weight'`,
+      'matrix',
+    ],
+  ])('report %s', async (_title, damage, checkName) => {
+    await ingest(client, Q8);
+    await query(damage);
+    const found = await query('select check_name from hartonomous.check_integrity()');
+    expect(found.map((row) => row.check_name)).toContain(checkName);
+  });
+
+  test('name the tensor whose bytes changed', async () => {
+    await ingest(client, Q8);
+    await query(
+      `update hartonomous.atoms a set content = set_byte(content, 3, get_byte(content, 3) # 1)
+       from hartonomous.compositions c join hartonomous.weight_matrices m on m.atom_id = c.parent_id and c.parent_kind = 'composite'
+       where a.kind = 'tile' and a.id = c.child_id and m.name = 'blk.2.ffn_up.weight'`,
+    );
+    const { differences } = await verify(client, 'stories260k-q8_0');
+    expect(differences).toHaveLength(1);
+    expect(differences[0]).toMatch(/^tensor blk.2.ffn_up.weight has SHA-256/);
+  });
+
+  test('tell a source file that has changed since', async () => {
+    const bytes = readFileSync(Q8);
+    const file = folder.write(bytes, 'changing.gguf');
+    await ingestFile(database.url, file, 'changing');
+    bytes[bytes.length - 40] = (bytes[bytes.length - 40] as number) ^ 1;
+    writeFileSync(file, bytes);
+    const { differences } = await verify(client, 'changing');
+    expect(differences.some((line) => line.includes('the model came from'))).toBe(true);
+    expect(differences.some((line) => line.startsWith('tensor '))).toBe(true);
+  });
+});

@@ -1,0 +1,121 @@
+import pg from 'pg';
+import { afterEach, describe, expect, test } from 'vitest';
+import { CommandError } from '../../cli/errors.ts';
+import { install } from '../../cli/install/install.ts';
+import type { InstallResult } from '../../cli/install/install.ts';
+import { createDatabase } from './harness.ts';
+import type { TestDatabase } from './harness.ts';
+
+const databases: TestDatabase[] = [];
+afterEach(async () => {
+  for (const database of databases.splice(0)) await database.drop();
+});
+
+async function emptyDatabase(): Promise<TestDatabase> {
+  const database = await createDatabase({ empty: true });
+  databases.push(database);
+  return database;
+}
+
+async function installInto(url: string): Promise<InstallResult> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return await install(client);
+  } finally {
+    await client.end();
+  }
+}
+
+describe('install', () => {
+  test('twice applies everything once', async () => {
+    const { url, pool } = await emptyDatabase();
+    const first = await installInto(url);
+    expect(first.migrations.length).toBeGreaterThan(0);
+    expect(first.functionsReplaced).toBe(true);
+    const second = await installInto(url);
+    expect(second).toEqual({ ...first, migrations: [], functionsReplaced: false });
+    const { rows } = await pool.query(
+      'select hartonomous.build_id() as id, count(*)::int as bytes from hartonomous.atoms',
+    );
+    expect(rows).toEqual([{ id: first.buildId, bytes: 256 }]);
+  });
+
+  test("leaves another program's public.migrations alone", async () => {
+    const { url, pool } = await emptyDatabase();
+    await pool.query('create table public.migrations (id integer primary key, name text, hash text)');
+    await pool.query(`insert into public.migrations values (1, 'theirs', 'x'), (2, 'theirs too', 'y')`);
+    await installInto(url);
+    const { rows } = await pool.query('select id, name, hash from public.migrations order by id');
+    expect(rows).toEqual([
+      { id: 1, name: 'theirs', hash: 'x' },
+      { id: 2, name: 'theirs too', hash: 'y' },
+    ]);
+    expect((await pool.query('select * from hartonomous.check_integrity()')).rows).toEqual([]);
+  });
+
+  test('twenty times at once over two databases of one cluster succeeds everywhere', async () => {
+    const pair = [await emptyDatabase(), await emptyDatabase()] as const;
+    const runs = Array.from({ length: 20 }, (_, i) => installInto((pair[i % 2] as TestDatabase).url));
+    const results = await Promise.all(runs);
+    expect(results.filter((result) => result.functionsReplaced)).toHaveLength(2);
+    for (const { pool } of pair)
+      expect((await pool.query('select * from hartonomous.check_integrity()')).rows).toEqual([]);
+  });
+
+  test('completes in a second run what a failure left, and the failure leaves the old functions working', async () => {
+    const { url, pool } = await emptyDatabase();
+    const { buildId } = await installInto(url);
+    await pool.query(`update hartonomous.settings set value = '"older"' where name = 'build_id'`);
+    // A view of another owner's that depends on nothing but stands in the way of create or replace.
+    await pool.query('drop view hartonomous.run_list');
+    await pool.query('create table hartonomous.run_list (id integer)');
+    await expect(installInto(url)).rejects.toThrow(/run_list/);
+    expect((await pool.query('select hartonomous.build_id() as id')).rows).toEqual([{ id: buildId }]);
+    await pool.query('drop table hartonomous.run_list');
+    expect((await installInto(url)).functionsReplaced).toBe(true);
+    expect((await pool.query('select count(*)::int as n from hartonomous.run_list')).rows).toEqual([{ n: 0 }]);
+  });
+
+  test('refuses a database of a newer program with exit code 3', async () => {
+    const { url, pool } = await emptyDatabase();
+    await installInto(url);
+    await pool.query(`insert into hartonomous.migrations (id, name, hash) values (9999, 'from the future', 'x')`);
+    const failure = await installInto(url).catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(CommandError);
+    expect((failure as CommandError).exitCode).toBe(3);
+    expect((failure as CommandError).message).toMatch(/schema version 9999, this program knows \d+/);
+  });
+
+  test('describes every table, column, view and function to BI tools', async () => {
+    const { url, pool } = await emptyDatabase();
+    await installInto(url);
+    const { rows } = await pool.query(
+      `select c.relname as object from pg_class c
+       where c.relnamespace = 'hartonomous'::regnamespace and c.relkind in ('r', 'p', 'v') and obj_description(c.oid) is null
+       union all
+       select c.relname || '.' || a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+       where c.relnamespace = 'hartonomous'::regnamespace and c.relkind in ('p', 'v', 'r') and not c.relispartition
+         and c.relname <> 'migrations' and col_description(c.oid, a.attnum) is null
+       union all
+       select p.proname from pg_proc p where p.pronamespace = 'hartonomous'::regnamespace and obj_description(p.oid) is null`,
+    );
+    expect(rows).toEqual([]);
+  });
+
+  test('owns everything by a role that is no superuser and cannot log in', async () => {
+    const { url, pool } = await emptyDatabase();
+    await installInto(url);
+    const { rows: strangers } = await pool.query(
+      `select relname as object from pg_class where relnamespace = 'hartonomous'::regnamespace
+         and relname not like 'migrations%' and relowner <> 'hartonomous_owner'::regrole
+       union all
+       select proname from pg_proc where pronamespace = 'hartonomous'::regnamespace and proowner <> 'hartonomous_owner'::regrole`,
+    );
+    expect(strangers).toEqual([]);
+    const { rows: owner } = await pool.query(
+      `select rolsuper, rolcanlogin, rolcreaterole, rolbypassrls from pg_roles where rolname = 'hartonomous_owner'`,
+    );
+    expect(owner).toEqual([{ rolsuper: false, rolcanlogin: false, rolcreaterole: false, rolbypassrls: false }]);
+  });
+});
