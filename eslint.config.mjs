@@ -4,7 +4,18 @@ import { importX } from 'eslint-plugin-import-x';
 import { createTypeScriptImportResolver } from 'eslint-import-resolver-typescript';
 
 export default tseslint.config(
-  { ignores: ['node_modules', 'dist', 'host', '**/build/**', 'plv8/src/kernels/assembly', 'models', 'bench/peer/node_modules'] },
+  {
+    ignores: [
+      '**/node_modules',
+      'dist',
+      'host',
+      '**/build/**',
+      'plv8/src/kernels/assembly',
+      'models',
+      'test/golden/models',
+      'bench/peer/node_modules',
+    ],
+  },
   js.configs.recommended,
   ...tseslint.configs.recommended,
   {
@@ -25,7 +36,19 @@ export default tseslint.config(
     files: ['plv8/src/**/*.ts'],
     ignores: ['plv8/src/db.ts'],
     rules: {
-      'no-restricted-globals': ['error', 'plv8', 'process', 'Buffer', 'require', 'setTimeout', 'console', 'performance', 'TextEncoder', 'TextDecoder', 'fetch'],
+      'no-restricted-globals': [
+        'error',
+        'plv8',
+        'process',
+        'Buffer',
+        'require',
+        'setTimeout',
+        'console',
+        'performance',
+        'TextEncoder',
+        'TextDecoder',
+        'fetch',
+      ],
       'no-restricted-imports': ['error', { patterns: ['node:*', 'pg', '**/cli/**'] }],
     },
   },
@@ -33,7 +56,17 @@ export default tseslint.config(
     // The client shares format definitions with the database side and nothing else.
     files: ['cli/**/*.ts'],
     rules: {
-      'no-restricted-imports': ['error', { patterns: [{ regex: 'plv8/src/(?!format/|hilbert/)', message: 'cli imports only plv8/src/format and plv8/src/hilbert' }] }],
+      'no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            {
+              regex: 'plv8/src/(?!format/|hilbert/)',
+              message: 'cli imports only plv8/src/format and plv8/src/hilbert',
+            },
+          ],
+        },
+      ],
     },
   },
 );

@@ -14,9 +14,19 @@ export async function compileKernels(): Promise<Uint8Array> {
     const out = join(folder, 'kernels.wasm');
     const { error, stderr } = await asc.main([
       join(HERE, 'src/kernels/assembly/index.ts'),
-      '--outFile', out,
-      '-O3', '--runtime', 'stub', '--enable', 'simd', '--importMemory', '--initialMemory', '1', '--noAssert',
-      '--memoryBase', '1024',
+      '--outFile',
+      out,
+      '-O3',
+      '--runtime',
+      'stub',
+      '--enable',
+      'simd',
+      '--importMemory',
+      '--initialMemory',
+      '1',
+      '--noAssert',
+      '--memoryBase',
+      '1024',
     ]);
     if (error !== null) throw new Error(`kernels do not compile: ${stderr.toString()}`, { cause: error });
     return await readFile(out);

@@ -19,7 +19,10 @@ export function wasmPlugin(): EsbuildPlugin {
     name: 'wasm-kernels',
     setup(build) {
       build.onResolve({ filter: /^wasm:kernels$/ }, () => ({ path: NAME, namespace: 'wasm' }));
-      build.onLoad({ filter: /.*/, namespace: 'wasm' }, async () => ({ contents: await kernelsModule(), loader: 'js' }));
+      build.onLoad({ filter: /.*/, namespace: 'wasm' }, async () => ({
+        contents: await kernelsModule(),
+        loader: 'js',
+      }));
     },
   };
 }

@@ -9,7 +9,14 @@ import type { GenerateOptions } from './generate/options.ts';
 import { parseOptions } from './generate/options.ts';
 import { recordingWanted, recordRun } from './generate/record.ts';
 import type { UsedModel } from './generate/registry.ts';
-import { currentCatalog, loadedModelRows, setDefaultModel, unloadModels, useModel, useTokenizer } from './generate/registry.ts';
+import {
+  currentCatalog,
+  loadedModelRows,
+  setDefaultModel,
+  unloadModels,
+  useModel,
+  useTokenizer,
+} from './generate/registry.ts';
 import { indexModelEmbeddings } from './model/embedding-index.ts';
 import type { ChatMessage } from './tokenizer/chat-template.ts';
 import { parseMessages, renderChat } from './tokenizer/chat-template.ts';
@@ -97,7 +104,15 @@ function answer(
         used.tokenizer,
       )
     : null;
-  return { generation, modelName: description.name, loadNs: used.loadNs, totalNs, runId, options, tokenizer: used.tokenizer };
+  return {
+    generation,
+    modelName: description.name,
+    loadNs: used.loadNs,
+    totalNs,
+    runId,
+    options,
+    tokenizer: used.tokenizer,
+  };
 }
 
 /** The facts that complete and chat report, with Ollama's names; durations are nanoseconds. */
@@ -127,7 +142,11 @@ function facts(result: Answer): Record<string, unknown> {
   };
 }
 
-export function generate(prompt: string | null, model: string | null, options: Record<string, unknown> | null): string | null {
+export function generate(
+  prompt: string | null,
+  model: string | null,
+  options: Record<string, unknown> | null,
+): string | null {
   if (prompt === null) return null;
   return answer('generate', model, options, (used, parsed) => promptIds(used, prompt, parsed)).generation.text;
 }
@@ -175,7 +194,11 @@ export function chat(
   };
 }
 
-export function generateStream(prompt: string | null, model: string | null, options: Record<string, unknown> | null): void {
+export function generateStream(
+  prompt: string | null,
+  model: string | null,
+  options: Record<string, unknown> | null,
+): void {
   if (prompt === null) return;
   let step = 0;
   answer(
@@ -189,7 +212,12 @@ export function generateStream(prompt: string | null, model: string | null, opti
   );
 }
 
-export function tokenize(input: string | null, model: string | null, addSpecial: boolean, parseSpecial: boolean): number[] | null {
+export function tokenize(
+  input: string | null,
+  model: string | null,
+  addSpecial: boolean,
+  parseSpecial: boolean,
+): number[] | null {
   if (input === null) return null;
   return useTokenizer(currentCatalog(), model).tokenizer.encode(input, {
     addSpecial: addSpecial === true,
@@ -200,7 +228,9 @@ export function tokenize(input: string | null, model: string | null, addSpecial:
 export function detokenize(tokens: (number | null)[] | null, model: string | null, special: boolean): string | null {
   if (tokens === null) return null;
   const { tokenizer } = useTokenizer(currentCatalog(), model);
-  return tokenizer.decode(checkedIds(tokens, tokenizer.vocabSize), { special: special === true }).replaceAll('\0', '\uFFFD');
+  return tokenizer
+    .decode(checkedIds(tokens, tokenizer.vocabSize), { special: special === true })
+    .replaceAll('\0', '\uFFFD');
 }
 
 export function tokenCount(input: string | null, model: string | null): number | null {
@@ -244,7 +274,11 @@ export function logits(
   }
 }
 
-export function renderChatMessages(messages: unknown, model: string | null, _options: Record<string, unknown> | null): string | null {
+export function renderChatMessages(
+  messages: unknown,
+  model: string | null,
+  _options: Record<string, unknown> | null,
+): string | null {
   if (messages === null) return null;
   const { tokenizer, description } = useTokenizer(currentCatalog(), model);
   return renderMessages(templateOf(description.name, description.chatTemplate), tokenizer, parseMessages(messages));

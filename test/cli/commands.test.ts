@@ -1,11 +1,10 @@
-import { join } from 'node:path';
+import { modelPath } from '../golden/model-files.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { packageRoot } from '../../cli/package-root.ts';
 import { createDatabase } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { hartonomous } from './program.ts';
 
-const MODEL_FILE = join(packageRoot(), 'test/golden/models/stories260k/stories260k-q8_0.gguf');
+const MODEL_FILE = modelPath('stories260k/stories260k-q8_0.gguf');
 const PROMPT = 'Once upon a time';
 /** Twelve greedy tokens. */
 const SHORT = ['--temperature', '0', '--num-predict', '12'];

@@ -29,11 +29,13 @@ export default async function setup(project: TestProject): Promise<() => Promise
     home = mkdtempSync(join(tmpdir(), 'hartonomous-test-'));
     mkdirSync(join(home, 'cluster'));
     cluster = new Cluster(join(home, 'cluster'));
-    
+
     chmodSync(home, 0o755);
     await cluster.up();
     adminUrl = cluster.url('postgres');
-    console.log(`tests run against a private PostgreSQL${existsSync('/var/run/docker.sock') ? '' : ' (no Docker engine here)'}`);
+    console.log(
+      `tests run against a private PostgreSQL${existsSync('/var/run/docker.sock') ? '' : ' (no Docker engine here)'}`,
+    );
   }
   const admin = new pg.Client({ connectionString: adminUrl });
   await admin.connect();

@@ -48,7 +48,12 @@ export async function createDatabase(options: { empty?: boolean } = {}): Promise
 }
 
 /** Ingest a file through the product's own ingest. */
-export async function ingestFile(url: string, file: string, name?: string, options: IngestOptions = {}): Promise<IngestResult> {
+export async function ingestFile(
+  url: string,
+  file: string,
+  name?: string,
+  options: IngestOptions = {},
+): Promise<IngestResult> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {

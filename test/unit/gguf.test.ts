@@ -3,7 +3,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { CommandError } from '../../cli/errors.ts';
 import { readGgufHeader } from '../../cli/sources/gguf.ts';
 import type { GgufHeader } from '../../cli/sources/gguf.ts';
-import { StringTable } from '../../cli/sources/string-table.ts';
+import type { StringTable } from '../../cli/sources/string-table.ts';
 import { FileFolder, arrayPair, ggufBytes, pair, string, stringPair, u32, u64, usualMetadata } from './gguf-writer.ts';
 import type { WrittenFile, WrittenTensor } from './gguf-writer.ts';
 

@@ -1,13 +1,10 @@
 /** The models and llama.cpp goldens of test/golden/models. */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-const FOLDER = fileURLToPath(new URL('../golden/models/', import.meta.url));
+import { modelPath } from '../golden/model-files.ts';
 
 /** Absolute path of a file below test/golden/models. */
 export function goldenPath(...parts: string[]): string {
-  return join(FOLDER, ...parts);
+  return modelPath(parts.join('/'));
 }
 
 export interface GoldenPrompt {

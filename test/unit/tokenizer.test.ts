@@ -3,10 +3,11 @@ import { HartonomousError } from '../../plv8/src/errors.ts';
 import { createTokenizer } from '../../plv8/src/tokenizer/tokenizer.ts';
 import type { Vocabulary } from '../../plv8/src/tokenizer/vocabulary.ts';
 import { mergesFromStrings } from '../../plv8/src/tokenizer/vocabulary.ts';
+import { modelPath } from '../golden/model-files.ts';
 import { readGgufVocabulary } from '../golden/gguf-vocabulary.ts';
 import { checkTokenizerGolden } from '../golden/tokenizer-golden.ts';
 
-const models = new URL('../golden/models/', import.meta.url).pathname;
+const GOLDEN_FILES = new URL('../golden/models/goldens/', import.meta.url).pathname;
 const plain = { addSpecial: false, parseSpecial: false };
 
 const GOLDENS = [
@@ -17,7 +18,7 @@ const GOLDENS = [
   ['zoo-gemma-spm', 'zoo/gemma3-tiny-f32.gguf'],
 ] as const;
 
-const open = (file: string): Vocabulary => readGgufVocabulary(models + file);
+const open = (file: string): Vocabulary => readGgufVocabulary(modelPath(file));
 
 function errorOf(action: () => unknown): HartonomousError {
   try {
@@ -31,7 +32,7 @@ function errorOf(action: () => unknown): HartonomousError {
 
 describe('tokenizer', () => {
   it.each(GOLDENS)('%s gives the ids and texts of llama.cpp', (name, file) => {
-    expect(checkTokenizerGolden(models + file, `${models}goldens/tokenizer-${name}.json`)).toBeGreaterThan(170);
+    expect(checkTokenizerGolden(modelPath(file), `${GOLDEN_FILES}tokenizer-${name}.json`)).toBeGreaterThan(170);
   });
 
   it.each(['stories260k/stories260k-f32.gguf', 'zoo/qwen2-tiny-f32.gguf', 'zoo/llama32-ropefreqs-f32.gguf'])(

@@ -14,7 +14,9 @@ function checkShape(dims: number, bits: number): void {
     throw new RangeError(`hilbert bits must be between 1 and ${MAX_COORDINATE_BITS}, got ${bits}`);
   }
   if (dims * bits > MAX_INDEX_BITS) {
-    throw new RangeError(`hilbert index of ${dims} dims x ${bits} bits has ${dims * bits} bits, at most ${MAX_INDEX_BITS} fit`);
+    throw new RangeError(
+      `hilbert index of ${dims} dims x ${bits} bits has ${dims * bits} bits, at most ${MAX_INDEX_BITS} fit`,
+    );
   }
 }
 

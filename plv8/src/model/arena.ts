@@ -62,7 +62,9 @@ export class Arena {
         if (pages > MAX_PAGES) throw new RangeError('over 4 GiB');
         this.memory.grow(pages - have);
       } catch (cause) {
-        raise(SQLSTATE.outOfMemory, `could not grow WebAssembly memory from ${have * PAGE_BYTES} to ${end} bytes`, { cause });
+        raise(SQLSTATE.outOfMemory, `could not grow WebAssembly memory from ${have * PAGE_BYTES} to ${end} bytes`, {
+          cause,
+        });
       }
     }
     const at = this.next;
@@ -95,13 +97,15 @@ export class Arena {
 
   /** The whole memory as floats; taken anew after every growth. */
   get f32(): Float32Array {
-    if (this.f32View === null || this.f32View.buffer !== this.memory.buffer) this.f32View = new Float32Array(this.memory.buffer);
+    if (this.f32View === null || this.f32View.buffer !== this.memory.buffer)
+      this.f32View = new Float32Array(this.memory.buffer);
     return this.f32View;
   }
 
   /** The whole memory as bytes; taken anew after every growth. */
   get u8(): Uint8Array {
-    if (this.u8View === null || this.u8View.buffer !== this.memory.buffer) this.u8View = new Uint8Array(this.memory.buffer);
+    if (this.u8View === null || this.u8View.buffer !== this.memory.buffer)
+      this.u8View = new Uint8Array(this.memory.buffer);
     return this.u8View;
   }
 }

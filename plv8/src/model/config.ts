@@ -57,7 +57,10 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
   function positive(suffix: string, otherwise: number): number {
     const value = meta[key(suffix)] ?? otherwise;
     if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) {
-      raise(SQLSTATE.dataCorrupted, `model metadata ${key(suffix)} must be a positive number, got ${JSON.stringify(value)}`);
+      raise(
+        SQLSTATE.dataCorrupted,
+        `model metadata ${key(suffix)} must be a positive number, got ${JSON.stringify(value)}`,
+      );
     }
     return value;
   }
@@ -78,11 +81,17 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
   if (headSize % 4 !== 0) raise(SQLSTATE.featureNotSupported, `head size ${headSize} is not a multiple of 4`);
   const ropeDims = integer('rope.dimension_count', LIMITS.headSize, headSize);
   if (ropeDims > headSize || ropeDims % 2 !== 0) {
-    raise(SQLSTATE.dataCorrupted, `model metadata ${key('rope.dimension_count')} is ${ropeDims}, the head size is ${headSize}`);
+    raise(
+      SQLSTATE.dataCorrupted,
+      `model metadata ${key('rope.dimension_count')} is ${ropeDims}, the head size is ${headSize}`,
+    );
   }
   const scaling = meta[key('rope.scaling.type')];
   if (scaling !== undefined && scaling !== 'none' && scaling !== 'linear') {
-    raise(SQLSTATE.featureNotSupported, `rope scaling ${JSON.stringify(scaling)} is not supported, only none and linear`);
+    raise(
+      SQLSTATE.featureNotSupported,
+      `rope scaling ${JSON.stringify(scaling)} is not supported, only none and linear`,
+    );
   }
   const embedding = tensors.find((tensor) => tensor.name === 'token_embd.weight');
   if (embedding === undefined) raise(SQLSTATE.dataCorrupted, 'model has no tensor token_embd.weight');

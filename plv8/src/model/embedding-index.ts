@@ -86,7 +86,9 @@ function orthonormalise(basis: Float64Array[]): void {
 
 /** Leading principal components (COMPONENTS, dim) of sample (n, dim), already centred; deterministic, sign fixed. */
 function principalComponents(sample: Float32Array, n: number, dim: number): Float64Array[] {
-  let basis = Array.from({ length: COMPONENTS }, (_, c) => Float64Array.from({ length: dim }, (__, d) => Math.cos((d + 1) * (c + 1))));
+  let basis = Array.from({ length: COMPONENTS }, (_, c) =>
+    Float64Array.from({ length: dim }, (__, d) => Math.cos((d + 1) * (c + 1))),
+  );
   orthonormalise(basis);
   for (let round = 0; round < ITERATIONS; round++) {
     const next = basis.map(() => new Float64Array(dim));
@@ -178,6 +180,7 @@ export function indexModelEmbeddings(modelId: number): number {
     poll();
   }
   return Number(
-    query('select count(*)::float8 as n from hartonomous.token_embeddings where model_id = $1::bigint', [modelId])[0]?.n,
+    query('select count(*)::float8 as n from hartonomous.token_embeddings where model_id = $1::bigint', [modelId])[0]
+      ?.n,
   );
 }

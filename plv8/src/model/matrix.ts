@@ -34,7 +34,8 @@ export function isSupportedType(type: string): boolean {
 
 /** Layout that a tensor takes: its own integers, or floats, or floats rounded to q8. */
 export function layoutOf(info: TensorInfo, floats: Layout, quantized: Layout): Layout {
-  if (!isSupportedType(info.type)) raise(SQLSTATE.featureNotSupported, `tensor ${info.name} has type ${info.type}, which is not supported`);
+  if (!isSupportedType(info.type))
+    raise(SQLSTATE.featureNotSupported, `tensor ${info.name} has type ${info.type}, which is not supported`);
   const cols = info.shape[0] ?? 0;
   if (QUANTIZED.has(info.type)) return quantized;
   return floats === 'q8' && cols % BLOCK === 0 ? 'q8' : 'f32';

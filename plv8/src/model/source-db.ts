@@ -17,7 +17,9 @@ export function dbWeightSource(modelId: number): WeightSource {
     type: String(row.storage_type),
     shape: (row.shape as unknown[]).map(Number),
   }));
-  const byName = new Map(tensors.map((tensor, i) => [tensor.name, { tensor, rowsPerTile: Number(rows[i]?.rows_per_tile) }]));
+  const byName = new Map(
+    tensors.map((tensor, i) => [tensor.name, { tensor, rowsPerTile: Number(rows[i]?.rows_per_tile) }]),
+  );
   return {
     tensors: () => tensors,
     eachTile(visit) {

@@ -71,8 +71,12 @@ export function planWeights(tensors: TensorInfo[], precision: Precision, largest
     const layout = isVector(info) ? 'f32' : layoutOf(info, floats, quantized);
     layouts.set(info.name, layout);
     bytes += matrixBytes(info, layout) + 64;
-    staging = Math.max(staging, stagingBytes(Math.max(largestTile, rowByteLength(info.type, info.shape[0] ?? 0)), info.shape[0] ?? 0));
-    if (!isVector(info)) used.add(layout === 'f32' ? 'f32' : info.type.startsWith('Q') ? info.type.toLowerCase() : 'q8');
+    staging = Math.max(
+      staging,
+      stagingBytes(Math.max(largestTile, rowByteLength(info.type, info.shape[0] ?? 0)), info.shape[0] ?? 0),
+    );
+    if (!isVector(info))
+      used.add(layout === 'f32' ? 'f32' : info.type.startsWith('Q') ? info.type.toLowerCase() : 'q8');
   }
   return { bytes, stagingBytes: staging + 64, precision: [...used].sort().join(', '), layouts };
 }
@@ -141,7 +145,10 @@ export function loadWeights(
     const matrix = matrices.get(info.name);
     if (matrix === undefined) raise(SQLSTATE.dataCorrupted, `tensor ${info.name} appeared while loading`);
     if (stagingBytes(bytes.length, matrix.cols) > plan.stagingBytes) {
-      raise(SQLSTATE.dataCorrupted, `tensor ${info.name} has a tile of ${bytes.length} bytes, expected at most ${plan.stagingBytes}`);
+      raise(
+        SQLSTATE.dataCorrupted,
+        `tensor ${info.name} has a tile of ${bytes.length} bytes, expected at most ${plan.stagingBytes}`,
+      );
     }
     fillMatrix(arena, matrix, firstRow, bytes, staging);
     const rows = bytes.length / rowByteLength(info.type, matrix.cols);
