@@ -58,7 +58,7 @@ function renderMessages(template: string, tokenizer: Tokenizer, messages: ChatMe
 
 /** Ids of rendered template text: its special tokens are tokens, and a BOS it already wrote is not added again. */
 function encodeRendered(tokenizer: Tokenizer, text: string): number[] {
-  const ids = tokenizer.encode(text, { addSpecial: false, parseSpecial: true });
+  const ids = tokenizer.encode(text, { addSpecial: false, parseSpecial: true, poll });
   if (tokenizer.addBos && tokenizer.bosId !== null && ids[0] !== tokenizer.bosId) ids.unshift(tokenizer.bosId);
   return ids;
 }
@@ -66,7 +66,7 @@ function encodeRendered(tokenizer: Tokenizer, text: string): number[] {
 function promptIds(used: UsedModel, prompt: string, options: GenerateOptions): number[] {
   const template = used.entry.description.chatTemplate;
   if (options.raw || template === null) {
-    return used.tokenizer.encode(prompt, { addSpecial: true, parseSpecial: true });
+    return used.tokenizer.encode(prompt, { addSpecial: true, parseSpecial: true, poll });
   }
   return encodeRendered(used.tokenizer, renderMessages(template, used.tokenizer, [{ role: 'user', content: prompt }]));
 }
@@ -222,6 +222,7 @@ export function tokenize(
   return useTokenizer(currentCatalog(), model).tokenizer.encode(input, {
     addSpecial: addSpecial === true,
     parseSpecial: parseSpecial === true,
+    poll,
   });
 }
 
