@@ -1,9 +1,7 @@
 /**
  * Bounded reader of GGUF headers, versions 2 and 3, little-endian.
  * Format: the GGUF page of ggml's documentation. Every count and length is checked against the bytes that the file still
- * has, and against the limits below, before memory is taken for it. (@huggingface/gguf builds a JavaScript string for
- * every token and merge and does not check lengths and tensor extents against the file, so it serves the tests as an
- * independent reader instead.)
+ * has, and against the limits below, before memory is taken for it.
  */
 import { ggmlTypeById, rowBytes } from '../../plv8/src/format/ggml-types.ts';
 import type { GgmlType } from '../../plv8/src/format/ggml-types.ts';
