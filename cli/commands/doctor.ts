@@ -4,6 +4,7 @@ import type pg from 'pg';
 import { Cluster, postgresBin } from '../cluster/cluster.ts';
 import { connect, databaseUrl } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
+import { languageHost } from '../install/language.ts';
 import { printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
 
@@ -54,23 +55,18 @@ function local(): Finding[] {
 
 async function database(client: pg.Client, fix: boolean): Promise<Finding[]> {
   const findings: Finding[] = [];
-  const language = await client.query<{ host: string | null }>(
-    `select e.extname as host from pg_language l
-     left join pg_depend d on d.classid = 'pg_language'::regclass and d.objid = l.oid and d.deptype = 'e'
-     left join pg_extension e on e.oid = d.refobjid where l.lanname = 'plv8'`,
-  );
-  const host = language.rows[0];
+  const host = await languageHost(client);
   const available = await client.query<{ name: string }>(
     `select name from pg_available_extensions where name in ('plv8', 'hartonomous_v8')`,
   );
   findings.push({
     check: 'LANGUAGE plv8',
-    ok: host !== undefined,
+    ok: host !== null,
     found:
-      host === undefined
+      host === null
         ? `none; available: ${available.rows.map((row) => row.name).join(', ') || 'nothing'}`
-        : `from ${host.host ?? 'no extension'}`,
-    next: host === undefined ? 'run: hartonomous install' : '',
+        : `from ${host}`,
+    next: host === null ? 'run: hartonomous install' : '',
   });
   const schema = await client.query<{ there: boolean }>(
     `select to_regclass('hartonomous.settings') is not null as there`,

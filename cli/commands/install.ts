@@ -1,18 +1,15 @@
 import type { Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
-import type { ConnectionOptions } from '../cluster/connect.ts';
 import { install } from '../install/install.ts';
 import { printJson } from '../output.ts';
-import type { Format } from '../output.ts';
-
-type GlobalOptions = ConnectionOptions & { format?: Format };
+import { globalsOf } from './globals.ts';
 
 export function registerInstall(program: Command): void {
   program
     .command('install')
     .description('install or upgrade Hartonomous in the database: tables, roles, functions')
     .action(async (_options: unknown, command: Command) => {
-      const options = command.optsWithGlobals<GlobalOptions>();
+      const options = globalsOf(command);
       const result = await withClient(options, (client) => install(client));
       if (options.format === 'json') {
         printJson(result);

@@ -1,12 +1,9 @@
 import type { Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
-import type { ConnectionOptions } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
 import { printJson } from '../output.ts';
-import type { Format } from '../output.ts';
+import { globalsOf } from './globals.ts';
 import { requireInstalled } from './installed.ts';
-
-type GlobalOptions = ConnectionOptions & { format?: Format };
 
 /** SQLSTATE of a model that does not exist. */
 const UNDEFINED_OBJECT = '42704';
@@ -17,7 +14,7 @@ export function registerRm(program: Command): void {
     .description('remove models, and the atoms that no other model uses')
     .argument('<model...>', 'names of models')
     .action(async (models: string[], _options: unknown, command: Command) => {
-      const options = command.optsWithGlobals<GlobalOptions>();
+      const options = globalsOf(command);
       await withClient(options, async (client) => {
         await requireInstalled(client);
         const removed: { model: string; atoms: number }[] = [];

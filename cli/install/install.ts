@@ -8,6 +8,7 @@ import type pg from 'pg';
 import { migrate } from 'postgres-migrations';
 import { CommandError, EXIT } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
+import { languageHost } from './language.ts';
 
 /** Key of the advisory lock that lets one install at a time work in a database. */
 const INSTALL_LOCK = 'hartonomous.install';
@@ -37,13 +38,8 @@ async function readBundle(): Promise<{ sql: string; buildId: string }> {
 
 /** The extension that provides LANGUAGE plv8, creating one if the database has none. */
 async function ensureLanguage(client: pg.Client): Promise<string> {
-  const existing = await client.query<{ host: string | null }>(
-    `select e.extname as host from pg_language l
-     left join pg_depend d on d.classid = 'pg_language'::regclass and d.objid = l.oid and d.deptype = 'e'
-     left join pg_extension e on e.oid = d.refobjid
-     where l.lanname = 'plv8'`,
-  );
-  if (existing.rows[0] !== undefined) return existing.rows[0].host ?? 'no extension';
+  const existing = await languageHost(client);
+  if (existing !== null) return existing;
   const available = await client.query<{ name: string }>(
     `select name from pg_available_extensions where name in ('plv8', 'hartonomous_v8') order by name = 'plv8' desc`,
   );
@@ -94,7 +90,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
     await client.query(`comment on table hartonomous.migrations is 'migrations applied to this schema'`);
     await client.query('set search_path = hartonomous');
     await refuseNewerSchema(client, folder);
-    const languageHost = await ensureLanguage(client);
+    const host = await ensureLanguage(client);
     const before = await client.query<{ id: number }>('select id from hartonomous.migrations');
     const done = new Set(before.rows.map((row) => row.id));
     const completed = await migrate({ client }, folder);
@@ -103,7 +99,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
       buildId,
       migrations: completed.filter((migration) => !done.has(migration.id)).map((migration) => migration.name),
       functionsReplaced,
-      languageHost,
+      languageHost: host,
     };
   } finally {
     await client.query('reset search_path');

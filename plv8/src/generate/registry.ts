@@ -126,7 +126,7 @@ export function useModel(catalog: Catalog, name: string | null, precision: Preci
   }
   const source = dbWeightSource(description.id);
   const config = readConfig(description.architecture, description.hyperparameters, source.tensors());
-  if (config.vocabSize !== tokenizer.vocabSize && config.vocabSize < tokenizer.vocabSize) {
+  if (config.vocabSize < tokenizer.vocabSize) {
     raise(
       SQLSTATE.dataCorrupted,
       `model ${description.name} has ${tokenizer.vocabSize} tokens and embeddings for ${config.vocabSize}`,

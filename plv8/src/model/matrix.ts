@@ -1,5 +1,7 @@
 /** A weight matrix in WebAssembly memory in the layout its kernel reads: `f32`, or `q8` with or without minimums. */
 import { raise, SQLSTATE } from '../errors.ts';
+import { COMPUTABLE_TYPES } from '../format/computable-types.ts';
+import { ggmlTypeByName } from '../format/ggml-types.ts';
 import type { Arena } from './arena.ts';
 import { dequantizeRow } from './dequantize.ts';
 import type { TensorInfo } from './source.ts';
@@ -7,7 +9,6 @@ import type { TensorInfo } from './source.ts';
 const BLOCK = 32;
 /** Stored types whose integers the q8 layout holds exactly. */
 const QUANTIZED = new Set(['Q8_0', 'Q4_0', 'Q4_1']);
-const FLOAT = new Set(['F32', 'F16', 'BF16']);
 
 export type Layout = 'f32' | 'q8';
 
@@ -27,14 +28,9 @@ export interface Matrix {
   mins: number;
 }
 
-/** Whether the engine can compute with tensors of this storage type. */
-export function isSupportedType(type: string): boolean {
-  return QUANTIZED.has(type) || FLOAT.has(type);
-}
-
 /** Layout that a tensor takes: its own integers, or floats, or floats rounded to q8. */
 export function layoutOf(info: TensorInfo, floats: Layout, quantized: Layout): Layout {
-  if (!isSupportedType(info.type))
+  if (!COMPUTABLE_TYPES.has(info.type))
     raise(SQLSTATE.featureNotSupported, `tensor ${info.name} has type ${info.type}, which is not supported`);
   const cols = info.shape[0] ?? 0;
   if (QUANTIZED.has(info.type)) return quantized;
@@ -127,22 +123,11 @@ function requireFinite(arena: Arena, info: TensorInfo, at: number, n: number, ro
   raise(SQLSTATE.dataCorrupted, `tensor ${info.name} has an infinite or undefined value at or after row ${row}`);
 }
 
+/** Bytes of a stored row of `cols` elements; a fraction where they are no whole number of blocks. */
 export function rowByteLength(type: string, cols: number): number {
-  switch (type) {
-    case 'F32':
-      return cols * 4;
-    case 'F16':
-    case 'BF16':
-      return cols * 2;
-    case 'Q8_0':
-      return (cols / BLOCK) * 34;
-    case 'Q4_0':
-      return (cols / BLOCK) * 18;
-    case 'Q4_1':
-      return (cols / BLOCK) * 20;
-    default:
-      return raise(SQLSTATE.featureNotSupported, `tensor type ${type} is not supported`);
-  }
+  const known = COMPUTABLE_TYPES.has(type) ? ggmlTypeByName(type) : undefined;
+  if (known === undefined) raise(SQLSTATE.featureNotSupported, `tensor type ${type} is not supported`);
+  return (cols / known.blockSize) * known.blockBytes;
 }
 
 /** Copy row `index` of the matrix as floats to address `to`. */
