@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { CommandError } from '../errors.ts';
+import { CommandError, EXIT } from '../errors.ts';
 
 /** Refuse a database in which Hartonomous has not been installed, with the next step. */
 export async function requireInstalled(client: pg.Client): Promise<void> {
@@ -7,6 +7,9 @@ export async function requireInstalled(client: pg.Client): Promise<void> {
     `select to_regclass('hartonomous.models') is not null and to_regclass('hartonomous.model_list') is not null as there`,
   );
   if (rows[0]?.there !== true) {
-    throw new CommandError('this database has no Hartonomous in it', { hint: 'run: hartonomous install' });
+    throw new CommandError('hartonomous is not installed in this database', {
+      hint: 'run: hartonomous install',
+      exitCode: EXIT.schemaMismatch,
+    });
   }
 }

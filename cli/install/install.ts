@@ -49,7 +49,15 @@ async function ensureLanguage(client: pg.Client): Promise<string> {
       hint: 'build and install the extension with host/setup.sh, or use a server that has PL/V8',
     });
   }
-  await client.query(`create extension if not exists ${extension}`);
+  try {
+    await client.query(`create extension if not exists ${extension}`);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new CommandError(`could not create extension ${extension}: ${reason}`, {
+      hint: `let a superuser run, in this database: create extension ${extension}`,
+      cause,
+    });
+  }
   return extension;
 }
 
@@ -67,7 +75,46 @@ async function refuseNewerSchema(client: pg.Client, folder: string): Promise<voi
   }
 }
 
-/** Install or upgrade. The client's role must be a superuser, or one that may create roles and extensions. */
+/**
+ * Make sure that the owner's role exists, that the installing role may act as it, and that it owns the schema and the
+ * book of migrations. A superuser may act as anybody; a role with CREATEROLE has to be made a member first.
+ */
+async function ensureOwner(client: pg.Client): Promise<void> {
+  // Roles belong to the cluster, so another database's install may do the same at this moment.
+  await client.query(
+    `do $$
+     begin
+         if to_regrole('hartonomous_owner') is null then
+             create role hartonomous_owner nologin;
+         end if;
+     exception when duplicate_object or unique_violation or internal_error then
+         null;
+     end
+     $$`,
+  );
+  await client.query(
+    `do $$
+     begin
+         if not pg_has_role(current_user, 'hartonomous_owner', 'usage') then
+             execute format('grant hartonomous_owner to %I', current_user);
+         end if;
+     end
+     $$`,
+  );
+  await client.query('create schema if not exists hartonomous');
+  await client.query('alter schema hartonomous owner to hartonomous_owner');
+  // postgres-migrations keeps its book in an unqualified table of this name, found in any schema; made here first,
+  // and with the search path pinned, it is always ours.
+  await client.query(
+    `create table if not exists hartonomous.migrations (
+       id integer primary key, name varchar(100) unique not null, hash varchar(40) not null,
+       executed_at timestamp default current_timestamp)`,
+  );
+  await client.query('alter table hartonomous.migrations owner to hartonomous_owner');
+  await client.query(`comment on table hartonomous.migrations is 'migrations applied to this schema'`);
+}
+
+/** Install or upgrade. The client's role must be a superuser, or one with CREATEROLE that may create schemas here. */
 export async function install(client: pg.Client): Promise<InstallResult> {
   const { sql, buildId } = await readBundle();
   const folder = join(packageRoot(), 'migrations');
@@ -79,15 +126,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
   }
   await client.query('select pg_advisory_lock(hashtext($1))', [INSTALL_LOCK]);
   try {
-    await client.query('create schema if not exists hartonomous');
-    // postgres-migrations keeps its book in an unqualified table of this name, found in any schema; made here first,
-    // and with the search path pinned, it is always ours.
-    await client.query(
-      `create table if not exists hartonomous.migrations (
-         id integer primary key, name varchar(100) unique not null, hash varchar(40) not null,
-         executed_at timestamp default current_timestamp)`,
-    );
-    await client.query(`comment on table hartonomous.migrations is 'migrations applied to this schema'`);
+    await ensureOwner(client);
     await client.query('set search_path = hartonomous');
     await refuseNewerSchema(client, folder);
     const host = await ensureLanguage(client);

@@ -87,6 +87,53 @@ describe('install', () => {
     expect((failure as CommandError).message).toMatch(/schema version 9999, this program knows \d+/);
   });
 
+  test('works for a role with CREATEROLE that owns the database, where the extension is there already', async () => {
+    const { url, pool } = await emptyDatabase();
+    const { rows } = await pool.query<{ name: string }>('select current_database() as name');
+    const name = rows[0]!.name;
+    const installer = `installer_${name}`;
+    await pool.query('create extension hartonomous_v8');
+    await pool.query(`create role ${installer} login createrole password 'secret'`);
+    await pool.query(`alter database ${name} owner to ${installer}`);
+    try {
+      const own = new URL(url);
+      own.username = installer;
+      own.password = 'secret';
+      const first = await installInto(own.toString());
+      expect(first.functionsReplaced).toBe(true);
+      expect(await installInto(own.toString())).toEqual({ ...first, migrations: [], functionsReplaced: false });
+      // And a superuser afterwards, as an upgrade would.
+      expect((await installInto(url)).functionsReplaced).toBe(false);
+      expect((await pool.query('select * from hartonomous.check_integrity()')).rows).toEqual([]);
+    } finally {
+      await pool.query(`alter database ${name} owner to current_user`);
+      await pool.query(`drop owned by ${installer}; drop role ${installer}`);
+    }
+  });
+
+  test('says who has to create the extension when the installing role may not', async () => {
+    const { url, pool } = await emptyDatabase();
+    const { rows } = await pool.query<{ name: string }>('select current_database() as name');
+    const name = rows[0]!.name;
+    const installer = `installer_${name}`;
+    await pool.query(`create role ${installer} login createrole password 'secret'`);
+    await pool.query(`alter database ${name} owner to ${installer}`);
+    try {
+      const own = new URL(url);
+      own.username = installer;
+      own.password = 'secret';
+      const failure = await installInto(own.toString()).catch((error: unknown) => error);
+      expect(failure).toBeInstanceOf(CommandError);
+      expect((failure as CommandError).message).toContain('permission denied to create extension');
+      expect((failure as CommandError).hint).toContain('create extension hartonomous_v8');
+      await pool.query('create extension hartonomous_v8');
+      expect((await installInto(own.toString())).functionsReplaced).toBe(true);
+    } finally {
+      await pool.query(`alter database ${name} owner to current_user`);
+      await pool.query(`drop owned by ${installer}; drop role ${installer}`);
+    }
+  });
+
   test('describes every table, column, view and function to BI tools', async () => {
     const { url, pool } = await emptyDatabase();
     await installInto(url);

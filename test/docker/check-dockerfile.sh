@@ -30,7 +30,7 @@ if [ ! -e "$work/base/etc/debian_version" ]; then
 fi
 cp /etc/resolv.conf "$work/base/etc/resolv.conf"
 mkdir -p "$work/base/etc/ssl/certs"
-cp -rL /etc/ssl/certs/. "$work/base/etc/ssl/certs/"
+cp -rL --remove-destination /etc/ssl/certs/. "$work/base/etc/ssl/certs/"
 
 from() { # from IMAGE STAGE
     say "FROM $1 AS $2"
@@ -92,7 +92,9 @@ while read -r word rest; do
 done < <(grep -v '^#' "$dockerfile" | sed -e ':join' -e '/\\$/N; s/\\\n//; tjoin' | grep -v '^$')
 say "$count instructions ran"
 
-say "first start, as the image's entry point does it"
+say "first start, as the image's entry point does it, then an ingest and an answer"
+mkdir -p "$work/$stage/models"
+cp "$root/test/golden/models/zoo/qwen2-tiny-f32.gguf" "$work/$stage/models/model.gguf"
 # In one chroot call, so that the server is stopped with it.
 # shellcheck disable=SC2016
 inside "$stage" '
@@ -105,7 +107,8 @@ as $bin/initdb -D /var/lib/check -U postgres -A trust -E UTF8 --locale=C.UTF-8 >
 as $bin/pg_ctl -D /var/lib/check -w -o "-c listen_addresses= -c unix_socket_directories=/var/run/postgresql" -l /var/lib/check/log start >/dev/null
 trap "as $bin/pg_ctl -D /var/lib/check -m immediate stop >/dev/null" EXIT
 as bash /docker-entrypoint-initdb.d/10-hartonomous.sh
-as psql -h /var/run/postgresql -X -At -c "select hartonomous.hilbert_encode(array[1,2,3,4], 4) is not null"
+as env DATABASE_URL="postgres:///postgres?host=/var/run/postgresql&user=postgres" hartonomous ingest /models/model.gguf
+as psql -h /var/run/postgresql -X -At -c "select length(hartonomous.generate(\$\$Hello\$\$, options => \$\${\"num_predict\": 8}\$\$)) > 0"
 ' | tee "$work/first-start.log"
-[ "$(tail -1 "$work/first-start.log")" = t ] || { say "the functions did not answer"; exit 1; }
+[ "$(tail -1 "$work/first-start.log")" = t ] || { say "the model did not answer"; exit 1; }
 say "1 passed, 0 failed"
