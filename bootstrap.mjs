@@ -3,6 +3,7 @@
  * From a fresh clone to a running demo or a test run, with nothing but Node 20 and Debian's package manager:
  *   node bootstrap.mjs demo [--model smollm2|FILE.gguf]
  *   node bootstrap.mjs test [arguments of vitest]
+ *   node bootstrap.mjs build      packages and dist/ only: npm's `prepare`, so that `npm install -g .` works in a clone
  * Each step is skipped when its result is already there.
  */
 import { spawnSync } from 'node:child_process';
@@ -63,12 +64,18 @@ function output(program, args, options = {}) {
 }
 
 /** Registries time out now and then: try a step again before giving up. */
-function runWithRetries(program, args, what) {
+function runWithRetries(program, args, what, options = {}) {
   for (let attempt = 1; ; attempt++) {
-    if (run(program, args) === 0) return;
+    if (run(program, args, options) === 0) return;
     if (attempt === TRIES) fail(`${what} failed ${TRIES} times`);
     say(`${what} failed, trying again (${attempt + 1} of ${TRIES})`);
   }
+}
+
+/** Environment for npm in this folder: inside `npm install -g .` the outer npm's settings say "global". */
+function localNpm() {
+  const outer = new Set(['npm_config_global', 'npm_config_location', 'npm_config_prefix', 'npm_config_local_prefix']);
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !outer.has(name.toLowerCase())));
 }
 
 function ensureDependencies() {
@@ -76,8 +83,10 @@ function ensureDependencies() {
   const installed = join(ROOT, 'node_modules/.package-lock.json');
   if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(lock).mtimeMs) return;
   say('installing Node packages (npm ci)');
-  // Without scripts: `prepare` would build before the host is there, and no dependency needs one.
-  runWithRetries('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], 'npm ci');
+  // Without scripts: `prepare` would come back here, and no dependency needs one.
+  runWithRetries('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], 'npm ci', {
+    env: localNpm(),
+  });
 }
 
 function ensureHost() {
@@ -308,7 +317,12 @@ function test(args) {
 const [command, ...args] = process.argv.slice(2);
 if (command === 'demo') demo(args);
 else if (command === 'test') test(args);
-else {
-  process.stderr.write('usage: node bootstrap.mjs demo [--model smollm2|FILE.gguf] | test [arguments of vitest]\n');
+else if (command === 'build') {
+  ensureDependencies();
+  ensureBuild();
+} else {
+  process.stderr.write(
+    'usage: node bootstrap.mjs demo [--model smollm2|FILE.gguf] | test [arguments of vitest] | build\n',
+  );
   process.exit(2);
 }
