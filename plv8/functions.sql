@@ -125,6 +125,20 @@ as $$ {{entry.indexEmbeddings(model_id)}} $$;
 comment on function hartonomous._index_embeddings(bigint) is
     'fill token_embeddings of a model: norm and Hilbert index of every token''s embedding; called by ingest';
 
+create or replace function hartonomous._check_tokenizer(model_id bigint)
+returns integer
+language plv8 stable parallel unsafe cost 100000 security definer set search_path = hartonomous, pg_temp
+as $$ {{entry.checkTokenizer(model_id)}} $$;
+comment on function hartonomous._check_tokenizer(bigint) is
+    'raise an error when the vocabulary of a model cannot be used, else return its size; called by ingest';
+
+create or replace function hartonomous._check_model(model_id bigint)
+returns void
+language plv8 stable parallel unsafe cost 10000 security definer set search_path = hartonomous, pg_temp
+as $$ {{entry.checkModel(model_id)}} $$;
+comment on function hartonomous._check_model(bigint) is
+    'raise an error when the tensors or numbers of a model cannot be computed with; called by ingest';
+
 create or replace function hartonomous.build_id()
 returns text
 language sql immutable parallel safe
@@ -140,7 +154,7 @@ revoke all on function
     hartonomous.token_count(text, text), hartonomous.logits(integer[], text, jsonb),
     hartonomous.render_chat(jsonb, text, jsonb), hartonomous.set_default_model(text), hartonomous.default_model(),
     hartonomous.unload(text), hartonomous._loaded_models(), hartonomous._index_embeddings(bigint),
-    hartonomous.build_id()
+    hartonomous._check_tokenizer(bigint), hartonomous._check_model(bigint), hartonomous.build_id()
 from public;
 grant execute on function
     hartonomous.generate(text, text, jsonb), hartonomous.complete(text, text, jsonb),
@@ -151,7 +165,8 @@ grant execute on function
     hartonomous._loaded_models(), hartonomous.build_id()
 to hartonomous_user;
 grant execute on function
-    hartonomous.set_default_model(text), hartonomous._index_embeddings(bigint)
+    hartonomous.set_default_model(text), hartonomous._index_embeddings(bigint), hartonomous._check_tokenizer(bigint),
+    hartonomous._check_model(bigint)
 to hartonomous_admin;
 grant execute on function
     hartonomous.default_model(), hartonomous.build_id(), hartonomous._loaded_models()

@@ -10,11 +10,13 @@ export const EXIT_INTERRUPTED = 130;
 export function cancelOnInterrupt(
   client: pg.Client,
   options: ConnectionOptions,
-): { interrupted(): boolean; stop(): void } {
+): { interrupted(): boolean; signal: AbortSignal; stop(): void } {
   let interrupted = false;
+  const controller = new AbortController();
   const onInterrupt = (): void => {
     if (interrupted) process.exit(EXIT_INTERRUPTED);
     interrupted = true;
+    controller.abort();
     const pid = (client as pg.Client & { processID: number }).processID;
     connect(options)
       .then(async (other) => {
@@ -24,7 +26,7 @@ export function cancelOnInterrupt(
       .catch(() => process.exit(EXIT_INTERRUPTED));
   };
   process.on('SIGINT', onInterrupt);
-  return { interrupted: () => interrupted, stop: () => process.off('SIGINT', onInterrupt) };
+  return { interrupted: () => interrupted, signal: controller.signal, stop: () => process.off('SIGINT', onInterrupt) };
 }
 
 /** Run a statement that Ctrl-C cancels; throws with exit code 130 when that happened. */

@@ -91,6 +91,7 @@ export function registerIngest(program: Command): void {
           const result = await ingest(client, file, {
             ...(options.name === undefined ? {} : { name: options.name }),
             replace: options.replace ?? false,
+            signal: interrupt.signal,
             onProgress: (phase, done, total) => progress.show(phase, done, total),
             onWait: () => process.stderr.write('waiting for another ingest or removal in this database\n'),
           });

@@ -1,20 +1,20 @@
 /** Take a GGUF file into the database: committed in steps, invisible until complete, resumable, nothing stored twice. */
-import { closeSync, openSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
-import type pg from 'pg';
+import pg from 'pg';
+import { ARCHITECTURE_NAMES } from '../../plv8/src/format/architecture-names.ts';
 import { COMPUTABLE_TYPES } from '../../plv8/src/format/computable-types.ts';
 import { CommandError } from '../errors.ts';
 import type { GgufHeader, GgufValue } from '../sources/gguf.ts';
 import { readGgufHeader } from '../sources/gguf.ts';
 import { StringTable } from '../sources/string-table.ts';
-import { hashFile } from './digests.ts';
+import { hashFile, hashTensors } from './digests.ts';
 import { ingestTensors } from './tensors.ts';
-import { ingestVocabulary, vocabularySize } from './vocabulary.ts';
+import { checkVocabulary, ingestVocabulary, vocabularySize } from './vocabulary.ts';
 
 /** Key of the advisory lock that lets one ingest or removal at a time work in a database; remove_model takes it too. */
 const INGEST_LOCK = 'hartonomous.ingest';
-/** Architectures whose forward pass is implemented. */
-const ARCHITECTURES: ReadonlySet<string> = new Set(['llama', 'qwen2']);
 const MAX_NAME_LENGTH = 200;
 
 export type Phase = 'hash' | 'vocabulary' | 'tensors' | 'embeddings';
@@ -26,6 +26,10 @@ export interface IngestOptions {
   onProgress?(phase: Phase, done: number, total: number): void;
   /** Called when another ingest has to be waited for. */
   onWait?(): void;
+  /** Stops reading and sending when it is aborted; what was committed stays for the next run. */
+  signal?: AbortSignal;
+  /** Bytes of tiles in one transaction; 16 MiB by default. */
+  batchBytes?: number;
 }
 
 export interface IngestResult {
@@ -74,8 +78,8 @@ const LARGE_TOKENIZER_KEYS: ReadonlySet<string> = new Set([
 function checkComputable(header: GgufHeader): string {
   const architecture = text(header, 'general.architecture');
   if (architecture === null) throw new CommandError('file has no general.architecture');
-  if (!ARCHITECTURES.has(architecture)) {
-    throw new CommandError(`architecture ${architecture} is not supported, only ${[...ARCHITECTURES].join(', ')}`);
+  if (!ARCHITECTURE_NAMES.includes(architecture)) {
+    throw new CommandError(`architecture ${architecture} is not supported, only ${ARCHITECTURE_NAMES.join(', ')}`);
   }
   for (const tensor of header.tensors) {
     if (!COMPUTABLE_TYPES.has(tensor.type.name)) {
@@ -98,9 +102,9 @@ function modelName(file: string, given: string | undefined): string {
 
 /** Ingest a file. Throws CommandError; what was committed before is picked up by the next run of the same file. */
 export async function ingest(client: pg.Client, file: string, options: IngestOptions = {}): Promise<IngestResult> {
-  let fd: number;
+  let handle: FileHandle;
   try {
-    fd = openSync(file, 'r');
+    handle = await open(file, 'r');
   } catch (cause) {
     throw new CommandError(`cannot read ${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
@@ -113,37 +117,62 @@ export async function ingest(client: pg.Client, file: string, options: IngestOpt
       await client.query('select pg_advisory_lock(hashtext($1))', [INGEST_LOCK]);
     }
     try {
-      return await ingestLocked(client, fd, file, options);
+      return await ingestLocked(client, handle, file, options);
     } finally {
       await client.query('select pg_advisory_unlock(hashtext($1))', [INGEST_LOCK]).catch(() => undefined);
     }
   } finally {
-    closeSync(fd);
+    await handle.close();
   }
+}
+
+/** A model's rows by its name: the one users see, and one that an ingest left behind. */
+async function rowsNamed(client: pg.Client, name: string): Promise<{ ready?: ModelRow; unfinished?: ModelRow }> {
+  const { rows } = await client.query<ModelRow>(
+    `select id, state, encode(source_digest, 'hex') as digest, source_bytes::float8 as bytes
+     from hartonomous.models where name = $1`,
+    [name],
+  );
+  const found: { ready?: ModelRow; unfinished?: ModelRow } = {};
+  for (const row of rows) found[row.state === 'ready' ? 'ready' : 'unfinished'] = row;
+  return found;
+}
+
+interface ModelRow {
+  id: string;
+  state: string;
+  digest: string;
+  bytes: number;
 }
 
 async function ingestLocked(
   client: pg.Client,
-  fd: number,
+  handle: FileHandle,
   file: string,
   options: IngestOptions,
 ): Promise<IngestResult> {
   const progress = options.onProgress ?? (() => undefined);
-  const header = readGgufHeader(fd);
+  const header = readGgufHeader(handle.fd);
   const architecture = checkComputable(header);
   const name = modelName(file, options.name);
   const tokens = vocabularySize(header);
-  const digests = hashFile(fd, header, (done) => progress('hash', done, header.fileSize));
-  const digest = digests.file.toString('hex');
+  checkVocabulary(header);
   const bytes = header.tensors.reduce((sum, tensor) => sum + tensor.sizeBytes, 0);
-  const facts = { name, digest, tensors: header.tensors.length, tokens, bytes };
-
-  const same = await client.query<{ id: string; state: string; digest: string }>(
-    `select id, state, encode(source_digest, 'hex') as digest from hartonomous.models where name = $1`,
-    [name],
-  );
-  const ready = same.rows.find((row) => row.state === 'ready');
-  if (ready?.digest === digest) return { ...facts, modelId: Number(ready.id), alreadyThere: true, sentBytes: 0 };
+  const { ready, unfinished } = await rowsNamed(client, name);
+  const hashing = {
+    onBytes: (done: number) => progress('hash', done, header.fileSize),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  };
+  const facts = { name, tensors: header.tensors.length, tokens, bytes };
+  if (ready?.bytes === header.fileSize) {
+    // Most likely the very file: one digest tells, where an ingest needs those of all tensors and tiles.
+    const digest = (await hashFile(handle, header.fileSize, hashing)).toString('hex');
+    if (ready.digest === digest) {
+      return { ...facts, digest, modelId: Number(ready.id), alreadyThere: true, sentBytes: 0 };
+    }
+  }
+  const digests = await hashTensors(handle, header, hashing);
+  const digest = digests.file.toString('hex');
   if (ready !== undefined && options.replace !== true) {
     throw new CommandError(
       `model ${name} exists with digest ${ready.digest.slice(0, 12)}, the file has ${digest.slice(0, 12)}`,
@@ -152,7 +181,6 @@ async function ingestLocked(
       },
     );
   }
-  const unfinished = same.rows.find((row) => row.state === 'ingesting');
   let modelId = unfinished?.id;
   if (unfinished !== undefined && unfinished.digest !== digest) {
     await client.query('select hartonomous._abandon_ingest($1)', [name]);
@@ -165,14 +193,21 @@ async function ingestLocked(
   ]);
   progress('vocabulary', 0, tokens);
   if (Number(have.rows[0]?.n) !== tokens) await ingestVocabulary(client, modelId, header);
+  await refuseUnusable(client, modelId, name, 'select hartonomous._check_tokenizer($1)');
   progress('vocabulary', tokens, tokens);
-  const sentBytes = await ingestTensors(client, fd, modelId, header, digests.tensors, (done) =>
-    progress('tensors', done, bytes),
-  );
+  const modified = (await handle.stat()).mtimeMs;
+  const sentBytes = await ingestTensors(client, handle, modelId, header, digests.tensors, {
+    onBytes: (done) => progress('tensors', done, bytes),
+    ...(options.batchBytes === undefined ? {} : { batchBytes: options.batchBytes }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  });
+  if ((await handle.stat()).mtimeMs !== modified) {
+    await client.query('select hartonomous._abandon_ingest($1)', [name]);
+    throw new CommandError(`file ${file} was changed while it was read`, { hint: 'run the command again' });
+  }
+  await refuseUnusable(client, modelId, name, 'select hartonomous._check_model($1)');
   // The planner must know the new rows before anything joins them.
-  await client
-    .query('analyze hartonomous.atoms, hartonomous.compositions, hartonomous.tokens, hartonomous.weight_matrices')
-    .catch(() => undefined);
+  await client.query('select hartonomous._analyze_models()');
   progress('embeddings', 0, tokens);
   await client.query('begin');
   try {
@@ -184,7 +219,21 @@ async function ingestLocked(
     throw error;
   }
   progress('embeddings', tokens, tokens);
-  return { ...facts, modelId: Number(modelId), alreadyThere: false, sentBytes };
+  return { ...facts, digest, modelId: Number(modelId), alreadyThere: false, sentBytes };
+}
+
+/** SQLSTATEs with which the engine says that it cannot run a model: that will be so at the next try as well. */
+const UNUSABLE: ReadonlySet<string> = new Set(['0A000', '54000', '22023', 'XX001']);
+
+/** Ask the engine about what is stored; a model that it refuses is removed again, and the refusal is the error. */
+async function refuseUnusable(client: pg.Client, modelId: string, name: string, check: string): Promise<void> {
+  try {
+    await client.query(check, [modelId]);
+  } catch (cause) {
+    if (!(cause instanceof pg.DatabaseError) || !UNUSABLE.has(cause.code ?? '')) throw cause;
+    await client.query('select hartonomous._abandon_ingest($1)', [name]);
+    throw new CommandError(cause.message, { ...(cause.hint === undefined ? {} : { hint: cause.hint }), cause });
+  }
 }
 
 async function insertModel(

@@ -1,11 +1,12 @@
 /** Proof that the database holds what the source file held: every tensor's SHA-256 from its tiles. */
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, openSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import type pg from 'pg';
 import Cursor from 'pg-cursor';
 import { CommandError } from '../errors.ts';
 import { readGgufHeader } from '../sources/gguf.ts';
-import { hashFile } from './digests.ts';
+import { hashTensors } from './digests.ts';
 
 /** Tiles fetched at once; a tile is about a megabyte. */
 const TILES_PER_FETCH = 8;
@@ -57,18 +58,18 @@ async function digestComposite(client: pg.Client, atomId: string): Promise<{ dig
   return { digest: hash.digest(), bytes };
 }
 
-function compareWithFile(file: string, sourceDigest: Buffer, matrices: readonly MatrixRow[]): string[] {
-  const fd = openSync(file, 'r');
+async function compareWithFile(file: string, sourceDigest: Buffer, matrices: readonly MatrixRow[]): Promise<string[]> {
+  const handle = await open(file, 'r');
   try {
-    const header = readGgufHeader(fd);
-    const digests = hashFile(fd, header, () => undefined);
+    const header = readGgufHeader(handle.fd);
+    const digests = await hashTensors(handle, header);
     const differences: string[] = [];
     if (!digests.file.equals(sourceDigest)) {
       differences.push(
         `file ${file} has SHA-256 ${digests.file.toString('hex')}, the model came from ${sourceDigest.toString('hex')}`,
       );
     }
-    const inFile = new Map(header.tensors.map((tensor, i) => [tensor.name, digests.tensors[i] as Buffer]));
+    const inFile = new Map(header.tensors.map((tensor, i) => [tensor.name, digests.tensors[i]!.digest]));
     for (const { name, digest } of matrices) {
       const other = inFile.get(name);
       if (other === undefined) differences.push(`tensor ${name} is not in file ${file}`);
@@ -81,7 +82,7 @@ function compareWithFile(file: string, sourceDigest: Buffer, matrices: readonly 
     for (const name of inFile.keys()) differences.push(`tensor ${name} of file ${file} is not in the database`);
     return differences;
   } finally {
-    closeSync(fd);
+    await handle.close();
   }
 }
 
@@ -112,6 +113,6 @@ export async function verify(client: pg.Client, model: string, options: VerifyOp
   if (options.file !== undefined && !existsSync(options.file))
     throw new CommandError(`file ${options.file} does not exist`);
   const file = options.file ?? (row.source !== null && existsSync(row.source) ? row.source : null);
-  if (file !== null) differences.push(...compareWithFile(file, row.digest, matrices));
+  if (file !== null) differences.push(...(await compareWithFile(file, row.digest, matrices)));
   return { model, tensors: matrices.length, bytes: total, file, differences };
 }

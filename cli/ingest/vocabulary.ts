@@ -6,6 +6,8 @@ import { StringTable } from '../sources/string-table.ts';
 import { copyRows, float4, int2, int4 } from './copy-binary.ts';
 
 const NORMAL_TOKEN = 1;
+/** ggml's token types end with 6, bytes. */
+const MAX_TOKEN_TYPE = 6;
 
 function strings(header: GgufHeader, key: string): StringTable | null {
   const value = header.metadata.get(key);
@@ -22,6 +24,20 @@ function numbers(header: GgufHeader, key: string, length: number): readonly numb
   if (list.length !== length)
     throw new CommandError(`${key} has ${list.length} values, the vocabulary ${length} tokens`);
   return list.map(Number);
+}
+
+/** Read everything a vocabulary is made of once, so that a damaged one is refused before anything is stored. */
+export function checkVocabulary(header: GgufHeader): void {
+  const tokens = vocabularySize(header);
+  for (const [i, type] of (numbers(header, 'tokenizer.ggml.token_type', tokens) ?? []).entries()) {
+    if (!Number.isInteger(type) || type < 0 || type > MAX_TOKEN_TYPE)
+      throw new CommandError(`tokenizer.ggml.token_type[${i}] is ${type}, types 0 to ${MAX_TOKEN_TYPE} exist`);
+  }
+  for (const [i, score] of (numbers(header, 'tokenizer.ggml.scores', tokens) ?? []).entries()) {
+    if (!Number.isFinite(score)) throw new CommandError(`tokenizer.ggml.scores[${i}] is ${score}`);
+  }
+  const merges = strings(header, 'tokenizer.ggml.merges');
+  for (let rank = 0; rank < (merges?.length ?? 0); rank++) splitMerge(merges!.at(rank), rank);
 }
 
 export function vocabularySize(header: GgufHeader): number {

@@ -13,6 +13,8 @@ as $$
         select kind, id, sum(n) as n from (
             select child_kind as kind, child_id as id, count(*) as n from hartonomous.compositions group by 1, 2
             union all
+            select 'tile', tile_id, count(*) from hartonomous.ingest_tiles group by 2
+            union all
             select 'token', atom_id, count(*) from hartonomous.tokens group by 2
             union all
             select 'composite', atom_id, count(*) from hartonomous.weight_matrices group by 2
@@ -140,6 +142,15 @@ $$;
 comment on function hartonomous._publish_model(bigint) is
     'make an ingested model visible, in place of a ready one of the same name';
 
+create or replace function hartonomous._analyze_models() returns void
+language plpgsql volatile security definer set search_path = hartonomous, pg_temp
+as $$
+begin
+    analyze hartonomous.atoms, hartonomous.compositions, hartonomous.tokens, hartonomous.relations, hartonomous.weight_matrices;
+end
+$$;
+comment on function hartonomous._analyze_models() is 'let the planner know what an ingest has stored';
+
 create or replace view hartonomous.model_list as
 select m.name, m.architecture, m.parameter_count, m.layer_count, m.context_length, m.embedding_length, m.vocabulary_size,
     (select string_agg(distinct w.storage_type, ', ') from hartonomous.weight_matrices w where w.model_id = m.id) as storage_types,
@@ -227,8 +238,9 @@ comment on column hartonomous.run_list.eval_ns is 'nanoseconds of writing';
 comment on column hartonomous.run_list.total_ns is 'nanoseconds of the call';
 
 revoke all on function hartonomous._caller(), hartonomous.check_integrity(boolean), hartonomous._sweep_atoms(),
-    hartonomous.remove_model(text), hartonomous._abandon_ingest(text), hartonomous._publish_model(bigint) from public;
+    hartonomous.remove_model(text), hartonomous._abandon_ingest(text), hartonomous._publish_model(bigint),
+    hartonomous._analyze_models() from public;
 grant execute on function hartonomous._caller() to hartonomous_user, hartonomous_reader;
 grant execute on function hartonomous.check_integrity(boolean), hartonomous.remove_model(text),
-    hartonomous._abandon_ingest(text), hartonomous._publish_model(bigint) to hartonomous_admin;
+    hartonomous._abandon_ingest(text), hartonomous._publish_model(bigint), hartonomous._analyze_models() to hartonomous_admin;
 grant select on hartonomous.model_list, hartonomous.status, hartonomous.run_list to hartonomous_user, hartonomous_reader;

@@ -17,6 +17,7 @@ import {
   useModel,
   useTokenizer,
 } from './generate/registry.ts';
+import { checkModel as checkModelTables, checkTokenizer as checkTokenizerTables } from './generate/usability.ts';
 import { indexModelEmbeddings } from './model/embedding-index.ts';
 import type { ChatMessage } from './tokenizer/chat-template.ts';
 import { parseMessages, renderChat } from './tokenizer/chat-template.ts';
@@ -113,6 +114,16 @@ function answer(
     options,
     tokenizer: used.tokenizer,
   };
+}
+
+/** `_check_tokenizer`: refuse a vocabulary that cannot be used. */
+export function checkTokenizer(modelId: bigint | number): number {
+  return checkTokenizerTables(Number(modelId));
+}
+
+/** `_check_model`: refuse a model whose hyper-parameters or tensors cannot be computed with. */
+export function checkModel(modelId: bigint | number): void {
+  checkModelTables(Number(modelId));
 }
 
 /** The facts that complete and chat report, with Ollama's names; durations are nanoseconds. */

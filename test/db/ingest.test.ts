@@ -5,7 +5,17 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { CommandError } from '../../cli/errors.ts';
 import { ingest } from '../../cli/ingest/ingest.ts';
 import { verify } from '../../cli/ingest/verify.ts';
-import { FileFolder, arrayPair, ggufBytes, pair, string, stringPair, u32, usualMetadata } from '../unit/gguf-writer.ts';
+import {
+  FileFolder,
+  arrayPair,
+  ggufBytes,
+  llamaBytes,
+  pair,
+  string,
+  stringPair,
+  u32,
+  usualMetadata,
+} from '../unit/gguf-writer.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { createDatabase, ingestFile } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
@@ -123,6 +133,7 @@ describe('ingest', () => {
       const pid = (victim as pg.Client & { processID: number }).processID;
       let killed: Promise<unknown> | null = null;
       const broken = ingest(victim, Q8, {
+        batchBytes: 10_000,
         onProgress: (phase, done) => {
           if (phase === 'tensors' && done >= stop)
             killed ??= database.pool.query('select pg_terminate_backend($1, 10000)', [pid]);
@@ -143,6 +154,67 @@ describe('ingest', () => {
     const result = await ingest(client, Q8);
     expect(result.sentBytes).toBeLessThanOrEqual(total - sent);
     expect((await verify(client, 'stories260k-q8_0')).differences).toEqual([]);
+    await expectHealthy();
+  });
+
+  test('cut off inside a tensor does not send its committed tiles again', async () => {
+    let state = 1;
+    const noise = (): number => ((state = (state * 48271) % 0x7fffffff) % 1000) / 1000;
+    const file = folder.write(llamaBytes({ dim: 256, hidden: 256, vocab: 8192 }, noise), 'noise.gguf');
+    const stopAfter = new AbortController();
+    const broken = ingest(client, file, {
+      batchBytes: 1 << 20,
+      signal: stopAfter.signal,
+      onProgress: (phase, done) => {
+        if (phase === 'tensors' && done >= 3 << 20) stopAfter.abort();
+      },
+    });
+    await expect(broken).rejects.toThrow(/abort/);
+    const [left] = await query(
+      `select (select count(*) from hartonomous.ingest_tiles)::int as tiles,
+         (select sum(size_bytes) from hartonomous.atoms where kind = 'tile')::int as bytes`,
+    );
+    expect(left).toMatchObject({ tiles: 3, bytes: 3 << 20 });
+    expect(await query('select name from hartonomous.weight_matrices')).toEqual([]);
+    await expectHealthy();
+    const result = await ingest(client, file);
+    expect(result.sentBytes).toBe(result.bytes - (3 << 20));
+    expect((await verify(client, 'noise')).differences).toEqual([]);
+    expect(await query('select * from hartonomous.ingest_tiles')).toEqual([]);
+    await expectHealthy();
+  });
+
+  test('keeps tensors of equal bytes and other row lengths apart, though they share their tiles', async () => {
+    const file = folder.write(
+      llamaBytes({ dim: 768, hidden: 1000, vocab: 2 }, () => 0.01),
+      'equal.gguf',
+    );
+    await ingest(client, file);
+    const [shared] = await query(
+      `select count(*)::int as matrices, count(distinct atom_id)::int as atoms from hartonomous.weight_matrices where role like 'ffn_%' and role <> 'ffn_norm'`,
+    );
+    expect(shared).toEqual({ matrices: 3, atoms: 1 });
+    expect((await verify(client, 'equal')).differences).toEqual([]);
+    const [row] = await query(`select hartonomous.logits(array[0, 1]) as logits`);
+    // Every weight is 0.01 and the residual stream constant, so both tokens get the same logit.
+    const logits = row?.logits as number[];
+    expect(logits).toHaveLength(2);
+    expect(logits[0]).toBe(logits[1]);
+    expect(logits[0]).toBeGreaterThan(0);
+  });
+
+  test('stores rows longer than a tile in pieces', async () => {
+    let i = 0;
+    const file = folder.write(
+      llamaBytes({ dim: 4, hidden: 300_000, vocab: 2 }, () => (i++ % 7) / 7000),
+      'long.gguf',
+    );
+    await ingest(client, file);
+    const [largest] = await query(`select max(size_bytes)::int as bytes from hartonomous.atoms where kind = 'tile'`);
+    expect(largest?.bytes).toBeLessThanOrEqual(1 << 20);
+    expect((await verify(client, 'long')).differences).toEqual([]);
+    const [row] = await query(`select hartonomous.logits(array[0, 1]) as logits`);
+    expect((row?.logits as number[]).every(Number.isFinite)).toBe(true);
     await expectHealthy();
   });
 
@@ -207,9 +279,46 @@ describe('a file that is no model for us', () => {
       withMetadata('tokenizer.ggml.tokens', pair('tokenizer.ggml.tokens', 4, u32(1))),
       /tokenizer.ggml.tokens/,
     ],
-  ])('with %s is refused and leaves no model', async (_title, bytes, message) => {
+    [
+      'an unknown tokenizer',
+      withMetadata('none', stringPair('tokenizer.ggml.model', 'rwkv')),
+      /tokenizer.ggml.model is "?rwkv/,
+    ],
+    [
+      'an unknown splitting of words',
+      withMetadata('none', stringPair('tokenizer.ggml.model', 'gpt2'), stringPair('tokenizer.ggml.pre', 'nope')),
+      /tokenizer.ggml.pre is "nope"/,
+    ],
+    [
+      'a token type that does not exist',
+      withMetadata('none', arrayPair('tokenizer.ggml.token_type', 5, [u32(1), u32(9)])),
+      /token_type\[1\] is 9/,
+    ],
+    [
+      'a tensor that is missing',
+      Buffer.from(
+        llamaBytes({ dim: 8, hidden: 8, vocab: 2 }, () => 0)
+          .toString('latin1')
+          .replace('ffn_gate', 'ffn_gaze'),
+        'latin1',
+      ),
+      /no tensor blk.0.ffn_gate.weight/,
+    ],
+    [
+      'a tensor of another shape',
+      Buffer.from(
+        llamaBytes({ dim: 8, hidden: 8, vocab: 2 }, () => 0)
+          .toString('latin1')
+          .replace('ffn_gate', 'ffn_xxxx')
+          .replace('ffn_norm', 'ffn_gate')
+          .replace('ffn_xxxx', 'ffn_norm'),
+        'latin1',
+      ),
+      /tensor blk.0.ffn_norm.weight has shape 8 x 8, expected 8 x 1/,
+    ],
+  ])('with %s is refused and leaves nothing', async (_title, bytes, message) => {
     await expect(ingest(client, folder.write(bytes))).rejects.toThrow(message);
-    expect(await query('select name from hartonomous.model_list')).toEqual([]);
+    expect(await counts()).toMatchObject({ models: 0, atoms: 256 });
     await expectHealthy();
   });
 

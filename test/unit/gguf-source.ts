@@ -1,7 +1,7 @@
 /** A GGUF file as the weight source and hyper-parameters that the engine reads from the database elsewhere. */
 import { readFileSync } from 'node:fs';
 import { ggmlTypeById, rowBytes } from '../../plv8/src/format/ggml-types.ts';
-import { rowsPerTile } from '../../plv8/src/format/tiles.ts';
+import { RowAssembler, tileBytes } from '../../plv8/src/format/tiles.ts';
 import type { TensorInfo, WeightSource } from '../../plv8/src/model/source.ts';
 
 const VALUE_READERS: Record<number, (view: DataView, at: number) => readonly [value: unknown, size: number]> = {
@@ -75,12 +75,14 @@ export function sourceOf(tensors: FileTensor[], bytes: Uint8Array): WeightSource
     tensors: () => tensors.map(({ name, type, shape }) => ({ name, type, shape })),
     eachTile: (visit) => {
       for (const tensor of tensors) {
-        const step = rowsPerTile(tensor.rowBytes);
-        for (let row = 0; row < tensor.rows; row += step) {
-          const end = Math.min(tensor.rows, row + step);
+        const assembler = new RowAssembler(tensor.rowBytes);
+        const end = tensor.offset + tensor.rows * tensor.rowBytes;
+        for (let at = tensor.offset; at < end; at += tileBytes(tensor.rowBytes)) {
           // A copy, as PL/V8 hands out: unaligned views of the file must not be relied on.
-          const tile = bytes.slice(tensor.offset + row * tensor.rowBytes, tensor.offset + end * tensor.rowBytes);
-          visit({ name: tensor.name, type: tensor.type, shape: tensor.shape }, row, tile);
+          const tile = bytes.slice(at, Math.min(end, at + tileBytes(tensor.rowBytes)));
+          assembler.add(tile, (firstRow, rows) =>
+            visit({ name: tensor.name, type: tensor.type, shape: tensor.shape }, firstRow, rows),
+          );
         }
       }
     },

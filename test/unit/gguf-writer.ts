@@ -20,6 +20,8 @@ export interface WrittenFile {
   tensorCount?: bigint;
   metadataCount?: bigint;
   dataBytes?: number;
+  /** Tensor data; `dataBytes` ones by default. */
+  data?: Buffer;
 }
 
 export function u32(value: number): Buffer {
@@ -94,7 +96,49 @@ export function ggufBytes(file: WrittenFile): Buffer {
     ...infos,
   ]);
   const padding = Buffer.alloc((32 - (header.length % 32)) % 32);
-  return Buffer.concat([header, padding, Buffer.alloc(file.dataBytes ?? 160, 1)]);
+  return Buffer.concat([header, padding, file.data ?? Buffer.alloc(file.dataBytes ?? 160, 1)]);
+}
+
+/** A complete llama of one layer in F32, its weights taken from `weight(i)`; two tokens, embeddings for `vocab`. */
+export function llamaBytes(
+  shape: { dim: number; hidden: number; vocab: number },
+  weight: (i: number) => number,
+): Buffer {
+  const { dim, hidden, vocab } = shape;
+  const shapes: Record<string, number[]> = {
+    'token_embd.weight': [dim, vocab],
+    'output_norm.weight': [dim],
+    'blk.0.attn_norm.weight': [dim],
+    'blk.0.attn_q.weight': [dim, dim],
+    'blk.0.attn_k.weight': [dim, dim],
+    'blk.0.attn_v.weight': [dim, dim],
+    'blk.0.attn_output.weight': [dim, dim],
+    'blk.0.ffn_norm.weight': [dim],
+    'blk.0.ffn_gate.weight': [dim, hidden],
+    'blk.0.ffn_up.weight': [dim, hidden],
+    'blk.0.ffn_down.weight': [hidden, dim],
+  };
+  const tensors: WrittenTensor[] = [];
+  let offset = 0;
+  for (const [name, extents] of Object.entries(shapes)) {
+    tensors.push({ name, shape: extents, type: 0, offset });
+    offset += Math.ceil((extents.reduce((a, b) => a * b, 1) * 4) / 32) * 32;
+  }
+  const data = Buffer.alloc(offset);
+  for (let i = 0; i < offset / 4; i++) data.writeFloatLE(weight(i), i * 4);
+  const metadata = [
+    stringPair('general.architecture', 'llama'),
+    pair('llama.block_count', 4, u32(1)),
+    pair('llama.embedding_length', 4, u32(dim)),
+    pair('llama.feed_forward_length', 4, u32(hidden)),
+    pair('llama.attention.head_count', 4, u32(1)),
+    pair('llama.context_length', 4, u32(64)),
+    stringPair('tokenizer.ggml.model', 'gpt2'),
+    stringPair('tokenizer.ggml.pre', 'gpt-2'),
+    arrayPair('tokenizer.ggml.tokens', 8, [string('a'), string('aa')]),
+    arrayPair('tokenizer.ggml.merges', 8, [string('a a')]),
+  ];
+  return ggufBytes({ metadata, tensors, data });
 }
 
 /** A folder for files of one test file. */

@@ -4,6 +4,7 @@
  */
 import { eachRow, execute, poll, query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
+import { RowAssembler } from '../format/tiles.ts';
 import { hilbertEncode } from '../hilbert/hilbert.ts';
 import { dequantizeRow } from './dequantize.ts';
 
@@ -49,6 +50,7 @@ function findMatrix(modelId: number): EmbeddingMatrix {
 function eachEmbedding(matrix: EmbeddingMatrix, visit: (index: number, row: Float32Array) => void): void {
   const row = new Float32Array(matrix.dim);
   let index = 0;
+  const assembler = new RowAssembler(matrix.rowBytes);
   eachRow(
     `select a.content from hartonomous.compositions c
      join hartonomous.atoms a on a.kind = 'tile' and a.id = c.child_id
@@ -57,12 +59,13 @@ function eachEmbedding(matrix: EmbeddingMatrix, visit: (index: number, row: Floa
     [matrix.atomId],
     1,
     (record) => {
-      const bytes = record.content as Uint8Array;
-      for (let offset = 0; offset + matrix.rowBytes <= bytes.length; offset += matrix.rowBytes) {
-        dequantizeRow(matrix.type, bytes, offset, row, matrix.dim);
-        visit(index++, row);
-        if ((index & 255) === 0) poll();
-      }
+      assembler.add(record.content as Uint8Array, (_firstRow, bytes) => {
+        for (let offset = 0; offset < bytes.length; offset += matrix.rowBytes) {
+          dequantizeRow(matrix.type, bytes, offset, row, matrix.dim);
+          visit(index++, row);
+          if ((index & 255) === 0) poll();
+        }
+      });
     },
   );
 }

@@ -45,24 +45,26 @@ export function matrixBytes(info: TensorInfo, layout: Layout): number {
   return rows * cols + (rows * cols * perBlock) / BLOCK;
 }
 
-export function allocateMatrix(arena: Arena, info: TensorInfo, layout: Layout): Matrix {
+/** A matrix that has no memory yet: all addresses are 0. */
+export function unplacedMatrix(info: TensorInfo, layout: Layout): Matrix {
   const cols = info.shape[0] ?? 0;
   const rows = info.shape[1] ?? 1;
+  const stride = layout === 'f32' ? Math.ceil(cols / 4) * 4 : cols;
+  return { info, layout, rows, cols, stride, weights: 0, scales: 0, mins: 0 };
+}
+
+export function allocateMatrix(arena: Arena, info: TensorInfo, layout: Layout): Matrix {
+  const matrix = unplacedMatrix(info, layout);
+  const { rows, cols, stride } = matrix;
   if (layout === 'f32') {
-    const stride = Math.ceil(cols / 4) * 4;
-    return { info, layout, rows, cols, stride, weights: arena.allocate(rows * stride * 4), scales: 0, mins: 0 };
+    matrix.weights = arena.allocate(rows * stride * 4);
+    return matrix;
   }
   const blocks = (rows * cols) / BLOCK;
-  return {
-    info,
-    layout,
-    rows,
-    cols,
-    stride: cols,
-    weights: arena.allocate(rows * cols),
-    scales: arena.allocate(blocks * 4),
-    mins: info.type === 'Q4_1' ? arena.allocate(blocks * 4) : 0,
-  };
+  matrix.weights = arena.allocate(rows * cols);
+  matrix.scales = arena.allocate(blocks * 4);
+  if (info.type === 'Q4_1') matrix.mins = arena.allocate(blocks * 4);
+  return matrix;
 }
 
 /** Room that `fillMatrix` needs for a tile of `bytes` bytes. */

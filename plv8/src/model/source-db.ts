@@ -1,5 +1,6 @@
 import { eachRow, query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
+import { RowAssembler } from '../format/tiles.ts';
 import type { TensorInfo, WeightSource } from './source.ts';
 
 /** Tiles in transit at once; each is about 1 MiB. */
@@ -8,7 +9,7 @@ const TILES_PER_FETCH = 4;
 /** A ready model's tensors, read through one cursor in the order in which they were stored. */
 export function dbWeightSource(modelId: number): WeightSource {
   const rows = query(
-    `select name, storage_type, array_to_json(shape) as shape, rows_per_tile
+    `select name, storage_type, array_to_json(shape) as shape, row_bytes
      from hartonomous.weight_matrices where model_id = $1::bigint order by load_ordinal`,
     [modelId],
   );
@@ -17,14 +18,14 @@ export function dbWeightSource(modelId: number): WeightSource {
     type: String(row.storage_type),
     shape: (row.shape as unknown[]).map(Number),
   }));
-  const byName = new Map(
-    tensors.map((tensor, i) => [tensor.name, { tensor, rowsPerTile: Number(rows[i]?.rows_per_tile) }]),
-  );
+  const byName = new Map(tensors.map((tensor, i) => [tensor.name, { tensor, rowBytes: Number(rows[i]?.row_bytes) }]));
   return {
     tensors: () => tensors,
     eachTile(visit) {
+      let current = '';
+      let assembler = new RowAssembler(1);
       eachRow(
-        `select m.name, c.ordinal, a.content
+        `select m.name, a.content
          from hartonomous.weight_matrices m
          join hartonomous.compositions c on c.parent_kind = 'composite' and c.parent_id = m.atom_id
          join hartonomous.atoms a on a.kind = 'tile' and a.id = c.child_id
@@ -35,7 +36,11 @@ export function dbWeightSource(modelId: number): WeightSource {
         (row) => {
           const known = byName.get(String(row.name));
           if (known === undefined) raise(SQLSTATE.dataCorrupted, `tensor ${String(row.name)} appeared while loading`);
-          visit(known.tensor, Number(row.ordinal) * known.rowsPerTile, row.content as Uint8Array);
+          if (known.tensor.name !== current) {
+            current = known.tensor.name;
+            assembler = new RowAssembler(known.rowBytes);
+          }
+          assembler.add(row.content as Uint8Array, (firstRow, bytes) => visit(known.tensor, firstRow, bytes));
         },
       );
     },

@@ -3,7 +3,15 @@ import { raise, SQLSTATE } from '../errors.ts';
 import type { Arena } from './arena.ts';
 import type { ModelConfig } from './config.ts';
 import type { Layout, Matrix } from './matrix.ts';
-import { allocateMatrix, fillMatrix, layoutOf, matrixBytes, rowByteLength, stagingBytes } from './matrix.ts';
+import {
+  allocateMatrix,
+  fillMatrix,
+  unplacedMatrix,
+  layoutOf,
+  matrixBytes,
+  rowByteLength,
+  stagingBytes,
+} from './matrix.ts';
 import type { TensorInfo, WeightSource } from './source.ts';
 
 export type Precision = 'auto' | 'f32' | 'q8';
@@ -81,17 +89,18 @@ export function planWeights(tensors: TensorInfo[], precision: Precision, largest
   return { bytes, stagingBytes: staging + 64, precision: [...used].sort().join(', '), layouts };
 }
 
-/** Allocate and fill. Throws naming the tensor that is missing, unknown to the architecture, or of the wrong shape. */
-export function loadWeights(
-  arena: Arena,
-  config: ModelConfig,
-  source: WeightSource,
-  plan: WeightPlan,
-  poll: () => void,
-): Weights {
-  const byName = new Map(source.tensors().map((info) => [info.name, info]));
+interface BoundWeights {
+  weights: Weights;
+  matrices: Map<string, Matrix>;
+}
+
+/**
+ * Find every tensor of the architecture by name and check its shape; `place` makes the matrix of each. Throws naming the
+ * tensor that is missing, unknown to the architecture, or of the wrong shape.
+ */
+function bindWeights(config: ModelConfig, tensors: TensorInfo[], place: (info: TensorInfo) => Matrix): BoundWeights {
+  const byName = new Map(tensors.map((info) => [info.name, info]));
   const matrices = new Map<string, Matrix>();
-  const missingRows = new Map<string, number>();
 
   function take(name: string, cols: number, rows: number): Matrix | null {
     const info = byName.get(name);
@@ -100,9 +109,8 @@ export function loadWeights(
     if (info.shape[0] !== cols || haveRows !== rows || info.shape.slice(2).some((size) => size !== 1)) {
       raise(SQLSTATE.dataCorrupted, `tensor ${name} has shape ${info.shape.join(' x ')}, expected ${cols} x ${rows}`);
     }
-    const matrix = allocateMatrix(arena, info, plan.layouts.get(name) ?? 'f32');
+    const matrix = place(info);
     matrices.set(name, matrix);
-    missingRows.set(name, rows);
     return matrix;
   }
   function need(name: string, cols: number, rows: number): Matrix {
@@ -140,6 +148,27 @@ export function loadWeights(
     }
   }
 
+  return { weights: { embedding, layers, norm, output, ropeFactors }, matrices };
+}
+
+/** Whether the tensors are those of the architecture; throws as loading them would, without reading one. */
+export function checkWeights(config: ModelConfig, tensors: TensorInfo[]): void {
+  const { layouts } = planWeights(tensors, 'auto', 0);
+  bindWeights(config, tensors, (info) => unplacedMatrix(info, layouts.get(info.name) ?? 'f32'));
+}
+
+/** Allocate and fill. Throws as bindWeights does, and for tiles that do not fit their tensor. */
+export function loadWeights(
+  arena: Arena,
+  config: ModelConfig,
+  source: WeightSource,
+  plan: WeightPlan,
+  poll: () => void,
+): Weights {
+  const { weights, matrices } = bindWeights(config, source.tensors(), (info) =>
+    allocateMatrix(arena, info, plan.layouts.get(info.name) ?? 'f32'),
+  );
+  const missingRows = new Map([...matrices].map(([name, matrix]) => [name, matrix.rows]));
   const staging = arena.allocate(plan.stagingBytes);
   source.eachTile((info, firstRow, bytes) => {
     const matrix = matrices.get(info.name);
@@ -159,5 +188,5 @@ export function loadWeights(
   for (const [name, rows] of missingRows) {
     if (rows !== 0) raise(SQLSTATE.dataCorrupted, `tensor ${name} lacks ${rows} rows`);
   }
-  return { embedding, layers, norm, output, ropeFactors };
+  return weights;
 }

@@ -1,4 +1,5 @@
 import { raise, SQLSTATE } from '../../errors.ts';
+import { ARCHITECTURE_NAMES } from '../../format/architecture-names.ts';
 import type { Architecture } from './architecture.ts';
 import { llama } from './llama.ts';
 import { qwen2 } from './qwen2.ts';
@@ -10,7 +11,7 @@ export function findArchitecture(name: string): Architecture {
   return (
     ALL.find((architecture) => architecture.name === name) ??
     raise(SQLSTATE.featureNotSupported, `architecture ${name} is not supported`, {
-      hint: `supported: ${ALL.map((architecture) => architecture.name).join(', ')}`,
+      hint: `supported: ${ARCHITECTURE_NAMES.join(', ')}`,
     })
   );
 }

@@ -1,0 +1,31 @@
+/** Whether a model that is being ingested can be used, asked before it becomes visible. */
+import { query } from '../db.ts';
+import { raise, SQLSTATE } from '../errors.ts';
+import { readConfig } from '../model/config.ts';
+import { dbWeightSource } from '../model/source-db.ts';
+import { checkWeights } from '../model/weights.ts';
+import { readVocabulary } from '../tokenizer/source-db.ts';
+import { createTokenizer } from '../tokenizer/tokenizer.ts';
+
+/** Build the tokenizer of a model; throws as its first use would. Returns the size of the vocabulary. */
+export function checkTokenizer(modelId: number): number {
+  return createTokenizer(readVocabulary(modelId)).vocabSize;
+}
+
+/** Check hyper-parameters, tensor names, shapes and types of a model; throws as loading it would. */
+export function checkModel(modelId: number): void {
+  const row = query(
+    'select name, architecture, hyperparameters, vocabulary_size from hartonomous.models where id = $1::bigint',
+    [modelId],
+  )[0];
+  if (row === undefined) raise(SQLSTATE.undefinedObject, `model with id ${modelId} does not exist`);
+  const tensors = dbWeightSource(modelId).tensors();
+  const config = readConfig(String(row.architecture), (row.hyperparameters ?? {}) as Record<string, unknown>, tensors);
+  checkWeights(config, tensors);
+  if (config.vocabSize < Number(row.vocabulary_size)) {
+    raise(
+      SQLSTATE.dataCorrupted,
+      `model ${String(row.name)} has ${String(row.vocabulary_size)} tokens and embeddings for ${config.vocabSize}`,
+    );
+  }
+}
