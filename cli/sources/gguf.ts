@@ -1,7 +1,8 @@
 /**
  * Bounded reader of GGUF headers, versions 2 and 3, little-endian.
  * Format: the GGUF page of ggml's documentation. Every count and length is checked against the bytes that the file still
- * has, and against the limits below, before memory is taken for it.
+ * has, and against the limits below, before memory is taken for it. Our own reader, because the npm package
+ * @huggingface/gguf decodes every string as UTF-8, which loses the bytes of tokens that are not; a test compares the two.
  */
 import { ggmlTypeById, rowBytes } from '../../plv8/src/format/ggml-types.ts';
 import type { GgmlType } from '../../plv8/src/format/ggml-types.ts';
