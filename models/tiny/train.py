@@ -165,7 +165,7 @@ def save(model: Model, tokenizer: Tokenizer, out: Path) -> None:
 def main() -> None:
     """Train for the given number of steps (or minutes, if that ends first), then export."""
     options = argparse.ArgumentParser()
-    options.add_argument("--steps", type=int, default=8000)
+    options.add_argument("--steps", type=int, default=9000)
     options.add_argument("--minutes", type=float, default=50.0)
     options.add_argument("--seed", type=int, default=7)
     options.add_argument("--out", type=Path, default=HERE)

@@ -4,6 +4,7 @@ import json
 import sys
 from random import Random
 
+import more_wordings
 import noise
 import numbers_and_counting
 import project
@@ -14,7 +15,7 @@ import words
 from grammar import Grammar
 
 SEED = 7
-DIALOGUES = 52000
+DIALOGUES = 76000
 STORIES = 2500
 
 
@@ -23,6 +24,9 @@ def intents() -> dict[str, tuple[str, str, float, list[str]]]:
     found = {**smalltalk.INTENTS, **project.INTENTS, **refusals.INTENTS}
     for name, article, names, answer in project.DEFINITIONS:
         found[name] = (answer, "q", 1.0, words.definition(article, *names)[0])
+    for name, templates in more_wordings.MORE.items():
+        answer, kind, weight, known = found[name]
+        found[name] = (answer, kind, weight, known + templates)
     return found
 
 
@@ -44,7 +48,7 @@ def expand(seed: int = SEED, dialogues: int = DIALOGUES, tales: int = STORIES) -
             ask, answer = stories.story_pair(random)
         else:
             answer, kind, _, templates = table[random.choices(names, weights)[0]]
-            text = grammar.expand(random.choice(templates))
+            text = noise.reword(grammar.expand(random.choice(templates)), random)
             return [noise.dress(text, kind == "q", random, kind != "g"), answer]
         return [noise.dress(ask, False, random), answer]
 

