@@ -167,7 +167,7 @@ function smollm2() {
   return file;
 }
 
-/** The model of the demo: the one asked for, else the bundled one, else SmolLM2. */
+/** The model of the demo: the one asked for, else the bundled one. */
 function demoModel(choice) {
   if (choice === 'smollm2') return { name: 'smollm2', file: smollm2() };
   if (choice !== undefined) {
@@ -177,9 +177,8 @@ function demoModel(choice) {
   }
   const bundled = join(ROOT, 'models/tiny');
   const gguf = existsSync(bundled) ? readdirSync(bundled).find((name) => name.endsWith('.gguf')) : undefined;
-  if (gguf !== undefined) return { name: undefined, file: join(bundled, gguf) };
-  say(`this version carries no model of its own, so the demo uses SmolLM2 from the Python package ${SMOLLM2_PACKAGE}`);
-  return { name: 'smollm2', file: smollm2() };
+  if (gguf !== undefined) return { name: 'tiny', file: join(bundled, gguf) };
+  fail(`${bundled} holds no GGUF file`, 'give one: npm run demo -- --model FILE.gguf, or --model smollm2');
 }
 
 /** Environment with which psql and pg reach the database at `url`, so that no password stands on a command line. */
@@ -213,9 +212,10 @@ function demo(args) {
   }
   say('installing tables and functions (hartonomous install)');
   if (run(process.execPath, [CLI, 'install']) !== 0) fail('hartonomous install failed');
-  const { name, file } = demoModel(at === -1 ? undefined : args[at + 1]);
+  const isBundled = at === -1;
+  const { name, file } = demoModel(isBundled ? undefined : args[at + 1]);
   say(`ingesting ${file} (hartonomous ingest)`);
-  if (run(process.execPath, [CLI, 'ingest', file, ...(name ? ['--name', name] : [])]) !== 0) {
+  if (run(process.execPath, [CLI, 'ingest', file, ...(name ? ['--name', name, '--replace'] : [])]) !== 0) {
     fail('hartonomous ingest failed');
   }
 
@@ -228,7 +228,11 @@ function demo(args) {
          from hartonomous.models m where m.state = 'ready' order by m.source_digest = '\\x${digest}' desc limit 1) m`,
     ),
   );
-  const prompt = model.chats ? 'What is the capital of France?' : 'Once upon a time';
+  const prompt = !model.chats
+    ? 'Once upon a time'
+    : isBundled
+      ? 'Hello, how are you?'
+      : 'What is the capital of France?';
   const which = model.models > 1 ? `, model => '${model.name.replaceAll("'", "''")}'` : '';
   const statement = `select hartonomous.generate('${prompt}'${which}, options => '{"temperature": 0, "num_predict": 64}')`;
   say('asking PostgreSQL');
@@ -239,12 +243,12 @@ function demo(args) {
   say('done');
   process.stdout.write(`
 what to try next
-  npx hartonomous run ${model.name} "Tell me about rain"     ask from the shell
+  npx hartonomous run ${model.name} "Who are you?"
   npx hartonomous status                       what the database holds
   npx hartonomous query "select * from hartonomous.model_list"
   npx hartonomous up --format json             the connection string for psql and other clients
   npx hartonomous down                         stop the database
-`);
+${isBundled ? '\nThis small model is for demonstration. A real one: npx hartonomous ingest FILE.gguf, or npm run demo -- --model smollm2\n' : ''}`);
 }
 
 /** Tests of the extension: counts of host/test.sh's closing line. */
