@@ -5,6 +5,7 @@ import { Command, CommanderError, Option } from 'commander';
 import pg from 'pg';
 import { registerCluster } from './commands/cluster.ts';
 import { registerDoctor } from './commands/doctor.ts';
+import { registerExport } from './commands/export.ts';
 import { registerIngest } from './commands/ingest.ts';
 import { registerInstall } from './commands/install.ts';
 import { registerModels } from './commands/models.ts';
@@ -68,6 +69,7 @@ for (const register of [
   registerStatus,
   registerQuery,
   registerVerify,
+  registerExport,
   registerRm,
   registerDoctor,
 ]) {

@@ -1,4 +1,3 @@
-import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
 import type { ConnectionOptions } from '../cluster/connect.ts';
@@ -9,6 +8,7 @@ import type { IngestResult, Phase } from '../ingest/ingest.ts';
 import { formatBytes, printJson } from '../output.ts';
 import type { Format } from '../output.ts';
 import { requireInstalled } from './installed.ts';
+import { ProgressReport } from './progress.ts';
 
 type IngestCommandOptions = ConnectionOptions & {
   format?: Format;
@@ -24,34 +24,6 @@ const PHASE_TEXT: Record<Phase, string> = {
   tensors: 'weights',
   embeddings: 'embeddings',
 };
-
-/** Progress on stderr: bars on a terminal, else one line a phase. */
-class ProgressReport {
-  private phase: Phase | null = null;
-  private bar: SingleBar | null = null;
-
-  show(phase: Phase, done: number, total: number): void {
-    if (phase !== this.phase) {
-      this.stop();
-      this.phase = phase;
-      if (!process.stderr.isTTY) process.stderr.write(`${PHASE_TEXT[phase]}\n`);
-      else {
-        this.bar = new SingleBar({
-          format: `${PHASE_TEXT[phase].padEnd(14)} {bar} {percentage}%`,
-          stream: process.stderr,
-          hideCursor: true,
-        });
-        this.bar.start(total, done);
-      }
-    }
-    this.bar?.update(done);
-  }
-
-  stop(): void {
-    this.bar?.stop();
-    this.bar = null;
-  }
-}
 
 function summary(result: IngestResult): string {
   const size = formatBytes(result.bytes);
@@ -92,7 +64,7 @@ export function registerIngest(program: Command): void {
             ...(options.name === undefined ? {} : { name: options.name }),
             replace: options.replace ?? false,
             signal: interrupt.signal,
-            onProgress: (phase, done, total) => progress.show(phase, done, total),
+            onProgress: (phase, done, total) => progress.show(PHASE_TEXT[phase], done, total),
             onWait: () => process.stderr.write('waiting for another ingest or removal in this database\n'),
           });
           progress.stop();

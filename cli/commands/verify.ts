@@ -13,7 +13,9 @@ type VerifyCommandOptions = ConnectionOptions & { format?: Format; file?: string
 export function registerVerify(program: Command): void {
   program
     .command('verify')
-    .description("prove that every tensor's bytes are those of the source: SHA-256 over its tiles")
+    .description(
+      "prove that every tensor's and every file's bytes are those of the source: SHA-256 over what is stored",
+    )
     .argument('[model]', 'name of a model; all models by default')
     .option('--file <file>', 'source file to compare with, where it is not where it was')
     .action(async (model: string | undefined, _options: unknown, command: Command) => {
@@ -52,6 +54,6 @@ function printResult(result: VerifyResult): void {
   if (result.differences.length > 0) return;
   const source = result.file === null ? 'its source file is not there' : `its source file ${result.file} was compared`;
   process.stdout.write(
-    `${result.model}: ${result.tensors} tensors, ${formatBytes(result.bytes)}, every SHA-256 as recorded; ${source}\n`,
+    `${result.model}: ${result.tensors} tensors, ${formatBytes(result.bytes)}, ${result.files === 0 ? 'every SHA-256' : 'every SHA-256 and that of the whole file'} as recorded; ${source}\n`,
   );
 }

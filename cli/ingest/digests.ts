@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import type { Hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { tileBytes } from '../../plv8/src/format/tiles.ts';
-import type { GgufHeader } from '../sources/gguf.ts';
+import { CommandError } from '../errors.ts';
+import type { ModelSource } from '../sources/model-source.ts';
 
 const BUFFER_BYTES = 4 << 20;
 
@@ -22,9 +23,11 @@ export interface TensorDigest {
 }
 
 export interface Digests {
-  /** SHA-256 of the whole file. */
-  file: Buffer;
-  /** By place in the header. */
+  /** SHA-256 that stands for the model: of its file, or of the lines that sha256sum prints for several. */
+  model: Buffer;
+  /** SHA-256 of each file. */
+  files: Buffer[];
+  /** By place among the tensors. */
   tensors: TensorDigest[];
 }
 
@@ -57,11 +60,26 @@ async function eachPiece(
   }
 }
 
-/** SHA-256 of the whole file alone. */
-export async function hashFile(file: FileHandle, fileSize: number, options: HashOptions = {}): Promise<Buffer> {
+/** SHA-256 that stands for all files together. */
+function digestOfFiles(source: ModelSource, files: readonly Buffer[]): Buffer {
+  if (files.length === 1) return files[0] as Buffer;
   const hash = createHash('sha256');
-  await eachPiece(file, fileSize, options, (piece) => hash.update(piece));
+  source.files.forEach((file, i) => hash.update(`${files[i]!.toString('hex')}  ${file.name}\n`));
   return hash.digest();
+}
+
+/** SHA-256 that stands for the model, without those of tensors and tiles. */
+export async function hashFiles(source: ModelSource, options: HashOptions = {}): Promise<Buffer> {
+  const digests: Buffer[] = [];
+  let before = 0;
+  for (const file of source.files) {
+    const hash = createHash('sha256');
+    const progress = { ...options, onBytes: (done: number) => options.onBytes?.(before + done) };
+    await eachPiece(file.handle, file.size, progress, (piece) => hash.update(piece));
+    digests.push(hash.digest());
+    before += file.size;
+  }
+  return digestOfFiles(source, digests);
 }
 
 /** Hashes the tensor that begins at `offset`, whole and tile by tile, as its bytes come. */
@@ -103,24 +121,40 @@ class TensorHasher {
   }
 }
 
-/** Hash the whole file, every tensor and every tile in one sequential pass. */
-export async function hashTensors(file: FileHandle, header: GgufHeader, options: HashOptions = {}): Promise<Digests> {
-  const whole = createHash('sha256');
-  const hashers = header.tensors.map((tensor) => new TensorHasher(tensor));
-  const order = header.tensors
-    .map((tensor, index) => ({ tensor, index }))
-    .sort((a, b) => a.tensor.offset - b.tensor.offset);
-  let first = 0;
-  await eachPiece(file, header.fileSize, options, (piece, at) => {
-    whole.update(piece);
-    const end = at + piece.length;
-    while (first < order.length && order[first]!.tensor.offset + order[first]!.tensor.sizeBytes <= at) first++;
-    for (let i = first; i < order.length && order[i]!.tensor.offset < end; i++) {
-      const { tensor, index } = order[i]!;
-      const from = Math.max(tensor.offset, at) - at;
-      const to = Math.min(tensor.offset + tensor.sizeBytes, end) - at;
-      if (to > from) hashers[index]!.update(piece.subarray(from, to));
-    }
-  });
-  return { file: whole.digest(), tensors: hashers.map((hasher) => hasher.finish()) };
+/** Hash every file, every tensor and every tile in one sequential pass. */
+export async function hashModel(source: ModelSource, options: HashOptions = {}): Promise<Digests> {
+  const tensors = new Array<TensorDigest>(source.tensors.length);
+  const files: Buffer[] = [];
+  let before = 0;
+  for (const [number, file] of source.files.entries()) {
+    const whole = createHash('sha256');
+    const order = source.tensors
+      .map((tensor, index) => ({ tensor, index, hasher: null as TensorHasher | null }))
+      .filter(({ tensor }) => tensor.file === number)
+      .sort((a, b) => a.tensor.offset - b.tensor.offset);
+    let first = 0;
+    const progress = { ...options, onBytes: (done: number) => options.onBytes?.(before + done) };
+    await eachPiece(file.handle, file.size, progress, (piece, at) => {
+      whole.update(piece);
+      const end = at + piece.length;
+      for (let i = first; i < order.length && order[i]!.tensor.offset < end; i++) {
+        const entry = order[i]!;
+        const { tensor, index } = entry;
+        const from = Math.max(tensor.offset, at) - at;
+        const to = Math.min(tensor.offset + tensor.sizeBytes, end) - at;
+        const hasher = (entry.hasher ??= new TensorHasher(tensor));
+        if (to > from) hasher.update(piece.subarray(from, to));
+        if (tensor.offset + tensor.sizeBytes <= end) {
+          tensors[index] = hasher.finish();
+          entry.hasher = null;
+          first = i + 1;
+        }
+      }
+    });
+    files.push(whole.digest());
+    before += file.size;
+    const cut = source.tensors.find((tensor, i) => tensor.file === number && tensors[i] === undefined);
+    if (cut !== undefined) throw new CommandError(`file ${file.path} ends inside tensor ${cut.name}`);
+  }
+  return { model: digestOfFiles(source, files), files, tensors };
 }

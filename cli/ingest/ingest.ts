@@ -1,15 +1,15 @@
-/** Take a GGUF file into the database: committed in steps, invisible until complete, resumable, nothing stored twice. */
-import { open } from 'node:fs/promises';
-import type { FileHandle } from 'node:fs/promises';
-import { basename, resolve } from 'node:path';
+/** Take a model's files into the database: committed in steps, invisible until complete, resumable, nothing stored twice. */
 import pg from 'pg';
 import { ARCHITECTURE_NAMES } from '../../plv8/src/format/architecture-names.ts';
 import { COMPUTABLE_TYPES } from '../../plv8/src/format/computable-types.ts';
 import { CommandError } from '../errors.ts';
-import type { GgufHeader, GgufValue } from '../sources/gguf.ts';
-import { readGgufHeader } from '../sources/gguf.ts';
+import type { GgufValue } from '../sources/gguf.ts';
+import type { ModelSource } from '../sources/model-source.ts';
+import { openModel } from '../sources/open-model.ts';
 import { StringTable } from '../sources/string-table.ts';
-import { hashFile, hashTensors } from './digests.ts';
+import { hashFiles, hashModel } from './digests.ts';
+import type { Digests } from './digests.ts';
+import { checkFrames, readFrame } from './frame.ts';
 import { ingestTensors } from './tensors.ts';
 import { checkVocabulary, ingestVocabulary, vocabularySize } from './vocabulary.ts';
 
@@ -45,16 +45,21 @@ export interface IngestResult {
   sentBytes: number;
 }
 
-function text(header: GgufHeader, key: string): string | null {
-  const value = header.metadata.get(key);
-  return typeof value === 'string' ? value : null;
+function text(source: ModelSource, key: string): string | null {
+  const value = source.metadata.get(key);
+  return typeof value === 'string' ? storable(value) : null;
 }
 
-function integer(header: GgufHeader, key: string): number | null {
-  const value = header.metadata.get(key);
+function integer(source: ModelSource, key: string): number | null {
+  const value = source.metadata.get(key);
   if (typeof value !== 'number' && typeof value !== 'bigint') return null;
   const number = Number(value);
   return Number.isSafeInteger(number) && Math.abs(number) <= 2147483647 ? number : null;
+}
+
+/** Text as PostgreSQL can hold it, which has no NUL and no half of a surrogate pair; the file's own bytes stand in its frame. */
+function storable(value: string): string {
+  return value.replace(/[\0\ud800-\udfff]/gu, '\ufffd');
 }
 
 /** JSON of a metadata value; integers beyond a double's reach as text. */
@@ -63,7 +68,7 @@ function jsonOf(value: GgufValue): unknown {
   if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : value.toString();
   if (typeof value === 'number' && !Number.isFinite(value)) return String(value);
   if (typeof value === 'object') return value.map(jsonOf);
-  return typeof value === 'string' ? value.replaceAll('\0', '') : value;
+  return typeof value === 'string' ? storable(value) : value;
 }
 
 const TOKENIZER = 'tokenizer.';
@@ -75,13 +80,13 @@ const LARGE_TOKENIZER_KEYS: ReadonlySet<string> = new Set([
   'tokenizer.chat_template',
 ]);
 
-function checkComputable(header: GgufHeader): string {
-  const architecture = text(header, 'general.architecture');
+function checkComputable(source: ModelSource): string {
+  const architecture = text(source, 'general.architecture');
   if (architecture === null) throw new CommandError('file has no general.architecture');
   if (!ARCHITECTURE_NAMES.includes(architecture)) {
     throw new CommandError(`architecture ${architecture} is not supported, only ${ARCHITECTURE_NAMES.join(', ')}`);
   }
-  for (const tensor of header.tensors) {
+  for (const tensor of source.tensors) {
     if (!COMPUTABLE_TYPES.has(tensor.type.name)) {
       throw new CommandError(`tensor ${tensor.name} has type ${tensor.type.name}, which is not supported`, {
         hint: `supported: ${[...COMPUTABLE_TYPES].join(', ')}`,
@@ -91,23 +96,26 @@ function checkComputable(header: GgufHeader): string {
   return architecture;
 }
 
-/** Name of the model: as given, else the file's without its ending. */
-function modelName(file: string, given: string | undefined): string {
-  const name = (given ?? basename(file).replace(/\.gguf$/i, '')).trim();
+/** Name of the model: as given, else the source's. */
+function modelName(source: ModelSource, given: string | undefined): string {
+  const name = (given ?? source.name).trim();
   if (name === '' || name.length > MAX_NAME_LENGTH) {
     throw new CommandError(`model name must have 1 to ${MAX_NAME_LENGTH} characters, got ${name.length}`);
   }
   return name;
 }
 
-/** Ingest a file. Throws CommandError; what was committed before is picked up by the next run of the same file. */
-export async function ingest(client: pg.Client, file: string, options: IngestOptions = {}): Promise<IngestResult> {
-  let handle: FileHandle;
-  try {
-    handle = await open(file, 'r');
-  } catch (cause) {
-    throw new CommandError(`cannot read ${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-  }
+/** Ingest a file or folder. Throws CommandError; what was committed before is picked up by the next run. */
+export async function ingest(client: pg.Client, path: string, options: IngestOptions = {}): Promise<IngestResult> {
+  return ingestModel(client, await openModel(path), options);
+}
+
+/** Ingest an opened model, and close it. */
+export async function ingestModel(
+  client: pg.Client,
+  source: ModelSource,
+  options: IngestOptions = {},
+): Promise<IngestResult> {
   try {
     const locked = await client.query<{ got: boolean }>('select pg_try_advisory_lock(hashtext($1)) as got', [
       INGEST_LOCK,
@@ -117,12 +125,12 @@ export async function ingest(client: pg.Client, file: string, options: IngestOpt
       await client.query('select pg_advisory_lock(hashtext($1))', [INGEST_LOCK]);
     }
     try {
-      return await ingestLocked(client, handle, file, options);
+      return await ingestLocked(client, source, options);
     } finally {
       await client.query('select pg_advisory_unlock(hashtext($1))', [INGEST_LOCK]).catch(() => undefined);
     }
   } finally {
-    await handle.close();
+    await source.close();
   }
 }
 
@@ -145,34 +153,30 @@ interface ModelRow {
   bytes: number;
 }
 
-async function ingestLocked(
-  client: pg.Client,
-  handle: FileHandle,
-  file: string,
-  options: IngestOptions,
-): Promise<IngestResult> {
+async function ingestLocked(client: pg.Client, source: ModelSource, options: IngestOptions): Promise<IngestResult> {
   const progress = options.onProgress ?? (() => undefined);
-  const header = readGgufHeader(handle.fd);
-  const architecture = checkComputable(header);
-  const name = modelName(file, options.name);
-  const tokens = vocabularySize(header);
-  checkVocabulary(header);
-  const bytes = header.tensors.reduce((sum, tensor) => sum + tensor.sizeBytes, 0);
+  const architecture = checkComputable(source);
+  const name = modelName(source, options.name);
+  const tokens = vocabularySize(source);
+  checkVocabulary(source);
+  checkFrames(source);
+  const fileBytes = source.files.reduce((sum, file) => sum + file.size, 0);
+  const bytes = source.tensors.reduce((sum, tensor) => sum + tensor.sizeBytes, 0);
   const { ready, unfinished } = await rowsNamed(client, name);
   const hashing = {
-    onBytes: (done: number) => progress('hash', done, header.fileSize),
+    onBytes: (done: number) => progress('hash', done, fileBytes),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
-  const facts = { name, tensors: header.tensors.length, tokens, bytes };
-  if (ready?.bytes === header.fileSize) {
-    // Most likely the very file: one digest tells, where an ingest needs those of all tensors and tiles.
-    const digest = (await hashFile(handle, header.fileSize, hashing)).toString('hex');
+  const facts = { name, tensors: source.tensors.length, tokens, bytes };
+  if (ready?.bytes === fileBytes) {
+    // Most likely the very files: one digest tells, where an ingest needs those of all tensors and tiles.
+    const digest = (await hashFiles(source, hashing)).toString('hex');
     if (ready.digest === digest) {
       return { ...facts, digest, modelId: Number(ready.id), alreadyThere: true, sentBytes: 0 };
     }
   }
-  const digests = await hashTensors(handle, header, hashing);
-  const digest = digests.file.toString('hex');
+  const digests = await hashModel(source, hashing);
+  const digest = digests.model.toString('hex');
   if (ready !== undefined && options.replace !== true) {
     throw new CommandError(
       `model ${name} exists with digest ${ready.digest.slice(0, 12)}, the file has ${digest.slice(0, 12)}`,
@@ -186,24 +190,24 @@ async function ingestLocked(
     await client.query('select hartonomous._abandon_ingest($1)', [name]);
     modelId = undefined;
   }
-  modelId ??= await insertModel(client, header, architecture, name, file, digests.file);
+  modelId ??= await insertModel(client, source, architecture, name, digests);
 
   const have = await client.query<{ n: string }>('select count(*) as n from hartonomous.tokens where model_id = $1', [
     modelId,
   ]);
   progress('vocabulary', 0, tokens);
-  if (Number(have.rows[0]?.n) !== tokens) await ingestVocabulary(client, modelId, header);
+  if (Number(have.rows[0]?.n) !== tokens) await ingestVocabulary(client, modelId, source);
   await refuseUnusable(client, modelId, name, 'select hartonomous._check_tokenizer($1)');
   progress('vocabulary', tokens, tokens);
-  const modified = (await handle.stat()).mtimeMs;
-  const sentBytes = await ingestTensors(client, handle, modelId, header, digests.tensors, {
+  const sentBytes = await ingestTensors(client, source, modelId, digests.tensors, {
     onBytes: (done) => progress('tensors', done, bytes),
     ...(options.batchBytes === undefined ? {} : { batchBytes: options.batchBytes }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
-  if ((await handle.stat()).mtimeMs !== modified) {
+  for (const file of source.files) {
+    if ((await file.handle.stat()).mtimeMs === file.modified) continue;
     await client.query('select hartonomous._abandon_ingest($1)', [name]);
-    throw new CommandError(`file ${file} was changed while it was read`, { hint: 'run the command again' });
+    throw new CommandError(`file ${file.path} was changed while it was read`, { hint: 'run the command again' });
   }
   await refuseUnusable(client, modelId, name, 'select hartonomous._check_model($1)');
   // The planner must know the new rows before anything joins them.
@@ -238,41 +242,58 @@ async function refuseUnusable(client: pg.Client, modelId: string, name: string, 
 
 async function insertModel(
   client: pg.Client,
-  header: GgufHeader,
+  source: ModelSource,
   architecture: string,
   name: string,
-  file: string,
-  digest: Buffer,
+  digests: Digests,
 ): Promise<string> {
   const hyperparameters: Record<string, unknown> = {};
   const tokenizer: Record<string, unknown> = {};
-  for (const [key, value] of header.metadata) {
+  for (const [key, value] of source.metadata) {
     if (LARGE_TOKENIZER_KEYS.has(key)) continue;
-    (key.startsWith(TOKENIZER) ? tokenizer : hyperparameters)[key] = jsonOf(value);
+    (key.startsWith(TOKENIZER) ? tokenizer : hyperparameters)[storable(key)] = jsonOf(value);
   }
-  const parameters = header.tensors.reduce(
+  const parameters = source.tensors.reduce(
     (sum, tensor) => sum + tensor.shape.reduce((product, size) => product * size, 1),
     0,
   );
-  const { rows } = await client.query<{ id: string }>(
-    `insert into hartonomous.models (name, state, architecture, hyperparameters, tokenizer, chat_template, source,
-       source_format, source_digest, source_bytes, parameter_count, layer_count, context_length, embedding_length, vocabulary_size)
-     values ($1, 'ingesting', $2, $3, $4, $5, $6, 'gguf', $7, $8, $9, $10, $11, $12, $13) returning id`,
-    [
-      name,
-      architecture,
-      JSON.stringify(hyperparameters),
-      JSON.stringify(tokenizer),
-      text(header, 'tokenizer.chat_template'),
-      resolve(file),
-      digest,
-      header.fileSize,
-      parameters,
-      integer(header, `${architecture}.block_count`),
-      integer(header, `${architecture}.context_length`),
-      integer(header, `${architecture}.embedding_length`),
-      vocabularySize(header),
-    ],
-  );
-  return rows[0]!.id;
+  await client.query('begin');
+  try {
+    const { rows } = await client.query<{ id: string }>(
+      `insert into hartonomous.models (name, state, architecture, hyperparameters, tokenizer, chat_template, source,
+         source_format, source_digest, source_bytes, parameter_count, layer_count, context_length, embedding_length, vocabulary_size,
+         default_options, system_prompt)
+       values ($1, 'ingesting', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) returning id`,
+      [
+        name,
+        architecture,
+        JSON.stringify(hyperparameters),
+        JSON.stringify(tokenizer),
+        text(source, 'tokenizer.chat_template'),
+        storable(source.location),
+        source.format,
+        digests.model,
+        source.files.reduce((sum, file) => sum + file.size, 0),
+        parameters,
+        integer(source, `${architecture}.block_count`),
+        integer(source, `${architecture}.context_length`),
+        integer(source, `${architecture}.embedding_length`),
+        vocabularySize(source),
+        JSON.stringify(source.defaultOptions),
+        source.systemPrompt,
+      ],
+    );
+    const id = rows[0]!.id;
+    for (const [i, file] of source.files.entries()) {
+      await client.query(
+        `insert into hartonomous.source_files (model_id, ordinal, name, size_bytes, digest, frame) values ($1, $2, $3, $4, $5, $6)`,
+        [id, i, storable(file.name), file.size, digests.files[i], await readFrame(source, i)],
+      );
+    }
+    await client.query('commit');
+    return id;
+  } catch (error) {
+    await client.query('rollback').catch(() => undefined);
+    throw error;
+  }
 }

@@ -8,7 +8,7 @@ import { tensorDepth, tensorPlace, roleRank } from '../../plv8/src/format/tensor
 import { rowsPerTile } from '../../plv8/src/format/tiles.ts';
 import { hilbertEncode } from '../../plv8/src/hilbert/hilbert.ts';
 import { CommandError } from '../errors.ts';
-import type { GgufHeader, GgufTensor } from '../sources/gguf.ts';
+import type { ModelSource, SourceTensor } from '../sources/model-source.ts';
 import { copyRows, int8 } from './copy-binary.ts';
 import type { TensorDigest, Tile } from './digests.ts';
 
@@ -21,9 +21,9 @@ const BATCH_BYTES = 16 << 20;
 
 /** A tensor on its way into the database. */
 interface Pending {
-  tensor: GgufTensor;
+  tensor: SourceTensor;
   digest: TensorDigest;
-  /** Place in the file. */
+  /** Place among the tensors of the source. */
   ordinal: number;
   /** Place in the order of reading. */
   loadOrdinal: number;
@@ -53,13 +53,13 @@ async function readTile(file: FileHandle, tile: Tile, name: string): Promise<Buf
 }
 
 /** Tensors in the order in which a forward pass reads them. */
-function loadOrder(header: GgufHeader): number[] {
-  const nLayers = Math.max(0, ...header.tensors.map((tensor) => (tensorPlace(tensor.name).layer ?? -1) + 1));
+function loadOrder(source: ModelSource): number[] {
+  const nLayers = Math.max(0, ...source.tensors.map((tensor) => (tensorPlace(tensor.name).layer ?? -1) + 1));
   const key = (index: number): [number, number] => {
-    const place = tensorPlace(header.tensors[index]!.name);
+    const place = tensorPlace(source.tensors[index]!.name);
     return [tensorDepth(place, nLayers), roleRank(place.role)];
   };
-  return header.tensors
+  return source.tensors
     .map((_, index) => index)
     .sort((a, b) => {
       const [depthA, rankA] = key(a);
@@ -83,7 +83,7 @@ async function knownTiles(client: pg.Client, pending: readonly Pending[]): Promi
 
 /** Cut the tensors into batches, reading the bytes of tiles that are not `known`. */
 async function* batches(
-  file: FileHandle,
+  source: ModelSource,
   pending: readonly Pending[],
   known: Set<string>,
   startBytes: number,
@@ -103,7 +103,10 @@ async function* batches(
     for (const [i, tile] of tiles.entries()) {
       if (!known.has(hex(tile))) {
         known.add(hex(tile));
-        batch.missing.push({ tile, content: await readTile(file, tile, item.tensor.name) });
+        batch.missing.push({
+          tile,
+          content: await readTile(source.files[item.tensor.file]!.handle, tile, item.tensor.name),
+        });
         batchBytes += tile.bytes;
       }
       doneBytes += tile.bytes;
@@ -185,12 +188,13 @@ async function enterTensors(
   );
   await client.query(
     `insert into hartonomous.weight_matrices (model_id, name, layer, role, storage_type, shape, row_count, row_bytes,
-       rows_per_tile, size_bytes, atom_id, digest, ordinal, load_ordinal, source_offset)
+       rows_per_tile, size_bytes, atom_id, digest, ordinal, load_ordinal, source_offset, source_file, source_name)
      select $1, t.name, t.layer, t.role, t.storage_type, t.shape::bigint[], t.row_count, t.row_bytes, t.rows_per_tile,
-       t.size_bytes, t.atom_id, decode(t.digest, 'hex'), t.ordinal, t.load_ordinal, t.source_offset
+       t.size_bytes, t.atom_id, decode(t.digest, 'hex'), t.ordinal, t.load_ordinal, t.source_offset,
+       t.source_file, t.source_name
      from jsonb_to_recordset($2::jsonb) as t (name text, layer integer, role text, storage_type text, shape text,
        row_count bigint, row_bytes bigint, rows_per_tile integer, size_bytes bigint, atom_id bigint, digest text,
-       ordinal integer, load_ordinal integer, source_offset bigint)`,
+       ordinal integer, load_ordinal integer, source_offset bigint, source_file integer, source_name text)`,
     [
       modelId,
       JSON.stringify(
@@ -208,6 +212,8 @@ async function enterTensors(
           ordinal,
           load_ordinal: loadOrdinal,
           source_offset: tensor.offset,
+          source_file: tensor.file,
+          source_name: tensor.sourceName,
         })),
       ),
     ],
@@ -242,9 +248,8 @@ export interface TensorOptions {
 /** Store every tensor the model does not have yet; the bytes that had to be sent. */
 export async function ingestTensors(
   client: pg.Client,
-  file: FileHandle,
+  source: ModelSource,
   modelId: string,
-  header: GgufHeader,
   digests: readonly TensorDigest[],
   options: TensorOptions = {},
 ): Promise<number> {
@@ -253,20 +258,20 @@ export async function ingestTensors(
     [modelId],
   );
   const have = new Set(present.rows.map((row) => row.name));
-  const all = loadOrder(header).map((index, loadOrdinal): Pending => {
-    return { tensor: header.tensors[index]!, digest: digests[index]!, ordinal: index, loadOrdinal };
+  const all = loadOrder(source).map((index, loadOrdinal): Pending => {
+    return { tensor: source.tensors[index]!, digest: digests[index]!, ordinal: index, loadOrdinal };
   });
   const pending = all.filter(({ tensor }) => !have.has(tensor.name));
   const startBytes = all.reduce((sum, { tensor }) => sum + (have.has(tensor.name) ? tensor.sizeBytes : 0), 0);
   const known = await knownTiles(client, pending);
-  const source = batches(file, pending, known, startBytes, options.batchBytes ?? BATCH_BYTES);
+  const queue = batches(source, pending, known, startBytes, options.batchBytes ?? BATCH_BYTES);
   let sent = 0;
-  let next = source.next();
+  let next = queue.next();
   for (;;) {
     const { value: batch, done } = await next;
     if (done === true) return sent;
     options.signal?.throwIfAborted();
-    next = source.next();
+    next = queue.next();
     next.catch(() => undefined); // reported when it is awaited, unless this batch fails first
     sent += await storeBatch(client, modelId, batch);
     options.onBytes?.(batch.doneBytes);

@@ -1,18 +1,14 @@
-/** Proof that the database holds what the source file held: every tensor's SHA-256 from its tiles. */
-import { createHash } from 'node:crypto';
+/** Proof that the database holds what the source held: SHA-256 of every tensor and every file from what is stored. */
 import { existsSync } from 'node:fs';
-import { open } from 'node:fs/promises';
 import type pg from 'pg';
-import Cursor from 'pg-cursor';
 import { CommandError } from '../errors.ts';
-import { readGgufHeader } from '../sources/gguf.ts';
-import { hashTensors } from './digests.ts';
-
-/** Tiles fetched at once; a tile is about a megabyte. */
-const TILES_PER_FETCH = 8;
+import { openModel } from '../sources/open-model.ts';
+import { hashModel } from './digests.ts';
+import { Digest, fileBytes, storedModel, tensorBytes } from './stored-files.ts';
+import type { StoredModel, StoredTensor } from './stored-files.ts';
 
 export interface VerifyOptions {
-  /** Source file to compare with; the one the model came from by default, if it is still there. */
+  /** Source file or folder to compare with; the one the model came from by default, if it is still there. */
   file?: string;
   onTensor?(done: number, total: number): void;
 }
@@ -21,98 +17,93 @@ export interface VerifyResult {
   model: string;
   tensors: number;
   bytes: number;
+  /** Files whose every byte was put together again and hashed. */
+  files: number;
   /** File that was compared as well, null when there was none. */
   file: string | null;
   /** One line for everything that differs; empty when all is well. */
   differences: string[];
 }
 
-interface MatrixRow {
-  name: string;
-  atom_id: string;
-  size_bytes: string;
-  digest: Buffer;
+function compare(tensor: StoredTensor, digest: Digest): string[] {
+  const found = digest.finish();
+  if (found.equals(tensor.digest)) return [];
+  return [
+    `tensor ${tensor.name} has SHA-256 ${found.toString('hex')} over ${digest.bytes} bytes, recorded were ${tensor.digest.toString('hex')} over ${tensor.sizeBytes}`,
+  ];
 }
 
-/** SHA-256 and length of a composite's bytes, its tiles read in order. */
-async function digestComposite(client: pg.Client, atomId: string): Promise<{ digest: Buffer; bytes: number }> {
-  const cursor = client.query(
-    new Cursor<{ content: Buffer }>(
-      `select a.content from hartonomous.compositions c
-       join hartonomous.atoms a on a.kind = c.child_kind and a.id = c.child_id
-       where c.parent_kind = 'composite' and c.parent_id = $1 order by c.ordinal`,
-      [atomId],
-    ),
-  );
-  const hash = createHash('sha256');
-  let bytes = 0;
-  for (;;) {
-    const rows = await cursor.read(TILES_PER_FETCH);
-    if (rows.length === 0) break;
-    for (const { content } of rows) {
-      hash.update(content);
-      bytes += content.length;
-    }
-  }
-  await cursor.close();
-  return { digest: hash.digest(), bytes };
-}
-
-async function compareWithFile(file: string, sourceDigest: Buffer, matrices: readonly MatrixRow[]): Promise<string[]> {
-  const handle = await open(file, 'r');
+async function compareWithSource(path: string, model: StoredModel): Promise<string[]> {
+  const source = await openModel(path);
   try {
-    const header = readGgufHeader(handle.fd);
-    const digests = await hashTensors(handle, header);
+    const digests = await hashModel(source);
     const differences: string[] = [];
-    if (!digests.file.equals(sourceDigest)) {
+    if (!digests.model.equals(model.digest)) {
       differences.push(
-        `file ${file} has SHA-256 ${digests.file.toString('hex')}, the model came from ${sourceDigest.toString('hex')}`,
+        `file ${path} has SHA-256 ${digests.model.toString('hex')}, the model came from ${model.digest.toString('hex')}`,
       );
     }
-    const inFile = new Map(header.tensors.map((tensor, i) => [tensor.name, digests.tensors[i]!.digest]));
-    for (const { name, digest } of matrices) {
+    const inFile = new Map(source.tensors.map((tensor, i) => [tensor.name, digests.tensors[i]!.digest]));
+    for (const { name, digest } of model.tensors) {
       const other = inFile.get(name);
-      if (other === undefined) differences.push(`tensor ${name} is not in file ${file}`);
+      if (other === undefined) differences.push(`tensor ${name} is not in file ${path}`);
       else if (!other.equals(digest))
         differences.push(
           `tensor ${name} has SHA-256 ${other.toString('hex')} in the file, ${digest.toString('hex')} in the database`,
         );
       inFile.delete(name);
     }
-    for (const name of inFile.keys()) differences.push(`tensor ${name} of file ${file} is not in the database`);
+    for (const name of inFile.keys()) differences.push(`tensor ${name} of file ${path} is not in the database`);
     return differences;
   } finally {
-    await handle.close();
+    await source.close();
   }
 }
 
 /** Verify one ready model. Throws when there is no such model. */
-export async function verify(client: pg.Client, model: string, options: VerifyOptions = {}): Promise<VerifyResult> {
-  const found = await client.query<{ id: string; source: string | null; digest: Buffer }>(
-    `select id, source, source_digest as digest from hartonomous.models where name = $1 and state = 'ready'`,
-    [model],
-  );
-  const row = found.rows[0];
-  if (row === undefined) throw new CommandError(`model ${model} does not exist`, { hint: 'see: hartonomous list' });
-  const { rows: matrices } = await client.query<MatrixRow>(
-    'select name, atom_id, size_bytes, digest from hartonomous.weight_matrices where model_id = $1 order by load_ordinal',
-    [row.id],
-  );
+export async function verify(client: pg.Client, name: string, options: VerifyOptions = {}): Promise<VerifyResult> {
+  const model = await storedModel(client, name);
   const differences: string[] = [];
   let total = 0;
-  for (const [i, matrix] of matrices.entries()) {
-    const { digest, bytes } = await digestComposite(client, matrix.atom_id);
-    total += bytes;
-    if (!digest.equals(matrix.digest)) {
-      differences.push(
-        `tensor ${matrix.name} has SHA-256 ${digest.toString('hex')} over ${bytes} bytes, recorded were ${matrix.digest.toString('hex')} over ${matrix.size_bytes}`,
-      );
+  let done = 0;
+  const finish = (tensor: StoredTensor, digest: Digest): void => {
+    differences.push(...compare(tensor, digest));
+    total += digest.bytes;
+    options.onTensor?.(++done, model.tensors.length);
+  };
+  for (const file of model.files) {
+    const whole = new Digest();
+    const digests = new Map(file.tensors.map((tensor) => [tensor, new Digest()]));
+    for await (const { tensor, bytes } of fileBytes(client, model, file)) {
+      whole.update(bytes);
+      if (tensor !== null) digests.get(tensor)!.update(bytes);
     }
-    options.onTensor?.(i + 1, matrices.length);
+    const before = differences.length;
+    for (const [tensor, digest] of digests) finish(tensor, digest);
+    const found = whole.finish();
+    // A tensor that differs makes its file differ; the tensor's own line says more.
+    if (differences.length === before && !found.equals(file.digest))
+      differences.push(
+        `file ${file.name} has SHA-256 ${found.toString('hex')} over ${whole.bytes} bytes, recorded were ${file.digest.toString('hex')} over ${file.size}`,
+      );
+  }
+  if (model.files.length === 0) {
+    for (const tensor of model.tensors) {
+      const digest = new Digest();
+      for await (const bytes of tensorBytes(client, tensor)) digest.update(bytes);
+      finish(tensor, digest);
+    }
   }
   if (options.file !== undefined && !existsSync(options.file))
     throw new CommandError(`file ${options.file} does not exist`);
-  const file = options.file ?? (row.source !== null && existsSync(row.source) ? row.source : null);
-  if (file !== null) differences.push(...(await compareWithFile(file, row.digest, matrices)));
-  return { model, tensors: matrices.length, bytes: total, file, differences };
+  const path = options.file ?? (model.source !== null && existsSync(model.source) ? model.source : null);
+  if (path !== null) differences.push(...(await compareWithSource(path, model)));
+  return {
+    model: name,
+    tensors: model.tensors.length,
+    bytes: total,
+    files: model.files.length,
+    file: path,
+    differences,
+  };
 }

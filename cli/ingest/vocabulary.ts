@@ -1,22 +1,25 @@
 /** Tokens, their bytes and their merges. */
 import type pg from 'pg';
 import { CommandError } from '../errors.ts';
-import type { GgufHeader, GgufValue } from '../sources/gguf.ts';
+import type { GgufValue } from '../sources/gguf.ts';
+import type { ModelSource } from '../sources/model-source.ts';
 import { StringTable } from '../sources/string-table.ts';
 import { copyRows, float4, int2, int4 } from './copy-binary.ts';
+
+type Header = Pick<ModelSource, 'metadata'>;
 
 const NORMAL_TOKEN = 1;
 /** ggml's token types end with 6, bytes. */
 const MAX_TOKEN_TYPE = 6;
 
-function strings(header: GgufHeader, key: string): StringTable | null {
+function strings(header: Header, key: string): StringTable | null {
   const value = header.metadata.get(key);
   if (value === undefined) return null;
   if (!(value instanceof StringTable)) throw new CommandError(`${key} is not an array of strings`);
   return value;
 }
 
-function numbers(header: GgufHeader, key: string, length: number): readonly number[] | null {
+function numbers(header: Header, key: string, length: number): readonly number[] | null {
   const value: GgufValue | undefined = header.metadata.get(key);
   if (value === undefined) return null;
   if (!Array.isArray(value)) throw new CommandError(`${key} is not an array of numbers`);
@@ -27,7 +30,7 @@ function numbers(header: GgufHeader, key: string, length: number): readonly numb
 }
 
 /** Read everything a vocabulary is made of once, so that a damaged one is refused before anything is stored. */
-export function checkVocabulary(header: GgufHeader): void {
+export function checkVocabulary(header: Header): void {
   const tokens = vocabularySize(header);
   for (const [i, type] of (numbers(header, 'tokenizer.ggml.token_type', tokens) ?? []).entries()) {
     if (!Number.isInteger(type) || type < 0 || type > MAX_TOKEN_TYPE)
@@ -40,7 +43,7 @@ export function checkVocabulary(header: GgufHeader): void {
   for (let rank = 0; rank < (merges?.length ?? 0); rank++) splitMerge(merges!.at(rank), rank);
 }
 
-export function vocabularySize(header: GgufHeader): number {
+export function vocabularySize(header: Header): number {
   const tokens = strings(header, 'tokenizer.ggml.tokens');
   if (tokens === null || tokens.length === 0) throw new CommandError('file has no tokenizer.ggml.tokens');
   return tokens.length;
@@ -77,7 +80,7 @@ function* mergeRows(merges: StringTable): Generator<Buffer[]> {
 }
 
 /** Store the vocabulary of a model that has none yet, in one transaction. */
-export async function ingestVocabulary(client: pg.Client, modelId: string, header: GgufHeader): Promise<void> {
+export async function ingestVocabulary(client: pg.Client, modelId: string, header: Header): Promise<void> {
   const tokens = strings(header, 'tokenizer.ggml.tokens');
   if (tokens === null) throw new CommandError('file has no tokenizer.ggml.tokens');
   const types = numbers(header, 'tokenizer.ggml.token_type', tokens.length);

@@ -1,0 +1,12 @@
+/** Which reader takes which path. */
+import { CommandError } from '../errors.ts';
+import { openGguf, statOf } from './model-source.ts';
+import type { ModelSource } from './model-source.ts';
+
+/** Open the model at a path: a GGUF file, one part of a split one, a SafeTensors file or a Hugging Face folder. */
+export async function openModel(path: string): Promise<ModelSource> {
+  const stat = statOf(path);
+  if (stat === null) throw new CommandError(`cannot read ${path}: no such file or folder`);
+  if (!stat.isFile()) throw new CommandError(`cannot read ${path}: it is no file`);
+  return openGguf(path);
+}
