@@ -106,7 +106,7 @@ describe('unpacking stored blocks', () => {
       ];
     });
     expect(simd).toEqual(oracle);
-    expect(Math.min(...(oracle[0] as Int8Array))).toBe(-8);
+    expect(Math.max(...(oracle[0] as Int8Array))).toBe(15);
     expect(Math.max(...(oracle[2] as Int8Array))).toBe(15);
   });
 });
@@ -137,7 +137,8 @@ describe('rounding', () => {
     const values = Float32Array.from({ length: n }, (_, i) => fill(random, i));
     f32.set(values, at(0) / 4);
     kernels.roundQ8(at(0), at(K), at(2 * K), n);
-    kernels.expandQ8(at(K), at(2 * K), 0, at(4 * K), n);
+    kernels.interleaveQ8(at(K), at(2 * K), 0, at(8 * K), at(12 * K), 0, 2, 1, n);
+    kernels.expandQ8(at(8 * K), at(12 * K), 0, at(4 * K), n, 2);
     for (let i = 0; i < n; i++) {
       const first = i - (i % 32);
       const largest = Math.max(...values.subarray(first, first + 32).map(Math.abs));
@@ -154,7 +155,7 @@ describe('rounding', () => {
     const values = Float32Array.from({ length: n }, (_, i) => fill(random, i));
     const { kernels, f32, i16 } = bench(instantiateKernels);
     f32.set(values, at(0) / 4);
-    kernels.quantizeActivations(at(0), at(K), at(2 * K), at(3 * K), n);
+    kernels.quantizeActivations(at(0), at(K), at(2 * K), at(4 * K), at(3 * K), n, 1);
     for (let b = 0; b < n / 32; b++) {
       const scale = f32[at(2 * K) / 4 + b]!;
       const largest = Math.max(...values.subarray(b * 32, b * 32 + 32).map(Math.abs));
@@ -182,38 +183,121 @@ describe('matrix products', () => {
     [17, 1056, 9],
     [4, 64, 32],
   ];
+  const places = {
+    plain: at(0),
+    plainScales: at(256 * K),
+    plainMins: at(320 * K),
+    input: at(384 * K),
+    weights: at(640 * K),
+    scales: at(896 * K),
+    mins: at(960 * K),
+    quants: at(1024 * K),
+    activationScales: at(1536 * K),
+    sums: at(1600 * K),
+    scaledSums: at(1664 * K),
+    out: at(2048 * K),
+  };
+
+  function prepare(b: Bench, layout: 'q8' | 'q4', rows: number, cols: number, tokens: number): void {
+    const random = noise(rows * cols + tokens);
+    const blocks = cols / 32;
+    // Extremes on purpose: -128 and 127 times +-32767 is the largest product a block can hold.
+    for (let i = 0; i < rows * cols; i++) {
+      const q8 = i % 5 === 0 ? (i % 2 ? 127 : -128) : Math.floor(random() * 128);
+      b.i8[places.plain + i] = layout === 'q4' ? q8 & 15 : q8;
+    }
+    for (let i = 0; i < rows * blocks; i++) b.f32[places.plainScales / 4 + i] = i % 7 === 3 ? 0 : random();
+    for (let i = 0; i < rows * blocks; i++) b.f32[places.plainMins / 4 + i] = random();
+    for (let i = 0; i < tokens * cols; i++) b.f32[places.input / 4 + i] = random() * 4;
+    const { plain, plainScales, plainMins, weights, scales, mins } = places;
+    const interleave = layout === 'q4' ? b.kernels.interleaveQ4 : b.kernels.interleaveQ8;
+    // In two pieces, so that a quad begins in one and ends in the other.
+    const first = Math.min(rows, 3);
+    interleave(plain, plainScales, plainMins, weights, scales, mins, 0, first, cols);
+    const rest = rows - first;
+    const skip = first * blocks * 4;
+    interleave(plain + first * cols, plainScales + skip, plainMins + skip, weights, scales, mins, first, rest, cols);
+  }
+
+  function multiply(
+    b: Bench,
+    layout: 'q8' | 'q4',
+    [rows, cols, tokens]: [number, number, number],
+    options: { mins: boolean; offset?: number; stride: number; from?: number },
+  ): void {
+    const { input, weights, scales, quants, activationScales, sums, scaledSums, out } = places;
+    const mins = options.mins ? places.mins : 0;
+    const source = input + (options.from ?? 0) * cols * 4;
+    b.kernels.quantizeActivations(source, quants, activationScales, sums, scaledSums, cols, tokens);
+    const { stride } = options;
+    if (layout === 'q8') {
+      b.kernels.matmulQ8(weights, scales, mins, quants, activationScales, scaledSums, out, rows, cols, tokens, stride);
+      return;
+    }
+    b.kernels.matmulQ4(
+      weights,
+      scales,
+      mins,
+      options.offset ?? 0,
+      quants,
+      activationScales,
+      sums,
+      scaledSums,
+      out,
+      rows,
+      cols,
+      tokens,
+      stride,
+    );
+  }
+
   it.each(shapes)(
-    'matmulQ8 of %i x %i for %i tokens agrees with the oracle, with and without minimums',
+    'matmulQ8 and matmulQ4 of %i x %i for %i tokens agree with the oracle, with and without minimums and offset',
     (rows, cols, tokens) => {
-      for (const minimums of [false, true]) {
+      for (const [layout, mins, offset] of [
+        ['q8', false, 0],
+        ['q8', true, 0],
+        ['q4', false, 8],
+        ['q4', true, 0],
+      ] as const) {
         const [oracle, simd] = both((b) => {
-          const random = noise(rows * cols + tokens);
-          const blocks = cols / 32;
-          // Extremes on purpose: -128 and 127 times +-32767 is the largest product a block can hold.
-          for (let i = 0; i < rows * cols; i++)
-            b.i8[at(i)] = i % 5 === 0 ? (i % 2 ? 127 : -128) : Math.floor(random() * 128);
-          for (let i = 0; i < rows * blocks; i++) b.f32[at(256 * K) / 4 + i] = i % 7 === 3 ? 0 : random();
-          for (let i = 0; i < rows * blocks; i++) b.f32[at(320 * K) / 4 + i] = random();
-          for (let i = 0; i < tokens * cols; i++) b.f32[at(384 * K) / 4 + i] = random() * 4;
-          b.kernels.quantizeActivations(at(384 * K), at(1024 * K), at(1536 * K), at(1664 * K), tokens * cols);
+          prepare(b, layout, rows, cols, tokens);
           const stride = (rows + 3) * 4;
-          b.kernels.matmulQ8(
-            at(0),
-            at(256 * K),
-            minimums ? at(320 * K) : 0,
-            at(1024 * K),
-            at(1536 * K),
-            at(1664 * K),
-            at(2048 * K),
-            rows,
-            cols,
-            tokens,
-            stride,
-          );
-          return Array.from(b.f32.slice(at(2048 * K) / 4, at(2048 * K) / 4 + (tokens * stride) / 4));
+          b.f32.fill(-7, places.out / 4, places.out / 4 + tokens * (rows + 3));
+          multiply(b, layout, [rows, cols, tokens], { mins, offset, stride });
+          return Array.from(b.f32.slice(places.out / 4, places.out / 4 + tokens * (rows + 3)));
         });
+        // The three floats between two tokens' rows belong to somebody else and stay as they were.
         expectClose(simd, oracle, cols * 128 * 4);
+        for (let t = 0; t < tokens; t++) {
+          const after = simd.slice(t * (rows + 3) + rows, (t + 1) * (rows + 3));
+          expect(after).toEqual([-7, -7, -7]);
+        }
         expect(oracle.some((value) => Math.abs(value) > 1)).toBe(true);
+      }
+    },
+  );
+
+  it.each(shapes)(
+    'the layouts of %i x %i are those of the oracle, byte for byte, and expand to the same floats',
+    (rows, cols) => {
+      for (const layout of ['q8', 'q4'] as const) {
+        const [oracle, simd] = both((b) => {
+          prepare(b, layout, rows, cols, 1);
+          const { weights, scales, mins } = places;
+          const floats: number[] = [];
+          for (let r = 0; r < rows; r++) {
+            const quad = (r >> 2) * cols;
+            if (layout === 'q8')
+              b.kernels.expandQ8(weights + quad * 4, scales + quad / 2, mins + quad / 2, places.out, cols, r & 3);
+            else b.kernels.expandQ4(weights + quad * 2, scales + quad / 2, mins + quad / 2, 8, places.out, cols, r & 3);
+            floats.push(...b.f32.slice(places.out / 4, places.out / 4 + cols));
+          }
+          const held = Math.ceil(rows / 4) * 4 * cols;
+          return { bytes: b.u8.slice(weights, weights + (layout === 'q4' ? held / 2 : held)), floats };
+        });
+        expect(simd.bytes).toEqual(oracle.bytes);
+        expectClose(simd.floats, oracle.floats, 128);
       }
     },
   );
@@ -235,32 +319,17 @@ describe('matrix products', () => {
     expectClose(simd, oracle, cols);
   });
 
-  it('one token gives the same bits alone and among others', () => {
-    const { kernels, f32, i8 } = bench(instantiateKernels);
-    const random = noise(9);
+  it.each(['q8', 'q4'] as const)('one token gives the same bits alone and among others: %s', (layout) => {
+    const b = bench(instantiateKernels);
     const [rows, cols, tokens] = [6, 256, 7];
-    for (let i = 0; i < rows * cols; i++) i8[at(i)] = Math.floor(random() * 128);
-    for (let i = 0; i < rows * 8; i++) f32[at(64 * K) / 4 + i] = random();
-    for (let i = 0; i < tokens * cols; i++) f32[at(128 * K) / 4 + i] = random();
-    kernels.quantizeActivations(at(128 * K), at(256 * K), at(320 * K), at(384 * K), tokens * cols);
+    prepare(b, layout, rows, cols, tokens);
     const product = (from: number, count: number): number[] => {
-      kernels.matmulQ8(
-        at(0),
-        at(64 * K),
-        0,
-        at(256 * K) + from * cols * 2,
-        at(320 * K) + from * 32,
-        at(384 * K) + from * 32,
-        at(512 * K),
-        rows,
-        cols,
-        count,
-        rows * 4,
-      );
-      return Array.from(f32.slice(at(512 * K) / 4, at(512 * K) / 4 + rows * count));
+      multiply(b, layout, [rows, cols, count], { mins: true, offset: 8, stride: rows * 4, from });
+      return Array.from(b.f32.slice(places.out / 4, places.out / 4 + rows * count));
     };
     const together = product(0, tokens);
     for (let t = 0; t < tokens; t++) expect(product(t, 1)).toEqual(together.slice(t * rows, (t + 1) * rows));
+    expect(product(1, 5)).toEqual(together.slice(rows, 6 * rows));
   });
 });
 

@@ -1,7 +1,7 @@
 /** Instantiate the kernels over a memory; synchronous, as PL/V8 never settles a promise. */
 import base64 from 'wasm:kernels';
 
-/** Exports of assembly/index.ts; every number is a byte address or a count, see there. */
+/** Exports of assembly/; every number is a byte address or a count, see there. */
 export interface Kernels {
   repackQ8_0(src: number, quants: number, scales: number, blocks: number): void;
   repackQ4_0(src: number, quants: number, scales: number, blocks: number): void;
@@ -10,14 +10,68 @@ export interface Kernels {
   widenBF16(src: number, dst: number, n: number): void;
   allFinite(src: number, n: number): number;
   roundQ8(src: number, quants: number, scales: number, n: number): void;
-  expandQ8(quants: number, scales: number, mins: number, dst: number, cols: number): void;
-  quantizeActivations(src: number, quants: number, scales: number, sums: number, n: number): void;
+  interleaveQ8(
+    src: number,
+    srcScales: number,
+    srcMins: number,
+    weights: number,
+    scales: number,
+    mins: number,
+    firstRow: number,
+    rows: number,
+    cols: number,
+  ): void;
+  interleaveQ4(
+    src: number,
+    srcScales: number,
+    srcMins: number,
+    weights: number,
+    scales: number,
+    mins: number,
+    firstRow: number,
+    rows: number,
+    cols: number,
+  ): void;
+  expandQ8(weights: number, scales: number, mins: number, dst: number, cols: number, lane: number): void;
+  expandQ4(
+    weights: number,
+    scales: number,
+    mins: number,
+    offset: number,
+    dst: number,
+    cols: number,
+    lane: number,
+  ): void;
+  quantizeActivations(
+    src: number,
+    quants: number,
+    scales: number,
+    sums: number,
+    scaledSums: number,
+    cols: number,
+    tokens: number,
+  ): void;
   matmulQ8(
     w: number,
     ws: number,
     wm: number,
     x: number,
     xs: number,
+    xm: number,
+    out: number,
+    rows: number,
+    cols: number,
+    tokens: number,
+    outStride: number,
+  ): void;
+  matmulQ4(
+    w: number,
+    ws: number,
+    wm: number,
+    offset: number,
+    x: number,
+    xs: number,
+    xi: number,
     xm: number,
     out: number,
     rows: number,

@@ -1,7 +1,7 @@
 /**
  * The kernels in plain TypeScript over the same memory: the oracle that the WebAssembly ones are tested against. Sums
  * are taken in double precision, one element after the other, so a result differs from the WebAssembly one by float
- * rounding only. Addresses, shapes and layouts are those of assembly/index.ts.
+ * rounding only. Addresses, shapes and layouts are those of assembly/.
  */
 import type { Kernels, WasmMemory } from './load.ts';
 
@@ -41,6 +41,48 @@ function silu(x: number): number {
   return x / (1 + Math.exp(-x));
 }
 
+/** Byte of a q8 weight: rows in fours, columns in pairs. */
+function q8Place(row: number, col: number, cols: number): number {
+  return (row & ~3) * cols + (col >> 1) * 8 + (row & 3) * 2 + (col & 1);
+}
+
+/** Byte of the uint16 that holds a q4 weight, and the lowest bit of its nibble. */
+function q4Place(row: number, col: number, cols: number): { at: number; shift: number } {
+  const at = ((row & ~3) * cols) / 2 + (col >> 3) * 16 + (row & 3) * 4 + (col & 1) * 2;
+  return { at, shift: ((col >> 1) & 3) * 4 };
+}
+
+/** Number of a block's scale or minimum. */
+function floatPlace(row: number, block: number, blocks: number): number {
+  return (row & ~3) * blocks + block * 4 + (row & 3);
+}
+
+/** Number of an activation's int16: tokens in fours with columns in pairs, then tokens one by one. */
+function activationPlace(token: number, col: number, cols: number, tokens: number): number {
+  if (token >= (tokens & ~3)) return token * cols + col;
+  return (token & ~3) * cols + (col >> 1) * 8 + (token & 3) * 2 + (col & 1);
+}
+
+/** Number of a block of activations' scale or sum. */
+function activationFloatPlace(token: number, block: number, blocks: number, tokens: number): number {
+  if (token >= (tokens & ~3)) return token * blocks + block;
+  return (token & ~3) * blocks + block * 4 + (token & 3);
+}
+
+/** Addresses and extents of a product, named as in assembly/matmul-q8.ts. */
+interface ProductPlaces {
+  ws: number;
+  wm: number;
+  x: number;
+  xs: number;
+  xm: number;
+  out: number;
+  rows: number;
+  cols: number;
+  tokens: number;
+  outStride: number;
+}
+
 /** The oracle over a memory; views are taken anew when the memory has grown. */
 export function scalarKernels(memory: WasmMemory): Kernels {
   let held: Views | null = null;
@@ -61,13 +103,13 @@ export function scalarKernels(memory: WasmMemory): Kernels {
   }
 
   /** Split `blocks` blocks of nibbles (16 bytes after `header` bytes) into int8, low nibbles first. */
-  function repackNibbles(src: number, quants: number, blocks: number, header: number, offset: number): void {
+  function repackNibbles(src: number, quants: number, blocks: number, header: number): void {
     const { i8, u8 } = views();
     for (let b = 0; b < blocks; b++) {
       for (let i = 0; i < 16; i++) {
         const pair = u8[src + b * (header + 16) + header + i]!;
-        i8[quants + b * BLOCK + i] = (pair & 15) - offset;
-        i8[quants + b * BLOCK + i + 16] = (pair >> 4) - offset;
+        i8[quants + b * BLOCK + i] = pair & 15;
+        i8[quants + b * BLOCK + i + 16] = pair >> 4;
       }
     }
   }
@@ -76,6 +118,35 @@ export function scalarKernels(memory: WasmMemory): Kernels {
   function halves(src: number, dst: number, n: number, step: number): void {
     const { f32, data } = views();
     for (let i = 0; i < n; i++) f32[dst / 4 + i] = half(data.getUint16(src + i * step, true));
+  }
+
+  function interleaveFloats(src: number, dst: number, firstRow: number, rows: number, blocks: number): void {
+    const { f32 } = views();
+    for (let i = 0; i < rows; i++) {
+      for (let b = 0; b < blocks; b++)
+        f32[dst / 4 + floatPlace(firstRow + i, b, blocks)] = f32[src / 4 + i * blocks + b]!;
+    }
+  }
+
+  /** Product of an integer matrix, whose integers `weight` gives, with activations. */
+  function product(at: ProductPlaces, weight: (row: number, col: number) => number): void {
+    const { f32, i16 } = views();
+    const blocks = at.cols / BLOCK;
+    for (let t = 0; t < at.tokens; t++) {
+      for (let r = 0; r < at.rows; r++) {
+        let sum = 0;
+        for (let b = 0; b < blocks; b++) {
+          let dot = 0;
+          for (let c = b * BLOCK; c < (b + 1) * BLOCK; c++)
+            dot += weight(r, c) * i16[at.x / 2 + activationPlace(t, c, at.cols, at.tokens)]!;
+          const mine = floatPlace(r, b, blocks);
+          const theirs = activationFloatPlace(t, b, blocks, at.tokens);
+          sum += dot * f32[at.ws / 4 + mine]! * f32[at.xs / 4 + theirs]!;
+          if (at.wm !== 0) sum += f32[at.wm / 4 + mine]! * f32[at.xm / 4 + theirs]!;
+        }
+        f32[(at.out + t * at.outStride) / 4 + r] = sum;
+      }
+    }
   }
 
   return {
@@ -87,13 +158,13 @@ export function scalarKernels(memory: WasmMemory): Kernels {
 
     repackQ4_0(src, quants, scales, blocks) {
       halves(src, scales, blocks, 18);
-      repackNibbles(src, quants, blocks, 2, 8);
+      repackNibbles(src, quants, blocks, 2);
     },
 
     repackQ4_1(src, quants, scales, mins, blocks) {
       halves(src, scales, blocks, 20);
       halves(src + 2, mins, blocks, 20);
-      repackNibbles(src, quants, blocks, 4, 0);
+      repackNibbles(src, quants, blocks, 4);
     },
 
     widenF16(src, dst, n) {
@@ -122,48 +193,82 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       }
     },
 
-    expandQ8(quants, scales, mins, dst, cols) {
+    interleaveQ8(src, srcScales, srcMins, weights, scales, mins, firstRow, rows, cols) {
+      const { i8 } = views();
+      for (let i = 0; i < rows; i++) {
+        for (let c = 0; c < cols; c++) i8[weights + q8Place(firstRow + i, c, cols)] = i8[src + i * cols + c]!;
+      }
+      interleaveFloats(srcScales, scales, firstRow, rows, cols / BLOCK);
+      if (srcMins !== 0) interleaveFloats(srcMins, mins, firstRow, rows, cols / BLOCK);
+    },
+
+    interleaveQ4(src, srcScales, srcMins, weights, scales, mins, firstRow, rows, cols) {
+      const { u8, data } = views();
+      for (let i = 0; i < rows; i++) {
+        for (let c = 0; c < cols; c++) {
+          const { at, shift } = q4Place(firstRow + i, c, cols);
+          const others = data.getUint16(weights + at, true) & ~(15 << shift);
+          data.setUint16(weights + at, others | (u8[src + i * cols + c]! << shift), true);
+        }
+      }
+      interleaveFloats(srcScales, scales, firstRow, rows, cols / BLOCK);
+      if (srcMins !== 0) interleaveFloats(srcMins, mins, firstRow, rows, cols / BLOCK);
+    },
+
+    expandQ8(weights, scales, mins, dst, cols, lane) {
       const { f32, i8 } = views();
-      for (let i = 0; i < cols; i++) {
-        const block = Math.floor(i / BLOCK);
-        const minimum = mins === 0 ? 0 : f32[mins / 4 + block]!;
-        f32[dst / 4 + i] = i8[quants + i]! * f32[scales / 4 + block]! + minimum;
+      for (let c = 0; c < cols; c++) {
+        const at = floatPlace(lane, Math.floor(c / BLOCK), cols / BLOCK);
+        const minimum = mins === 0 ? 0 : f32[mins / 4 + at]!;
+        f32[dst / 4 + c] = i8[weights + q8Place(lane, c, cols)]! * f32[scales / 4 + at]! + minimum;
       }
     },
 
-    quantizeActivations(src, quants, scales, sums, n) {
-      const { f32, i16 } = views();
-      for (let b = 0; b < n; b += BLOCK) {
-        let largest = 0;
-        for (let i = 0; i < BLOCK; i++) largest = Math.max(largest, Math.abs(f32[src / 4 + b + i]!));
-        let total = 0;
-        for (let i = 0; i < BLOCK; i++) {
-          const value =
-            largest > 0 ? nearest(Math.fround(f32[src / 4 + b + i]! * Math.fround(INT16_MAX / largest))) : 0;
-          i16[quants / 2 + b + i] = Math.max(-INT16_MAX - 1, Math.min(INT16_MAX, value));
-          total += i16[quants / 2 + b + i]!;
+    expandQ4(weights, scales, mins, offset, dst, cols, lane) {
+      const { f32, data } = views();
+      for (let c = 0; c < cols; c++) {
+        const { at: word, shift } = q4Place(lane, c, cols);
+        const nibble = (data.getUint16(weights + word, true) >> shift) & 15;
+        const at = floatPlace(lane, Math.floor(c / BLOCK), cols / BLOCK);
+        const minimum = mins === 0 ? 0 : f32[mins / 4 + at]!;
+        f32[dst / 4 + c] = (nibble - offset) * f32[scales / 4 + at]! + minimum;
+      }
+    },
+
+    quantizeActivations(src, quants, scales, sums, scaledSums, cols, tokens) {
+      const { f32, i16, data } = views();
+      for (let t = 0; t < tokens; t++) {
+        for (let b = 0; b < cols / BLOCK; b++) {
+          const from = src / 4 + t * cols + b * BLOCK;
+          let largest = 0;
+          for (let i = 0; i < BLOCK; i++) largest = Math.max(largest, Math.abs(f32[from + i]!));
+          let total = 0;
+          for (let i = 0; i < BLOCK; i++) {
+            const value = largest > 0 ? nearest(Math.fround(f32[from + i]! * Math.fround(INT16_MAX / largest))) : 0;
+            const held = Math.max(-INT16_MAX - 1, Math.min(INT16_MAX, value));
+            i16[quants / 2 + activationPlace(t, b * BLOCK + i, cols, tokens)] = held;
+            total += held;
+          }
+          const scale = Math.fround(largest / INT16_MAX);
+          const at = activationFloatPlace(t, b, cols / BLOCK, tokens);
+          f32[scales / 4 + at] = scale;
+          data.setInt32(sums + 4 * at, total, true);
+          f32[scaledSums / 4 + at] = scale * total;
         }
-        const scale = Math.fround(largest / INT16_MAX);
-        f32[scales / 4 + b / BLOCK] = scale;
-        f32[sums / 4 + b / BLOCK] = scale * total;
       }
     },
 
     matmulQ8(w, ws, wm, x, xs, xm, out, rows, cols, tokens, outStride) {
-      const { f32, i16, i8 } = views();
-      const blocks = cols / BLOCK;
-      for (let t = 0; t < tokens; t++) {
-        for (let r = 0; r < rows; r++) {
-          let sum = 0;
-          for (let b = 0; b < blocks; b++) {
-            let dot = 0;
-            for (let i = b * BLOCK; i < (b + 1) * BLOCK; i++) dot += i8[w + r * cols + i]! * i16[x / 2 + t * cols + i]!;
-            sum += dot * f32[ws / 4 + r * blocks + b]! * f32[xs / 4 + t * blocks + b]!;
-            if (wm !== 0) sum += f32[wm / 4 + r * blocks + b]! * f32[xm / 4 + t * blocks + b]!;
-          }
-          f32[(out + t * outStride) / 4 + r] = sum;
-        }
-      }
+      const { i8 } = views();
+      product({ ws, wm, x, xs, xm, out, rows, cols, tokens, outStride }, (r, c) => i8[w + q8Place(r, c, cols)]!);
+    },
+
+    matmulQ4(w, ws, wm, offset, x, xs, _xi, xm, out, rows, cols, tokens, outStride) {
+      const { data } = views();
+      product({ ws, wm, x, xs, xm, out, rows, cols, tokens, outStride }, (r, c) => {
+        const { at, shift } = q4Place(r, c, cols);
+        return ((data.getUint16(w + at, true) >> shift) & 15) - offset;
+      });
     },
 
     matmulF32(w, x, out, rows, cols, tokens, outStride) {

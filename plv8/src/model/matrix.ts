@@ -1,4 +1,7 @@
-/** A weight matrix in WebAssembly memory in the layout its kernel reads: `f32`, or `q8` with or without minimums. */
+/**
+ * A weight matrix in WebAssembly memory in the layout its kernel reads: `f32` row-major, or rows in fours (see
+ * kernels/assembly/layout.ts) as `q8` or `q4`, with a scale and perhaps a minimum per block of 32.
+ */
 import { raise, SQLSTATE } from '../errors.ts';
 import { COMPUTABLE_TYPES } from '../format/computable-types.ts';
 import { ggmlTypeByName } from '../format/ggml-types.ts';
@@ -7,10 +10,22 @@ import { dequantizeRow } from './dequantize.ts';
 import type { TensorInfo } from './source.ts';
 
 const BLOCK = 32;
-/** Stored types whose integers the q8 layout holds exactly. */
-const QUANTIZED = new Set(['Q8_0', 'Q4_0', 'Q4_1']);
 
-export type Layout = 'f32' | 'q8';
+export type Layout = 'f32' | 'q8' | 'q4';
+
+/** How the integers of a quantised type are held: exactly as they are stored. */
+interface IntegerForm {
+  layout: 'q8' | 'q4';
+  /** What a held integer is above its weight. */
+  offset: number;
+  hasMinimums: boolean;
+}
+
+const INTEGER_FORMS: ReadonlyMap<string, IntegerForm> = new Map([
+  ['Q8_0', { layout: 'q8', offset: 0, hasMinimums: false }],
+  ['Q4_0', { layout: 'q4', offset: 8, hasMinimums: false }],
+  ['Q4_1', { layout: 'q4', offset: 0, hasMinimums: true }],
+]);
 
 export interface Matrix {
   readonly info: TensorInfo;
@@ -20,29 +35,45 @@ export interface Matrix {
   readonly cols: number;
   /** Row length in memory: cols, rounded up to a multiple of 4 for f32. */
   readonly stride: number;
-  /** Address of the floats or int8. */
+  /** What a held integer is above its weight; q4 only. */
+  readonly offset: number;
+  /** Address of the floats or integers. */
   weights: number;
-  /** Address of the scales (rows, stride / 32); q8 only. */
+  /** Address of the scales; q8 and q4 only. */
   scales: number;
-  /** Address of the minimums (rows, stride / 32); 0 where the type has none. */
+  /** Address of the minimums; 0 where the type has none. */
   mins: number;
 }
 
 /** Layout that a tensor takes: its own integers, or floats, or floats rounded to q8. */
-export function layoutOf(info: TensorInfo, floats: Layout, quantized: Layout): Layout {
+export function layoutOf(info: TensorInfo, precision: { floats: 'f32' | 'q8'; integers: boolean }): Layout {
   if (!COMPUTABLE_TYPES.has(info.type))
     raise(SQLSTATE.featureNotSupported, `tensor ${info.name} has type ${info.type}, which is not supported`);
+  const form = INTEGER_FORMS.get(info.type);
+  if (form !== undefined) return precision.integers ? form.layout : 'f32';
+  return precision.floats === 'q8' && (info.shape[0] ?? 0) % BLOCK === 0 ? 'q8' : 'f32';
+}
+
+interface Extents {
+  weights: number;
+  scales: number;
+  mins: number;
+}
+
+/** Bytes of each part; rows are filled up to a multiple of four in the integer layouts. */
+function extents(info: TensorInfo, layout: Layout): Extents {
   const cols = info.shape[0] ?? 0;
-  if (QUANTIZED.has(info.type)) return quantized;
-  return floats === 'q8' && cols % BLOCK === 0 ? 'q8' : 'f32';
+  const rows = info.shape[1] ?? 1;
+  if (layout === 'f32') return { weights: rows * Math.ceil(cols / 4) * 16, scales: 0, mins: 0 };
+  const held = Math.ceil(rows / 4) * 4 * cols;
+  const scales = held / 8;
+  const mins = INTEGER_FORMS.get(info.type)?.hasMinimums === true ? scales : 0;
+  return { weights: layout === 'q4' ? held / 2 : held, scales, mins };
 }
 
 export function matrixBytes(info: TensorInfo, layout: Layout): number {
-  const cols = info.shape[0] ?? 0;
-  const rows = info.shape[1] ?? 1;
-  if (layout === 'f32') return rows * Math.ceil(cols / 4) * 4 * 4;
-  const perBlock = info.type === 'Q4_1' ? 8 : 4;
-  return rows * cols + (rows * cols * perBlock) / BLOCK;
+  const { weights, scales, mins } = extents(info, layout);
+  return weights + scales + mins;
 }
 
 /** A matrix that has no memory yet: all addresses are 0. */
@@ -50,32 +81,34 @@ export function unplacedMatrix(info: TensorInfo, layout: Layout): Matrix {
   const cols = info.shape[0] ?? 0;
   const rows = info.shape[1] ?? 1;
   const stride = layout === 'f32' ? Math.ceil(cols / 4) * 4 : cols;
-  return { info, layout, rows, cols, stride, weights: 0, scales: 0, mins: 0 };
+  const offset = layout === 'q4' ? (INTEGER_FORMS.get(info.type)?.offset ?? 0) : 0;
+  return { info, layout, rows, cols, stride, offset, weights: 0, scales: 0, mins: 0 };
 }
 
 export function allocateMatrix(arena: Arena, info: TensorInfo, layout: Layout): Matrix {
   const matrix = unplacedMatrix(info, layout);
-  const { rows, cols, stride } = matrix;
-  if (layout === 'f32') {
-    matrix.weights = arena.allocate(rows * stride * 4);
-    return matrix;
-  }
-  const blocks = (rows * cols) / BLOCK;
-  matrix.weights = arena.allocate(rows * cols);
-  matrix.scales = arena.allocate(blocks * 4);
-  if (info.type === 'Q4_1') matrix.mins = arena.allocate(blocks * 4);
+  const { weights, scales, mins } = extents(info, layout);
+  matrix.weights = arena.allocate(weights);
+  if (scales > 0) matrix.scales = arena.allocate(scales);
+  if (mins > 0) matrix.mins = arena.allocate(mins);
   return matrix;
 }
 
-/** Room that `fillMatrix` needs for a tile of `bytes` bytes. */
-export function stagingBytes(bytes: number, cols: number): number {
-  return bytes + Math.ceil(cols / 4) * 4 * 4;
+/** Room that `fillMatrix` needs for a tile of `bytes` bytes of rows of `cols` elements of a type. */
+export function stagingBytes(type: string, bytes: number, cols: number): number {
+  const rows = Math.ceil(bytes / rowByteLength(type, cols));
+  const blocks = Math.ceil(cols / BLOCK);
+  // The tile itself; integers, scales and minimums row by row; one row of floats.
+  return align(bytes) + align(rows * cols) + 2 * align(rows * blocks * 4) + align(cols * 4) + 16;
+}
+
+function align(bytes: number): number {
+  return Math.ceil(bytes / 16) * 16;
 }
 
 /** Write a tile (whole rows from firstRow on) into its place; `staging` is an address with room for the tile. */
 export function fillMatrix(arena: Arena, matrix: Matrix, firstRow: number, bytes: Uint8Array, staging: number): void {
-  const { kernels } = arena;
-  const { info, cols, stride } = matrix;
+  const { info, cols } = matrix;
   const rowBytes = rowByteLength(info.type, cols);
   const rows = bytes.length / rowBytes;
   if (!Number.isInteger(rows) || firstRow + rows > matrix.rows) {
@@ -84,39 +117,85 @@ export function fillMatrix(arena: Arena, matrix: Matrix, firstRow: number, bytes
       `tensor ${info.name} has ${matrix.rows} rows of ${rowBytes} bytes, a tile at row ${firstRow} has ${bytes.length} bytes`,
     );
   }
-  if (matrix.layout === 'q8' && QUANTIZED.has(info.type)) {
-    arena.u8.set(bytes, staging);
-    const blocks = (rows * cols) / BLOCK;
-    const first = (firstRow * cols) / BLOCK;
-    const q = matrix.weights + first * BLOCK;
-    const s = matrix.scales + first * 4;
-    if (info.type === 'Q8_0') kernels.repackQ8_0(staging, q, s, blocks);
-    else if (info.type === 'Q4_0') kernels.repackQ4_0(staging, q, s, blocks);
-    else kernels.repackQ4_1(staging, q, s, matrix.mins + first * 4, blocks);
-    requireFinite(arena, info, s, blocks, firstRow);
-    if (matrix.mins !== 0) requireFinite(arena, info, matrix.mins + first * 4, blocks, firstRow);
-    return;
-  }
-  const row = new Float32Array(cols);
-  const rowStaging = staging + Math.ceil(bytes.length / 16) * 16;
   arena.u8.set(bytes, staging);
+  if (matrix.layout === 'f32') fillFloats(arena, matrix, firstRow, rows, bytes, staging);
+  else fillIntegers(arena, matrix, firstRow, rows, bytes, staging);
+}
+
+/** Rows as floats at `to`, `step` bytes apart; the tile stands in `bytes` and at address `staging`. */
+function floatRow(
+  arena: Arena,
+  info: TensorInfo,
+  bytes: Uint8Array,
+  staging: number,
+  offset: number,
+  to: number,
+): void {
+  const cols = info.shape[0] ?? 0;
+  if (info.type === 'F16') arena.kernels.widenF16(staging + offset, to, cols);
+  else if (info.type === 'BF16') arena.kernels.widenBF16(staging + offset, to, cols);
+  else dequantizeRow(info.type, bytes, offset, arena.f32.subarray(to / 4, to / 4 + cols), cols);
+}
+
+function fillFloats(
+  arena: Arena,
+  matrix: Matrix,
+  firstRow: number,
+  rows: number,
+  bytes: Uint8Array,
+  staging: number,
+): void {
+  const { info, cols, stride } = matrix;
+  const rowBytes = rowByteLength(info.type, cols);
   for (let r = 0; r < rows; r++) {
-    const to = matrix.layout === 'f32' ? matrix.weights + (firstRow + r) * stride * 4 : rowStaging;
-    const from = staging + r * rowBytes;
-    if (info.type === 'F16') kernels.widenF16(from, to, cols);
-    else if (info.type === 'BF16') kernels.widenBF16(from, to, cols);
-    else {
-      dequantizeRow(info.type, bytes, r * rowBytes, row, cols);
-      arena.f32.set(row, to / 4);
-    }
+    const to = matrix.weights + (firstRow + r) * stride * 4;
+    floatRow(arena, info, bytes, staging, r * rowBytes, to);
     requireFinite(arena, info, to, cols, firstRow + r);
-    if (matrix.layout === 'f32') {
-      if (stride > cols) arena.f32.fill(0, to / 4 + cols, to / 4 + stride);
-    } else {
-      const at = (firstRow + r) * cols;
-      kernels.roundQ8(to, matrix.weights + at, matrix.scales + (at / BLOCK) * 4, cols);
+    if (stride > cols) arena.f32.fill(0, to / 4 + cols, to / 4 + stride);
+  }
+}
+
+/** First the tile's integers, scales and minimums row by row, then into their places among the rows of four. */
+function fillIntegers(
+  arena: Arena,
+  matrix: Matrix,
+  firstRow: number,
+  rows: number,
+  bytes: Uint8Array,
+  staging: number,
+): void {
+  const { kernels } = arena;
+  const { info, cols } = matrix;
+  const blocks = (rows * cols) / BLOCK;
+  const integers = staging + align(bytes.length);
+  const scales = integers + align(rows * cols);
+  const mins = scales + align(blocks * 4);
+  if (info.type === 'Q8_0') kernels.repackQ8_0(staging, integers, scales, blocks);
+  else if (info.type === 'Q4_0') kernels.repackQ4_0(staging, integers, scales, blocks);
+  else if (info.type === 'Q4_1') kernels.repackQ4_1(staging, integers, scales, mins, blocks);
+  else {
+    const row = mins + align(blocks * 4);
+    const rowBytes = rowByteLength(info.type, cols);
+    for (let r = 0; r < rows; r++) {
+      floatRow(arena, info, bytes, staging, r * rowBytes, row);
+      requireFinite(arena, info, row, cols, firstRow + r);
+      kernels.roundQ8(row, integers + r * cols, scales + ((r * cols) / BLOCK) * 4, cols);
     }
   }
+  requireFinite(arena, info, scales, blocks, firstRow);
+  if (matrix.mins !== 0) requireFinite(arena, info, mins, blocks, firstRow);
+  const interleave = matrix.layout === 'q4' ? kernels.interleaveQ4 : kernels.interleaveQ8;
+  interleave(
+    integers,
+    scales,
+    matrix.mins === 0 ? 0 : mins,
+    matrix.weights,
+    matrix.scales,
+    matrix.mins,
+    firstRow,
+    rows,
+    cols,
+  );
 }
 
 /** Refuse infinities and NaN: one of them would turn every later number of the model into NaN. */
@@ -134,18 +213,72 @@ export function rowByteLength(type: string, cols: number): number {
 
 /** Copy row `index` of the matrix as floats to address `to`. */
 export function copyRow(arena: Arena, matrix: Matrix, index: number, to: number): void {
-  const { stride } = matrix;
-  if (matrix.layout === 'f32') {
+  const { stride, cols, layout } = matrix;
+  if (layout === 'f32') {
     const from = matrix.weights / 4 + index * stride;
-    arena.f32.copyWithin(to / 4, from, from + matrix.cols);
+    arena.f32.copyWithin(to / 4, from, from + cols);
     return;
   }
-  const block = (index * stride) / BLOCK;
-  arena.kernels.expandQ8(
-    matrix.weights + index * stride,
-    matrix.scales + block * 4,
-    matrix.mins === 0 ? 0 : matrix.mins + block * 4,
-    to,
-    stride,
+  const quad = index >> 2;
+  const weights = matrix.weights + quad * (layout === 'q4' ? 2 : 4) * cols;
+  const scales = matrix.scales + (quad * cols) / 2;
+  const mins = matrix.mins === 0 ? 0 : matrix.mins + (quad * cols) / 2;
+  if (layout === 'q4') arena.kernels.expandQ4(weights, scales, mins, matrix.offset, to, cols, index & 3);
+  else arena.kernels.expandQ8(weights, scales, mins, to, cols, index & 3);
+}
+
+/** Activations of a product as quantizeActivations leaves them. */
+export interface QuantizedActivations {
+  quants: number;
+  scales: number;
+  sums: number;
+  scaledSums: number;
+}
+
+/** out[t][row - firstRow] for `rows` rows from `firstRow` (a multiple of 4) on; outStride in bytes. */
+export function multiplyIntegers(
+  arena: Arena,
+  matrix: Matrix,
+  firstRow: number,
+  rows: number,
+  x: QuantizedActivations,
+  tokens: number,
+  out: number,
+  outStride: number,
+): void {
+  const { cols } = matrix;
+  const floats = (firstRow * cols) / 8;
+  const scales = matrix.scales + floats;
+  const mins = matrix.mins === 0 ? 0 : matrix.mins + floats;
+  if (matrix.layout === 'q4') {
+    arena.kernels.matmulQ4(
+      matrix.weights + (firstRow * cols) / 2,
+      scales,
+      mins,
+      matrix.offset,
+      x.quants,
+      x.scales,
+      x.sums,
+      x.scaledSums,
+      out,
+      rows,
+      cols,
+      tokens,
+      outStride,
+    );
+    return;
+  }
+  arena.kernels.matmulQ8(
+    matrix.weights + firstRow * cols,
+    scales,
+    mins,
+    x.quants,
+    x.scales,
+    x.scaledSums,
+    out,
+    rows,
+    cols,
+    tokens,
+    outStride,
   );
 }

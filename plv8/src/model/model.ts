@@ -4,7 +4,7 @@ import { Arena } from './arena.ts';
 import type { ModelConfig } from './config.ts';
 import { KvCache } from './kv-cache.ts';
 import type { Matrix } from './matrix.ts';
-import { copyRow } from './matrix.ts';
+import { copyRow, multiplyIntegers } from './matrix.ts';
 import { RopeTable } from './rope.ts';
 import type { WeightSource } from './source.ts';
 import type { LayerWeights, Precision, Weights } from './weights.ts';
@@ -37,7 +37,8 @@ interface Buffers {
   padded: number; // (tokens, widest row rounded up to 4): activations of matrices whose rows are padded
   quants: number; // (tokens, widest row) int16
   quantScales: number; // (tokens, widest row / 32)
-  quantSums: number; // (tokens, widest row / 32)
+  quantSums: number; // (tokens, widest row / 32) int32
+  quantScaledSums: number; // (tokens, widest row / 32)
   scores: number; // (contextLength)
   logits: number; // (vocabSize)
 }
@@ -72,6 +73,7 @@ export class Model {
       quants: CHUNK_TOKENS * wide * 2,
       quantScales: (CHUNK_TOKENS * wide) / 8,
       quantSums: (CHUNK_TOKENS * wide) / 8,
+      quantScaledSums: (CHUNK_TOKENS * wide) / 8,
       scores: config.contextLength * 4,
       logits: config.vocabSize * 4,
     };
@@ -233,31 +235,26 @@ export class Model {
     const arena = this.memory;
     const { kernels } = arena;
     const { buffers } = this;
+    const activations = {
+      quants: buffers.quants,
+      scales: buffers.quantScales,
+      sums: buffers.quantSums,
+      scaledSums: buffers.quantScaledSums,
+    };
     let quantized = false;
     matrices.forEach((matrix, i) => {
       const { cols, stride, rows } = matrix;
       const out = outs[i]!;
-      const rowsPerCall = Math.max(1, Math.floor(OPS_PER_CALL / (cols * tokens)));
-      if (matrix.layout === 'q8') {
+      const rowsPerCall = Math.max(4, Math.floor(OPS_PER_CALL / (cols * tokens)) & ~3);
+      if (matrix.layout !== 'f32') {
         if (!quantized) {
-          kernels.quantizeActivations(x, buffers.quants, buffers.quantScales, buffers.quantSums, cols * tokens);
+          const { quants, scales, sums, scaledSums } = activations;
+          kernels.quantizeActivations(x, quants, scales, sums, scaledSums, cols, tokens);
           quantized = true;
         }
-        const blocks = cols / 32;
         for (let r = 0; r < rows; r += rowsPerCall) {
-          kernels.matmulQ8(
-            matrix.weights + r * cols,
-            matrix.scales + r * blocks * 4,
-            matrix.mins === 0 ? 0 : matrix.mins + r * blocks * 4,
-            buffers.quants,
-            buffers.quantScales,
-            buffers.quantSums,
-            out + r * 4,
-            Math.min(rowsPerCall, rows - r),
-            cols,
-            tokens,
-            rows * 4,
-          );
+          const count = Math.min(rowsPerCall, rows - r);
+          multiplyIntegers(arena, matrix, r, count, activations, tokens, out + r * 4, rows * 4);
           poll();
         }
         return;

@@ -16,6 +16,8 @@ import type { TensorInfo, WeightSource } from './source.ts';
 
 export type Precision = 'auto' | 'f32' | 'q8';
 
+/** Alignment of a matrix's parts can cost as much. */
+const PADDING_BYTES = 64;
 /** Float matrices stay floats under `auto` while that form of the model is smaller than this. */
 const MAX_AUTO_F32_BYTES = 512 * 1024 * 1024;
 
@@ -69,19 +71,19 @@ export function planWeights(tensors: TensorInfo[], precision: Precision, largest
     }
     asFloats += matrixBytes(info, 'f32');
   }
-  const floats: Layout = precision === 'q8' || (precision === 'auto' && asFloats >= MAX_AUTO_F32_BYTES) ? 'q8' : 'f32';
-  const quantized: Layout = precision === 'f32' ? 'f32' : 'q8';
+  const floats = precision === 'q8' || (precision === 'auto' && asFloats >= MAX_AUTO_F32_BYTES) ? 'q8' : 'f32';
   const layouts = new Map<string, Layout>();
   let bytes = 0;
   let staging = 0;
   const used = new Set<string>();
   for (const info of tensors) {
-    const layout = isVector(info) ? 'f32' : layoutOf(info, floats, quantized);
+    const layout = isVector(info) ? 'f32' : layoutOf(info, { floats, integers: precision !== 'f32' });
     layouts.set(info.name, layout);
-    bytes += matrixBytes(info, layout) + 64;
+    bytes += matrixBytes(info, layout) + PADDING_BYTES;
+    const cols = info.shape[0] ?? 0;
     staging = Math.max(
       staging,
-      stagingBytes(Math.max(largestTile, rowByteLength(info.type, info.shape[0] ?? 0)), info.shape[0] ?? 0),
+      stagingBytes(info.type, Math.max(largestTile, Math.ceil(rowByteLength(info.type, cols))), cols),
     );
     if (!isVector(info))
       used.add(layout === 'f32' ? 'f32' : info.type.startsWith('Q') ? info.type.toLowerCase() : 'q8');
@@ -173,7 +175,7 @@ export function loadWeights(
   source.eachTile((info, firstRow, bytes) => {
     const matrix = matrices.get(info.name);
     if (matrix === undefined) raise(SQLSTATE.dataCorrupted, `tensor ${info.name} appeared while loading`);
-    if (stagingBytes(bytes.length, matrix.cols) > plan.stagingBytes) {
+    if (stagingBytes(info.type, bytes.length, matrix.cols) > plan.stagingBytes) {
       raise(
         SQLSTATE.dataCorrupted,
         `tensor ${info.name} has a tile of ${bytes.length} bytes, expected at most ${plan.stagingBytes}`,

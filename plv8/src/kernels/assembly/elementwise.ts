@@ -1,0 +1,87 @@
+// Norms, sums, the gate of the feed-forward network, and rotary positions.
+import { exponential } from './simd';
+
+/** out = x / rms(x) * weight for each of `tokens` rows of n floats. */
+export function rmsNorm(x: usize, weight: usize, out: usize, n: i32, tokens: i32, eps: f32): void {
+  for (let t = 0; t < tokens; t++) {
+    let sum: f64 = 0;
+    for (let i = 0; i < n; i++) {
+      const v = <f64>load<f32>(x + (<usize>i << 2));
+      sum += v * v;
+    }
+    const scale = <f32>(1.0 / sqrt<f64>(sum / <f64>n + <f64>eps));
+    for (let i = 0; i < n; i++) {
+      const at = <usize>i << 2;
+      store<f32>(out + at, load<f32>(x + at) * scale * load<f32>(weight + at));
+    }
+    x += <usize>n << 2;
+    out += <usize>n << 2;
+  }
+}
+
+/** x[i] += y[i] over n floats. */
+export function addInto(x: usize, y: usize, n: i32): void {
+  let left = n;
+  for (; left >= 4; left -= 4) {
+    v128.store(x, f32x4.add(v128.load(x), v128.load(y)));
+    x += 16;
+    y += 16;
+  }
+  for (; left > 0; left--) {
+    store<f32>(x, load<f32>(x) + load<f32>(y));
+    x += 4;
+    y += 4;
+  }
+}
+
+/** Add one bias row (n) to each of `tokens` rows of x. */
+export function addBias(x: usize, bias: usize, n: i32, tokens: i32): void {
+  for (let t = 0; t < tokens; t++) {
+    addInto(x, bias, n);
+    x += <usize>n << 2;
+  }
+}
+
+/** silu(g) * u in each lane; gates below -88 give zero. */
+// @ts-ignore: decorator
+@inline
+function siluTimes(g: v128, u: v128): v128 {
+  const negative = f32x4.neg(g);
+  const value = f32x4.mul(f32x4.div(g, f32x4.add(f32x4.splat(1), exponential(negative))), u);
+  return v128.andnot(value, f32x4.gt(negative, f32x4.splat(88)));
+}
+
+/** gate = silu(gate) * up over n floats. */
+export function siluMultiply(gate: usize, up: usize, n: i32): void {
+  let left = n;
+  for (; left >= 4; left -= 4) {
+    v128.store(gate, siluTimes(v128.load(gate), v128.load(up)));
+    gate += 16;
+    up += 16;
+  }
+  for (; left > 0; left--) {
+    store<f32>(gate, f32x4.extract_lane(siluTimes(v128.load_splat<f32>(gate), v128.load_splat<f32>(up)), 0));
+    gate += 4;
+    up += 4;
+  }
+}
+
+/**
+ * Rotate `heads` heads of x (heads, headSize) by the table's row (half pairs of cos, sin). `step` is the distance in
+ * floats between the two of a pair and `spread` between pairs: (1, 2) for llama's layout, (half, 1) for neox.
+ */
+export function rope(x: usize, table: usize, heads: i32, headSize: i32, half_: i32, step: i32, spread: i32): void {
+  for (let h = 0; h < heads; h++) {
+    for (let i = 0; i < half_; i++) {
+      const a = x + (<usize>(i * spread) << 2);
+      const b = a + (<usize>step << 2);
+      const c = load<f32>(table + (<usize>i << 3));
+      const s = load<f32>(table + (<usize>i << 3), 4);
+      const va = load<f32>(a);
+      const vb = load<f32>(b);
+      store<f32>(a, va * c - vb * s);
+      store<f32>(b, va * s + vb * c);
+    }
+    x += <usize>headSize << 2;
+  }
+}

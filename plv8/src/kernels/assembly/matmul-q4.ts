@@ -1,0 +1,144 @@
+// Products with 4-bit matrices; everything as in matmul-q8.ts, but for the nibbles. A weight is nibble - offset, times its
+// scale, plus its minimum: the offset is taken off the exact integer sum, as offset times the sum of the activations.
+import { storeRows } from './simd';
+
+/** Four tokens against one quad. */
+// @ts-ignore: decorator
+@inline
+function fourTokens(
+  w: usize, ws: usize, wm: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, outStride: usize,
+  blocks: i32, rows: i32,
+): void {
+  const mask = i16x8.splat(15);
+  let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
+  let b = blocks;
+  do {
+    let s0 = i32x4.splat(0), s1 = i32x4.splat(0), s2 = i32x4.splat(0), s3 = i32x4.splat(0);
+    let k = 4;
+    do {
+      let packed = v128.load(w);
+      let j = 4;
+      do {
+        const nibbles = v128.and(packed, mask);
+        s0 = i32x4.add(s0, i32x4.dot_i16x8_s(nibbles, v128.load_splat<u32>(x)));
+        s1 = i32x4.add(s1, i32x4.dot_i16x8_s(nibbles, v128.load_splat<u32>(x, 4)));
+        s2 = i32x4.add(s2, i32x4.dot_i16x8_s(nibbles, v128.load_splat<u32>(x, 8)));
+        s3 = i32x4.add(s3, i32x4.dot_i16x8_s(nibbles, v128.load_splat<u32>(x, 12)));
+        packed = i16x8.shr_u(packed, 4);
+        x += 16;
+      } while (--j);
+      w += 16;
+    } while (--k);
+    const scale = v128.load(ws);
+    s0 = i32x4.sub(s0, i32x4.mul(offset, v128.load_splat<u32>(xi)));
+    s1 = i32x4.sub(s1, i32x4.mul(offset, v128.load_splat<u32>(xi, 4)));
+    s2 = i32x4.sub(s2, i32x4.mul(offset, v128.load_splat<u32>(xi, 8)));
+    s3 = i32x4.sub(s3, i32x4.mul(offset, v128.load_splat<u32>(xi, 12)));
+    a0 = f32x4.add(a0, f32x4.mul(f32x4.convert_i32x4_s(s0), f32x4.mul(scale, v128.load_splat<f32>(xs))));
+    a1 = f32x4.add(a1, f32x4.mul(f32x4.convert_i32x4_s(s1), f32x4.mul(scale, v128.load_splat<f32>(xs, 4))));
+    a2 = f32x4.add(a2, f32x4.mul(f32x4.convert_i32x4_s(s2), f32x4.mul(scale, v128.load_splat<f32>(xs, 8))));
+    a3 = f32x4.add(a3, f32x4.mul(f32x4.convert_i32x4_s(s3), f32x4.mul(scale, v128.load_splat<f32>(xs, 12))));
+    ws += 16;
+    xs += 16;
+    xi += 16;
+  } while (--b);
+  if (wm) {
+    let m0 = f32x4.splat(0), m1 = f32x4.splat(0), m2 = f32x4.splat(0), m3 = f32x4.splat(0);
+    b = blocks;
+    do {
+      const minimum = v128.load(wm);
+      m0 = f32x4.add(m0, f32x4.mul(minimum, v128.load_splat<f32>(xm)));
+      m1 = f32x4.add(m1, f32x4.mul(minimum, v128.load_splat<f32>(xm, 4)));
+      m2 = f32x4.add(m2, f32x4.mul(minimum, v128.load_splat<f32>(xm, 8)));
+      m3 = f32x4.add(m3, f32x4.mul(minimum, v128.load_splat<f32>(xm, 12)));
+      wm += 16;
+      xm += 16;
+    } while (--b);
+    a0 = f32x4.add(a0, m0);
+    a1 = f32x4.add(a1, m1);
+    a2 = f32x4.add(a2, m2);
+    a3 = f32x4.add(a3, m3);
+  }
+  storeRows(out, a0, rows);
+  storeRows(out + outStride, a1, rows);
+  storeRows(out + 2 * outStride, a2, rows);
+  storeRows(out + 3 * outStride, a3, rows);
+}
+
+/** One token against one quad. */
+// @ts-ignore: decorator
+@inline
+function oneToken(
+  w: usize, ws: usize, wm: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, blocks: i32,
+): v128 {
+  const mask = i16x8.splat(15);
+  let acc = f32x4.splat(0);
+  let b = blocks;
+  do {
+    let s = i32x4.splat(0), u = i32x4.splat(0);
+    let k = 4;
+    do {
+      const packed = v128.load(w);
+      s = i32x4.add(s, i32x4.dot_i16x8_s(v128.and(packed, mask), v128.load_splat<u32>(x)));
+      u = i32x4.add(u, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(packed, 4), mask), v128.load_splat<u32>(x, 4)));
+      s = i32x4.add(s, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(packed, 8), mask), v128.load_splat<u32>(x, 8)));
+      u = i32x4.add(u, i32x4.dot_i16x8_s(i16x8.shr_u(packed, 12), v128.load_splat<u32>(x, 12)));
+      w += 16;
+      x += 16;
+    } while (--k);
+    const sum = i32x4.sub(i32x4.add(s, u), i32x4.mul(offset, v128.load_splat<u32>(xi)));
+    acc = f32x4.add(
+      acc,
+      f32x4.mul(f32x4.convert_i32x4_s(sum), f32x4.mul(v128.load(ws), v128.load_splat<f32>(xs))),
+    );
+    ws += 16;
+    xs += 4;
+    xi += 4;
+  } while (--b);
+  if (wm) {
+    let m = f32x4.splat(0);
+    b = blocks;
+    do {
+      m = f32x4.add(m, f32x4.mul(v128.load(wm), v128.load_splat<f32>(xm)));
+      wm += 16;
+      xm += 4;
+    } while (--b);
+    acc = f32x4.add(acc, m);
+  }
+  return acc;
+}
+
+/** As matmulQ8; xi are the sums of the activations' integers, offset what a nibble is above its weight. */
+export function matmulQ4(
+  w: usize, ws: usize, wm: usize, offset: i32, x: usize, xs: usize, xi: usize, xm: usize, out: usize,
+  rows: i32, cols: i32, tokens: i32, outStride: usize,
+): void {
+  const blocks = cols >> 5;
+  const xStride = <usize>cols << 1;
+  const sStride = <usize>blocks << 2;
+  const offsets = i32x4.splat(offset);
+  for (let r = 0; r < rows; r += 4) {
+    let xp = x, sp = xs, ip = xi, mp = xm, o = out;
+    let t = tokens;
+    for (; t >= 4; t -= 4) {
+      fourTokens(w, ws, wm, offsets, xp, sp, ip, mp, o, outStride, blocks, rows - r);
+      xp += 4 * xStride;
+      sp += 4 * sStride;
+      ip += 4 * sStride;
+      mp += 4 * sStride;
+      o += 4 * outStride;
+    }
+    for (; t > 0; t--) {
+      storeRows(o, oneToken(w, ws, wm, offsets, xp, sp, ip, mp, blocks), rows - r);
+      xp += xStride;
+      sp += sStride;
+      ip += sStride;
+      mp += sStride;
+      o += outStride;
+    }
+    w += <usize>cols << 1;
+    ws += 4 * sStride;
+    if (wm) wm += 4 * sStride;
+    out += 16;
+  }
+}

@@ -1,0 +1,135 @@
+// Products with int8 matrices in the layout of layout.ts and activations in that of activations.ts.
+//   A row's product with a token is a sum over blocks, in their order, of (exact integer sum) * (weight scale *
+//   activation scale); minimums are summed the same way and added at the end. Both loops below do just that, so a token's
+//   results do not depend on the others that go along with it.
+//   Loop bodies are small on purpose: V8 emits all loads of a basic block first, and an unrolled one spills them.
+import { storeRows } from './simd';
+
+/** Four tokens against one quad: 4 rows x 4 tokens, one weight load for four tokens. */
+// @ts-ignore: decorator
+@inline
+function fourTokens(
+  w: usize, ws: usize, wm: usize, x: usize, xs: usize, xm: usize, out: usize, outStride: usize, blocks: i32, rows: i32,
+): void {
+  let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
+  let b = blocks;
+  do {
+    let s0 = i32x4.splat(0), s1 = i32x4.splat(0), s2 = i32x4.splat(0), s3 = i32x4.splat(0);
+    let k = 8;
+    do {
+      const first = v128.load_ext<i8>(w);
+      s0 = i32x4.add(s0, i32x4.dot_i16x8_s(first, v128.load_splat<u32>(x)));
+      s1 = i32x4.add(s1, i32x4.dot_i16x8_s(first, v128.load_splat<u32>(x, 4)));
+      s2 = i32x4.add(s2, i32x4.dot_i16x8_s(first, v128.load_splat<u32>(x, 8)));
+      s3 = i32x4.add(s3, i32x4.dot_i16x8_s(first, v128.load_splat<u32>(x, 12)));
+      const second = v128.load_ext<i8>(w, 8);
+      s0 = i32x4.add(s0, i32x4.dot_i16x8_s(second, v128.load_splat<u32>(x, 16)));
+      s1 = i32x4.add(s1, i32x4.dot_i16x8_s(second, v128.load_splat<u32>(x, 20)));
+      s2 = i32x4.add(s2, i32x4.dot_i16x8_s(second, v128.load_splat<u32>(x, 24)));
+      s3 = i32x4.add(s3, i32x4.dot_i16x8_s(second, v128.load_splat<u32>(x, 28)));
+      w += 16;
+      x += 32;
+    } while (--k);
+    const scale = v128.load(ws);
+    a0 = f32x4.add(a0, f32x4.mul(f32x4.convert_i32x4_s(s0), f32x4.mul(scale, v128.load_splat<f32>(xs))));
+    a1 = f32x4.add(a1, f32x4.mul(f32x4.convert_i32x4_s(s1), f32x4.mul(scale, v128.load_splat<f32>(xs, 4))));
+    a2 = f32x4.add(a2, f32x4.mul(f32x4.convert_i32x4_s(s2), f32x4.mul(scale, v128.load_splat<f32>(xs, 8))));
+    a3 = f32x4.add(a3, f32x4.mul(f32x4.convert_i32x4_s(s3), f32x4.mul(scale, v128.load_splat<f32>(xs, 12))));
+    ws += 16;
+    xs += 16;
+  } while (--b);
+  if (wm) {
+    let m0 = f32x4.splat(0), m1 = f32x4.splat(0), m2 = f32x4.splat(0), m3 = f32x4.splat(0);
+    b = blocks;
+    do {
+      const minimum = v128.load(wm);
+      m0 = f32x4.add(m0, f32x4.mul(minimum, v128.load_splat<f32>(xm)));
+      m1 = f32x4.add(m1, f32x4.mul(minimum, v128.load_splat<f32>(xm, 4)));
+      m2 = f32x4.add(m2, f32x4.mul(minimum, v128.load_splat<f32>(xm, 8)));
+      m3 = f32x4.add(m3, f32x4.mul(minimum, v128.load_splat<f32>(xm, 12)));
+      wm += 16;
+      xm += 16;
+    } while (--b);
+    a0 = f32x4.add(a0, m0);
+    a1 = f32x4.add(a1, m1);
+    a2 = f32x4.add(a2, m2);
+    a3 = f32x4.add(a3, m3);
+  }
+  storeRows(out, a0, rows);
+  storeRows(out + outStride, a1, rows);
+  storeRows(out + 2 * outStride, a2, rows);
+  storeRows(out + 3 * outStride, a3, rows);
+}
+
+/** One token against one quad. */
+// @ts-ignore: decorator
+@inline
+function oneToken(w: usize, ws: usize, wm: usize, x: usize, xs: usize, xm: usize, blocks: i32): v128 {
+  let acc = f32x4.splat(0);
+  let b = blocks;
+  do {
+    let s = i32x4.splat(0), u = i32x4.splat(0);
+    let k = 4;
+    do {
+      const pairs = v128.load(x);
+      s = i32x4.add(s, i32x4.dot_i16x8_s(v128.load_ext<i8>(w), v128.shuffle<i32>(pairs, pairs, 0, 0, 0, 0)));
+      u = i32x4.add(u, i32x4.dot_i16x8_s(v128.load_ext<i8>(w, 8), v128.shuffle<i32>(pairs, pairs, 1, 1, 1, 1)));
+      s = i32x4.add(s, i32x4.dot_i16x8_s(v128.load_ext<i8>(w, 16), v128.shuffle<i32>(pairs, pairs, 2, 2, 2, 2)));
+      u = i32x4.add(u, i32x4.dot_i16x8_s(v128.load_ext<i8>(w, 24), v128.shuffle<i32>(pairs, pairs, 3, 3, 3, 3)));
+      w += 32;
+      x += 16;
+    } while (--k);
+    acc = f32x4.add(
+      acc,
+      f32x4.mul(f32x4.convert_i32x4_s(i32x4.add(s, u)), f32x4.mul(v128.load(ws), v128.load_splat<f32>(xs))),
+    );
+    ws += 16;
+    xs += 4;
+  } while (--b);
+  if (wm) {
+    let m = f32x4.splat(0);
+    b = blocks;
+    do {
+      m = f32x4.add(m, f32x4.mul(v128.load(wm), v128.load_splat<f32>(xm)));
+      wm += 16;
+      xm += 4;
+    } while (--b);
+    acc = f32x4.add(acc, m);
+  }
+  return acc;
+}
+
+/**
+ * out[t][row] = (matrix row) . (token t) for rows [0, rows) and tokens [0, tokens). w begins at a quad; xm are the scaled
+ * sums. outStride: bytes between tokens in out. wm is 0 for matrices without minimums.
+ */
+export function matmulQ8(
+  w: usize, ws: usize, wm: usize, x: usize, xs: usize, xm: usize, out: usize,
+  rows: i32, cols: i32, tokens: i32, outStride: usize,
+): void {
+  const blocks = cols >> 5;
+  const xStride = <usize>cols << 1;
+  const sStride = <usize>blocks << 2;
+  for (let r = 0; r < rows; r += 4) {
+    let xp = x, sp = xs, mp = xm, o = out;
+    let t = tokens;
+    for (; t >= 4; t -= 4) {
+      fourTokens(w, ws, wm, xp, sp, mp, o, outStride, blocks, rows - r);
+      xp += 4 * xStride;
+      sp += 4 * sStride;
+      mp += 4 * sStride;
+      o += 4 * outStride;
+    }
+    for (; t > 0; t--) {
+      storeRows(o, oneToken(w, ws, wm, xp, sp, mp, blocks), rows - r);
+      xp += xStride;
+      sp += sStride;
+      mp += sStride;
+      o += outStride;
+    }
+    w += <usize>cols << 2;
+    ws += 4 * sStride;
+    if (wm) wm += 4 * sStride;
+    out += 16;
+  }
+}
