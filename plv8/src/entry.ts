@@ -85,12 +85,14 @@ function answer(
   const catalog = currentCatalog();
   const caller = callerRole();
   const used = useModel(catalog, model, options.precision);
-  const generation = runGeneration(used, idsOf(used, options), caller, options, (token) => {
-    onToken?.(token, used.tokenizer);
+  const record = recordingWanted(options.record, catalog);
+  const generation = runGeneration(used, idsOf(used, options), caller, options, {
+    onToken: (token) => onToken?.(token, used.tokenizer),
+    logprobs: record || options.logprobs || kind === 'stream',
   });
   const totalNs = (Date.now() - started) * NS_PER_MS;
   const { description } = used.entry;
-  const runId = recordingWanted(options.record, catalog)
+  const runId = record
     ? recordRun(
         {
           caller,

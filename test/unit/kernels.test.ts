@@ -211,7 +211,7 @@ describe('matrix products', () => {
     for (let i = 0; i < tokens * cols; i++) b.f32[places.input / 4 + i] = random() * 4;
     const { plain, plainScales, plainMins, weights, scales, mins } = places;
     const interleave = layout === 'q4' ? b.kernels.interleaveQ4 : b.kernels.interleaveQ8;
-    // In two pieces, so that a quad begins in one and ends in the other.
+    // In two pieces, so that an oct begins in one and ends in the other.
     const first = Math.min(rows, 3);
     interleave(plain, plainScales, plainMins, weights, scales, mins, 0, first, cols);
     const rest = rows - first;
@@ -293,7 +293,7 @@ describe('matrix products', () => {
             else b.kernels.expandQ4(weights + quad * 2, scales + quad / 2, mins + quad / 2, 8, places.out, cols, r & 3);
             floats.push(...b.f32.slice(places.out / 4, places.out / 4 + cols));
           }
-          const held = Math.ceil(rows / 4) * 4 * cols;
+          const held = Math.ceil(rows / 8) * 8 * cols;
           return { bytes: b.u8.slice(weights, weights + (layout === 'q4' ? held / 2 : held)), floats };
         });
         expect(simd.bytes).toEqual(oracle.bytes);

@@ -118,6 +118,7 @@ describe('sampler', () => {
     const { id, logprob } = new Sampler(neutral({ topK: 1, temperature: 5, repeatPenalty: 3 }), P.length).sample(
       logits,
       [0],
+      { logprob: true },
     );
     expect(id).toBe(1);
     expect(logprob).toBeCloseTo(Math.log(0.3), 5);
@@ -126,7 +127,7 @@ describe('sampler', () => {
 
   it('traces candidates from raw logit to final probability', () => {
     const sampler = new Sampler(neutral({ topK: 4, topP: 0.8, temperature: 0.5, repeatPenalty: 1.5 }), P.length);
-    const sampled = sampler.sample(logitsOf(P), [5], 7);
+    const sampled = sampler.sample(logitsOf(P), [5], { traceTop: 7 });
     const trace = new Map(sampled.trace!.map((candidate) => [candidate.id, candidate]));
     expect(trace.get(1)).toMatchObject({ cutBy: null });
     expect(trace.get(1)!.scaled).toBeCloseTo(Math.log(0.3) / 0.5, 5);
@@ -143,13 +144,15 @@ describe('sampler', () => {
     const logits = Float32Array.from({ length: 5000 }, () => Math.fround(random.next() * 20 - 10));
     const best = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b).slice(0, 40);
     for (const topK of [40, 0]) {
-      const traced = new Sampler(neutral({ topK, topP: 0.01 }), logits.length).sample(logits, [], 40).trace!;
+      const traced = new Sampler(neutral({ topK, topP: 0.01 }), logits.length).sample(logits, [], {
+        traceTop: 40,
+      }).trace!;
       expect(traced.find((candidate) => candidate.probability > 0)!.id).toBe(best[0]);
     }
     const sampler = new Sampler(neutral({ topK: 40 }), logits.length);
     expect(
       sampler
-        .sample(logits, [], 40)
+        .sample(logits, [], { traceTop: 40 })
         .trace!.slice(0, 40)
         .map((candidate) => candidate.id),
     ).toEqual(best);

@@ -18,8 +18,8 @@ export type DoneReason = 'stop' | 'length';
 
 export interface GeneratedToken {
   id: number;
-  /** Natural logarithm of the probability the model gave it, before penalties and temperature. */
-  logprob: number;
+  /** Natural logarithm of the probability the model gave it, before penalties and temperature; null when not wanted. */
+  logprob: number | null;
 }
 
 export interface Generation {
@@ -61,16 +61,20 @@ function takeCache(entry: LoadedModel, caller: string, context: number, reuse: b
   return entry.model.newCache(context);
 }
 
-/**
- * Generate after `promptIds`. Throws when the prompt is empty or longer than the context. `onToken` sees every token
- * before the next one is computed.
- */
+export interface GenerationHooks {
+  /** Sees every token before the next one is computed. */
+  onToken?(token: GeneratedToken): void;
+  /** Compute every token's log-probability. */
+  logprobs: boolean;
+}
+
+/** Generate after `promptIds`. Throws when the prompt is empty or longer than the context. */
 export function generate(
   used: UsedModel,
   promptIds: number[],
   caller: string,
   options: GenerateOptions,
-  onToken: (token: GeneratedToken) => void = () => undefined,
+  hooks: GenerationHooks,
 ): Generation {
   const { entry, tokenizer } = used;
   const { model } = entry;
@@ -86,7 +90,7 @@ export function generate(
   let finished = false;
   try {
     cache.truncate(reused);
-    const result = run(entry, tokenizer, cache, promptIds, reused, options, onToken);
+    const result = run(entry, tokenizer, cache, promptIds, reused, options, hooks);
     finished = true;
     entry.usage.calls++;
     entry.usage.promptTokens += promptIds.length;
@@ -108,7 +112,7 @@ function run(
   promptIds: number[],
   reused: number,
   options: GenerateOptions,
-  onToken: (token: GeneratedToken) => void,
+  hooks: GenerationHooks,
 ): Generation {
   const { model } = entry;
   const sampler = new Sampler(options.sampler, model.config.vocabSize);
@@ -126,14 +130,14 @@ function run(
 
   while (logits !== null) {
     poll();
-    const token = sampler.sample(logits, history);
+    const token = sampler.sample(logits, history, { logprob: hooks.logprobs });
     if (tokenizer.isEndOfGeneration(token.id)) {
       doneReason = 'stop';
       break;
     }
     history.push(token.id);
     tokens.push({ id: token.id, logprob: token.logprob });
-    onToken({ id: token.id, logprob: token.logprob });
+    hooks.onToken?.({ id: token.id, logprob: token.logprob });
     text += stops.push(utf8.push(tokenizer.tokenBytes(token.id)));
     if (stops.stopped) {
       doneReason = 'stop';

@@ -38,11 +38,18 @@ export interface CandidateTrace {
 
 export interface Sampled {
   id: number;
-  /** natural logarithm of the token's probability under the unmodified logits */
-  logprob: number;
+  /** natural logarithm of the token's probability under the unmodified logits; null when it was not asked for */
+  logprob: number | null;
   /** the uniform number that decided; null at temperature 0 */
   draw: number | null;
   trace?: CandidateTrace[];
+}
+
+export interface SampleOptions {
+  /** Compute `logprob`: one more pass over the vocabulary. */
+  logprob?: boolean;
+  /** Tell what happened to that many candidates with the highest logits, and to the chosen one. */
+  traceTop?: number;
 }
 
 export class Sampler {
@@ -75,12 +82,17 @@ export class Sampler {
   }
 
   /**
-   * Choose a token after `history` (prompt and output so far). `logits` (vocabSize) stay as they are. With `traceTop`
-   * the result tells what happened to that many candidates with the highest logits, and to the chosen one.
+   * Choose a token after `history` (prompt and output so far). `logits` (vocabSize) stay as they are. Throws when they
+   * hold a NaN or no finite maximum.
    */
-  sample(logits: Float32Array, history: ArrayLike<number>, traceTop = 0): Sampled {
+  sample(logits: Float32Array, history: ArrayLike<number>, want: SampleOptions = {}): Sampled {
     const { adjusted, options } = this;
-    const maximum = maximumOf(logits, this.vocabSize);
+    const traceTop = want.traceTop ?? 0;
+    const best = highest(logits, this.vocabSize);
+    const maximum = logits[best]!;
+    if (traceTop === 0 && this.isPlainGreedy) {
+      return { id: best, logprob: want.logprob === true ? this.logprobOf(logits, best, maximum) : null, draw: null };
+    }
     adjusted.set(logits.subarray(0, this.vocabSize));
     for (const [id, bias] of options.logitBias) adjusted[id]! += bias;
     this.penalise(history);
@@ -88,7 +100,7 @@ export class Sampler {
     let id: number;
     let draw: number | null = null;
     if (options.temperature === 0) {
-      id = highest(adjusted);
+      id = highest(adjusted, this.vocabSize);
       this.ids[0] = id;
       this.probabilities[0] = 1;
       this.count = 1;
@@ -99,17 +111,32 @@ export class Sampler {
     }
     const sampled: Sampled = {
       id,
-      logprob: logits[id]! - maximum - Math.log(sumOfExponents(logits, this.vocabSize, maximum)),
+      logprob: want.logprob === true ? this.logprobOf(logits, id, maximum) : null,
       draw,
     };
     if (traceTop > 0) sampled.trace = this.trace(logits, id, traceTop);
     return sampled;
   }
 
+  /** Temperature 0 and nothing that changes logits: the highest one wins. */
+  private get isPlainGreedy(): boolean {
+    const { temperature, logitBias } = this.options;
+    return temperature === 0 && logitBias.size === 0 && !this.penalises;
+  }
+
+  private get penalises(): boolean {
+    const { repeatPenalty, repeatLastN, presencePenalty, frequencyPenalty } = this.options;
+    return repeatLastN !== 0 && (repeatPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0);
+  }
+
+  private logprobOf(logits: Float32Array, id: number, maximum: number): number {
+    return logits[id]! - maximum - Math.log(sumOfExponents(logits, this.vocabSize, maximum));
+  }
+
   /** Repeat penalty divides positive and multiplies negative logits; presence and frequency are subtracted. */
   private penalise(history: ArrayLike<number>): void {
+    if (!this.penalises) return;
     const { repeatPenalty, repeatLastN, presencePenalty, frequencyPenalty } = this.options;
-    if (repeatLastN === 0 || (repeatPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0)) return;
     const from = repeatLastN < 0 ? 0 : Math.max(0, history.length - repeatLastN);
     const counts = new Map<number, number>();
     for (let i = from; i < history.length; i++) {
@@ -233,17 +260,21 @@ export class Sampler {
   }
 }
 
-function maximumOf(logits: Float32Array, n: number): number {
+/** Place of the highest of n logits, the first among equals. Throws for a NaN, and when the highest is not finite. */
+function highest(logits: Float32Array, n: number): number {
+  let best = 0;
   let maximum = -Infinity;
   for (let i = 0; i < n; i++) {
     const logit = logits[i]!;
-    if (logit > maximum) maximum = logit;
-    else if (logit !== logit) raise(SQLSTATE.dataCorrupted, `logit of token ${i} is not a number`);
+    if (logit > maximum) {
+      maximum = logit;
+      best = i;
+    } else if (logit !== logit) raise(SQLSTATE.dataCorrupted, `logit of token ${i} is not a number`);
   }
   if (maximum === -Infinity || maximum === Infinity) {
     raise(SQLSTATE.dataCorrupted, `highest logit is ${maximum}, expected a finite number`);
   }
-  return maximum;
+  return best;
 }
 
 /** Table of e^(-i / EXP_STEPS); what lies further below the maximum than EXP_RANGE adds less than a rounding error. */
@@ -280,13 +311,6 @@ function sortAll(values: Float32Array, ids: Int32Array): void {
   }
   keys.sort();
   for (let i = 0; i < keys.length; i++) ids[i] = keys[i]! % KEY_IDS;
-}
-
-/** Place of the highest value; the first among equals. */
-function highest(values: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
-  return best;
 }
 
 /**

@@ -41,20 +41,20 @@ function silu(x: number): number {
   return x / (1 + Math.exp(-x));
 }
 
-/** Byte of a q8 weight: rows in fours, columns in pairs. */
+/** Byte of a q8 weight: rows in eights, columns in pairs. */
 function q8Place(row: number, col: number, cols: number): number {
-  return (row & ~3) * cols + (col >> 1) * 8 + (row & 3) * 2 + (col & 1);
+  return (row & ~7) * cols + (col >> 1) * 16 + (row & 7) * 2 + (col & 1);
 }
 
 /** Byte of the uint16 that holds a q4 weight, and the lowest bit of its nibble. */
 function q4Place(row: number, col: number, cols: number): { at: number; shift: number } {
-  const at = ((row & ~3) * cols) / 2 + (col >> 3) * 16 + (row & 3) * 4 + (col & 1) * 2;
+  const at = ((row & ~7) * cols) / 2 + (col >> 3) * 32 + (row & 7) * 4 + (col & 1) * 2;
   return { at, shift: ((col >> 1) & 3) * 4 };
 }
 
 /** Number of a block's scale or minimum. */
 function floatPlace(row: number, block: number, blocks: number): number {
-  return (row & ~3) * blocks + block * 4 + (row & 3);
+  return (row & ~7) * blocks + block * 8 + (row & 7);
 }
 
 /** Number of an activation's int16: tokens in fours with columns in pairs, then tokens one by one. */

@@ -1,5 +1,5 @@
 /**
- * A weight matrix in WebAssembly memory in the layout its kernel reads: `f32` row-major, or rows in fours (see
+ * A weight matrix in WebAssembly memory in the layout its kernel reads: `f32` row-major, or rows in eights (see
  * kernels/assembly/layout.ts) as `q8` or `q4`, with a scale and perhaps a minimum per block of 32.
  */
 import { raise, SQLSTATE } from '../errors.ts';
@@ -60,12 +60,12 @@ interface Extents {
   mins: number;
 }
 
-/** Bytes of each part; rows are filled up to a multiple of four in the integer layouts. */
+/** Bytes of each part; rows are filled up to a multiple of eight in the integer layouts. */
 function extents(info: TensorInfo, layout: Layout): Extents {
   const cols = info.shape[0] ?? 0;
   const rows = info.shape[1] ?? 1;
   if (layout === 'f32') return { weights: rows * Math.ceil(cols / 4) * 16, scales: 0, mins: 0 };
-  const held = Math.ceil(rows / 4) * 4 * cols;
+  const held = Math.ceil(rows / 8) * 8 * cols;
   const scales = held / 8;
   const mins = INTEGER_FORMS.get(info.type)?.hasMinimums === true ? scales : 0;
   return { weights: layout === 'q4' ? held / 2 : held, scales, mins };
@@ -155,7 +155,7 @@ function fillFloats(
   }
 }
 
-/** First the tile's integers, scales and minimums row by row, then into their places among the rows of four. */
+/** First the tile's integers, scales and minimums row by row, then into their places among the rows of eight. */
 function fillIntegers(
   arena: Arena,
   matrix: Matrix,
@@ -219,12 +219,12 @@ export function copyRow(arena: Arena, matrix: Matrix, index: number, to: number)
     arena.f32.copyWithin(to / 4, from, from + cols);
     return;
   }
-  const quad = index >> 2;
-  const weights = matrix.weights + quad * (layout === 'q4' ? 2 : 4) * cols;
-  const scales = matrix.scales + (quad * cols) / 2;
-  const mins = matrix.mins === 0 ? 0 : matrix.mins + (quad * cols) / 2;
-  if (layout === 'q4') arena.kernels.expandQ4(weights, scales, mins, matrix.offset, to, cols, index & 3);
-  else arena.kernels.expandQ8(weights, scales, mins, to, cols, index & 3);
+  const first = (index & ~7) * cols;
+  const weights = matrix.weights + (layout === 'q4' ? first / 2 : first);
+  const scales = matrix.scales + first / 8;
+  const mins = matrix.mins === 0 ? 0 : matrix.mins + first / 8;
+  if (layout === 'q4') arena.kernels.expandQ4(weights, scales, mins, matrix.offset, to, cols, index & 7);
+  else arena.kernels.expandQ8(weights, scales, mins, to, cols, index & 7);
 }
 
 /** Activations of a product as quantizeActivations leaves them. */
@@ -235,7 +235,7 @@ export interface QuantizedActivations {
   scaledSums: number;
 }
 
-/** out[t][row - firstRow] for `rows` rows from `firstRow` (a multiple of 4) on; outStride in bytes. */
+/** out[t][row - firstRow] for `rows` rows from `firstRow` (a multiple of 8) on; outStride in bytes. */
 export function multiplyIntegers(
   arena: Arena,
   matrix: Matrix,

@@ -245,7 +245,7 @@ export class Model {
     matrices.forEach((matrix, i) => {
       const { cols, stride, rows } = matrix;
       const out = outs[i]!;
-      const rowsPerCall = Math.max(4, Math.floor(OPS_PER_CALL / (cols * tokens)) & ~3);
+      const rowsPerCall = Math.max(8, Math.floor(OPS_PER_CALL / (cols * tokens)) & ~7);
       if (matrix.layout !== 'f32') {
         if (!quantized) {
           const { quants, scales, sums, scaledSums } = activations;

@@ -1,22 +1,31 @@
-// The order in which matrix products read their weights: rows in fours ("quads"), columns in pairs.
-//   q8   per quad and block of 32 columns 128 bytes: for each of 16 column pairs the two int8 of row 0, of row 1, 2, 3
-//   q4   per quad and block 64 bytes: for each of 4 column eights, 8 uint16 (row 0 even and odd column, row 1, 2, 3) that
-//        hold the nibbles of columns 0, 2, 4, 6 (or 1, 3, 5, 7) from the lowest up
-//   scales and minimums: per quad and block 4 floats, one a row
-// So one multiplication of int16 pairs serves four rows, and their sums stand in four lanes without a reduction. Rows that
-// fill up the last quad are never stored, whatever they hold.
+// The order in which matrix products read their weights: rows in eights ("octs"), columns in pairs.
+//   q8   per oct and block of 32 columns 256 bytes: for each of 16 column pairs the two int8 of row 0, of row 1, ... row 7
+//   q4   per oct and block 128 bytes: for each of 4 column eights, 16 uint16 (row 0 even and odd column, row 1, ... row 7)
+//        that hold the nibbles of columns 0, 2, 4, 6 (or 1, 3, 5, 7) from the lowest up
+//   scales and minimums: per oct and block 8 floats, one a row
+// So one multiplication of int16 pairs serves four rows, and their sums stand in four lanes without a reduction; eight rows
+// share what is done to the activations, and are read as one stream. Rows that fill up the last oct are never stored,
+// whatever they hold.
 import { BLOCK } from './simd';
 
-/** Floats (rows, blocks), row-major, into their places among the quads; `firstRow` is the first one's row. */
+/** Floats (rows, blocks), row-major, into their places among the octs; `firstRow` is the first one's row. */
 function interleaveFloats(src: usize, dst: usize, firstRow: i32, rows: i32, blocks: i32): void {
   for (let r = firstRow; r < firstRow + rows; r++) {
-    let to = dst + (<usize>(r >> 2) * <usize>blocks << 4) + (<usize>(r & 3) << 2);
+    let to = dst + (<usize>(r >> 3) * <usize>blocks << 5) + (<usize>(r & 7) << 2);
     for (let b = 0; b < blocks; b++) {
       store<f32>(to, load<f32>(src));
       src += 4;
-      to += 16;
+      to += 32;
     }
   }
+}
+
+/** Column pairs k and k + 1 of four rows, into their places 16 bytes apart. */
+// @ts-ignore: decorator
+@inline
+function storeHalves(to: usize, pairs: v128): void {
+  v128.store_lane<u64>(to, pairs, 0);
+  v128.store_lane<u64>(to, pairs, 1, 16);
 }
 
 /** Rows [firstRow, firstRow + rows) of a q8 matrix from row-major int8, scales and minimums (0 for none). */
@@ -30,7 +39,7 @@ export function interleaveQ8(
   let r = firstRow;
   const end = firstRow + rows;
   while (r < end) {
-    let to = weights + <usize>(r & ~3) * <usize>cols;
+    let to = weights + <usize>(r & ~7) * <usize>cols + (<usize>(r & 7) << 1);
     if ((r & 3) === 0 && r + 4 <= end) {
       let p = src;
       for (let c = 0; c < cols; c += 16) {
@@ -42,22 +51,21 @@ export function interleaveQ8(
         const abHigh = v128.shuffle<i16>(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
         const deLow = v128.shuffle<i16>(d, e, 0, 8, 1, 9, 2, 10, 3, 11);
         const deHigh = v128.shuffle<i16>(d, e, 4, 12, 5, 13, 6, 14, 7, 15);
-        v128.store(to, v128.shuffle<i32>(abLow, deLow, 0, 4, 1, 5));
-        v128.store(to, v128.shuffle<i32>(abLow, deLow, 2, 6, 3, 7), 16);
-        v128.store(to, v128.shuffle<i32>(abHigh, deHigh, 0, 4, 1, 5), 32);
-        v128.store(to, v128.shuffle<i32>(abHigh, deHigh, 2, 6, 3, 7), 48);
+        storeHalves(to, v128.shuffle<i32>(abLow, deLow, 0, 4, 1, 5));
+        storeHalves(to + 32, v128.shuffle<i32>(abLow, deLow, 2, 6, 3, 7));
+        storeHalves(to + 64, v128.shuffle<i32>(abHigh, deHigh, 0, 4, 1, 5));
+        storeHalves(to + 96, v128.shuffle<i32>(abHigh, deHigh, 2, 6, 3, 7));
         p += 16;
-        to += 64;
+        to += 128;
       }
       src += <usize>cols << 2;
       r += 4;
       continue;
     }
-    to += <usize>(r & 3) << 1;
     for (let c = 0; c < cols; c += 2) {
       store<u16>(to, load<u16>(src));
       src += 2;
-      to += 8;
+      to += 16;
     }
     r++;
   }
@@ -72,7 +80,7 @@ export function interleaveQ4(
   interleaveFloats(srcScales, scales, firstRow, rows, blocks);
   if (srcMins) interleaveFloats(srcMins, mins, firstRow, rows, blocks);
   for (let r = firstRow; r < firstRow + rows; r++) {
-    let to = weights + (<usize>(r & ~3) * <usize>cols >> 1) + (<usize>(r & 3) << 2);
+    let to = weights + (<usize>(r & ~7) * <usize>cols >> 1) + (<usize>(r & 7) << 2);
     for (let c = 0; c < cols; c += 8) {
       // Bytes c0 c1 ... c7: nibbles 0, 2, 4, 6 of the even columns, then of the odd ones.
       const eight = load<u64>(src);
@@ -81,12 +89,12 @@ export function interleaveQ4(
       store<u16>(to, <u16>(even | (even >> 12) | (even >> 24) | (even >> 36)));
       store<u16>(to, <u16>(odd | (odd >> 12) | (odd >> 24) | (odd >> 36)), 2);
       src += 8;
-      to += 16;
+      to += 32;
     }
   }
 }
 
-/** Row `lane` (0 to 3) of a q8 quad to floats; mins may be 0 for none. */
+/** Row `lane` (0 to 7) of a q8 oct to floats; mins may be 0 for none. */
 export function expandQ8(weights: usize, scales: usize, mins: usize, dst: usize, cols: i32, lane: i32): void {
   weights += <usize>lane << 1;
   scales += <usize>lane << 2;
@@ -97,15 +105,15 @@ export function expandQ8(weights: usize, scales: usize, mins: usize, dst: usize,
     for (let i = 0; i < BLOCK; i += 2) {
       store<f32>(dst, <f32>load<i8>(weights) * scale + minimum);
       store<f32>(dst, <f32>load<i8>(weights, 1) * scale + minimum, 4);
-      weights += 8;
+      weights += 16;
       dst += 8;
     }
-    scales += 16;
-    if (mins) mins += 16;
+    scales += 32;
+    if (mins) mins += 32;
   }
 }
 
-/** Row `lane` (0 to 3) of a q4 quad to floats: scale * (nibble - offset) + minimum; mins may be 0 for none. */
+/** Row `lane` (0 to 7) of a q4 oct to floats: scale * (nibble - offset) + minimum; mins may be 0 for none. */
 export function expandQ4(
   weights: usize, scales: usize, mins: usize, offset: i32, dst: usize, cols: i32, lane: i32,
 ): void {
@@ -123,9 +131,9 @@ export function expandQ4(
         store<f32>(dst, <f32>(((odd >> (j << 2)) & 15) - offset) * scale + minimum, 4);
         dst += 8;
       }
-      weights += 16;
+      weights += 32;
     }
-    scales += 16;
-    if (mins) mins += 16;
+    scales += 32;
+    if (mins) mins += 32;
   }
 }

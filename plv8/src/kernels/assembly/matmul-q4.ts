@@ -2,7 +2,7 @@
 // scale, plus its minimum: the offset is taken off the exact integer sum, as offset times the sum of the activations.
 import { storeRows } from './simd';
 
-/** Four tokens against one quad. */
+/** Four tokens against half an oct. */
 // @ts-ignore: decorator
 @inline
 function fourTokens(
@@ -27,7 +27,7 @@ function fourTokens(
         packed = i16x8.shr_u(packed, 4);
         x += 16;
       } while (--j);
-      w += 16;
+      w += 32;
     } while (--k);
     const scale = v128.load(ws);
     s0 = i32x4.sub(s0, i32x4.mul(offset, v128.load_splat<u32>(xi)));
@@ -38,7 +38,7 @@ function fourTokens(
     a1 = f32x4.add(a1, f32x4.mul(f32x4.convert_i32x4_s(s1), f32x4.mul(scale, v128.load_splat<f32>(xs, 4))));
     a2 = f32x4.add(a2, f32x4.mul(f32x4.convert_i32x4_s(s2), f32x4.mul(scale, v128.load_splat<f32>(xs, 8))));
     a3 = f32x4.add(a3, f32x4.mul(f32x4.convert_i32x4_s(s3), f32x4.mul(scale, v128.load_splat<f32>(xs, 12))));
-    ws += 16;
+    ws += 32;
     xs += 16;
     xi += 16;
   } while (--b);
@@ -51,7 +51,7 @@ function fourTokens(
       m1 = f32x4.add(m1, f32x4.mul(minimum, v128.load_splat<f32>(xm, 4)));
       m2 = f32x4.add(m2, f32x4.mul(minimum, v128.load_splat<f32>(xm, 8)));
       m3 = f32x4.add(m3, f32x4.mul(minimum, v128.load_splat<f32>(xm, 12)));
-      wm += 16;
+      wm += 32;
       xm += 16;
     } while (--b);
     a0 = f32x4.add(a0, m0);
@@ -65,47 +65,62 @@ function fourTokens(
   storeRows(out + 3 * outStride, a3, rows);
 }
 
-/** One token against one quad. */
+/** One token against one oct; stores the first `rows` of its rows. */
 // @ts-ignore: decorator
 @inline
 function oneToken(
-  w: usize, ws: usize, wm: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, blocks: i32,
-): v128 {
+  w: usize, ws: usize, wm: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize,
+  blocks: i32, rows: i32,
+): void {
   const mask = i16x8.splat(15);
-  let acc = f32x4.splat(0);
+  let low = f32x4.splat(0), high = f32x4.splat(0);
   let b = blocks;
   do {
-    let s = i32x4.splat(0), u = i32x4.splat(0);
+    let s0 = i32x4.splat(0), u0 = i32x4.splat(0), s1 = i32x4.splat(0), u1 = i32x4.splat(0);
     let k = 4;
     do {
-      const packed = v128.load(w);
-      s = i32x4.add(s, i32x4.dot_i16x8_s(v128.and(packed, mask), v128.load_splat<u32>(x)));
-      u = i32x4.add(u, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(packed, 4), mask), v128.load_splat<u32>(x, 4)));
-      s = i32x4.add(s, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(packed, 8), mask), v128.load_splat<u32>(x, 8)));
-      u = i32x4.add(u, i32x4.dot_i16x8_s(i16x8.shr_u(packed, 12), v128.load_splat<u32>(x, 12)));
-      w += 16;
+      const first = v128.load(w);
+      const second = v128.load(w, 16);
+      const x0 = v128.load_splat<u32>(x);
+      s0 = i32x4.add(s0, i32x4.dot_i16x8_s(v128.and(first, mask), x0));
+      s1 = i32x4.add(s1, i32x4.dot_i16x8_s(v128.and(second, mask), x0));
+      const x1 = v128.load_splat<u32>(x, 4);
+      u0 = i32x4.add(u0, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(first, 4), mask), x1));
+      u1 = i32x4.add(u1, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(second, 4), mask), x1));
+      const x2 = v128.load_splat<u32>(x, 8);
+      s0 = i32x4.add(s0, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(first, 8), mask), x2));
+      s1 = i32x4.add(s1, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(second, 8), mask), x2));
+      const x3 = v128.load_splat<u32>(x, 12);
+      u0 = i32x4.add(u0, i32x4.dot_i16x8_s(i16x8.shr_u(first, 12), x3));
+      u1 = i32x4.add(u1, i32x4.dot_i16x8_s(i16x8.shr_u(second, 12), x3));
+      w += 32;
       x += 16;
     } while (--k);
-    const sum = i32x4.sub(i32x4.add(s, u), i32x4.mul(offset, v128.load_splat<u32>(xi)));
-    acc = f32x4.add(
-      acc,
-      f32x4.mul(f32x4.convert_i32x4_s(sum), f32x4.mul(v128.load(ws), v128.load_splat<f32>(xs))),
-    );
-    ws += 16;
+    const above = i32x4.mul(offset, v128.load_splat<u32>(xi));
+    const scale = v128.load_splat<f32>(xs);
+    const sumLow = f32x4.convert_i32x4_s(i32x4.sub(i32x4.add(s0, u0), above));
+    const sumHigh = f32x4.convert_i32x4_s(i32x4.sub(i32x4.add(s1, u1), above));
+    low = f32x4.add(low, f32x4.mul(sumLow, f32x4.mul(v128.load(ws), scale)));
+    high = f32x4.add(high, f32x4.mul(sumHigh, f32x4.mul(v128.load(ws, 16), scale)));
+    ws += 32;
     xs += 4;
     xi += 4;
   } while (--b);
   if (wm) {
-    let m = f32x4.splat(0);
+    let m0 = f32x4.splat(0), m1 = f32x4.splat(0);
     b = blocks;
     do {
-      m = f32x4.add(m, f32x4.mul(v128.load(wm), v128.load_splat<f32>(xm)));
-      wm += 16;
+      const sum = v128.load_splat<f32>(xm);
+      m0 = f32x4.add(m0, f32x4.mul(v128.load(wm), sum));
+      m1 = f32x4.add(m1, f32x4.mul(v128.load(wm, 16), sum));
+      wm += 32;
       xm += 4;
     } while (--b);
-    acc = f32x4.add(acc, m);
+    low = f32x4.add(low, m0);
+    high = f32x4.add(high, m1);
   }
-  return acc;
+  storeRows(out, low, rows);
+  if (rows > 4) storeRows(out + 16, high, rows - 4);
 }
 
 /** As matmulQ8; xi are the sums of the activations' integers, offset what a nibble is above its weight. */
@@ -117,11 +132,13 @@ export function matmulQ4(
   const xStride = <usize>cols << 1;
   const sStride = <usize>blocks << 2;
   const offsets = i32x4.splat(offset);
-  for (let r = 0; r < rows; r += 4) {
+  for (let r = 0; r < rows; r += 8) {
+    const left = rows - r;
     let xp = x, sp = xs, ip = xi, mp = xm, o = out;
     let t = tokens;
     for (; t >= 4; t -= 4) {
-      fourTokens(w, ws, wm, offsets, xp, sp, ip, mp, o, outStride, blocks, rows - r);
+      fourTokens(w, ws, wm, offsets, xp, sp, ip, mp, o, outStride, blocks, left);
+      if (left > 4) fourTokens(w + 16, ws + 16, wm ? wm + 16 : 0, offsets, xp, sp, ip, mp, o + 16, outStride, blocks, left - 4);
       xp += 4 * xStride;
       sp += 4 * sStride;
       ip += 4 * sStride;
@@ -129,16 +146,16 @@ export function matmulQ4(
       o += 4 * outStride;
     }
     for (; t > 0; t--) {
-      storeRows(o, oneToken(w, ws, wm, offsets, xp, sp, ip, mp, blocks), rows - r);
+      oneToken(w, ws, wm, offsets, xp, sp, ip, mp, o, blocks, left);
       xp += xStride;
       sp += sStride;
       ip += sStride;
       mp += sStride;
       o += outStride;
     }
-    w += <usize>cols << 1;
-    ws += 4 * sStride;
-    if (wm) wm += 4 * sStride;
-    out += 16;
+    w += <usize>cols << 2;
+    ws += 8 * sStride;
+    if (wm) wm += 8 * sStride;
+    out += 32;
   }
 }
