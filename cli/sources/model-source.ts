@@ -53,6 +53,8 @@ export class OpenFiles {
 
   /** Open a file and put it last. */
   async add(path: string, name: string): Promise<SourceFile> {
+    // Opening a pipe would wait for somebody to write into it.
+    if (statOf(path)?.isFile() === false) throw new CommandError(`cannot read ${path}: it is no file`);
     let handle: FileHandle;
     try {
       handle = await open(path, 'r');

@@ -1,5 +1,6 @@
 /** Which reader takes which path. */
 import { CommandError } from '../errors.ts';
+import { openHuggingFace } from './hugging-face/open-folder.ts';
 import { openGguf, statOf } from './model-source.ts';
 import type { ModelSource } from './model-source.ts';
 
@@ -7,6 +8,7 @@ import type { ModelSource } from './model-source.ts';
 export async function openModel(path: string): Promise<ModelSource> {
   const stat = statOf(path);
   if (stat === null) throw new CommandError(`cannot read ${path}: no such file or folder`);
+  if (stat.isDirectory()) return openHuggingFace(path);
   if (!stat.isFile()) throw new CommandError(`cannot read ${path}: it is no file`);
-  return openGguf(path);
+  return /\.safetensors$/i.test(path) ? openHuggingFace(path) : openGguf(path);
 }

@@ -15,6 +15,16 @@ export class StringTable {
     return this.data.subarray(this.offsets[index], this.offsets[index + 1]);
   }
 
+  /** The UTF-8 forms of texts. */
+  static of(texts: readonly string[]): StringTable {
+    const builder = StringTable.builder(texts.length);
+    for (const text of texts) {
+      const room = builder.reserve(Buffer.byteLength(text));
+      room.data.write(text, room.offset);
+    }
+    return builder.finish();
+  }
+
   static builder(length: number): StringTableBuilder {
     const offsets = new Uint32Array(length + 1);
     let data = Buffer.allocUnsafe(Math.max(64, length * 8));

@@ -24,6 +24,8 @@ export interface ModelConfig {
   ropeDims: number;
   /** Positions are divided by this (linear scaling); 1 for none. */
   ropeScale: number;
+  /** Divisors of the RoPE frequencies (ropeDims / 2) that stand in the metadata; null for none. */
+  ropeFactors: readonly number[] | null;
 }
 
 /** Bounds of what a file may ask for; the largest published models of these architectures stay below. */
@@ -100,7 +102,7 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
     raise(SQLSTATE.dataCorrupted, `tensor token_embd.weight has ${vocabSize} rows, expected 1 to ${LIMITS.vocabSize}`);
   }
   return {
-    architecture,
+    architecture: withLayout(architecture, meta['hartonomous.rope.layout']),
     dim,
     nLayers,
     nHeads,
@@ -113,5 +115,25 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
     ropeBase: positive('rope.freq_base', 10000),
     ropeDims,
     ropeScale: scaling === 'linear' ? positive('rope.scaling.factor', 1) : 1,
+    ropeFactors: readFactors(meta['hartonomous.rope.factors'], ropeDims / 2),
   };
+}
+
+/** Files of Hugging Face hold Q and K as they were trained: they rotate halves where GGUF's llama rotates neighbours. */
+function withLayout(architecture: Architecture, layout: unknown): Architecture {
+  if (layout === undefined) return architecture;
+  if (layout === 'halves' || layout === 'neighbours') return { ...architecture, ropeLayout: layout };
+  return raise(SQLSTATE.dataCorrupted, `model metadata hartonomous.rope.layout is ${JSON.stringify(layout)}`);
+}
+
+function readFactors(value: unknown, pairs: number): readonly number[] | null {
+  if (value === undefined) return null;
+  const factors = Array.isArray(value) ? (value as unknown[]) : [];
+  if (factors.length !== pairs || !factors.every((each) => typeof each === 'number' && each > 0)) {
+    raise(
+      SQLSTATE.dataCorrupted,
+      `model metadata hartonomous.rope.factors has ${factors.length} values, expected ${pairs} positive numbers`,
+    );
+  }
+  return factors as number[];
 }

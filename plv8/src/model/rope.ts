@@ -23,7 +23,7 @@ export class RopeTable {
     this.pairs = config.ropeDims / 2;
     this.table = arena.allocate(config.contextLength * this.pairs * 8);
     this.frequencies = Float64Array.from({ length: this.pairs }, (_, i) => {
-      const factor = factors === null ? 1 : arena.f32[factors.weights / 4 + i]!;
+      const factor = factors === null ? (config.ropeFactors?.[i] ?? 1) : arena.f32[factors.weights / 4 + i]!;
       return config.ropeBase ** ((-2 * i) / config.ropeDims) / factor / config.ropeScale;
     });
   }
