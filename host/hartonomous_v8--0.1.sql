@@ -21,6 +21,8 @@ create function plv8_info() returns json
     as 'MODULE_PATHNAME' language c volatile;
 comment on function plv8_info() is 'memory of each isolate of this backend';
 
+revoke all on function plv8_info() from public;
+
 create domain plv8_int2array as smallint[];
 comment on domain plv8_int2array is 'arrives in JavaScript as Int16Array';
 

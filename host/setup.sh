@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Install what Hartonomous needs of Debian and PostgreSQL, build the extension hartonomous_v8, install it.
 # Safe to run twice; does nothing when everything is in place. Runs as root, or as a user with sudo.
+# PG_CONFIG names the PostgreSQL to build for and install into, PG_MAJOR one of Debian's; the newest one otherwise.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -8,12 +9,13 @@ say() { printf 'host: %s\n' "$*" >&2; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@" 2>/dev/null || sudo "$@"; fi; }
 
 MAJOR=${PG_MAJOR:-}
+[ -z "${PG_CONFIG:-}" ] || MAJOR=$("$PG_CONFIG" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
 if [ -z "$MAJOR" ]; then
   # The newest server here; a version of which only the client is installed does not count.
   MAJOR=$(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | cut -d/ -f5 | sort -rn | head -1 || true)
   MAJOR=${MAJOR:-15}
 fi
-PG_CONFIG=/usr/lib/postgresql/$MAJOR/bin/pg_config
+PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/$MAJOR/bin/pg_config}
 packages="postgresql-$MAJOR postgresql-server-dev-$MAJOR libuv1 libc-ares2 libnghttp2-14 libbrotli1 libicu72 g++ gcc make ca-certificates"
 
 missing=""

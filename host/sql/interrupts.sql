@@ -24,3 +24,9 @@ do $$ try { plv8.execute('select pg_sleep(20)') } catch (e) { plv8.elog(NOTICE, 
 reset hartonomous_v8.interrupts;
 reset statement_timeout;
 select late();
+-- a limit of PL/V8's own, for one call from outside
+set plv8.execution_timeout = 1;
+do $$ while (true) {} $$ language plv8;
+do $$ try { while (true) plv8.execute('select 1') } catch (e) { plv8.elog(NOTICE, 'not reached') } $$ language plv8;
+select late();
+reset plv8.execution_timeout;

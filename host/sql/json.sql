@@ -10,3 +10,11 @@ create function cyclic() returns json language plv8 as $$ const a = {}; a.a = a;
 select cyclic();
 create function big_json() returns jsonb language plv8 as $$ return 12345678901234567890n $$;
 select big_json();
+-- BigInts inside jsonb are strings, as with PL/V8; JSON.stringify and json refuse them
+create function big_integers() returns jsonb language plv8 as $$ return { a: 9n, b: [12345678901234567890n], c: 1 } $$;
+select big_integers();
+create function big_integers_json() returns json language plv8 as $$ return { a: 9n } $$;
+select big_integers_json();
+do $$ plv8.elog(NOTICE, 'toJSON' in BigInt.prototype); JSON.stringify({ a: 9n }) $$ language plv8;
+create function circular() returns jsonb language plv8 as $$ const c = { n: 1n }; c.c = c; return c $$;
+select circular();

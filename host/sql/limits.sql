@@ -17,3 +17,6 @@ do $$ 'x'.repeat(1 << 30) $$ language plv8;
 do $$ Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0) $$ language plv8;
 do $$ let a = []; for (let i = 0; i < 100000; i++) a = [a]; JSON.stringify(a) $$ language plv8;
 select alive();
+-- an object larger than V8 can represent ends one session, not the others
+\! psql -X -d hartonomous_v8_regression -c "do \$\$ '1'.repeat(0x7ffffff).split('') \$\$ language plv8" 2>&1 | head -1
+select alive();

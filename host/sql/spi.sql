@@ -53,3 +53,4 @@ create function free_global() returns int language plv8 as $$ globalThis.running
 do $$ globalThis.running_plan = plv8.prepare('select free_global()'); running_plan.execute() $$ language plv8;
 create function volatile_write() returns int language plv8 stable as $$ return plv8.execute('insert into s values (600)') $$;
 select volatile_write();
+do $$ plv8.elog(NOTICE, plv8.nullable(null), plv8.nullable("a'b")) $$ language plv8;

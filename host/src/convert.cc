@@ -71,12 +71,34 @@ v8::Local<v8::Value> json_to_js(const char* text) {
   return value;
 }
 
-char* js_to_json(v8::Local<v8::Value> value) {
-  v8::Local<v8::String> text;
+// JSON text with each BigInt as a string, as PL/V8 writes jsonb; empty where it is not BigInts that JSON refuses.
+v8::MaybeLocal<v8::String> stringify_big_integers(v8::Local<v8::Value> value) {
+  v8::Local<v8::Context> context = current()->GetCurrentContext();
+  v8::Local<v8::Object> prototype = v8::BigInt::New(current(), 0)->ToObject(context).ToLocalChecked()->GetPrototype().As<v8::Object>();
+  v8::Local<v8::String> name = v8::String::NewFromUtf8Literal(current(), "toJSON");
+  v8::Local<v8::Function> write;
+  if (prototype->HasOwnProperty(context, name).FromMaybe(true)) return {};
+  auto to_string = [](const v8::FunctionCallbackInfo<v8::Value>& info) {
+    v8::Local<v8::String> text;
+    if (info.This()->ToString(info.GetIsolate()->GetCurrentContext()).ToLocal(&text)) info.GetReturnValue().Set(text);
+  };
+  if (!v8::Function::New(context, to_string).ToLocal(&write) || !prototype->Set(context, name, write).FromMaybe(false)) return {};
+  v8::MaybeLocal<v8::String> text = v8::JSON::Stringify(context, value);
+  return prototype->Delete(context, name).FromMaybe(false) ? text : v8::MaybeLocal<v8::String>();
+}
+
+char* js_to_json(v8::Local<v8::Value> value, Oid type) {
   if (value->IsFunction() || value->IsSymbol()) throw_js("a function or symbol has no JSON form");
   if (value->IsBigInt()) return pg_string(value);
-  if (!v8::JSON::Stringify(current()->GetCurrentContext(), value).ToLocal(&text)) throw JsPending{};
-  return pg_string(text);
+  v8::TryCatch caught(current());
+  v8::Local<v8::String> text;
+  if (v8::JSON::Stringify(current()->GetCurrentContext(), value).ToLocal(&text)) return pg_string(text);
+  if (type == JSONBOID && caught.CanContinue()) {
+    v8::TryCatch again(current());
+    if (stringify_big_integers(value).ToLocal(&text)) return pg_string(text);
+  }
+  caught.ReThrow();
+  throw JsPending{};
 }
 
 v8::Local<v8::Value> bytes_to_js(Datum value) {
@@ -506,7 +528,7 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
       break;
     case JSONOID:
     case JSONBOID:
-      return input_text(js_to_json(value), type, typmod);
+      return input_text(js_to_json(value, type), type, typmod);
     case BYTEAOID:
       if (value->IsFloat32Array() || value->IsFloat64Array()) {
         throw_js("bytea takes an array of integers or an ArrayBuffer, not of floats");
@@ -558,7 +580,7 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
   }
   if (value->IsObject() && !value->IsDate() && !value->IsFunction() && !value->IsStringObject() &&
       !value->IsNumberObject() && !value->IsBooleanObject()) {
-    return input_text(js_to_json(value), type, typmod);
+    return input_text(js_to_json(value, type), type, typmod);
   }
   return input_text(pg_string(value), type, typmod);
 }

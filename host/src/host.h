@@ -192,7 +192,7 @@ void callback_body(const v8::FunctionCallbackInfo<v8::Value>& info, F&& body) {
 
 // ---- interrupts.cc, settings.cc -------------------------------------------------------------------------------
 
-void watch_begin(v8::Isolate* isolate);
+void watch_begin(v8::Isolate* isolate, bool outermost);
 void watch_end(v8::Isolate* isolate_outside);  // the isolate that runs again, or null
 void keep_interrupt(Instance* instance, ErrorData* edata);  // a copy, for the handler to throw on
 
@@ -202,6 +202,7 @@ extern char* start_proc;
 extern char* boot_proc;
 extern char* context_name;
 extern int context_cache_size;
+extern int execution_timeout_s;
 extern int max_eval_size;
 extern bool interrupts_enabled;
 extern bool extras_enabled;

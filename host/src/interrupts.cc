@@ -27,13 +27,23 @@ v8::Isolate* watched_ = nullptr;  // guarded by mutex_
 bool asleep_ = false;             // guarded by mutex_
 std::atomic<bool> requested_{false};
 
+using Clock = std::chrono::steady_clock;
+std::atomic<Clock::time_point> deadline_{Clock::time_point::max()};  // of the outermost call, by plv8.execution_timeout
+
+bool timed_out() {
+  Clock::time_point deadline = deadline_;
+  return deadline != Clock::time_point::max() && Clock::now() >= deadline;
+}
+
 void on_interrupt(v8::Isolate* isolate, void*) {
   requested_ = false;
-  if (!interrupts_enabled) return;
   Instance* instance = current_instance();
   if (instance == nullptr || instance->isolate != isolate) return;
   try {
-    guarded([] { CHECK_FOR_INTERRUPTS(); });
+    guarded([] {
+      if (interrupts_enabled) CHECK_FOR_INTERRUPTS();
+      if (timed_out()) ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("execution timeout exceeded")));
+    });
   } catch (const PgError& error) {
     keep_interrupt(instance, error.edata);
     FreeErrorData(error.edata);
@@ -51,8 +61,8 @@ void watch() {
       asleep_ = false;
     }
     if (watched_ != nullptr) idle = 0;
-    if (watched_ != nullptr && InterruptPending && (QueryCancelPending || ProcDiePending) &&
-        !requested_.exchange(true)) {
+    bool pending = InterruptPending && (QueryCancelPending || ProcDiePending);
+    if (watched_ != nullptr && (pending || timed_out()) && !requested_.exchange(true)) {
       watched_->RequestInterrupt(on_interrupt, nullptr);
     }
     wake_->wait_for(lock, kLookEvery);
@@ -79,8 +89,11 @@ void set_watched(v8::Isolate* isolate) {
 
 }  // namespace
 
-void watch_begin(v8::Isolate* isolate) {
+void watch_begin(v8::Isolate* isolate, bool outermost) {
   if (mutex_ == nullptr) start_watcher();
+  if (outermost) {
+    deadline_ = execution_timeout_s > 0 ? Clock::now() + std::chrono::seconds(execution_timeout_s) : Clock::time_point::max();
+  }
   set_watched(isolate);
 }
 

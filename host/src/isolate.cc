@@ -125,6 +125,21 @@ void fatal_error_handler(const char* where, const char* message) {
   ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("V8 cannot go on: %s: %s", where, message)));
 }
 
+// V8 stops with a trap instruction where an object would be larger than it can represent ('1'.repeat(0x7ffffff).split('')
+// is one). That ends this session only; a trap anywhere else does what it always did.
+void on_trap(int number, siginfo_t*, void*) {
+  if (running != nullptr && syscall(SYS_gettid) == getpid()) {
+    sigset_t mask;
+    sigemptyset(&mask);
+    sigaddset(&mask, number);
+    pthread_sigmask(SIG_UNBLOCK, &mask, nullptr);
+    signal(number, SIG_DFL);
+    ereport(FATAL, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("V8 cannot go on: an object would be too large")));
+  }
+  signal(number, SIG_DFL);
+  raise(number);
+}
+
 void start_v8() {
   static bool started = false;
   if (started) return;
@@ -140,6 +155,10 @@ void start_v8() {
   v8::V8::InitializePlatform(platform);
   v8::V8::Initialize();
   v8::V8::EnableWebAssemblyTrapHandler(true);
+  struct sigaction trap = {};
+  trap.sa_sigaction = on_trap;
+  trap.sa_flags = SA_SIGINFO;
+  sigaction(SIGTRAP, &trap, nullptr);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   on_exit(leave, nullptr);
   instances = new std::map<std::pair<Oid, std::string>, Instance*>;
@@ -273,7 +292,7 @@ size_t array_buffer_bytes(Instance* instance) { return (*allocators)[instance]->
 
 Running::Running(Instance* instance) : previous_(running) {
   running = instance;
-  watch_begin(instance->isolate);
+  watch_begin(instance->isolate, previous_ == nullptr);
 }
 
 Running::~Running() {

@@ -22,7 +22,7 @@ void elog_callback(Info info) {
   callback_body(info, [&] {
     if (info.Length() < 2) throw_js("usage: plv8.elog(elevel, ...)");
     int level = info[0]->Int32Value(info.GetIsolate()->GetCurrentContext()).FromMaybe(0);
-    if (level < DEBUG5 || level > ERROR) throw_js("invalid error level for plv8.elog");
+    if (level < DEBUG5 || level > ERROR) throw_js("invalid error level");
     std::string text;
     for (int i = 1; i < info.Length(); i++) text += (i > 1 ? " " : "") + std_string(info[i]);
     if (level == ERROR) throw_js(text);
@@ -327,6 +327,7 @@ void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> g
   set_member(context, plv8, "elog", elog_callback);
   set_member(context, plv8, "quote_literal", quote_callback<quote_literal_copy>);
   set_member(context, plv8, "quote_nullable", quote_nullable_callback);
+  set_member(context, plv8, "nullable", quote_nullable_callback);  // its name in PL/V8's documentation
   set_member(context, plv8, "quote_ident", quote_callback<quote_ident_copy>);
   set_member(context, plv8, "return_next", return_next_callback);
   set_member(context, plv8, "memory_usage", memory_usage_callback);

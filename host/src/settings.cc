@@ -13,6 +13,7 @@ char* start_proc = nullptr;
 char* boot_proc = nullptr;
 char* context_name = nullptr;
 int context_cache_size = 8;
+int execution_timeout_s = 300;
 int max_eval_size = 2 * 1024 * 1024;
 bool interrupts_enabled = true;
 bool extras_enabled = true;
@@ -44,6 +45,9 @@ void define_settings() {
                           &context_cache_size, 8, 1, 1000, PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("plv8.icu_data", "Accepted for PL/V8's sake; this host uses the system's ICU.", nullptr,
                              &icu_data, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("plv8.execution_timeout", "Longest run of a call from outside JavaScript; 0 lifts the limit.",
+                          "PL/V8 has it where built with EXECUTION_TIMEOUT.", &execution_timeout_s, 0, 0, 65536,
+                          PGC_USERSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("plv8.max_eval_size", "Longest text that eval() takes; 0 forbids eval, -1 lifts the limit.",
                           nullptr, &max_eval_size, 2 * 1024 * 1024, -1, INT_MAX, PGC_SUSET, GUC_UNIT_BYTE, nullptr,
                           nullptr, nullptr);
