@@ -86,7 +86,9 @@ for (const how of ['cancel', 'timeout', 'terminate']) {
     await client.end();
     taken.sort((a, b) => a - b);
     const worst = taken[taken.length - 1];
-    console.log(`latency: ${how} of ${name}: median ${taken[taken.length >> 1].toFixed(1)} ms, worst ${worst.toFixed(1)} ms`);
+    console.log(
+      `latency: ${how} of ${name}: median ${taken[taken.length >> 1].toFixed(1)} ms, worst ${worst.toFixed(1)} ms`,
+    );
     if (!(worst <= BOUND_MS)) failed++;
   }
 }
