@@ -3,10 +3,12 @@ import { withClient } from '../cluster/connect.ts';
 import type { ConnectionOptions } from '../cluster/connect.ts';
 import { cancelOnInterrupt, EXIT_INTERRUPTED } from '../cluster/interrupt.ts';
 import { CommandError, EXIT } from '../errors.ts';
-import { ingest } from '../ingest/ingest.ts';
+import { ingestModel } from '../ingest/ingest.ts';
 import type { IngestResult, Phase } from '../ingest/ingest.ts';
 import { formatBytes, printJson } from '../output.ts';
 import type { Format } from '../output.ts';
+import { findModel, SOURCES } from '../sources/find-model.ts';
+import type { SourceKind } from '../sources/find-model.ts';
 import { requireInstalled } from './installed.ts';
 import { ProgressReport } from './progress.ts';
 
@@ -15,7 +17,7 @@ type IngestCommandOptions = ConnectionOptions & {
   model?: string;
   name?: string;
   replace?: boolean;
-  source: string;
+  source: SourceKind;
 };
 
 const PHASE_TEXT: Record<Phase, string> = {
@@ -38,20 +40,20 @@ function summary(result: IngestResult): string {
 export function registerIngest(program: Command): void {
   program
     .command('ingest')
-    .description('read a model (a GGUF file) into the database')
-    .argument('[file]', 'GGUF file')
-    .option('--model <file>', 'the same as the argument')
-    .option('--source <source>', 'where the model comes from: auto or file', 'auto')
-    .option('--name <name>', 'name in the database; the file name without .gguf by default')
+    .description('read a model into the database: a GGUF file, a Hugging Face folder, or a model of Ollama or a hub')
+    .argument('[model]', 'file, folder, name as qwen2.5:0.5b, or owner/name[:file]')
+    .option('--model <model>', 'the same as the argument')
+    .option('--source <source>', 'where it comes from: auto, file, ollama or hf', 'auto')
+    .option('--name <name>', 'name in the database; by default the name given, or the name of the file without .gguf')
     .option('--replace', 'take the place of a model of the same name')
     .action(async (argument: string | undefined, _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<IngestCommandOptions>();
-      const file = argument ?? options.model;
-      if (file === undefined) {
+      const wanted = argument ?? options.model;
+      if (wanted === undefined) {
         throw new CommandError('no model named', { hint: 'run: hartonomous ingest FILE.gguf', exitCode: EXIT.usage });
       }
-      if (options.source !== 'auto' && options.source !== 'file') {
-        throw new CommandError(`source ${options.source} is not known, sources are auto and file`, {
+      if (!SOURCES.includes(options.source)) {
+        throw new CommandError(`source ${String(options.source)} is not known, sources are ${SOURCES.join(', ')}`, {
           exitCode: EXIT.usage,
         });
       }
@@ -60,7 +62,12 @@ export function registerIngest(program: Command): void {
         const progress = new ProgressReport();
         const interrupt = cancelOnInterrupt(client, options);
         try {
-          const result = await ingest(client, file, {
+          const source = await findModel(wanted, options.source, {
+            signal: interrupt.signal,
+            onPull: (from) => process.stderr.write(`asking ${from} for ${wanted}\n`),
+            onBytes: (done, total) => progress.show('pulling', done, total),
+          });
+          const result = await ingestModel(client, source, {
             ...(options.name === undefined ? {} : { name: options.name }),
             replace: options.replace ?? false,
             signal: interrupt.signal,

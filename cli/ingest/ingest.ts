@@ -177,6 +177,9 @@ async function ingestLocked(client: pg.Client, source: ModelSource, options: Ing
   }
   const digests = await hashModel(source, hashing);
   const digest = digests.model.toString('hex');
+  if (source.expectedDigest !== undefined && source.expectedDigest !== digest) {
+    throw new CommandError(`${source.location} has SHA-256 ${digest}, its manifest says ${source.expectedDigest}`);
+  }
   if (ready !== undefined && options.replace !== true) {
     throw new CommandError(
       `model ${name} exists with digest ${ready.digest.slice(0, 12)}, the file has ${digest.slice(0, 12)}`,

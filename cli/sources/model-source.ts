@@ -40,6 +40,8 @@ export interface ModelSource {
   defaultOptions: Record<string, unknown>;
   /** System message that the source recommends. */
   systemPrompt: string | null;
+  /** SHA-256 (hex) that its only file must have, where the source states one. */
+  expectedDigest?: string;
   close(): Promise<void>;
 }
 
