@@ -1,4 +1,4 @@
-// What PostgreSQL calls: the call handler, the inline handler, the validator, and a few SQL functions.
+// What PostgreSQL calls: the call handler, the inline handler, the validator.
 //
 // Each has the same form: all of V8 and C++ inside `enter`, which returns a Failure instead of throwing; then, with no
 // C++ scope left, `report`.
@@ -13,7 +13,6 @@ extern "C" {
 #include "nodes/parsenodes.h"
 #include "parser/parse_type.h"
 #include "utils/guc.h"
-#include "utils/json.h"
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 #include "windowapi.h"
@@ -24,9 +23,6 @@ PGDLLEXPORT void _PG_init(void);
 PG_FUNCTION_INFO_V1(hartonomous_v8_call_handler);
 PG_FUNCTION_INFO_V1(hartonomous_v8_inline_handler);
 PG_FUNCTION_INFO_V1(hartonomous_v8_validator);
-PG_FUNCTION_INFO_V1(plv8_version);
-PG_FUNCTION_INFO_V1(plv8_reset);
-PG_FUNCTION_INFO_V1(plv8_info);
 }
 
 namespace host {
@@ -368,40 +364,5 @@ Datum hartonomous_v8_validator(PG_FUNCTION_ARGS) {
     report(failure);
   }
   PG_RETURN_VOID();
-}
-
-Datum plv8_version(PG_FUNCTION_ARGS) {
-  (void)fcinfo;
-  PG_RETURN_TEXT_P(cstring_to_text(HOST_VERSION));
-}
-
-Datum plv8_reset(PG_FUNCTION_ARGS) {
-  (void)fcinfo;
-  reset_instances();
-  PG_RETURN_VOID();
-}
-
-Datum plv8_info(PG_FUNCTION_ARGS) {
-  (void)fcinfo;
-  StringInfoData json;
-  initStringInfo(&json);
-  appendStringInfoChar(&json, '[');
-  bool first = true;
-  for (const auto& [role, instance] : all_instances()) {
-    StringInfoData user;
-    initStringInfo(&user);
-    char* name = GetUserNameFromId(role, true);
-    escape_json(&user, name == nullptr ? "" : name);
-    v8::HeapStatistics heap;
-    instance->isolate->GetHeapStatistics(&heap);
-    appendStringInfo(&json,
-                     "%s{\"user\": %s, \"role\": %u, \"total_heap_size\": %zu, \"used_heap_size\": %zu, \"heap_size_limit\": %zu, "
-                     "\"array_buffers\": %zu}",
-                     first ? "" : ", ", user.data, role, heap.total_heap_size(), heap.used_heap_size(), heap.heap_size_limit(),
-                     array_buffer_bytes(instance));
-    first = false;
-  }
-  appendStringInfoChar(&json, ']');
-  PG_RETURN_DATUM(DirectFunctionCall1(json_in, CStringGetDatum(json.data)));
 }
 }

@@ -1,8 +1,9 @@
 // Shared declarations of the extension hartonomous_v8: LANGUAGE plv8 on V8.
 //
-// Files: handler.cc (what PostgreSQL calls), isolate.cc (V8, isolates, compiled functions), convert.cc (values both
-// ways), spi.cc (the database side of the plv8 object), object.cc (the plv8 object and its plain members),
-// trigger.cc (NEW, OLD, TG_*), errors.cc (errors both ways), interrupts.cc (cancel and timeout), settings.cc (GUCs).
+// Files: handler.cc (what PostgreSQL calls), info.cc (plv8_version and its like), isolate.cc (V8, isolates, compiled
+// functions), convert.cc (values both ways), arrays.cc and text.cc (of those, arrays and strings), spi.cc (the database
+// side of the plv8 object), object.cc (the plv8 object and its plain members), trigger.cc (NEW, OLD, TG_*), errors.cc
+// (errors both ways), interrupts.cc (cancel and timeout), settings.cc (GUCs).
 #pragma once
 
 #include <v8.h>
@@ -141,6 +142,17 @@ v8::Local<v8::Value> to_js(Datum value, bool is_null, Oid type);
 v8::Local<v8::Value> row_to_js(HeapTuple tuple, TupleDesc desc);
 Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null);
 HeapTuple row_to_tuple(v8::Local<v8::Value> value, TupleDesc desc);
+
+// ---- arrays.cc ------------------------------------------------------------------------------------------------
+
+struct TypedDomain;
+const TypedDomain* typed_domain(Oid domain, Oid element);  // null for any other domain
+v8::Local<v8::Value> typed_array_to_js(Datum value, const TypedDomain& domain);
+v8::Local<v8::Value> array_to_js(Datum value);
+Datum array_to_datum(v8::Local<v8::Value> value, Oid element);
+
+// ---- text.cc --------------------------------------------------------------------------------------------------
+
 v8::Local<v8::String> js_string(const char* text);
 v8::Local<v8::String> js_string(const std::string& text);
 std::string std_string(v8::Local<v8::Value> value);

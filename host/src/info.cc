@@ -1,0 +1,51 @@
+// SQL functions beside the language: plv8_version, plv8_reset, plv8_info.
+#include "host.h"
+
+extern "C" {
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+
+PG_FUNCTION_INFO_V1(plv8_version);
+PG_FUNCTION_INFO_V1(plv8_reset);
+PG_FUNCTION_INFO_V1(plv8_info);
+}
+
+using namespace host;
+
+extern "C" {
+
+Datum plv8_version(PG_FUNCTION_ARGS) {
+  (void)fcinfo;
+  PG_RETURN_TEXT_P(cstring_to_text(HOST_VERSION));
+}
+
+Datum plv8_reset(PG_FUNCTION_ARGS) {
+  (void)fcinfo;
+  reset_instances();
+  PG_RETURN_VOID();
+}
+
+Datum plv8_info(PG_FUNCTION_ARGS) {
+  (void)fcinfo;
+  StringInfoData json;
+  initStringInfo(&json);
+  appendStringInfoChar(&json, '[');
+  bool first = true;
+  for (const auto& [role, instance] : all_instances()) {
+    StringInfoData user;
+    initStringInfo(&user);
+    char* name = GetUserNameFromId(role, true);
+    escape_json(&user, name == nullptr ? "" : name);
+    v8::HeapStatistics heap;
+    instance->isolate->GetHeapStatistics(&heap);
+    appendStringInfo(&json,
+                     "%s{\"user\": %s, \"role\": %u, \"total_heap_size\": %zu, \"used_heap_size\": %zu, \"heap_size_limit\": %zu, "
+                     "\"array_buffers\": %zu}",
+                     first ? "" : ", ", user.data, role, heap.total_heap_size(), heap.used_heap_size(), heap.heap_size_limit(),
+                     array_buffer_bytes(instance));
+    first = false;
+  }
+  appendStringInfoChar(&json, ']');
+  PG_RETURN_DATUM(DirectFunctionCall1(json_in, CStringGetDatum(json.data)));
+}
+}
