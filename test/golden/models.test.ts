@@ -54,6 +54,14 @@ const ALL: Case[] = [
   quantised('quants/qwen2-256-q4_0'),
   quantised('quants/qwen2-256-q4_1'),
   quantised('quants/qwen2-256-q8_0'),
+  quantised('quants/qwen2-256-q5_0'),
+  quantised('quants/qwen2-256-q5_1'),
+  quantised('quants/qwen2-256-q2_k'),
+  quantised('quants/qwen2-256-q3_k'),
+  quantised('quants/qwen2-256-q4_k'),
+  quantised('quants/qwen2-256-q4_k_m-mix'),
+  quantised('quants/qwen2-256-q5_k'),
+  quantised('quants/qwen2-256-q6_k'),
 ];
 
 const HERE = new Set(availableModels(ALL.map(({ file }) => file)));

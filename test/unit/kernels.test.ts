@@ -111,6 +111,34 @@ describe('unpacking stored blocks', () => {
   });
 });
 
+describe('unpacking blocks of five bits, of a codebook and of 256 elements', () => {
+  it.each([
+    ['Q5_0', 22, 32, false],
+    ['Q5_1', 24, 32, true],
+    ['IQ4_NL', 18, 32, false],
+    ['IQ4_XS', 136, 256, false],
+    ['Q4_K', 144, 256, true],
+    ['Q5_K', 176, 256, true],
+    ['Q6_K', 210, 256, false],
+    ['Q3_K', 110, 256, false],
+  ] as const)('%s gives exactly the oracle', (type, blockBytes, blockSize, minimums) => {
+    const blocks = 60;
+    const [oracle, simd] = both((b) => {
+      const random = noise(blockBytes);
+      for (let i = 0; i < blocks * blockBytes; i++) b.u8[at(i)] = Math.floor((random() + 1) * 128);
+      const [quants, scales, mins] = [at(64 * K), at(128 * K), at(192 * K)];
+      if (minimums) b.kernels[`repack${type as 'Q4_K'}`](at(0), quants, scales, mins, blocks);
+      else b.kernels[`repack${type as 'Q6_K'}`](at(0), quants, scales, blocks);
+      const n = blocks * blockSize;
+      // Minus zero and zero are the same minimum.
+      const floats = (from: number): number[] => Array.from(b.f32.slice(from / 4, from / 4 + n / 16), (x) => x + 0);
+      return [Array.from(b.i8.slice(quants, quants + n)), floats(scales), floats(mins)];
+    });
+    expect(simd).toEqual(oracle);
+    expect(new Set(oracle[0]).size).toBeGreaterThan(7);
+  });
+});
+
 describe('allFinite', () => {
   it('finds an infinity or NaN wherever it stands', () => {
     const { kernels, f32 } = bench(instantiateKernels);
@@ -137,8 +165,8 @@ describe('rounding', () => {
     const values = Float32Array.from({ length: n }, (_, i) => fill(random, i));
     f32.set(values, at(0) / 4);
     kernels.roundQ8(at(0), at(K), at(2 * K), n);
-    kernels.interleaveQ8(at(K), at(2 * K), 0, at(8 * K), at(12 * K), 0, 2, 1, n);
-    kernels.expandQ8(at(8 * K), at(12 * K), 0, at(4 * K), n, 2);
+    kernels.interleaveQ8(at(K), at(2 * K), 0, at(8 * K), at(12 * K), 0, 2, 1, n, 32);
+    kernels.expandQ8(at(8 * K), at(12 * K), 0, at(4 * K), n, 2, 32);
     for (let i = 0; i < n; i++) {
       const first = i - (i % 32);
       const largest = Math.max(...values.subarray(first, first + 32).map(Math.abs));
@@ -198,7 +226,7 @@ describe('matrix products', () => {
     out: at(2048 * K),
   };
 
-  function prepare(b: Bench, layout: 'q8' | 'q4', rows: number, cols: number, tokens: number): void {
+  function prepare(b: Bench, layout: 'q8' | 'q4', rows: number, cols: number, tokens: number, scaleCols = 32): void {
     const random = noise(rows * cols + tokens);
     const blocks = cols / 32;
     // Extremes on purpose: -128 and 127 times +-32767 is the largest product a block can hold.
@@ -206,24 +234,38 @@ describe('matrix products', () => {
       const q8 = i % 5 === 0 ? (i % 2 ? 127 : -128) : Math.floor(random() * 128);
       b.i8[places.plain + i] = layout === 'q4' ? q8 & 15 : q8;
     }
-    for (let i = 0; i < rows * blocks; i++) b.f32[places.plainScales / 4 + i] = i % 7 === 3 ? 0 : random();
+    for (let i = 0; i < (rows * cols) / scaleCols; i++) b.f32[places.plainScales / 4 + i] = i % 7 === 3 ? 0 : random();
     for (let i = 0; i < rows * blocks; i++) b.f32[places.plainMins / 4 + i] = random();
     for (let i = 0; i < tokens * cols; i++) b.f32[places.input / 4 + i] = random() * 4;
     const { plain, plainScales, plainMins, weights, scales, mins } = places;
-    const interleave = layout === 'q4' ? b.kernels.interleaveQ4 : b.kernels.interleaveQ8;
+    const interleave = (...args: Parameters<Kernels['interleaveQ4']>): void => {
+      if (layout === 'q4') b.kernels.interleaveQ4(...args);
+      else b.kernels.interleaveQ8(...args, scaleCols);
+    };
     // In two pieces, so that an oct begins in one and ends in the other.
     const first = Math.min(rows, 3);
     interleave(plain, plainScales, plainMins, weights, scales, mins, 0, first, cols);
     const rest = rows - first;
     const skip = first * blocks * 4;
-    interleave(plain + first * cols, plainScales + skip, plainMins + skip, weights, scales, mins, first, rest, cols);
+    const skipScales = ((first * cols) / scaleCols) * 4;
+    interleave(
+      plain + first * cols,
+      plainScales + skipScales,
+      plainMins + skip,
+      weights,
+      scales,
+      mins,
+      first,
+      rest,
+      cols,
+    );
   }
 
   function multiply(
     b: Bench,
     layout: 'q8' | 'q4',
     [rows, cols, tokens]: [number, number, number],
-    options: { mins: boolean; offset?: number; stride: number; from?: number },
+    options: { mins: boolean; offset?: number; stride: number; from?: number; scaleCols?: number },
   ): void {
     const { input, weights, scales, quants, activationScales, sums, scaledSums, out } = places;
     const mins = options.mins ? places.mins : 0;
@@ -231,7 +273,20 @@ describe('matrix products', () => {
     b.kernels.quantizeActivations(source, quants, activationScales, sums, scaledSums, cols, tokens);
     const { stride } = options;
     if (layout === 'q8') {
-      b.kernels.matmulQ8(weights, scales, mins, quants, activationScales, scaledSums, out, rows, cols, tokens, stride);
+      b.kernels.matmulQ8(
+        weights,
+        scales,
+        mins,
+        quants,
+        activationScales,
+        scaledSums,
+        out,
+        rows,
+        cols,
+        tokens,
+        stride,
+        options.scaleCols ?? 32,
+      );
       return;
     }
     b.kernels.matmulQ4(
@@ -254,17 +309,18 @@ describe('matrix products', () => {
   it.each(shapes)(
     'matmulQ8 and matmulQ4 of %i x %i for %i tokens agree with the oracle, with and without minimums and offset',
     (rows, cols, tokens) => {
-      for (const [layout, mins, offset] of [
-        ['q8', false, 0],
-        ['q8', true, 0],
-        ['q4', false, 8],
-        ['q4', true, 0],
+      for (const [layout, mins, offset, scaleCols] of [
+        ['q8', false, 0, 32],
+        ['q8', true, 0, 32],
+        ['q8', false, 0, 16],
+        ['q4', false, 8, 32],
+        ['q4', true, 0, 32],
       ] as const) {
         const [oracle, simd] = both((b) => {
-          prepare(b, layout, rows, cols, tokens);
+          prepare(b, layout, rows, cols, tokens, scaleCols);
           const stride = (rows + 3) * 4;
           b.f32.fill(-7, places.out / 4, places.out / 4 + tokens * (rows + 3));
-          multiply(b, layout, [rows, cols, tokens], { mins, offset, stride });
+          multiply(b, layout, [rows, cols, tokens], { mins, offset, stride, scaleCols });
           return Array.from(b.f32.slice(places.out / 4, places.out / 4 + tokens * (rows + 3)));
         });
         // The three floats between two tokens' rows belong to somebody else and stay as they were.
@@ -287,10 +343,10 @@ describe('matrix products', () => {
           const { weights, scales, mins } = places;
           const floats: number[] = [];
           for (let r = 0; r < rows; r++) {
-            const quad = (r >> 2) * cols;
+            const oct = (r & ~7) * cols;
             if (layout === 'q8')
-              b.kernels.expandQ8(weights + quad * 4, scales + quad / 2, mins + quad / 2, places.out, cols, r & 3);
-            else b.kernels.expandQ4(weights + quad * 2, scales + quad / 2, mins + quad / 2, 8, places.out, cols, r & 3);
+              b.kernels.expandQ8(weights + oct, scales + oct / 8, mins + oct / 8, places.out, cols, r & 7, 32);
+            else b.kernels.expandQ4(weights + oct / 2, scales + oct / 8, mins + oct / 8, 8, places.out, cols, r & 7);
             floats.push(...b.f32.slice(places.out / 4, places.out / 4 + cols));
           }
           const held = Math.ceil(rows / 8) * 8 * cols;

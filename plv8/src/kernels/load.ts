@@ -6,6 +6,14 @@ export interface Kernels {
   repackQ8_0(src: number, quants: number, scales: number, blocks: number): void;
   repackQ4_0(src: number, quants: number, scales: number, blocks: number): void;
   repackQ4_1(src: number, quants: number, scales: number, mins: number, blocks: number): void;
+  repackQ5_0(src: number, quants: number, scales: number, blocks: number): void;
+  repackQ5_1(src: number, quants: number, scales: number, mins: number, blocks: number): void;
+  repackIQ4_NL(src: number, quants: number, scales: number, blocks: number): void;
+  repackIQ4_XS(src: number, quants: number, scales: number, superblocks: number): void;
+  repackQ4_K(src: number, quants: number, scales: number, mins: number, superblocks: number): void;
+  repackQ5_K(src: number, quants: number, scales: number, mins: number, superblocks: number): void;
+  repackQ6_K(src: number, quants: number, scales: number, superblocks: number): void;
+  repackQ3_K(src: number, quants: number, scales: number, superblocks: number): void;
   widenF16(src: number, dst: number, n: number): void;
   widenBF16(src: number, dst: number, n: number): void;
   allFinite(src: number, n: number): number;
@@ -20,6 +28,7 @@ export interface Kernels {
     firstRow: number,
     rows: number,
     cols: number,
+    scaleCols: number,
   ): void;
   interleaveQ4(
     src: number,
@@ -32,7 +41,15 @@ export interface Kernels {
     rows: number,
     cols: number,
   ): void;
-  expandQ8(weights: number, scales: number, mins: number, dst: number, cols: number, lane: number): void;
+  expandQ8(
+    weights: number,
+    scales: number,
+    mins: number,
+    dst: number,
+    cols: number,
+    lane: number,
+    scaleCols: number,
+  ): void;
   expandQ4(
     weights: number,
     scales: number,
@@ -63,6 +80,7 @@ export interface Kernels {
     cols: number,
     tokens: number,
     outStride: number,
+    scaleCols: number,
   ): void;
   matmulQ4(
     w: number,

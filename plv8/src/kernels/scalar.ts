@@ -3,6 +3,8 @@
  * are taken in double precision, one element after the other, so a result differs from the WebAssembly one by float
  * rounding only. Addresses, shapes and layouts are those of assembly/.
  */
+import { ggmlTypeByName } from '../format/ggml-types.ts';
+import { blockReader } from '../format/block-formats.ts';
 import type { Kernels, WasmMemory } from './load.ts';
 
 const BLOCK = 32;
@@ -81,6 +83,8 @@ interface ProductPlaces {
   cols: number;
   tokens: number;
   outStride: number;
+  /** Columns that share a weight scale. */
+  scaleCols: number;
 }
 
 /** The oracle over a memory; views are taken anew when the memory has grown. */
@@ -114,6 +118,27 @@ export function scalarKernels(memory: WasmMemory): Kernels {
     }
   }
 
+  /** Blocks of a type to integers, scales and minimums (0 for none), `scaleCols` elements a scale. */
+  function repack(
+    type: string,
+    src: number,
+    blocks: number,
+    to: { quants: number; scales: number; mins: number },
+    scaleCols = BLOCK,
+  ): void {
+    const { f32, i8, data } = views();
+    const { blockBytes } = ggmlTypeByName(type)!;
+    let i = 0;
+    for (let b = 0; b < blocks; b++) {
+      blockReader(type)!(data, src + b * blockBytes, (integer, scale, minimum) => {
+        i8[to.quants + i] = integer;
+        f32[to.scales / 4 + Math.floor(i / scaleCols)] = scale;
+        if (to.mins !== 0) f32[to.mins / 4 + Math.floor(i / scaleCols)] = minimum;
+        i++;
+      });
+    }
+  }
+
   /** Half floats `step` bytes apart to floats. */
   function halves(src: number, dst: number, n: number, step: number): void {
     const { f32, data } = views();
@@ -136,13 +161,15 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       for (let r = 0; r < at.rows; r++) {
         let sum = 0;
         for (let b = 0; b < blocks; b++) {
-          let dot = 0;
-          for (let c = b * BLOCK; c < (b + 1) * BLOCK; c++)
-            dot += weight(r, c) * i16[at.x / 2 + activationPlace(t, c, at.cols, at.tokens)]!;
-          const mine = floatPlace(r, b, blocks);
           const theirs = activationFloatPlace(t, b, blocks, at.tokens);
-          sum += dot * f32[at.ws / 4 + mine]! * f32[at.xs / 4 + theirs]!;
-          if (at.wm !== 0) sum += f32[at.wm / 4 + mine]! * f32[at.xm / 4 + theirs]!;
+          for (let first = b * BLOCK; first < (b + 1) * BLOCK; first += at.scaleCols) {
+            let dot = 0;
+            for (let c = first; c < first + at.scaleCols; c++)
+              dot += weight(r, c) * i16[at.x / 2 + activationPlace(t, c, at.cols, at.tokens)]!;
+            const mine = floatPlace(r, first / at.scaleCols, at.cols / at.scaleCols);
+            sum += dot * f32[at.ws / 4 + mine]! * f32[at.xs / 4 + theirs]!;
+          }
+          if (at.wm !== 0) sum += f32[at.wm / 4 + floatPlace(r, b, blocks)]! * f32[at.xm / 4 + theirs]!;
         }
         f32[(at.out + t * at.outStride) / 4 + r] = sum;
       }
@@ -166,6 +193,15 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       halves(src + 2, mins, blocks, 20);
       repackNibbles(src, quants, blocks, 4);
     },
+
+    repackQ5_0: (src, quants, scales, blocks) => repack('Q5_0', src, blocks, { quants, scales, mins: 0 }),
+    repackQ5_1: (src, quants, scales, mins, blocks) => repack('Q5_1', src, blocks, { quants, scales, mins }),
+    repackIQ4_NL: (src, quants, scales, blocks) => repack('IQ4_NL', src, blocks, { quants, scales, mins: 0 }),
+    repackIQ4_XS: (src, quants, scales, blocks) => repack('IQ4_XS', src, blocks, { quants, scales, mins: 0 }),
+    repackQ4_K: (src, quants, scales, mins, blocks) => repack('Q4_K', src, blocks, { quants, scales, mins }),
+    repackQ5_K: (src, quants, scales, mins, blocks) => repack('Q5_K', src, blocks, { quants, scales, mins }),
+    repackQ6_K: (src, quants, scales, blocks) => repack('Q6_K', src, blocks, { quants, scales, mins: 0 }, 16),
+    repackQ3_K: (src, quants, scales, blocks) => repack('Q3_K', src, blocks, { quants, scales, mins: 0 }, 16),
 
     widenF16(src, dst, n) {
       halves(src, dst, n, 2);
@@ -193,12 +229,12 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       }
     },
 
-    interleaveQ8(src, srcScales, srcMins, weights, scales, mins, firstRow, rows, cols) {
+    interleaveQ8(src, srcScales, srcMins, weights, scales, mins, firstRow, rows, cols, scaleCols) {
       const { i8 } = views();
       for (let i = 0; i < rows; i++) {
         for (let c = 0; c < cols; c++) i8[weights + q8Place(firstRow + i, c, cols)] = i8[src + i * cols + c]!;
       }
-      interleaveFloats(srcScales, scales, firstRow, rows, cols / BLOCK);
+      interleaveFloats(srcScales, scales, firstRow, rows, cols / scaleCols);
       if (srcMins !== 0) interleaveFloats(srcMins, mins, firstRow, rows, cols / BLOCK);
     },
 
@@ -215,11 +251,11 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       if (srcMins !== 0) interleaveFloats(srcMins, mins, firstRow, rows, cols / BLOCK);
     },
 
-    expandQ8(weights, scales, mins, dst, cols, lane) {
+    expandQ8(weights, scales, mins, dst, cols, lane, scaleCols) {
       const { f32, i8 } = views();
       for (let c = 0; c < cols; c++) {
-        const at = floatPlace(lane, Math.floor(c / BLOCK), cols / BLOCK);
-        const minimum = mins === 0 ? 0 : f32[mins / 4 + at]!;
+        const at = floatPlace(lane, Math.floor(c / scaleCols), cols / scaleCols);
+        const minimum = mins === 0 ? 0 : f32[mins / 4 + floatPlace(lane, Math.floor(c / BLOCK), cols / BLOCK)]!;
         f32[dst / 4 + c] = i8[weights + q8Place(lane, c, cols)]! * f32[scales / 4 + at]! + minimum;
       }
     },
@@ -258,14 +294,17 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       }
     },
 
-    matmulQ8(w, ws, wm, x, xs, xm, out, rows, cols, tokens, outStride) {
+    matmulQ8(w, ws, wm, x, xs, xm, out, rows, cols, tokens, outStride, scaleCols) {
       const { i8 } = views();
-      product({ ws, wm, x, xs, xm, out, rows, cols, tokens, outStride }, (r, c) => i8[w + q8Place(r, c, cols)]!);
+      product(
+        { ws, wm, x, xs, xm, out, rows, cols, tokens, outStride, scaleCols },
+        (r, c) => i8[w + q8Place(r, c, cols)]!,
+      );
     },
 
     matmulQ4(w, ws, wm, offset, x, xs, _xi, xm, out, rows, cols, tokens, outStride) {
       const { data } = views();
-      product({ ws, wm, x, xs, xm, out, rows, cols, tokens, outStride }, (r, c) => {
+      product({ ws, wm, x, xs, xm, out, rows, cols, tokens, outStride, scaleCols: BLOCK }, (r, c) => {
         const { at, shift } = q4Place(r, c, cols);
         return ((data.getUint16(w + at, true) >> shift) & 15) - offset;
       });

@@ -5,6 +5,7 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import { COMPUTABLE_TYPES } from '../format/computable-types.ts';
 import { ggmlTypeByName } from '../format/ggml-types.ts';
+import type { Kernels } from '../kernels/load.ts';
 import type { Arena } from './arena.ts';
 import { dequantizeRow } from './dequantize.ts';
 import type { TensorInfo } from './source.ts';
@@ -19,12 +20,35 @@ interface IntegerForm {
   /** What a held integer is above its weight. */
   offset: number;
   hasMinimums: boolean;
+  /** Columns that share a scale. */
+  scaleCols: 16 | 32;
+  /** Fill row-major integers, scales and minimums from `blocks` blocks at address src. */
+  unpack(kernels: Kernels, src: number, to: IntegerPlaces, blocks: number): void;
 }
 
+interface IntegerPlaces {
+  integers: number;
+  scales: number;
+  mins: number;
+}
+
+function form(layout: 'q8' | 'q4', unpack: IntegerForm['unpack'], other: Partial<IntegerForm> = {}): IntegerForm {
+  return { layout, offset: 0, hasMinimums: false, scaleCols: 32, unpack, ...other };
+}
+
+/** Q2_K is not here: its minimums stand for 16 columns each, which no kernel has; it is held as floats. */
 const INTEGER_FORMS: ReadonlyMap<string, IntegerForm> = new Map([
-  ['Q8_0', { layout: 'q8', offset: 0, hasMinimums: false }],
-  ['Q4_0', { layout: 'q4', offset: 8, hasMinimums: false }],
-  ['Q4_1', { layout: 'q4', offset: 0, hasMinimums: true }],
+  ['Q8_0', form('q8', (k, src, to, n) => k.repackQ8_0(src, to.integers, to.scales, n))],
+  ['Q4_0', form('q4', (k, src, to, n) => k.repackQ4_0(src, to.integers, to.scales, n), { offset: 8 })],
+  ['Q4_1', form('q4', (k, src, to, n) => k.repackQ4_1(src, to.integers, to.scales, to.mins, n), { hasMinimums: true })],
+  ['Q5_0', form('q8', (k, src, to, n) => k.repackQ5_0(src, to.integers, to.scales, n))],
+  ['Q5_1', form('q8', (k, src, to, n) => k.repackQ5_1(src, to.integers, to.scales, to.mins, n), { hasMinimums: true })],
+  ['IQ4_NL', form('q8', (k, src, to, n) => k.repackIQ4_NL(src, to.integers, to.scales, n))],
+  ['IQ4_XS', form('q8', (k, src, to, n) => k.repackIQ4_XS(src, to.integers, to.scales, n))],
+  ['Q4_K', form('q4', (k, src, to, n) => k.repackQ4_K(src, to.integers, to.scales, to.mins, n), { hasMinimums: true })],
+  ['Q5_K', form('q8', (k, src, to, n) => k.repackQ5_K(src, to.integers, to.scales, to.mins, n), { hasMinimums: true })],
+  ['Q6_K', form('q8', (k, src, to, n) => k.repackQ6_K(src, to.integers, to.scales, n), { scaleCols: 16 })],
+  ['Q3_K', form('q8', (k, src, to, n) => k.repackQ3_K(src, to.integers, to.scales, n), { scaleCols: 16 })],
 ]);
 
 export interface Matrix {
@@ -37,6 +61,8 @@ export interface Matrix {
   readonly stride: number;
   /** What a held integer is above its weight; q4 only. */
   readonly offset: number;
+  /** Columns that share a scale, 32 or 16; q8 and q4 only. */
+  readonly scaleCols: number;
   /** Address of the floats or integers. */
   weights: number;
   /** Address of the scales; q8 and q4 only. */
@@ -49,8 +75,8 @@ export interface Matrix {
 export function layoutOf(info: TensorInfo, precision: { floats: 'f32' | 'q8'; integers: boolean }): Layout {
   if (!COMPUTABLE_TYPES.has(info.type))
     raise(SQLSTATE.featureNotSupported, `tensor ${info.name} has type ${info.type}, which is not supported`);
-  const form = INTEGER_FORMS.get(info.type);
-  if (form !== undefined) return precision.integers ? form.layout : 'f32';
+  const known = INTEGER_FORMS.get(info.type);
+  if (known !== undefined) return precision.integers ? known.layout : 'f32';
   return precision.floats === 'q8' && (info.shape[0] ?? 0) % BLOCK === 0 ? 'q8' : 'f32';
 }
 
@@ -66,8 +92,9 @@ function extents(info: TensorInfo, layout: Layout): Extents {
   const rows = info.shape[1] ?? 1;
   if (layout === 'f32') return { weights: rows * Math.ceil(cols / 4) * 16, scales: 0, mins: 0 };
   const held = Math.ceil(rows / 8) * 8 * cols;
-  const scales = held / 8;
-  const mins = INTEGER_FORMS.get(info.type)?.hasMinimums === true ? scales : 0;
+  const known = INTEGER_FORMS.get(info.type);
+  const scales = (held / (known?.scaleCols ?? BLOCK)) * 4;
+  const mins = known?.hasMinimums === true ? (held / BLOCK) * 4 : 0;
   return { weights: layout === 'q4' ? held / 2 : held, scales, mins };
 }
 
@@ -81,8 +108,10 @@ export function unplacedMatrix(info: TensorInfo, layout: Layout): Matrix {
   const cols = info.shape[0] ?? 0;
   const rows = info.shape[1] ?? 1;
   const stride = layout === 'f32' ? Math.ceil(cols / 4) * 4 : cols;
-  const offset = layout === 'q4' ? (INTEGER_FORMS.get(info.type)?.offset ?? 0) : 0;
-  return { info, layout, rows, cols, stride, offset, weights: 0, scales: 0, mins: 0 };
+  const known = layout === 'f32' ? undefined : INTEGER_FORMS.get(info.type);
+  const offset = known?.offset ?? 0;
+  const scaleCols = known?.scaleCols ?? BLOCK;
+  return { info, layout, rows, cols, stride, offset, scaleCols, weights: 0, scales: 0, mins: 0 };
 }
 
 export function allocateMatrix(arena: Arena, info: TensorInfo, layout: Layout): Matrix {
@@ -97,9 +126,9 @@ export function allocateMatrix(arena: Arena, info: TensorInfo, layout: Layout): 
 /** Room that `fillMatrix` needs for a tile of `bytes` bytes of rows of `cols` elements of a type. */
 export function stagingBytes(type: string, bytes: number, cols: number): number {
   const rows = Math.ceil(bytes / rowByteLength(type, cols));
-  const blocks = Math.ceil(cols / BLOCK);
+  const scales = Math.ceil(cols / (INTEGER_FORMS.get(type)?.scaleCols ?? BLOCK));
   // The tile itself; integers, scales and minimums row by row; one row of floats.
-  return align(bytes) + align(rows * cols) + 2 * align(rows * blocks * 4) + align(cols * 4) + 16;
+  return align(bytes) + align(rows * cols) + 2 * align(rows * scales * 4) + align(cols * 4) + 16;
 }
 
 function align(bytes: number): number {
@@ -165,16 +194,17 @@ function fillIntegers(
   staging: number,
 ): void {
   const { kernels } = arena;
-  const { info, cols } = matrix;
-  const blocks = (rows * cols) / BLOCK;
+  const { info, cols, scaleCols } = matrix;
+  const nScales = (rows * cols) / scaleCols;
   const integers = staging + align(bytes.length);
   const scales = integers + align(rows * cols);
-  const mins = scales + align(blocks * 4);
-  if (info.type === 'Q8_0') kernels.repackQ8_0(staging, integers, scales, blocks);
-  else if (info.type === 'Q4_0') kernels.repackQ4_0(staging, integers, scales, blocks);
-  else if (info.type === 'Q4_1') kernels.repackQ4_1(staging, integers, scales, mins, blocks);
-  else {
-    const row = mins + align(blocks * 4);
+  const mins = scales + align(nScales * 4);
+  const known = INTEGER_FORMS.get(info.type);
+  if (known !== undefined) {
+    const blockBytes = ggmlTypeByName(info.type)!.blockBytes;
+    known.unpack(kernels, staging, { integers, scales, mins }, bytes.length / blockBytes);
+  } else {
+    const row = mins + align(nScales * 4);
     const rowBytes = rowByteLength(info.type, cols);
     for (let r = 0; r < rows; r++) {
       floatRow(arena, info, bytes, staging, r * rowBytes, row);
@@ -182,20 +212,14 @@ function fillIntegers(
       kernels.roundQ8(row, integers + r * cols, scales + ((r * cols) / BLOCK) * 4, cols);
     }
   }
-  requireFinite(arena, info, scales, blocks, firstRow);
-  if (matrix.mins !== 0) requireFinite(arena, info, mins, blocks, firstRow);
-  const interleave = matrix.layout === 'q4' ? kernels.interleaveQ4 : kernels.interleaveQ8;
-  interleave(
-    integers,
-    scales,
-    matrix.mins === 0 ? 0 : mins,
-    matrix.weights,
-    matrix.scales,
-    matrix.mins,
-    firstRow,
-    rows,
-    cols,
-  );
+  requireFinite(arena, info, scales, nScales, firstRow);
+  if (matrix.mins !== 0) requireFinite(arena, info, mins, (rows * cols) / BLOCK, firstRow);
+  const from = matrix.mins === 0 ? 0 : mins;
+  const { weights } = matrix;
+  if (matrix.layout === 'q4')
+    kernels.interleaveQ4(integers, scales, from, weights, matrix.scales, matrix.mins, firstRow, rows, cols);
+  else
+    kernels.interleaveQ8(integers, scales, from, weights, matrix.scales, matrix.mins, firstRow, rows, cols, scaleCols);
 }
 
 /** Refuse infinities and NaN: one of them would turn every later number of the model into NaN. */
@@ -221,10 +245,10 @@ export function copyRow(arena: Arena, matrix: Matrix, index: number, to: number)
   }
   const first = (index & ~7) * cols;
   const weights = matrix.weights + (layout === 'q4' ? first / 2 : first);
-  const scales = matrix.scales + first / 8;
+  const scales = matrix.scales + (first / matrix.scaleCols) * 4;
   const mins = matrix.mins === 0 ? 0 : matrix.mins + first / 8;
   if (layout === 'q4') arena.kernels.expandQ4(weights, scales, mins, matrix.offset, to, cols, index & 7);
-  else arena.kernels.expandQ8(weights, scales, mins, to, cols, index & 7);
+  else arena.kernels.expandQ8(weights, scales, mins, to, cols, index & 7, matrix.scaleCols);
 }
 
 /** Activations of a product as quantizeActivations leaves them. */
@@ -247,9 +271,8 @@ export function multiplyIntegers(
   outStride: number,
 ): void {
   const { cols } = matrix;
-  const floats = (firstRow * cols) / 8;
-  const scales = matrix.scales + floats;
-  const mins = matrix.mins === 0 ? 0 : matrix.mins + floats;
+  const scales = matrix.scales + ((firstRow * cols) / matrix.scaleCols) * 4;
+  const mins = matrix.mins === 0 ? 0 : matrix.mins + (firstRow * cols) / 8;
   if (matrix.layout === 'q4') {
     arena.kernels.matmulQ4(
       matrix.weights + (firstRow * cols) / 2,
@@ -280,5 +303,6 @@ export function multiplyIntegers(
     cols,
     tokens,
     outStride,
+    matrix.scaleCols,
   );
 }

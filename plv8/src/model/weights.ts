@@ -85,8 +85,7 @@ export function planWeights(tensors: TensorInfo[], precision: Precision, largest
       staging,
       stagingBytes(info.type, Math.max(largestTile, Math.ceil(rowByteLength(info.type, cols))), cols),
     );
-    if (!isVector(info))
-      used.add(layout === 'f32' ? 'f32' : info.type.startsWith('Q') ? info.type.toLowerCase() : 'q8');
+    if (!isVector(info)) used.add(layout === 'f32' ? 'f32' : /Q/.test(info.type) ? info.type.toLowerCase() : 'q8');
   }
   return { bytes, stagingBytes: staging + 64, precision: [...used].sort().join(', '), layouts };
 }

@@ -2,6 +2,7 @@
 // addresses in the imported memory, laid out by model/arena.ts, and counts. Loading goes through unpack and layout, a
 // product through activations and one of the matmuls.
 export * from './unpack';
+export * from './unpack-k';
 export * from './layout';
 export * from './activations';
 export * from './matmul-q8';

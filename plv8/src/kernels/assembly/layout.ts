@@ -2,7 +2,7 @@
 //   q8   per oct and block of 32 columns 256 bytes: for each of 16 column pairs the two int8 of row 0, of row 1, ... row 7
 //   q4   per oct and block 128 bytes: for each of 4 column eights, 16 uint16 (row 0 even and odd column, row 1, ... row 7)
 //        that hold the nibbles of columns 0, 2, 4, 6 (or 1, 3, 5, 7) from the lowest up
-//   scales and minimums: per oct and block 8 floats, one a row
+//   scales and minimums: per oct and block 8 floats, one a row; q8 may have scales for 16 columns each (Q6_K, Q3_K)
 // So one multiplication of int16 pairs serves four rows, and their sums stand in four lanes without a reduction; eight rows
 // share what is done to the activations, and are read as one stream. Rows that fill up the last oct are never stored,
 // whatever they hold.
@@ -31,11 +31,10 @@ function storeHalves(to: usize, pairs: v128): void {
 /** Rows [firstRow, firstRow + rows) of a q8 matrix from row-major int8, scales and minimums (0 for none). */
 export function interleaveQ8(
   src: usize, srcScales: usize, srcMins: usize, weights: usize, scales: usize, mins: usize,
-  firstRow: i32, rows: i32, cols: i32,
+  firstRow: i32, rows: i32, cols: i32, scaleCols: i32,
 ): void {
-  const blocks = cols >> 5;
-  interleaveFloats(srcScales, scales, firstRow, rows, blocks);
-  if (srcMins) interleaveFloats(srcMins, mins, firstRow, rows, blocks);
+  interleaveFloats(srcScales, scales, firstRow, rows, cols / scaleCols);
+  if (srcMins) interleaveFloats(srcMins, mins, firstRow, rows, cols >> 5);
   let r = firstRow;
   const end = firstRow + rows;
   while (r < end) {
@@ -95,14 +94,16 @@ export function interleaveQ4(
 }
 
 /** Row `lane` (0 to 7) of a q8 oct to floats; mins may be 0 for none. */
-export function expandQ8(weights: usize, scales: usize, mins: usize, dst: usize, cols: i32, lane: i32): void {
+export function expandQ8(
+  weights: usize, scales: usize, mins: usize, dst: usize, cols: i32, lane: i32, scaleCols: i32,
+): void {
   weights += <usize>lane << 1;
   scales += <usize>lane << 2;
   if (mins) mins += <usize>lane << 2;
-  for (let b = 0; b < cols; b += BLOCK) {
+  for (let b = 0; b < cols; b += scaleCols) {
     const scale = load<f32>(scales);
     const minimum: f32 = mins ? load<f32>(mins) : 0;
-    for (let i = 0; i < BLOCK; i += 2) {
+    for (let i = 0; i < scaleCols; i += 2) {
       store<f32>(dst, <f32>load<i8>(weights) * scale + minimum);
       store<f32>(dst, <f32>load<i8>(weights, 1) * scale + minimum, 4);
       weights += 16;

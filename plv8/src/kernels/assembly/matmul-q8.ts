@@ -10,12 +10,16 @@ import { storeRows } from './simd';
 @inline
 function fourTokens(
   w: usize, ws: usize, wm: usize, x: usize, xs: usize, xm: usize, out: usize, outStride: usize, blocks: i32, rows: i32,
+  scaleCols: i32,
 ): void {
   let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
-  let b = blocks;
+  const steps = scaleCols >> 2;
+  // With a scale for 16 columns two of them meet one block of activations.
+  const halves = scaleCols === 16;
+  let b = halves ? blocks << 1 : blocks;
   do {
     let s0 = i32x4.splat(0), s1 = i32x4.splat(0), s2 = i32x4.splat(0), s3 = i32x4.splat(0);
-    let k = 8;
+    let k = steps;
     do {
       const first = v128.load_ext<i8>(w);
       s0 = i32x4.add(s0, i32x4.dot_i16x8_s(first, v128.load_splat<u32>(x)));
@@ -36,7 +40,7 @@ function fourTokens(
     a2 = f32x4.add(a2, f32x4.mul(f32x4.convert_i32x4_s(s2), f32x4.mul(scale, v128.load_splat<f32>(xs, 8))));
     a3 = f32x4.add(a3, f32x4.mul(f32x4.convert_i32x4_s(s3), f32x4.mul(scale, v128.load_splat<f32>(xs, 12))));
     ws += 32;
-    xs += 16;
+    if (!halves || b & 1) xs += 16;
   } while (--b);
   if (wm) {
     let m0 = f32x4.splat(0), m1 = f32x4.splat(0), m2 = f32x4.splat(0), m3 = f32x4.splat(0);
@@ -65,13 +69,15 @@ function fourTokens(
 // @ts-ignore: decorator
 @inline
 function oneToken(
-  w: usize, ws: usize, wm: usize, x: usize, xs: usize, xm: usize, out: usize, blocks: i32, rows: i32,
+  w: usize, ws: usize, wm: usize, x: usize, xs: usize, xm: usize, out: usize, blocks: i32, rows: i32, scaleCols: i32,
 ): void {
   let low = f32x4.splat(0), high = f32x4.splat(0);
-  let b = blocks;
+  const steps = scaleCols >> 3;
+  const halves = scaleCols === 16;
+  let b = halves ? blocks << 1 : blocks;
   do {
     let s0 = i32x4.splat(0), u0 = i32x4.splat(0), s1 = i32x4.splat(0), u1 = i32x4.splat(0);
-    let k = 4;
+    let k = steps;
     do {
       const pairs = v128.load(x);
       const x0 = v128.shuffle<i32>(pairs, pairs, 0, 0, 0, 0);
@@ -93,7 +99,7 @@ function oneToken(
     low = f32x4.add(low, f32x4.mul(f32x4.convert_i32x4_s(i32x4.add(s0, u0)), f32x4.mul(v128.load(ws), scale)));
     high = f32x4.add(high, f32x4.mul(f32x4.convert_i32x4_s(i32x4.add(s1, u1)), f32x4.mul(v128.load(ws, 16), scale)));
     ws += 32;
-    xs += 4;
+    if (!halves || b & 1) xs += 4;
   } while (--b);
   if (wm) {
     let m0 = f32x4.splat(0), m1 = f32x4.splat(0);
@@ -114,11 +120,12 @@ function oneToken(
 
 /**
  * out[t][row] = (matrix row) . (token t) for rows [0, rows) and tokens [0, tokens). w begins at an oct; xm are the scaled
- * sums. outStride: bytes between tokens in out. wm is 0 for matrices without minimums.
+ * sums. outStride: bytes between tokens in out. wm is 0 for matrices without
+ * minimums. scaleCols: columns that share a weight scale, 32 or 16.
  */
 export function matmulQ8(
   w: usize, ws: usize, wm: usize, x: usize, xs: usize, xm: usize, out: usize,
-  rows: i32, cols: i32, tokens: i32, outStride: usize,
+  rows: i32, cols: i32, tokens: i32, outStride: usize, scaleCols: i32,
 ): void {
   const blocks = cols >> 5;
   const xStride = <usize>cols << 1;
@@ -128,22 +135,22 @@ export function matmulQ8(
     let xp = x, sp = xs, mp = xm, o = out;
     let t = tokens;
     for (; t >= 4; t -= 4) {
-      fourTokens(w, ws, wm, xp, sp, mp, o, outStride, blocks, left);
-      if (left > 4) fourTokens(w + 8, ws + 16, wm ? wm + 16 : 0, xp, sp, mp, o + 16, outStride, blocks, left - 4);
+      fourTokens(w, ws, wm, xp, sp, mp, o, outStride, blocks, left, scaleCols);
+      if (left > 4) fourTokens(w + 8, ws + 16, wm ? wm + 16 : 0, xp, sp, mp, o + 16, outStride, blocks, left - 4, scaleCols);
       xp += 4 * xStride;
       sp += 4 * sStride;
       mp += 4 * sStride;
       o += 4 * outStride;
     }
     for (; t > 0; t--) {
-      oneToken(w, ws, wm, xp, sp, mp, o, blocks, left);
+      oneToken(w, ws, wm, xp, sp, mp, o, blocks, left, scaleCols);
       xp += xStride;
       sp += sStride;
       mp += sStride;
       o += outStride;
     }
     w += <usize>cols << 3;
-    ws += 8 * sStride;
+    ws += (scaleCols === 16 ? 16 : 8) * sStride;
     if (wm) wm += 8 * sStride;
     out += 32;
   }
