@@ -49,6 +49,8 @@ const ALL: Case[] = [
   f32('zoo/llama-untied-gqa-f32'),
   f32('zoo/llama32-ropefreqs-f32'),
   f32('zoo/qwen2-tiny-f32'),
+  f32('zoo/qwen3-tiny-f32'),
+  f32('zoo/phi3-tiny-f32'),
   f32('quants/qwen2-tiny-f16'),
   f32('quants/qwen2-tiny-bf16'),
   quantised('quants/qwen2-256-q4_0'),

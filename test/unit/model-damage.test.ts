@@ -83,6 +83,38 @@ describe('a damaged model', () => {
     );
   });
 
+  it.each([
+    ['qwen3-tiny-f32', 'blk.1.attn_q_norm.weight', 'model has no tensor blk.1.attn_q_norm.weight'],
+    ['qwen3-tiny-f32', 'blk.2.attn_k_norm.weight', 'model has no tensor blk.2.attn_k_norm.weight'],
+    ['phi3-tiny-f32', 'blk.0.attn_qkv.weight', 'model has no tensor blk.0.attn_qkv.weight'],
+    ['phi3-tiny-f32', 'blk.1.ffn_up.weight', 'model has no tensor blk.1.ffn_up.weight'],
+  ])('%s without %s is refused by name', (file, name, message) => {
+    const whole = readGguf(goldenPath('zoo', `${file}.gguf`));
+    expect(() =>
+      loadDamaged(whole, ({ tensors }) => tensors.splice(tensors.indexOf(tensor(tensors, name)), 1)),
+    ).toThrow(message);
+  });
+
+  it('with fused tensors of other heights is refused by shape', () => {
+    const phi3 = readGguf(goldenPath('zoo', 'phi3-tiny-f32.gguf'));
+    expect(() => loadDamaged(phi3, setKey('phi3.feed_forward_length', 120))).toThrow(
+      'tensor blk.0.ffn_up.weight has shape 96 x 256, expected 96 x 240',
+    );
+    expect(() => loadDamaged(phi3, setKey('phi3.attention.head_count_kv', 1))).toThrow(
+      /tensor blk\.0\.attn_qkv\.weight has shape 96 x \d+, expected 96 x 160/,
+    );
+  });
+
+  it('with a sliding window ends the context there, and refuses a window that is no number', () => {
+    const phi3 = readGguf(goldenPath('zoo', 'phi3-tiny-f32.gguf'));
+    const contextOf = (window: unknown): number =>
+      readConfig('phi3', { ...phi3.hyperparameters, 'phi3.attention.sliding_window': window }, phi3.source.tensors())
+        .contextLength;
+    expect(contextOf(40)).toBe(40);
+    expect(contextOf(0)).toBe(phi3.hyperparameters['phi3.context_length']);
+    expect(() => contextOf('wide')).toThrow(/phi3\.attention\.sliding_window must be a whole number .* got "wide"/);
+  });
+
   it('with rows missing is refused by the tensor’s name', () => {
     expect(() => loadDamaged(f32, ({ tensors }) => (tensor(tensors, 'blk.3.ffn_down.weight').rows -= 1))).toThrow(
       'tensor blk.3.ffn_down.weight lacks 1 rows',

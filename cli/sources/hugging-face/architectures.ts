@@ -123,6 +123,7 @@ export function configMetadata(family: Family, config: Json): Map<string, GgufVa
   const partial = number(config, 'partial_rotary_factor') ?? 1;
   const ropeDims = headSize === null ? null : headSize * partial;
   set('rope.dimension_count', ropeDims);
+  if (family.name === 'phi3') set('attention.sliding_window', number(config, 'sliding_window'));
   set('vocab_size', number(config, 'vocab_size'));
   // Q and K stand in the file as they were trained, where GGUF's llama has their rows permuted.
   if (family.name === 'llama') out.set('hartonomous.rope.layout', 'halves');

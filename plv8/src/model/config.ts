@@ -16,7 +16,7 @@ export interface ModelConfig {
   /** Width inside the feed-forward network. */
   hiddenDim: number;
   vocabSize: number;
-  /** Longest context the model was trained for, in tokens. */
+  /** Longest context the model was trained for and the engine computes, in tokens. */
   contextLength: number;
   normEps: number;
   ropeBase: number;
@@ -72,7 +72,11 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
   const nHeads = integer('attention.head_count', LIMITS.nHeads);
   const nKvHeads = integer('attention.head_count_kv', LIMITS.nHeads, nHeads);
   const hiddenDim = integer('feed_forward_length', LIMITS.hiddenDim);
-  const contextLength = integer('context_length', LIMITS.contextLength);
+  const trainedContext = integer('context_length', LIMITS.contextLength);
+  // Files without a window may say 0.
+  const windowed = architecture.contextWithinWindow === true && meta[key('attention.sliding_window')] !== 0;
+  const window = windowed ? integer('attention.sliding_window', LIMITS.contextLength, trainedContext) : trainedContext;
+  const contextLength = Math.min(trainedContext, window);
   if (nHeads % nKvHeads !== 0) {
     raise(SQLSTATE.dataCorrupted, `model has ${nHeads} heads and ${nKvHeads} key/value heads, which do not divide`);
   }

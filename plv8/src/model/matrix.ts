@@ -123,6 +123,23 @@ export function allocateMatrix(arena: Arena, info: TensorInfo, layout: Layout): 
   return matrix;
 }
 
+/** Rows [firstRow, firstRow + rows) of a matrix as a matrix that shares its memory. Throws when they split an oct. */
+export function rowsOf(matrix: Matrix, firstRow: number, rows: number): Matrix {
+  const { info, layout, cols, stride, scaleCols } = matrix;
+  if (layout === 'f32') return { ...matrix, rows, weights: matrix.weights + firstRow * stride * 4 };
+  if (firstRow % 8 !== 0) {
+    raise(SQLSTATE.featureNotSupported, `tensor ${info.name} is divided at row ${firstRow}, which is no multiple of 8`);
+  }
+  const values = firstRow * cols;
+  return {
+    ...matrix,
+    rows,
+    weights: matrix.weights + (layout === 'q4' ? values / 2 : values),
+    scales: matrix.scales + (values / scaleCols) * 4,
+    mins: matrix.mins === 0 ? 0 : matrix.mins + (values / BLOCK) * 4,
+  };
+}
+
 /** Room that `fillMatrix` needs for a tile of `bytes` bytes of rows of `cols` elements of a type. */
 export function stagingBytes(type: string, bytes: number, cols: number): number {
   const rows = Math.ceil(bytes / rowByteLength(type, cols));

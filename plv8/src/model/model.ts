@@ -179,6 +179,8 @@ export class Model {
     if (layer.qBias !== null) kernels.addBias(buffers.q, layer.qBias.weights, qDim, tokens);
     if (layer.kBias !== null) kernels.addBias(newKeys, layer.kBias.weights, kvDim, tokens);
     if (layer.vBias !== null) kernels.addBias(newValues, layer.vBias.weights, kvDim, tokens);
+    this.normHeads(buffers.q, layer.qNorm, config.nHeads * tokens);
+    this.normHeads(newKeys, layer.kNorm, config.nKvHeads * tokens);
     const scale = 1 / Math.sqrt(config.headSize);
     for (let t = 0; t < tokens; t++) {
       this.rope.apply(buffers.q + t * qDim * 4, config.nHeads, start + t);
@@ -202,6 +204,12 @@ export class Model {
     }
     this.multiply([layer.attnOut], buffers.attended, [buffers.projected], tokens, poll);
     kernels.addInto(buffers.x, buffers.projected, tokens * config.dim);
+  }
+
+  /** Normalise `heads` heads (headSize) in place, where the architecture does. */
+  private normHeads(x: number, norm: Matrix | null, heads: number): void {
+    if (norm === null) return;
+    this.memory.kernels.rmsNorm(x, norm.weights, x, this.config.headSize, heads, this.config.normEps);
   }
 
   private feedForward(layer: LayerWeights, tokens: number, poll: () => void): void {

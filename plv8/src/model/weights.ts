@@ -10,6 +10,7 @@ import {
   layoutOf,
   matrixBytes,
   rowByteLength,
+  rowsOf,
   stagingBytes,
 } from './matrix.ts';
 import type { TensorInfo, WeightSource } from './source.ts';
@@ -26,6 +27,9 @@ export interface LayerWeights {
   q: Matrix;
   k: Matrix;
   v: Matrix;
+  /** Norms of every head (headSize); null where the architecture has none. */
+  qNorm: Matrix | null;
+  kNorm: Matrix | null;
   qBias: Matrix | null;
   kBias: Matrix | null;
   vBias: Matrix | null;
@@ -121,22 +125,45 @@ function bindWeights(config: ModelConfig, tensors: TensorInfo[], place: (info: T
   const { dim, hiddenDim, headSize } = config;
   const qDim = config.nHeads * headSize;
   const kvDim = config.nKvHeads * headSize;
+  const { fused, headNorms } = config.architecture;
+
+  function queryKeyValue(at: (role: string) => string): Pick<LayerWeights, 'q' | 'k' | 'v'> {
+    if (fused !== true) {
+      return {
+        q: need(at('attn_q.weight'), dim, qDim),
+        k: need(at('attn_k.weight'), dim, kvDim),
+        v: need(at('attn_v.weight'), dim, kvDim),
+      };
+    }
+    const all = need(at('attn_qkv.weight'), dim, qDim + 2 * kvDim);
+    return { q: rowsOf(all, 0, qDim), k: rowsOf(all, qDim, kvDim), v: rowsOf(all, qDim + kvDim, kvDim) };
+  }
+  function gateUp(at: (role: string) => string): Pick<LayerWeights, 'gate' | 'up'> {
+    if (fused !== true) {
+      return {
+        gate: need(at('ffn_gate.weight'), dim, hiddenDim),
+        up: need(at('ffn_up.weight'), dim, hiddenDim),
+      };
+    }
+    const both = need(at('ffn_up.weight'), dim, 2 * hiddenDim);
+    return { gate: rowsOf(both, 0, hiddenDim), up: rowsOf(both, hiddenDim, hiddenDim) };
+  }
+
   const embedding = need('token_embd.weight', dim, config.vocabSize);
   const layers: LayerWeights[] = [];
   for (let i = 0; i < config.nLayers; i++) {
     const at = (role: string): string => `blk.${i}.${role}`;
     layers.push({
       attnNorm: need(at('attn_norm.weight'), dim, 1),
-      q: need(at('attn_q.weight'), dim, qDim),
-      k: need(at('attn_k.weight'), dim, kvDim),
-      v: need(at('attn_v.weight'), dim, kvDim),
+      ...queryKeyValue(at),
+      qNorm: headNorms === true ? need(at('attn_q_norm.weight'), headSize, 1) : null,
+      kNorm: headNorms === true ? need(at('attn_k_norm.weight'), headSize, 1) : null,
       qBias: take(at('attn_q.bias'), qDim, 1),
       kBias: take(at('attn_k.bias'), kvDim, 1),
       vBias: take(at('attn_v.bias'), kvDim, 1),
       attnOut: need(at('attn_output.weight'), qDim, dim),
       ffnNorm: need(at('ffn_norm.weight'), dim, 1),
-      gate: need(at('ffn_gate.weight'), dim, hiddenDim),
-      up: need(at('ffn_up.weight'), dim, hiddenDim),
+      ...gateUp(at),
       down: need(at('ffn_down.weight'), hiddenDim, dim),
     });
   }
