@@ -1,8 +1,11 @@
 /** Every public address this program knows, each of which a variable of the environment can replace. */
 
+/** Host that Ollama's names mean when they name none; its store has a folder of this name. */
+export const OLLAMA_HOST = 'registry.ollama.ai';
+
 /** A registry that speaks Ollama's protocol; OLLAMA_REGISTRY replaces it. */
 export function ollamaRegistry(): string {
-  return address('OLLAMA_REGISTRY', 'https://registry.ollama.ai');
+  return address('OLLAMA_REGISTRY', `https://${OLLAMA_HOST}`);
 }
 
 /** A hub that speaks Hugging Face's resolve protocol; HF_ENDPOINT replaces it. */

@@ -11,11 +11,10 @@ import { CommandError } from '../../errors.ts';
 import { openGguf, statOf } from '../model-source.ts';
 import type { ModelSource } from '../model-source.ts';
 import { parseObject } from '../safetensors.ts';
-import { ollamaRegistry } from './addresses.ts';
+import { OLLAMA_HOST, ollamaRegistry } from './addresses.ts';
 import { download } from './download.ts';
 import { HttpError, requestText } from './request.ts';
 
-const DEFAULT_HOST = 'registry.ollama.ai';
 const MEDIA = 'application/vnd.ollama.image.';
 const MANIFEST_TYPE = 'application/vnd.docker.distribution.manifest.v2+json';
 const MAX_MANIFEST_BYTES = 4 << 20;
@@ -51,7 +50,7 @@ export function parseOllamaName(text: string): OllamaName | null {
   const [path, tag] = at > text.lastIndexOf('/') ? [text.slice(0, at), text.slice(at + 1)] : [text, 'latest'];
   const parts = path.split('/');
   if (parts.length > 3) return null;
-  const [model, namespace = 'library', host = DEFAULT_HOST] = parts.reverse();
+  const [model, namespace = 'library', host = OLLAMA_HOST] = parts.reverse();
   if (![model, namespace, tag].every((part) => part !== undefined && PART.test(part))) return null;
   if (!/^[\w.-]+(:\d{1,5})?$/.test(host) || host.startsWith('.')) return null;
   return { host, namespace, model: model!, tag };
@@ -150,7 +149,7 @@ export async function openFromStore(store: string, name: OllamaName): Promise<Mo
 
 /** Pull a model into our own store, and open it. Throws HttpError with status 404 when the registry has none. */
 export async function pullFromRegistry(name: OllamaName, options: PullOptions = {}): Promise<ModelSource> {
-  const registry = name.host === DEFAULT_HOST ? ollamaRegistry() : `https://${name.host}`;
+  const registry = name.host === OLLAMA_HOST ? ollamaRegistry() : `https://${name.host}`;
   const base = `${registry}/v2/${name.namespace}/${name.model}`;
   const text = await requestText(`${base}/manifests/${name.tag}`, { accept: MANIFEST_TYPE }, options.signal);
   const { layers, config } = readManifest(text);
