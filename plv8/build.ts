@@ -3,7 +3,7 @@
  * `hartonomous install` runs in one transaction. The same sources give the same bytes; the build id is a content hash.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -39,7 +39,7 @@ async function bundleEntry(): Promise<string> {
 }
 
 /**
- * Replace `{{entry.f(args)}}` in functions.sql by a body that makes sure this build is the one in the isolate and then
+ * Replace `{{entry.f(args)}}` in functions/*.sql by a body that makes sure this build is the one in the isolate and then
  * calls it. The id stands in every wrapper, so an upgrade in a live session is noticed at the next call.
  */
 function expandWrappers(sql: string, id: string): string {
@@ -59,10 +59,17 @@ function expandWrappers(sql: string, id: string): string {
     .replaceAll('{{build_id}}', id);
 }
 
+/** All SQL files of a folder in the order of their names. */
+async function sqlOf(folder: string): Promise<string> {
+  const names = (await readdir(join(ROOT, folder))).filter((name) => name.endsWith('.sql')).sort();
+  const texts = await Promise.all(names.map((name) => readFile(join(ROOT, folder, name), 'utf8')));
+  return texts.join('\n');
+}
+
 async function main(): Promise<void> {
   const code = await bundleEntry();
-  const functions = await readFile(join(ROOT, 'plv8/functions.sql'), 'utf8');
-  const dataModel = await readFile(join(ROOT, 'plv8/sql/data-model.sql'), 'utf8');
+  const functions = await sqlOf('plv8/functions');
+  const dataModel = await sqlOf('plv8/sql');
   const hash = createHash('sha256');
   for (const part of [code, functions, dataModel]) hash.update(part).update('\0');
   const id = hash.digest('hex').slice(0, 16);

@@ -1,0 +1,68 @@
+/** tokenize, detokenize, token_count and logits. */
+import { poll } from '../db.ts';
+import { raise, SQLSTATE } from '../errors.ts';
+import { parseOptions } from '../generate/options.ts';
+import { currentCatalog, useModel, useTokenizer } from '../generate/registry.ts';
+
+export function tokenize(
+  input: string | null,
+  model: string | null,
+  addSpecial: boolean,
+  parseSpecial: boolean,
+): number[] | null {
+  if (input === null) return null;
+  return useTokenizer(currentCatalog(), model).tokenizer.encode(input, {
+    addSpecial: addSpecial === true,
+    parseSpecial: parseSpecial === true,
+    poll,
+  });
+}
+
+export function detokenize(tokens: (number | null)[] | null, model: string | null, special: boolean): string | null {
+  if (tokens === null) return null;
+  const { tokenizer } = useTokenizer(currentCatalog(), model);
+  return tokenizer
+    .decode(checkedIds(tokens, tokenizer.vocabSize), { special: special === true })
+    .replaceAll('\0', '\uFFFD');
+}
+
+export function tokenCount(input: string | null, model: string | null): number | null {
+  return tokenize(input, model, false, false)?.length ?? null;
+}
+
+function checkedIds(tokens: (number | null)[], vocabSize: number): number[] {
+  return tokens.map((id, index) => {
+    if (id === null || !Number.isInteger(id) || id < 0 || id >= vocabSize) {
+      raise(
+        SQLSTATE.invalidParameterValue,
+        `token ${index + 1} is ${id === null ? 'null' : String(id)}, the vocabulary has ids 0 to ${vocabSize - 1}`,
+      );
+    }
+    return id;
+  });
+}
+
+export function logits(
+  tokens: (number | null)[] | null,
+  model: string | null,
+  options: Record<string, unknown> | null,
+): Float32Array | null {
+  if (tokens === null) return null;
+  const parsed = parseOptions(options ?? {});
+  const { entry } = useModel(currentCatalog(), model, parsed.precision);
+  const ids = checkedIds(tokens, entry.model.config.vocabSize);
+  if (ids.length === 0) raise(SQLSTATE.invalidParameterValue, 'logits needs at least one token');
+  if (ids.length > entry.model.config.contextLength) {
+    raise(
+      SQLSTATE.programLimitExceeded,
+      `logits got ${ids.length} tokens, the model's context is ${entry.model.config.contextLength}`,
+    );
+  }
+  entry.kept = null; // newCache frees every other cache
+  const cache = entry.model.newCache(ids.length);
+  try {
+    return entry.model.forward(ids, cache, { poll }).slice();
+  } finally {
+    cache.free();
+  }
+}
