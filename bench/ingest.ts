@@ -4,17 +4,17 @@
  */
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { Cluster } from '../cli/cluster/cluster.ts';
 import { copyRows, int8 } from '../cli/ingest/copy-binary.ts';
 import { ingest } from '../cli/ingest/ingest.ts';
 import { install } from '../cli/install/install.ts';
+import { randomModel } from './random-model.ts';
 
 const CHUNK_BYTES = 1 << 20;
 const BATCH_CHUNKS = 16;
-const CACHE = process.env.HARTONOMOUS_CACHE ?? join(homedir(), '.cache', 'hartonomous');
 
 const seconds = (from: number, to: number): number => (to - from) / 1000;
 
@@ -40,7 +40,7 @@ async function plainCopy(client: pg.Client, path: string): Promise<number> {
   return seconds(started, ended);
 }
 
-const path = process.argv[2] ?? join(CACHE, 'qwen2.5-0.5b-shape-q8_0.gguf');
+const path = process.argv[2] ?? randomModel('qwen2.5-0.5b-q8_0');
 const home = mkdtempSync(join(tmpdir(), 'hartonomous-bench-'));
 chmodSync(home, 0o755);
 mkdirSync(join(home, 'cluster'));

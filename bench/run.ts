@@ -16,8 +16,8 @@ import { install } from '../cli/install/install.ts';
 import { cacheFolder, smollm2File } from '../test/golden/smollm2-file.ts';
 import type { Measurement } from './hartonomous.ts';
 import { measureHartonomous } from './hartonomous.ts';
-import { measureLlamaLibrary, measureLlamaNode, preparePeers, TOKENIZER_FOLDER } from './llama.ts';
-import { qwenShapeFile } from './qwen-shape.ts';
+import { measureLlamaLibrary, measureLlamaNode, preparePeers } from './llama.ts';
+import { randomModel } from './random-model.ts';
 import { median, spread } from './statistics.ts';
 
 interface Subject {
@@ -36,7 +36,7 @@ const SUBJECTS: Record<string, Subject> = {
   },
   qwen: {
     name: 'bench-qwen2.5-0.5b-shape-q8_0',
-    file: () => qwenShapeFile(cacheFolder(), TOKENIZER_FOLDER),
+    file: () => randomModel('qwen2.5-0.5b-q8_0'),
     ends: [151643, 151645],
   },
 };
