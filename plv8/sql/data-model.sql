@@ -214,33 +214,10 @@ comment on column hartonomous.status.weights is 'tensors';
 comment on column hartonomous.status.layers is 'layers';
 comment on column hartonomous.status.size_bytes is 'bytes of the tensors; for the whole database bytes on disk';
 
-create or replace view hartonomous.run_list with (security_barrier) as
-select id, created_at, caller, kind, model_name as model, encode(model_digest, 'hex') as model_digest, options, seed,
-    prompt_ids, output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns
-from hartonomous.runs where caller = hartonomous._caller();
-comment on view hartonomous.run_list is 'the caller''s own recorded generations';
-comment on column hartonomous.run_list.id is 'number of the run';
-comment on column hartonomous.run_list.created_at is 'when';
-comment on column hartonomous.run_list.caller is 'role that asked';
-comment on column hartonomous.run_list.kind is 'generate, complete, chat or stream';
-comment on column hartonomous.run_list.model is 'name of the model then';
-comment on column hartonomous.run_list.model_digest is 'SHA-256 of its file';
-comment on column hartonomous.run_list.options is 'options as given';
-comment on column hartonomous.run_list.seed is 'seed of the draws';
-comment on column hartonomous.run_list.prompt_ids is 'tokens of the prompt';
-comment on column hartonomous.run_list.output_ids is 'tokens written';
-comment on column hartonomous.run_list.done_reason is 'stop or length';
-comment on column hartonomous.run_list.prompt_eval_count is 'prompt tokens computed';
-comment on column hartonomous.run_list.eval_count is 'tokens written';
-comment on column hartonomous.run_list.load_ns is 'nanoseconds of loading';
-comment on column hartonomous.run_list.prompt_eval_ns is 'nanoseconds over the prompt';
-comment on column hartonomous.run_list.eval_ns is 'nanoseconds of writing';
-comment on column hartonomous.run_list.total_ns is 'nanoseconds of the call';
-
 revoke all on function hartonomous._caller(), hartonomous.check_integrity(boolean), hartonomous._sweep_atoms(),
     hartonomous.remove_model(text), hartonomous._abandon_ingest(text), hartonomous._publish_model(bigint),
     hartonomous._analyze_models() from public;
 grant execute on function hartonomous._caller() to hartonomous_user, hartonomous_reader;
 grant execute on function hartonomous.check_integrity(boolean), hartonomous.remove_model(text),
     hartonomous._abandon_ingest(text), hartonomous._publish_model(bigint), hartonomous._analyze_models() to hartonomous_admin;
-grant select on hartonomous.model_list, hartonomous.status, hartonomous.run_list to hartonomous_user, hartonomous_reader;
+grant select on hartonomous.model_list, hartonomous.status to hartonomous_user, hartonomous_reader;

@@ -20,6 +20,8 @@ export interface GeneratedToken {
   id: number;
   /** Natural logarithm of the probability the model gave it, before penalties and temperature; null when not wanted. */
   logprob: number | null;
+  /** Logit the model gave it. */
+  logit: number;
 }
 
 export interface Generation {
@@ -136,8 +138,9 @@ function run(
       break;
     }
     history.push(token.id);
-    tokens.push({ id: token.id, logprob: token.logprob });
-    hooks.onToken?.({ id: token.id, logprob: token.logprob });
+    const written: GeneratedToken = { id: token.id, logprob: token.logprob, logit: logits[token.id]! };
+    tokens.push(written);
+    hooks.onToken?.(written);
     text += stops.push(utf8.push(tokenizer.tokenBytes(token.id)));
     if (stops.stopped) {
       doneReason = 'stop';

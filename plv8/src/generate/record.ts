@@ -4,6 +4,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { mayWrite } from './caller.ts';
 import type { Catalog, ModelDescription } from './catalog.ts';
 import type { Generation } from './generate.ts';
+import type { GenerateOptions } from './options.ts';
 
 export interface RunRecord {
   caller: string;
@@ -11,7 +12,11 @@ export interface RunRecord {
   model: ModelDescription;
   /** The caller's options as given. */
   options: Record<string, unknown>;
-  seed: number;
+  /** What they come to. */
+  settings: GenerateOptions;
+  /** How the matrices are held in memory. */
+  heldAs: string;
+  buildId: string | null;
   generation: Generation;
   loadNs: number;
   totalNs: number;
@@ -19,16 +24,41 @@ export interface RunRecord {
 
 /**
  * Whether this call is to be recorded: its option `record`, else the session setting hartonomous.record, else the
- * stored setting `record`; never where the transaction may not write.
+ * stored setting `record`, else whether it is a chat; never where the transaction may not write.
  */
-export function recordingWanted(option: boolean | null, catalog: Catalog): boolean {
+export function recordingWanted(option: boolean | null, kind: RunRecord['kind'], catalog: Catalog): boolean {
   let wanted = option;
   if (wanted === null) {
     const session = query(`select current_setting('hartonomous.record', true) as value`)[0]?.value;
     if (typeof session === 'string' && session !== '') wanted = ['on', 'true', '1', 'yes'].includes(session);
   }
-  wanted ??= catalog.settings.get('record') === true;
+  const stored = catalog.settings.get('record');
+  wanted ??= typeof stored === 'boolean' ? stored : kind === 'chat';
   return wanted && mayWrite();
+}
+
+/** Content hash of the installed functions. */
+export function buildIdOf(catalog: Catalog): string | null {
+  const value = catalog.settings.get('build_id');
+  return typeof value === 'string' ? value : null;
+}
+
+/** Everything that decides which token is drawn from given logits, under the names of options. */
+function samplingOf({ sampler, precision }: GenerateOptions): Record<string, unknown> {
+  return {
+    temperature: sampler.temperature,
+    top_k: sampler.topK,
+    top_p: sampler.topP,
+    min_p: sampler.minP,
+    typical_p: sampler.typicalP,
+    repeat_penalty: sampler.repeatPenalty,
+    repeat_last_n: sampler.repeatLastN,
+    presence_penalty: sampler.presencePenalty,
+    frequency_penalty: sampler.frequencyPenalty,
+    logit_bias: Object.fromEntries(sampler.logitBias),
+    seed: sampler.seed,
+    precision,
+  };
 }
 
 /** Insert the run and its tokens; the run's id. */
@@ -38,9 +68,10 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
   const id = Number(
     query(
       `insert into hartonomous.runs (caller, kind, model_id, model_name, model_digest, options, seed, prompt_ids,
-         output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns)
+         output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns, sampling, held_as, build_id)
        values ($1::text, $2::text, $3::bigint, $4::text, decode($5::text, 'hex'), $6::jsonb, $7::bigint, $8::integer[],
-         $9::integer[], $10::text, $11::integer, $12::integer, $13::bigint, $14::bigint, $15::bigint, $16::bigint)
+         $9::integer[], $10::text, $11::integer, $12::integer, $13::bigint, $14::bigint, $15::bigint, $16::bigint,
+         $17::jsonb, $18::text, $19::text)
        returning id::float8 as id`,
       [
         run.caller,
@@ -49,7 +80,7 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
         run.model.name,
         run.model.digest,
         run.options,
-        run.seed,
+        run.settings.sampler.seed,
         generation.promptIds,
         outputIds,
         generation.doneReason,
@@ -59,20 +90,24 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
         generation.promptEvalNs,
         generation.evalNs,
         run.totalNs,
+        samplingOf(run.settings),
+        run.heldAs,
+        run.buildId,
       ],
     )[0]?.id,
   );
   const ids = [...generation.promptIds, ...outputIds];
   query(
-    `insert into hartonomous.run_tokens (run_id, position, token_id, token, is_prompt, logprob)
-     select $1::bigint, t.ordinality - 1, t.id, t.text, t.ordinality <= $5::integer, t.logprob
-     from unnest($2::integer[], $3::text[], $4::real[]) with ordinality as t (id, text, logprob, ordinality)`,
+    `insert into hartonomous.run_tokens (run_id, position, token_id, token, is_prompt, logprob, logit)
+     select $1::bigint, t.ordinality - 1, t.id, t.text, t.ordinality <= $6::integer, t.logprob, t.logit
+     from unnest($2::integer[], $3::text[], $4::real[], $5::real[]) with ordinality as t (id, text, logprob, logit, ordinality)`,
     [
       id,
       ids,
       // Text cannot hold NUL; a person reads U+2400 for it.
       ids.map((token) => tokenizer.tokenText(token).replaceAll('\0', '\u2400')),
       [...generation.promptIds.map(() => null), ...generation.tokens.map((token) => token.logprob)],
+      [...generation.promptIds.map(() => null), ...generation.tokens.map((token) => token.logit)],
       generation.promptIds.length,
     ],
   );

@@ -9,7 +9,7 @@ import type { GeneratedToken, Generation } from './generate.ts';
 import { generate as runGeneration } from './generate.ts';
 import type { GenerateOptions } from './options.ts';
 import { parseOptions } from './options.ts';
-import { recordingWanted, recordRun } from './record.ts';
+import { buildIdOf, recordingWanted, recordRun } from './record.ts';
 import type { UsedModel } from './registry.ts';
 import { currentCatalog, useModel } from './registry.ts';
 
@@ -75,7 +75,7 @@ export function answer(
   const catalog = currentCatalog();
   const caller = callerRole();
   const used = useModel(catalog, model, options.precision);
-  const record = recordingWanted(options.record, catalog);
+  const record = recordingWanted(options.record, kind, catalog);
   const generation = runGeneration(used, idsOf(used, options), caller, options, {
     onToken: (token) => onToken?.(token, used.tokenizer),
     logprobs: record || options.logprobs || kind === 'stream',
@@ -89,7 +89,9 @@ export function answer(
           kind,
           model: description,
           options: given ?? {},
-          seed: options.sampler.seed,
+          settings: options,
+          heldAs: used.entry.model.precision,
+          buildId: buildIdOf(catalog),
           generation,
           loadNs: used.loadNs,
           totalNs,

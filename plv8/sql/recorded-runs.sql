@@ -1,0 +1,111 @@
+-- Recorded runs: who sees them, and how they go. A caller sees its own runs and those that an admin granted.
+
+create or replace function hartonomous._visible_callers() returns text[]
+language sql stable parallel safe security definer set search_path = hartonomous, pg_temp
+as $$
+    select array_append(array_agg(g.caller), hartonomous._caller()) from hartonomous.run_grants g
+    where exists (
+        select from pg_roles granted, pg_roles own
+        where granted.rolname = g.reader and own.rolname = hartonomous._caller()
+            and pg_has_role(own.oid, granted.oid, 'member'))
+$$;
+comment on function hartonomous._visible_callers() is
+    'roles whose runs the caller sees: its own, and those granted to it; * stands for everybody';
+
+create or replace function hartonomous._sees_runs_of(caller text) returns boolean
+language sql stable parallel safe security definer set search_path = hartonomous, pg_temp
+as $$ select hartonomous._visible_callers() && array[_sees_runs_of.caller, '*'] $$;
+comment on function hartonomous._sees_runs_of(text) is 'whether the caller sees the runs of this role';
+
+create or replace function hartonomous.grant_runs(reader text, caller text default '*') returns void
+language plpgsql volatile security definer set search_path = hartonomous, pg_temp
+as $$
+begin
+    if to_regrole(quote_ident(grant_runs.reader)) is null then
+        raise exception using errcode = 'undefined_object', message = format('role %s does not exist', grant_runs.reader);
+    end if;
+    insert into hartonomous.run_grants (reader, caller) values (grant_runs.reader, grant_runs.caller) on conflict do nothing;
+end
+$$;
+comment on function hartonomous.grant_runs(text, text) is
+    'let the members of a role see the recorded runs and explanations of another, or with * of everybody';
+
+create or replace function hartonomous.revoke_runs(reader text, caller text default '*') returns boolean
+language sql volatile security definer set search_path = hartonomous, pg_temp
+as $$
+    with gone as (
+        delete from hartonomous.run_grants g where g.reader = revoke_runs.reader and g.caller = revoke_runs.caller returning 1
+    )
+    select exists (select from gone)
+$$;
+comment on function hartonomous.revoke_runs(text, text) is 'take back what grant_runs gave; whether there was such a grant';
+
+create or replace function hartonomous.prune_runs(older_than interval default '30 days', everybody boolean default false)
+returns bigint
+language plpgsql volatile security definer set search_path = hartonomous, pg_temp
+as $$
+declare
+    n bigint;
+begin
+    if everybody and not pg_has_role(hartonomous._caller(), 'hartonomous_admin', 'member') then
+        raise exception using errcode = 'insufficient_privilege',
+            message = format('role %s is not a member of hartonomous_admin and may prune its own runs only', hartonomous._caller());
+    end if;
+    delete from hartonomous.runs r
+    where r.created_at < now() - older_than and (everybody or r.caller = hartonomous._caller());
+    get diagnostics n = row_count;
+    return n;
+end
+$$;
+comment on function hartonomous.prune_runs(interval, boolean) is
+    'delete the caller''s runs, or an admin everybody''s, older than this, with their explanations; returns how many';
+
+create or replace view hartonomous.run_list with (security_barrier) as
+select id, created_at, caller, kind, model_name as model, encode(model_digest, 'hex') as model_digest, options, seed,
+    prompt_ids, output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns,
+    sampling, held_as, build_id
+from hartonomous.runs where array[caller, '*'] && (select hartonomous._visible_callers());
+comment on view hartonomous.run_list is 'recorded generations: the caller''s own and those granted to it';
+comment on column hartonomous.run_list.id is 'number of the run';
+comment on column hartonomous.run_list.created_at is 'when';
+comment on column hartonomous.run_list.caller is 'role that asked';
+comment on column hartonomous.run_list.kind is 'what was called: generate, complete, chat, stream and the like';
+comment on column hartonomous.run_list.model is 'name of the model then';
+comment on column hartonomous.run_list.model_digest is 'SHA-256 of its file';
+comment on column hartonomous.run_list.options is 'options as given';
+comment on column hartonomous.run_list.seed is 'seed of the draws';
+comment on column hartonomous.run_list.prompt_ids is 'tokens of the prompt';
+comment on column hartonomous.run_list.output_ids is 'tokens written';
+comment on column hartonomous.run_list.done_reason is 'stop or length';
+comment on column hartonomous.run_list.prompt_eval_count is 'prompt tokens computed';
+comment on column hartonomous.run_list.eval_count is 'tokens written';
+comment on column hartonomous.run_list.load_ns is 'nanoseconds of loading';
+comment on column hartonomous.run_list.prompt_eval_ns is 'nanoseconds over the prompt';
+comment on column hartonomous.run_list.eval_ns is 'nanoseconds of writing';
+comment on column hartonomous.run_list.total_ns is 'nanoseconds of the call';
+comment on column hartonomous.run_list.sampling is 'settings of sampling, defaults included';
+comment on column hartonomous.run_list.held_as is 'how the matrices were held in memory';
+comment on column hartonomous.run_list.build_id is 'build of the functions that wrote it';
+
+create or replace view hartonomous.run_token_list with (security_barrier) as
+select t.run_id, r.caller, t.position, case when not t.is_prompt then t.position - cardinality(r.prompt_ids) end as step,
+    t.token_id, t.token, t.is_prompt, t.logprob, t.logit
+from hartonomous.runs r join hartonomous.run_tokens t on t.run_id = r.id
+where array[r.caller, '*'] && (select hartonomous._visible_callers());
+comment on view hartonomous.run_token_list is 'tokens of recorded generations';
+comment on column hartonomous.run_token_list.run_id is 'the run';
+comment on column hartonomous.run_token_list.caller is 'role that asked';
+comment on column hartonomous.run_token_list.position is 'place in the sequence, from 0';
+comment on column hartonomous.run_token_list.step is 'place among the tokens written, from 0; null in the prompt';
+comment on column hartonomous.run_token_list.token_id is 'the token';
+comment on column hartonomous.run_token_list.token is 'its text';
+comment on column hartonomous.run_token_list.is_prompt is 'whether it belongs to the prompt';
+comment on column hartonomous.run_token_list.logprob is 'log-probability when it was chosen; null in the prompt';
+comment on column hartonomous.run_token_list.logit is 'logit when it was chosen; null in the prompt';
+
+revoke all on function hartonomous._visible_callers(), hartonomous._sees_runs_of(text), hartonomous.grant_runs(text, text),
+    hartonomous.revoke_runs(text, text), hartonomous.prune_runs(interval, boolean) from public;
+grant execute on function hartonomous._visible_callers(), hartonomous._sees_runs_of(text) to hartonomous_user, hartonomous_reader;
+grant execute on function hartonomous.prune_runs(interval, boolean) to hartonomous_user;
+grant execute on function hartonomous.grant_runs(text, text), hartonomous.revoke_runs(text, text) to hartonomous_admin;
+grant select on hartonomous.run_list, hartonomous.run_token_list to hartonomous_user, hartonomous_reader;
