@@ -5,6 +5,7 @@ import type { ModelConfig } from './config.ts';
 import { KvCache } from './kv-cache.ts';
 import type { Matrix } from './matrix.ts';
 import { copyRow, multiplyIntegers } from './matrix.ts';
+import type { ForwardObserver } from './observer.ts';
 import { RopeTable } from './rope.ts';
 import type { WeightSource } from './source.ts';
 import type { LayerWeights, Precision, Weights } from './weights.ts';
@@ -45,13 +46,15 @@ interface Buffers {
 
 export class Model {
   private readonly caches = new Set<KvCache>();
+  /** That of the running forward pass. */
+  private observer: ForwardObserver | null = null;
 
   private constructor(
     readonly config: ModelConfig,
     /** How the matrices are held, as `q4_1, q8_0`. */
     readonly precision: string,
     private arena: Arena | null,
-    private readonly weights: Weights,
+    readonly weights: Weights,
     private readonly rope: RopeTable,
     private readonly buffers: Buffers,
   ) {}
@@ -120,8 +123,9 @@ export class Model {
    * Throws when the cache is full or an id is not in the vocabulary. When `poll` throws, the cache keeps what was
    * complete before this call.
    */
-  forward(ids: ArrayLike<number>, cache: KvCache, options: { poll(): void }): Float32Array {
+  forward(ids: ArrayLike<number>, cache: KvCache, options: { poll(): void; observer?: ForwardObserver }): Float32Array {
     const { config } = this;
+    this.observer = options.observer ?? null;
     if (ids.length === 0) raise(SQLSTATE.invalidParameterValue, 'forward pass needs at least one token');
     if (cache.length + ids.length > cache.capacity) {
       raise(
@@ -151,15 +155,34 @@ export class Model {
     return this.logitsOf(done - 1, options.poll);
   }
 
+  /** Logits (vocabSize) that the final norm and the output matrix make of a residual stream (dim); valid until the next call. */
+  unembed(stream: Float32Array, poll: () => void): Float32Array {
+    this.memory.f32.set(stream, this.buffers.x / 4);
+    return this.logitsOf(0, poll);
+  }
+
+  /** A row of a weight matrix as floats, copied to `out` (cols). */
+  readRow(matrix: Matrix, index: number, out: Float32Array): void {
+    copyRow(this.memory, matrix, index, this.buffers.padded);
+    out.set(this.view(this.buffers.padded, matrix.cols));
+  }
+
+  /** Floats from an address on; valid until the memory grows. */
+  view(at: number, n: number): Float32Array {
+    return this.memory.f32.subarray(at / 4, at / 4 + n);
+  }
+
   /** Run one chunk of tokens through every layer; the residual stream stays in buffers.x. */
   private layersOver(ids: ArrayLike<number>, from: number, tokens: number, cache: KvCache, poll: () => void): void {
     const arena = this.memory;
     const { config, buffers, weights } = this;
     for (let t = 0; t < tokens; t++) copyRow(arena, weights.embedding, ids[from + t]!, buffers.x + t * config.dim * 4);
     weights.layers.forEach((layer, index) => {
+      this.observer?.residual(index, this.view(buffers.x, tokens * config.dim));
       this.attention(layer, index, tokens, cache, poll);
       this.feedForward(layer, tokens, poll);
     });
+    this.observer?.residual(config.nLayers, this.view(buffers.x, tokens * config.dim));
   }
 
   private attention(layer: LayerWeights, index: number, tokens: number, cache: KvCache, poll: () => void): void {
@@ -203,6 +226,12 @@ export class Model {
       poll();
     }
     this.multiply([layer.attnOut], buffers.attended, [buffers.projected], tokens, poll);
+    this.observer?.attention(
+      index,
+      this.view(buffers.q, tokens * qDim),
+      this.view(buffers.attended, tokens * qDim),
+      this.view(buffers.projected, tokens * config.dim),
+    );
     kernels.addInto(buffers.x, buffers.projected, tokens * config.dim);
   }
 
