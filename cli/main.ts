@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import pg from 'pg';
+import { registerBackends } from './commands/backends.ts';
 import { registerCluster } from './commands/cluster.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerExport } from './commands/export.ts';
@@ -66,6 +67,7 @@ for (const register of [
   registerIngest,
   registerRun,
   registerModels,
+  registerBackends,
   registerStatus,
   registerQuery,
   registerVerify,

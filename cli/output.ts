@@ -54,3 +54,34 @@ export function formatBytes(bytes: number): string {
   }
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
 }
+
+/** 494032768 -> 494.03M, as ollama prints parameters. */
+export function formatCount(count: number): string {
+  for (const [unit, size] of [
+    ['T', 1e12],
+    ['B', 1e9],
+    ['M', 1e6],
+    ['K', 1e3],
+  ] as const) {
+    if (count >= size) return `${(count / size).toFixed(2)}${unit}`;
+  }
+  return String(count);
+}
+
+const RELATIVE = new Intl.RelativeTimeFormat('en');
+
+/** How long ago, as "2 hours ago". */
+export function formatSince(then: Date, now: Date = new Date()): string {
+  const seconds = Math.max(0, (now.getTime() - then.getTime()) / 1000);
+  for (const [unit, size] of [
+    ['year', 31_557_600],
+    ['month', 2_629_800],
+    ['week', 604_800],
+    ['day', 86_400],
+    ['hour', 3600],
+    ['minute', 60],
+  ] as const) {
+    if (seconds >= size) return RELATIVE.format(-Math.floor(seconds / size), unit);
+  }
+  return RELATIVE.format(-Math.floor(seconds), 'second');
+}

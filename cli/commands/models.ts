@@ -1,26 +1,27 @@
 import type { Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
-import { CommandError } from '../errors.ts';
-import { formatBytes, printJson, printTable } from '../output.ts';
+import { formatBytes, formatSince, printJson, printTable } from '../output.ts';
+import { showSection, showText } from '../show-model.ts';
+import type { ShownModel } from '../show-model.ts';
 import { globalsOf } from './globals.ts';
+import { requireInstalled } from './installed.ts';
 
 interface ModelRow {
   name: string;
-  architecture: string;
-  parameter_count: string;
-  layer_count: number | null;
-  context_length: number | null;
-  embedding_length: number | null;
-  vocabulary_size: number;
-  storage_types: string;
-  source: string;
   digest: string;
   source_bytes: string;
   ingested_at: Date;
   is_default: boolean;
 }
 
-/** `list`, `show` and `ps`: what is there, with ollama's columns. */
+interface ShowOptions {
+  license?: boolean;
+  parameters?: boolean;
+  system?: boolean;
+  template?: boolean;
+}
+
+/** `list`, `show` and `default`: the models of the database, with ollama's columns. */
 export function registerModels(program: Command): void {
   program
     .command('list')
@@ -38,39 +39,44 @@ export function registerModels(program: Command): void {
           name: row.is_default ? `${row.name} (default)` : row.name,
           id: row.digest.slice(0, 12),
           size: formatBytes(Number(row.source_bytes)),
-          modified: row.ingested_at.toISOString().slice(0, 19).replace('T', ' '),
+          modified: formatSince(row.ingested_at),
         })),
       );
     });
   program
     .command('show <model>')
     .description('show what is known of a model')
-    .action(async (model: string, _options: unknown, command: Command) => {
+    .option('--license', 'its license alone')
+    .option('--parameters', 'the options it recommends alone')
+    .option('--system', 'its system message alone')
+    .option('--template', 'its chat template alone')
+    .action(async (name: string, options: ShowOptions, command: Command) => {
       const globals = globalsOf(command);
-      const { rows } = await withClient(globals, (client) =>
-        client.query<ModelRow>('select * from hartonomous.model_list where name = $1', [model]),
-      );
-      const row = rows[0];
-      if (row === undefined) throw new CommandError(`model ${model} does not exist`, { hint: 'run: hartonomous list' });
-      if (globals.format === 'json') return printJson(row);
-      for (const [key, value] of Object.entries(row)) {
-        const shown = value instanceof Date ? value.toISOString() : String(value ?? '');
-        process.stdout.write(`${key.replaceAll('_', ' ').padEnd(18)}${shown}\n`);
-      }
+      const model = await withClient(globals, async (client) => {
+        await requireInstalled(client);
+        const { rows } = await client.query<{ model: ShownModel }>('select hartonomous.show_model($1) as model', [
+          name,
+        ]);
+        return rows[0]!.model;
+      });
+      if (globals.format === 'json') return printJson(model);
+      const section = (['license', 'parameters', 'system', 'template'] as const).find((key) => options[key] === true);
+      process.stdout.write(section === undefined ? showText(model) : showSection(model, section));
     });
   program
-    .command('ps')
-    .description('list the backends that run something of Hartonomous now')
-    .action(async (_options: unknown, command: Command) => {
+    .command('default [model]')
+    .description('show which model is used where none is named, or choose it')
+    .option('--clear', 'choose none: the only model is used')
+    .action(async (name: string | undefined, options: { clear?: boolean }, command: Command) => {
       const globals = globalsOf(command);
-      const { rows } = await withClient(globals, (client) =>
-        client.query<Record<string, unknown>>(
-          `select pid, usename as user, application_name as application, state, date_trunc('second', now() - query_start)::text as since
-           from pg_stat_activity
-           where datname = current_database() and pid <> pg_backend_pid() and query ilike '%hartonomous.%' order by pid`,
-        ),
-      );
-      if (globals.format === 'json') return printJson(rows);
-      printTable(['pid', 'user', 'application', 'state', 'since'], rows);
+      const chosen = await withClient(globals, async (client) => {
+        await requireInstalled(client);
+        if (name !== undefined || options.clear === true)
+          await client.query('select hartonomous.set_default_model($1)', [options.clear === true ? null : name]);
+        const { rows } = await client.query<{ name: string | null }>('select hartonomous.default_model() as name');
+        return rows[0]!.name;
+      });
+      if (globals.format === 'json') printJson({ default: chosen });
+      else process.stdout.write(`${chosen ?? 'none'}\n`);
     });
 }

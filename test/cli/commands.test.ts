@@ -1,4 +1,5 @@
 import { modelPath } from '../golden/model-files.ts';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createDatabase } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
@@ -44,7 +45,38 @@ describe('what the database holds', () => {
   test('show tells about one model', async () => {
     const { code, stdout } = await call(['show', 'stories']);
     expect(code).toBe(0);
-    expect(stdout).toContain('llama');
+    expect(stdout).toMatch(
+      /^ {2}Model\n {4}architecture +llama\n {4}parameters +\d+\.\d\dK\n {4}context length +512\n/,
+    );
+    expect(stdout).toMatch(/quantization +Q8_0\n/);
+    expect((await call(['show', 'stories', '--template'])).stdout).toBe('no template is known of stories\n');
+    expect((await call(['show', 'nobody'])).stderr).toContain('model nobody does not exist');
+  });
+
+  test('ps lists the backends that hold a model and stop has them free it', async () => {
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    try {
+      await client.query(`select hartonomous.generate('Once', 'stories', '{"num_predict": 1}')`);
+      const { processID } = client as pg.Client & { processID: number };
+      const table = (await call(['ps'])).stdout;
+      expect(table).toMatch(/^NAME +ID +SIZE +PROCESSOR +CONTEXT +UNTIL/);
+      expect(table).toMatch(new RegExp(`stories .* 100% CPU +512 .* ${processID} `));
+      expect(JSON.parse((await call(['ps', '--format', 'json'])).stdout)).toMatchObject([{ pid: processID }]);
+      expect((await call(['stop', 'stories'])).stdout).toBe('1 backend frees stories at the next call\n');
+      await client.query('select * from hartonomous.loaded_models');
+      expect((await call(['stop', 'stories'])).stdout).toBe('no backend holds stories\n');
+    } finally {
+      await client.end();
+    }
+  });
+
+  test('default shows and chooses the model that is used where none is named', async () => {
+    expect((await call(['default', 'stories'])).stdout).toBe('stories\n');
+    expect((await call(['list'])).stdout).toContain('stories (default)');
+    expect(JSON.parse((await call(['default', '--clear', '--format', 'json'])).stdout)).toEqual({ default: 'stories' });
+    expect((await call(['list'])).stdout).not.toContain('(default)');
+    expect((await call(['default', 'nobody'])).code).toBe(1);
   });
 
   test('a second ingest of the same file stores nothing', async () => {

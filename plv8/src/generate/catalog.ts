@@ -7,6 +7,8 @@ export interface ModelRow {
   name: string;
   /** SHA-256 of the source file, hex. */
   digest: string;
+  /** Raised by stop_model: copies loaded under an earlier number are to be freed. */
+  unloadGeneration: number;
 }
 
 export interface ModelDescription extends ModelRow {
@@ -27,9 +29,14 @@ const MAX_NAMES_IN_ERROR = 10;
 /** Every ready model and every setting: two small queries a call, so removed or replaced models are noticed at once. */
 export function readCatalog(): Catalog {
   const models = query(
-    `select id::float8 as id, name, encode(source_digest, 'hex') as digest
+    `select id::float8 as id, name, encode(source_digest, 'hex') as digest, unload_generation
      from hartonomous.models where state = 'ready' order by name`,
-  ).map((row) => ({ id: Number(row.id), name: String(row.name), digest: String(row.digest) }));
+  ).map((row) => ({
+    id: Number(row.id),
+    name: String(row.name),
+    digest: String(row.digest),
+    unloadGeneration: Number(row.unload_generation),
+  }));
   const settings = new Map(
     query('select name, value from hartonomous.settings').map((row) => [String(row.name), row.value]),
   );

@@ -14,6 +14,7 @@ import { createTokenizer } from '../tokenizer/tokenizer.ts';
 import { readVocabulary } from '../tokenizer/source-db.ts';
 import type { Catalog, ModelDescription } from './catalog.ts';
 import { describeModel, findModel, readCatalog } from './catalog.ts';
+import { showPresence } from './presence.ts';
 
 /** Models a backend keeps loaded when the setting max_loaded_models does not say otherwise. */
 const DEFAULT_MAX_LOADED = 2;
@@ -45,7 +46,6 @@ export interface LoadedModel {
 }
 
 interface TokenizerEntry {
-  readonly digest: string;
   readonly description: ModelDescription;
   readonly tokenizer: Tokenizer;
 }
@@ -66,15 +66,19 @@ function drop(key: string): void {
   entry.model.free();
 }
 
-/** Forget everything that belongs to a model that is gone from the tables or has another digest now. */
+/** Forget everything that belongs to a model that is gone from the tables, has another digest now or was stopped. */
 function dropStale(catalog: Catalog): void {
-  const digests = new Map(catalog.models.map((model) => [model.id, model.digest]));
-  for (const [key, entry] of loaded) {
-    if (digests.get(entry.description.id) !== entry.description.digest) drop(key);
-  }
-  for (const [id, entry] of tokenizers) {
-    if (digests.get(id) !== entry.digest) tokenizers.delete(id);
-  }
+  const models = new Map(catalog.models.map((model) => [model.id, model]));
+  const isStale = ({ id, digest, unloadGeneration }: ModelDescription): boolean => {
+    const row = models.get(id);
+    return row?.digest !== digest || row.unloadGeneration !== unloadGeneration;
+  };
+  for (const [key, entry] of loaded) if (isStale(entry.description)) drop(key);
+  for (const [id, entry] of tokenizers) if (isStale(entry.description)) tokenizers.delete(id);
+}
+
+function loadedIds(): Set<number> {
+  return new Set([...loaded.values()].map((entry) => entry.description.id));
 }
 
 function maxLoaded(catalog: Catalog): number {
@@ -86,6 +90,7 @@ function maxLoaded(catalog: Catalog): number {
 export function currentCatalog(): Catalog {
   const catalog = readCatalog();
   dropStale(catalog);
+  showPresence(loadedIds());
   return catalog;
 }
 
@@ -95,7 +100,7 @@ export function useTokenizer(catalog: Catalog, name: string | null): TokenizerEn
   const known = tokenizers.get(row.id);
   if (known !== undefined) return known;
   const description = describeModel(row);
-  const entry = { digest: row.digest, description, tokenizer: createTokenizer(readVocabulary(row.id)) };
+  const entry = { description, tokenizer: createTokenizer(readVocabulary(row.id)) };
   tokenizers.set(row.id, entry);
   return entry;
 }
@@ -146,6 +151,7 @@ export function useModel(catalog: Catalog, name: string | null, precision: Preci
     usage: { calls: 0, promptTokens: 0, reusedTokens: 0, generatedTokens: 0 },
   };
   loaded.set(key, entry);
+  showPresence(loadedIds());
   return { entry, tokenizer, loadNs };
 }
 
@@ -160,6 +166,7 @@ export function unloadModels(name: string | null): number {
   for (const [id, entry] of tokenizers) {
     if (name === null || entry.description.name === name) tokenizers.delete(id);
   }
+  showPresence(loadedIds());
   return freed;
 }
 
