@@ -3,6 +3,22 @@ import tseslint from 'typescript-eslint';
 import { importX } from 'eslint-plugin-import-x';
 import { createTypeScriptImportResolver } from 'eslint-import-resolver-typescript';
 
+/** What upstream PL/V8 3.1 and later offers and the bundle may rely on. */
+const PLV8_MEMBERS = [
+  'execute',
+  'prepare',
+  'return_next',
+  'elog',
+  'subtransaction',
+  'find_function',
+  'quote_literal',
+  'quote_nullable',
+  'quote_ident',
+  'get_window_object',
+  'memory_usage',
+  'version',
+];
+
 export default tseslint.config(
   {
     ignores: [
@@ -50,6 +66,20 @@ export default tseslint.config(
         'fetch',
       ],
       'no-restricted-imports': ['error', { patterns: ['node:*', 'pg', '**/cli/**'] }],
+    },
+  },
+  {
+    // The bundle runs on every PL/V8, so it uses what all of them have.
+    files: ['plv8/src/db.ts'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: `MemberExpression[object.name="plv8"][property.name!=/^(${PLV8_MEMBERS.join('|')})$/]`,
+          message:
+            'not a member that every PL/V8 has; ask for it as an optional one (plv8 as Extras) and work without it',
+        },
+      ],
     },
   },
   {

@@ -10,6 +10,7 @@ import { registerExport } from './commands/export.ts';
 import { registerIngest } from './commands/ingest.ts';
 import { registerInstall } from './commands/install.ts';
 import { registerModels } from './commands/models.ts';
+import { registerProxyCluster } from './commands/proxy-cluster.ts';
 import { registerQuery } from './commands/query.ts';
 import { registerRm } from './commands/rm.ts';
 import { registerRun } from './commands/run.ts';
@@ -73,11 +74,15 @@ for (const register of [
   registerVerify,
   registerExport,
   registerRm,
+  registerProxyCluster,
   registerDoctor,
 ]) {
   register(program);
 }
-for (const command of program.commands) command.exitOverride();
+for (const command of program.commands) {
+  command.exitOverride();
+  for (const nested of command.commands) nested.exitOverride();
+}
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // `hartonomous list | head` closes the pipe: not an error.

@@ -51,18 +51,20 @@ export function postgresBin(): string {
   return join(base, newest, 'bin');
 }
 
-interface ServerUser {
+export interface ServerUser {
   uid?: number;
   gid?: number;
 }
 
-function serverUser(): ServerUser {
+/** Who runs the server: the user postgres where this process is root, else nobody else. */
+export function serverUser(): ServerUser {
   if (process.getuid?.() !== 0) return {};
   const id = (flag: string): number => Number(execFileSync('id', [flag, SERVER_USER], { encoding: 'utf8' }));
   return { uid: id('-u'), gid: id('-g') };
 }
 
-function freePort(): Promise<number> {
+/** A port on 127.0.0.1 that nobody listens on at this moment. */
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once('error', reject);
@@ -74,6 +76,23 @@ function freePort(): Promise<number> {
       });
     });
   });
+}
+
+/** Run one of PostgreSQL's programs as the user that the server runs as. */
+export function runServerProgram(
+  program: string,
+  args: string[],
+  env: NodeJS.ProcessEnv = {},
+): { status: number | null; output: string } {
+  const result = spawnSync(join(postgresBin(), program), args, {
+    ...serverUser(),
+    cwd: '/',
+    encoding: 'utf8',
+    env: { ...process.env, LC_ALL: 'C.UTF-8', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  if (result.error) throw new CommandError(`could not run ${program}: ${result.error.message}`);
+  return { status: result.status, output: `${result.stdout}${result.stderr}`.trim() };
 }
 
 export class Cluster {
@@ -89,24 +108,12 @@ export class Cluster {
     this.portFile = join(home, 'port');
   }
 
-  private run(program: string, args: string[]): { status: number | null; output: string } {
-    const result = spawnSync(join(postgresBin(), program), args, {
-      ...serverUser(),
-      cwd: '/',
-      encoding: 'utf8',
-      env: { ...process.env, LC_ALL: 'C.UTF-8' },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    if (result.error) throw new CommandError(`could not run ${program}: ${result.error.message}`);
-    return { status: result.status, output: `${result.stdout}${result.stderr}`.trim() };
-  }
-
   get exists(): boolean {
     return existsSync(join(this.data, 'PG_VERSION'));
   }
 
   get isRunning(): boolean {
-    return this.exists && this.run('pg_ctl', ['-D', this.data, 'status']).status === 0;
+    return this.exists && runServerProgram('pg_ctl', ['-D', this.data, 'status']).status === 0;
   }
 
   /** Connection string of a database in the cluster. */
@@ -143,7 +150,7 @@ export class Cluster {
     if (uid !== undefined && gid !== undefined) chownSync(this.passwordFile, uid, gid);
     const fresh = `${this.data}.part`;
     rmSync(fresh, { recursive: true, force: true });
-    const made = this.run('initdb', [
+    const made = runServerProgram('initdb', [
       '-D',
       fresh,
       '-U',
@@ -164,7 +171,7 @@ export class Cluster {
   }
 
   private start(port: number): boolean {
-    const started = this.run('pg_ctl', [
+    const started = runServerProgram('pg_ctl', [
       '-D',
       this.data,
       '-l',
@@ -182,7 +189,7 @@ export class Cluster {
   }
 
   private createDatabase(): void {
-    const made = this.run('createdb', ['--maintenance-db', this.url('postgres'), '-T', 'template0', DATABASE]);
+    const made = runServerProgram('createdb', ['--maintenance-db', this.url('postgres'), '-T', 'template0', DATABASE]);
     if (made.status !== 0 && !made.output.includes('already exists')) {
       throw new CommandError(`could not create database ${DATABASE}: ${made.output}`);
     }
@@ -191,7 +198,7 @@ export class Cluster {
   /** Stop the server; whether it was running. */
   down(): boolean {
     if (!this.isRunning) return false;
-    const stopped = this.run('pg_ctl', ['-D', this.data, '-m', 'fast', '-w', 'stop']);
+    const stopped = runServerProgram('pg_ctl', ['-D', this.data, '-m', 'fast', '-w', 'stop']);
     if (stopped.status !== 0) throw new CommandError(`PostgreSQL did not stop: ${stopped.output}`);
     return true;
   }

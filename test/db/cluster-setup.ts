@@ -1,5 +1,5 @@
 /** vitest globalSetup: one PostgreSQL for the run, with Hartonomous installed into a template database. */
-import { chmodSync, existsSync, mkdirSync, mkdtempSync } from 'node:fs';
+import { appendFileSync, chmodSync, existsSync, mkdirSync, mkdtempSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,7 +16,13 @@ declare module 'vitest' {
   }
 }
 
-/** TEST_DATABASE_URL names a server to use instead of a private one. */
+/** What our own host adds to PL/V8, switched off: the bundle then has only what every PL/V8 offers. */
+const PORTABLE_SETTINGS = `
+hartonomous_v8.interrupts = off
+hartonomous_v8.extras = off
+`;
+
+/** TEST_DATABASE_URL names a server to use instead of a private one; TEST_PORTABLE=1 leaves it nothing but PL/V8. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const given = process.env.TEST_DATABASE_URL;
   let home: string | null = null;
@@ -32,6 +38,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
 
     chmodSync(home, 0o755);
     await cluster.up();
+    if (process.env.TEST_PORTABLE === '1') {
+      appendFileSync(join(home, 'cluster/data/postgresql.auto.conf'), PORTABLE_SETTINGS);
+      cluster.down();
+      await cluster.up();
+      console.log('the extras of hartonomous_v8 are off: only the interface of PL/V8 is used');
+    }
     adminUrl = cluster.url('postgres');
     console.log(
       `tests run against a private PostgreSQL${existsSync('/var/run/docker.sock') ? '' : ' (no Docker engine here)'}`,
