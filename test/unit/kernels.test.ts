@@ -447,15 +447,57 @@ describe('element-wise kernels', () => {
     expect(Array.from(simd)).not.toEqual(Array.from(input));
   });
 
+  it.each([1, 3, 4, 5, 63, 64, 65, 576])('layerNorm of %i elements agrees with the oracle, in place too', (n) => {
+    const tokens = 3;
+    for (const to of [0, 128 * K]) {
+      const [oracle, simd] = both((b) => {
+        const random = noise(n);
+        for (let i = 0; i < tokens * n; i++) b.f32[at(0) / 4 + i] = random() * 10 + 5;
+        for (let i = 0; i < 2 * n; i++) b.f32[at(64 * K) / 4 + i] = random();
+        b.kernels.layerNorm(at(0), at(64 * K), at(64 * K) + 4 * n, at(to), n, tokens, 1e-5);
+        return b.f32.slice(at(to) / 4, at(to) / 4 + tokens * n);
+      });
+      expectClose(simd, oracle, 1);
+    }
+  });
+
+  it('gelu, geluMultiply, scaleBy and softcap agree with the oracle from very small to very large', () => {
+    const magnitudes = [1e30, 1000, 89, 44.1, 12, 6, 5, 3, 1, 0.1, 1e-3, 1e-30];
+    const values = [...magnitudes.map((x) => -x), 0, ...magnitudes];
+    const [oracle, simd] = both((b) => {
+      const place = (part: number): number => at(part * K) / 4;
+      for (let part = 0; part < 4; part++) b.f32.set(values, place(part));
+      b.f32.set(
+        values.map((_, i) => i - 7),
+        place(4),
+      );
+      b.kernels.gelu(at(0), values.length);
+      b.kernels.geluMultiply(at(K), at(4 * K), values.length);
+      b.kernels.scaleBy(at(2 * K), values.length, 8);
+      b.kernels.softcap(at(3 * K), values.length, 30);
+      return [0, 1, 2, 3].map((part) => Array.from(b.f32.slice(place(part), place(part) + values.length)));
+    });
+    values.forEach((value, i) => {
+      for (const part of [0, 1, 2, 3]) {
+        const wanted = oracle[part]![i]!;
+        // The oracle's own 1 + tanh(u) loses what is far below one; a soft cap of 30 is off by up to a millionth of it.
+        const bound = 1e-6 * Math.abs(wanted) + (part === 3 ? 3e-5 : 1e-6);
+        expect(Math.abs(simd[part]![i]! - wanted), `${part} of ${value}: ${simd[part]![i]}`).toBeLessThanOrEqual(bound);
+      }
+    });
+  });
+
   it.each([
-    [4, 2, 8, 1, 1],
-    [6, 2, 12, 5, 1],
-    [4, 4, 16, 33, 1],
-    [8, 1, 64, 130, 1],
-    [2, 1, 4, 7, 200],
+    [4, 2, 8, 1, 1, 0],
+    [6, 2, 12, 5, 1, 0],
+    [4, 4, 16, 33, 1, 0],
+    [8, 1, 64, 130, 1, 0],
+    [2, 1, 4, 7, 200, 0],
+    [6, 2, 12, 5, 4, 2],
+    [4, 2, 8, 33, 20, 5],
   ])(
-    'attention with %i heads on %i, size %i, over %i positions, scores times %i, agrees with the oracle',
-    (heads, kvHeads, size, length, sharpness) => {
+    'attention with %i heads on %i, size %i, over %i positions, scores times %i, soft cap %i, agrees with the oracle',
+    (heads, kvHeads, size, length, sharpness, cap) => {
       const [oracle, simd] = both((b) => {
         const random = noise(heads * length);
         const stride = kvHeads * size;
@@ -474,6 +516,7 @@ describe('element-wise kernels', () => {
           length,
           stride * 4,
           size ** -0.5,
+          cap,
         );
         return b.f32.slice(at(32 * K) / 4, at(32 * K) / 4 + heads * size);
       });

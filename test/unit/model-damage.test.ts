@@ -88,6 +88,12 @@ describe('a damaged model', () => {
     ['qwen3-tiny-f32', 'blk.2.attn_k_norm.weight', 'model has no tensor blk.2.attn_k_norm.weight'],
     ['phi3-tiny-f32', 'blk.0.attn_qkv.weight', 'model has no tensor blk.0.attn_qkv.weight'],
     ['phi3-tiny-f32', 'blk.1.ffn_up.weight', 'model has no tensor blk.1.ffn_up.weight'],
+    ['gemma2-tiny-f32', 'blk.0.post_ffw_norm.weight', 'model has no tensor blk.0.post_ffw_norm.weight'],
+    ['gpt2-tiny-f32', 'position_embd.weight', 'model has no tensor position_embd.weight'],
+    ['gpt2-tiny-f32', 'blk.0.attn_qkv.bias', 'model has no tensor blk.0.attn_qkv.bias'],
+    ['bert-tiny-f32', 'token_types.weight', 'model has no tensor token_types.weight'],
+    ['bert-tiny-f32', 'token_embd_norm.bias', 'model has no tensor token_embd_norm.bias'],
+    ['bert-tiny-f32', 'blk.1.layer_output_norm.weight', 'model has no tensor blk.1.layer_output_norm.weight'],
   ])('%s without %s is refused by name', (file, name, message) => {
     const whole = readGguf(goldenPath('zoo', `${file}.gguf`));
     expect(() =>
@@ -105,14 +111,33 @@ describe('a damaged model', () => {
     );
   });
 
-  it('with a sliding window ends the context there, and refuses a window that is no number', () => {
-    const phi3 = readGguf(goldenPath('zoo', 'phi3-tiny-f32.gguf'));
-    const contextOf = (window: unknown): number =>
-      readConfig('phi3', { ...phi3.hyperparameters, 'phi3.attention.sliding_window': window }, phi3.source.tensors())
-        .contextLength;
-    expect(contextOf(40)).toBe(40);
-    expect(contextOf(0)).toBe(phi3.hyperparameters['phi3.context_length']);
-    expect(() => contextOf('wide')).toThrow(/phi3\.attention\.sliding_window must be a whole number .* got "wide"/);
+  it.each([
+    ['phi3', 40, undefined, [40, 40]],
+    ['phi3', 0, undefined, [Infinity, Infinity]],
+    ['gemma2', 16, undefined, [16, Infinity, 16, Infinity]],
+    ['gemma3', 16, undefined, [16, 16, 16, 16, 16, Infinity, 16]],
+    ['gemma3', 16, 2, [16, Infinity, 16, Infinity, 16, Infinity, 16]],
+    ['gemma2', 16, [false, false, true, true], [Infinity, Infinity, 16, 16]],
+    ['qwen2', 16, undefined, [Infinity, Infinity, Infinity]],
+  ])('%s with a sliding window of %j and the pattern %j has these windows', (name, window, pattern, expected) => {
+    const { hyperparameters, source } = readGguf(goldenPath('zoo', `${name}-tiny-f32.gguf`));
+    const changed = {
+      ...hyperparameters,
+      [`${name}.attention.sliding_window`]: window,
+      [`${name}.attention.sliding_window_pattern`]: pattern,
+    };
+    expect(readConfig(name, changed, source.tensors()).windows).toEqual(expected);
+  });
+
+  it.each([
+    ['attention.sliding_window', 'wide', /gemma2\.attention\.sliding_window must be a whole number .* got "wide"/],
+    ['attention.sliding_window_pattern', [true], /attention\.sliding_window_pattern has 1 values, expected 4/],
+    ['attn_logit_softcapping', -1, /gemma2\.attn_logit_softcapping must be a positive number, got -1/],
+  ])('gemma2 with %s = %j is refused by name', (suffix, value, message) => {
+    const { hyperparameters, source } = readGguf(goldenPath('zoo', 'gemma2-tiny-f32.gguf'));
+    expect(() => readConfig('gemma2', { ...hyperparameters, [`gemma2.${suffix}`]: value }, source.tensors())).toThrow(
+      message,
+    );
   });
 
   it('with rows missing is refused by the tensor’s name', () => {

@@ -99,9 +99,14 @@ export interface Kernels {
   ): void;
   matmulF32(w: number, x: number, out: number, rows: number, cols: number, tokens: number, outStride: number): void;
   rmsNorm(x: number, weight: number, out: number, n: number, tokens: number, eps: number): void;
+  layerNorm(x: number, weight: number, bias: number, out: number, n: number, tokens: number, eps: number): void;
   addInto(x: number, y: number, n: number): void;
   addBias(x: number, bias: number, n: number, tokens: number): void;
   siluMultiply(gate: number, up: number, n: number): void;
+  geluMultiply(gate: number, up: number, n: number): void;
+  gelu(x: number, n: number): void;
+  scaleBy(x: number, n: number, factor: number): void;
+  softcap(x: number, n: number, cap: number): void;
   rope(x: number, table: number, heads: number, headSize: number, half: number, step: number, spread: number): void;
   attention(
     q: number,
@@ -115,6 +120,7 @@ export interface Kernels {
     length: number,
     kvStride: number,
     scale: number,
+    cap: number,
   ): void;
 }
 

@@ -43,6 +43,10 @@ function silu(x: number): number {
   return x / (1 + Math.exp(-x));
 }
 
+function gelu(x: number): number {
+  return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+}
+
 /** Byte of a q8 weight: rows in eights, columns in pairs. */
 function q8Place(row: number, col: number, cols: number): number {
   return (row & ~7) * cols + (col >> 1) * 16 + (row & 7) * 2 + (col & 1);
@@ -332,6 +336,19 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       }
     },
 
+    layerNorm(x, weight, bias, out, n, tokens, eps) {
+      const { f32 } = views();
+      for (let t = 0; t < tokens; t++) {
+        const row = f32.slice(x / 4 + t * n, x / 4 + (t + 1) * n);
+        const mean = row.reduce((sum, value) => sum + value, 0) / n;
+        const variance = row.reduce((sum, value) => sum + (value - mean) ** 2, 0) / n;
+        for (let i = 0; i < n; i++) {
+          const unit = (row[i]! - mean) / Math.sqrt(variance + eps);
+          f32[out / 4 + t * n + i] = unit * f32[weight / 4 + i]! + f32[bias / 4 + i]!;
+        }
+      }
+    },
+
     addInto(x, y, n) {
       const { f32 } = views();
       for (let i = 0; i < n; i++) f32[x / 4 + i]! += f32[y / 4 + i]!;
@@ -345,6 +362,26 @@ export function scalarKernels(memory: WasmMemory): Kernels {
     siluMultiply(gate, up, n) {
       const { f32 } = views();
       for (let i = 0; i < n; i++) f32[gate / 4 + i] = silu(f32[gate / 4 + i]!) * f32[up / 4 + i]!;
+    },
+
+    geluMultiply(gate, up, n) {
+      const { f32 } = views();
+      for (let i = 0; i < n; i++) f32[gate / 4 + i] = gelu(f32[gate / 4 + i]!) * f32[up / 4 + i]!;
+    },
+
+    gelu(x, n) {
+      const { f32 } = views();
+      for (let i = 0; i < n; i++) f32[x / 4 + i] = gelu(f32[x / 4 + i]!);
+    },
+
+    scaleBy(x, n, factor) {
+      const { f32 } = views();
+      for (let i = 0; i < n; i++) f32[x / 4 + i]! *= factor;
+    },
+
+    softcap(x, n, cap) {
+      const { f32 } = views();
+      for (let i = 0; i < n; i++) f32[x / 4 + i] = cap * Math.tanh(f32[x / 4 + i]! / cap);
     },
 
     rope(x, table, heads, headSize, pairs, step, spread) {
@@ -362,7 +399,7 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       }
     },
 
-    attention(q, keys, values, out, scores, heads, kvHeads, headSize, length, kvStride, scale) {
+    attention(q, keys, values, out, scores, heads, kvHeads, headSize, length, kvStride, scale, cap) {
       const { f32 } = views();
       const group = heads / kvHeads;
       for (let h = 0; h < heads; h++) {
@@ -372,7 +409,8 @@ export function scalarKernels(memory: WasmMemory): Kernels {
           let dot = 0;
           for (let d = 0; d < headSize; d++)
             dot += f32[q / 4 + h * headSize + d]! * f32[(keys + p * kvStride) / 4 + kvAt + d]!;
-          f32[scores / 4 + p] = dot * scale;
+          const score = dot * scale;
+          f32[scores / 4 + p] = cap > 0 ? cap * Math.tanh(score / cap) : score;
           largest = Math.max(largest, f32[scores / 4 + p]!);
         }
         let total = 0;

@@ -20,12 +20,23 @@ export interface ModelConfig {
   contextLength: number;
   normEps: number;
   ropeBase: number;
+  /** RoPE base of the layers with a window, which are not scaled; null where they rotate as the others do. */
+  windowRopeBase: number | null;
   /** Leading dimensions of a head that are rotated. */
   ropeDims: number;
   /** Positions are divided by this (linear scaling); 1 for none. */
   ropeScale: number;
   /** Divisors of the RoPE frequencies (ropeDims / 2) that stand in the metadata; null for none. */
   ropeFactors: readonly number[] | null;
+  /** (nLayers) positions that a layer's attention reaches back over, its own included; Infinity for all. */
+  windows: readonly number[];
+  /** What the products of queries and keys are multiplied by. */
+  attentionScale: number;
+  /** Bounds of attention scores and of logits, reached by tanh; 0 for none. */
+  attentionSoftcap: number;
+  logitSoftcap: number;
+  /** What token embeddings are multiplied by. */
+  embeddingScale: number;
 }
 
 /** Bounds of what a file may ask for; the largest published models of these architectures stay below. */
@@ -67,16 +78,17 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
     return value;
   }
 
+  /** A number that may be 0, which means none. */
+  function optional(suffix: string, otherwise: number): number {
+    return (meta[key(suffix)] ?? otherwise) === 0 ? 0 : positive(suffix, otherwise);
+  }
+
   const dim = integer('embedding_length', LIMITS.dim);
   const nLayers = integer('block_count', LIMITS.nLayers);
   const nHeads = integer('attention.head_count', LIMITS.nHeads);
   const nKvHeads = integer('attention.head_count_kv', LIMITS.nHeads, nHeads);
   const hiddenDim = integer('feed_forward_length', LIMITS.hiddenDim);
-  const trainedContext = integer('context_length', LIMITS.contextLength);
-  // Files without a window may say 0.
-  const windowed = architecture.contextWithinWindow === true && meta[key('attention.sliding_window')] !== 0;
-  const window = windowed ? integer('attention.sliding_window', LIMITS.contextLength, trainedContext) : trainedContext;
-  const contextLength = Math.min(trainedContext, window);
+  const contextLength = integer('context_length', LIMITS.contextLength);
   if (nHeads % nKvHeads !== 0) {
     raise(SQLSTATE.dataCorrupted, `model has ${nHeads} heads and ${nKvHeads} key/value heads, which do not divide`);
   }
@@ -99,6 +111,16 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
       `rope scaling ${JSON.stringify(scaling)} is not supported, only none and linear`,
     );
   }
+  const { windows: declared, softcaps = { attention: 0, logits: 0 } } = architecture;
+  // Files without a window may say 0, or nothing.
+  const statedWindow = meta[key('attention.sliding_window')] ?? 0;
+  const window = statedWindow === 0 ? 0 : integer('attention.sliding_window', LIMITS.contextLength);
+  const windowed =
+    declared === undefined || window === 0
+      ? new Array<boolean>(nLayers).fill(false)
+      : windowedLayers(meta[key('attention.sliding_window_pattern')], declared.fullEvery, nLayers);
+  const windowRopeBase = window === 0 ? undefined : declared?.ropeBase;
+  const scaledWidth = nLayers === architecture.widthScaledDepth ? dim / nHeads : headSize;
   const embedding = tensors.find((tensor) => tensor.name === 'token_embd.weight');
   if (embedding === undefined) raise(SQLSTATE.dataCorrupted, 'model has no tensor token_embd.weight');
   const vocabSize = embedding.shape[1] ?? 0;
@@ -115,18 +137,42 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
     hiddenDim,
     vocabSize,
     contextLength,
-    normEps: positive('attention.layer_norm_rms_epsilon', 1e-5),
+    normEps: positive(`attention.layer_norm_${architecture.norm === 'rms' ? 'rms_' : ''}epsilon`, 1e-5),
     ropeBase: positive('rope.freq_base', 10000),
+    windowRopeBase: windowRopeBase === undefined ? null : positive('rope.freq_base_swa', windowRopeBase),
     ropeDims,
     ropeScale: scaling === 'linear' ? positive('rope.scaling.factor', 1) : 1,
     ropeFactors: readFactors(meta['hartonomous.rope.factors'], ropeDims / 2),
+    windows: windowed.map((is) => (is ? window : Infinity)),
+    attentionScale: positive('attention.scale', 1 / Math.sqrt(scaledWidth)),
+    attentionSoftcap: optional('attn_logit_softcapping', softcaps.attention),
+    logitSoftcap: optional('final_logit_softcapping', softcaps.logits),
+    embeddingScale: architecture.scaledEmbeddings === true ? Math.sqrt(dim) : 1,
   };
+}
+
+/**
+ * (nLayers) whether a layer's attention has a window: by the file's pattern (a list, or the distance of two full
+ * layers), else by the architecture's.
+ */
+function windowedLayers(stated: unknown, fullEvery: number | undefined, nLayers: number): readonly boolean[] {
+  if (Array.isArray(stated)) {
+    if (stated.length !== nLayers || !stated.every((each) => typeof each === 'boolean')) {
+      raise(
+        SQLSTATE.dataCorrupted,
+        `model metadata attention.sliding_window_pattern has ${stated.length} values, expected ${nLayers} of true or false`,
+      );
+    }
+    return stated;
+  }
+  const period = typeof stated === 'number' && Number.isInteger(stated) && stated > 0 ? stated : fullEvery;
+  return Array.from({ length: nLayers }, (_, layer) => period === undefined || layer % period !== period - 1);
 }
 
 /** Files of Hugging Face hold Q and K as they were trained: they rotate halves where GGUF's llama rotates neighbours. */
 function withLayout(architecture: Architecture, layout: unknown): Architecture {
   if (layout === undefined) return architecture;
-  if (layout === 'halves' || layout === 'neighbours') return { ...architecture, ropeLayout: layout };
+  if (layout === 'halves' || layout === 'neighbours') return { ...architecture, rope: layout };
   return raise(SQLSTATE.dataCorrupted, `model metadata hartonomous.rope.layout is ${JSON.stringify(layout)}`);
 }
 

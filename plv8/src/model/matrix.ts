@@ -140,6 +140,11 @@ export function rowsOf(matrix: Matrix, firstRow: number, rows: number): Matrix {
   };
 }
 
+/** A vector from its element `first` on, in the same memory. */
+export function elementsFrom(vector: Matrix, first: number): Matrix {
+  return { ...vector, weights: vector.weights + first * 4 };
+}
+
 /** Room that `fillMatrix` needs for a tile of `bytes` bytes of rows of `cols` elements of a type. */
 export function stagingBytes(type: string, bytes: number, cols: number): number {
   const rows = Math.ceil(bytes / rowByteLength(type, cols));

@@ -1,6 +1,5 @@
 import type { Arena } from './arena.ts';
 import type { ModelConfig } from './config.ts';
-import type { Matrix } from './matrix.ts';
 
 /** Positions computed at a time. */
 const CHUNK = 256;
@@ -18,13 +17,13 @@ export class RopeTable {
   constructor(
     private readonly arena: Arena,
     private readonly config: ModelConfig,
-    factors: Matrix | null,
+    /** What decides the frequencies: the model's or those of its windowed layers. */
+    { base, scale, factors }: { base: number; scale: number; factors: readonly number[] | null },
   ) {
     this.pairs = config.ropeDims / 2;
     this.table = arena.allocate(config.contextLength * this.pairs * 8);
     this.frequencies = Float64Array.from({ length: this.pairs }, (_, i) => {
-      const factor = factors === null ? (config.ropeFactors?.[i] ?? 1) : arena.f32[factors.weights / 4 + i]!;
-      return config.ropeBase ** ((-2 * i) / config.ropeDims) / factor / config.ropeScale;
+      return base ** ((-2 * i) / config.ropeDims) / (factors?.[i] ?? 1) / scale;
     });
   }
 
@@ -36,7 +35,7 @@ export class RopeTable {
   apply(x: number, heads: number, position: number): void {
     if (position >= this.filled) this.fill(position + 1);
     const { headSize, architecture } = this.config;
-    const halves = architecture.ropeLayout === 'halves';
+    const halves = architecture.rope === 'halves';
     this.arena.kernels.rope(
       x,
       this.table + position * this.pairs * 8,

@@ -1,10 +1,11 @@
-/** The tensors of a decoder, found by name, checked by shape, and filled from their source. */
+/** The tensors of a model, found by name, checked by shape, and filled from their source. */
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Arena } from './arena.ts';
 import type { ModelConfig } from './config.ts';
 import type { Layout, Matrix } from './matrix.ts';
 import {
   allocateMatrix,
+  elementsFrom,
   fillMatrix,
   unplacedMatrix,
   layoutOf,
@@ -22,30 +23,49 @@ const PADDING_BYTES = 64;
 /** Float matrices stay floats under `auto` while that form of the model is smaller than this. */
 const MAX_AUTO_F32_BYTES = 512 * 1024 * 1024;
 
+/** A norm over rows of the residual stream's width (dim) or of a head's (headSize). */
+export interface Norm {
+  weight: Matrix;
+  /** null for an RMS norm. */
+  bias: Matrix | null;
+}
+
+/** The places of norms are those of LayerNorms; what an architecture or a file does not have is null. */
 export interface LayerWeights {
-  attnNorm: Matrix;
+  attentionInputNorm: Norm | null;
   q: Matrix;
   k: Matrix;
   v: Matrix;
-  /** Norms of every head (headSize); null where the architecture has none. */
-  qNorm: Matrix | null;
-  kNorm: Matrix | null;
+  qNorm: Norm | null;
+  kNorm: Norm | null;
   qBias: Matrix | null;
   kBias: Matrix | null;
   vBias: Matrix | null;
   attnOut: Matrix;
-  ffnNorm: Matrix;
-  gate: Matrix;
+  attnOutBias: Matrix | null;
+  attentionOutputNorm: Norm | null;
+  attentionSumNorm: Norm | null;
+  feedForwardInputNorm: Norm | null;
+  gate: Matrix | null;
   up: Matrix;
+  upBias: Matrix | null;
   down: Matrix;
+  downBias: Matrix | null;
+  feedForwardOutputNorm: Norm | null;
+  feedForwardSumNorm: Norm | null;
 }
 
 export interface Weights {
   embedding: Matrix;
+  /** (contextLength, dim) added by position; null where there are none. */
+  positions: Matrix | null;
+  /** (types, dim) of which the first row is added to every embedding; null where there are none. */
+  tokenTypes: Matrix | null;
+  embeddingNorm: Norm | null;
   layers: LayerWeights[];
-  norm: Matrix;
-  /** The embedding itself where the file has no output.weight. */
-  output: Matrix;
+  /** The final norm and the output matrix, which is the embedding itself where the file has no output.weight; decoders have them. */
+  norm: Norm | null;
+  output: Matrix | null;
   /** Divisors of the RoPE frequencies (ropeDims / 2); null where the file has none. */
   ropeFactors: Matrix | null;
 }
@@ -122,61 +142,97 @@ function bindWeights(config: ModelConfig, tensors: TensorInfo[], place: (info: T
     return take(name, cols, rows) ?? raise(SQLSTATE.dataCorrupted, `model has no tensor ${name}`);
   }
 
-  const { dim, hiddenDim, headSize } = config;
+  const { architecture, dim, hiddenDim, headSize } = config;
   const qDim = config.nHeads * headSize;
   const kvDim = config.nKvHeads * headSize;
-  const { fused, headNorms } = config.architecture;
 
-  function queryKeyValue(at: (role: string) => string): Pick<LayerWeights, 'q' | 'k' | 'v'> {
-    if (fused !== true) {
-      return {
-        q: need(at('attn_q.weight'), dim, qDim),
-        k: need(at('attn_k.weight'), dim, kvDim),
-        v: need(at('attn_v.weight'), dim, kvDim),
-      };
-    }
-    const all = need(at('attn_qkv.weight'), dim, qDim + 2 * kvDim);
-    return { q: rowsOf(all, 0, qDim), k: rowsOf(all, qDim, kvDim), v: rowsOf(all, qDim + kvDim, kvDim) };
+  function norm(name: string | undefined, size = dim): Norm | null {
+    if (name === undefined) return null;
+    return {
+      weight: need(`${name}.weight`, size, 1),
+      bias: architecture.norm === 'layer' ? need(`${name}.bias`, size, 1) : null,
+    };
   }
-  function gateUp(at: (role: string) => string): Pick<LayerWeights, 'gate' | 'up'> {
-    if (fused !== true) {
+  function bias(name: string, size: number): Matrix | null {
+    return architecture.biases === 'all' ? need(`${name}.bias`, size, 1) : take(`${name}.bias`, size, 1);
+  }
+  function queryKeyValue(at: string): Pick<LayerWeights, 'q' | 'k' | 'v' | 'qBias' | 'kBias' | 'vBias'> {
+    if (architecture.queryKeyValue === 'separate') {
       return {
-        gate: need(at('ffn_gate.weight'), dim, hiddenDim),
-        up: need(at('ffn_up.weight'), dim, hiddenDim),
+        q: need(`${at}attn_q.weight`, dim, qDim),
+        k: need(`${at}attn_k.weight`, dim, kvDim),
+        v: need(`${at}attn_v.weight`, dim, kvDim),
+        qBias: bias(`${at}attn_q`, qDim),
+        kBias: bias(`${at}attn_k`, kvDim),
+        vBias: bias(`${at}attn_v`, kvDim),
       };
     }
-    const both = need(at('ffn_up.weight'), dim, 2 * hiddenDim);
-    return { gate: rowsOf(both, 0, hiddenDim), up: rowsOf(both, hiddenDim, hiddenDim) };
+    const all = need(`${at}attn_qkv.weight`, dim, qDim + 2 * kvDim);
+    const biases = bias(`${at}attn_qkv`, qDim + 2 * kvDim);
+    const part = (first: number): Matrix | null => (biases === null ? null : elementsFrom(biases, first));
+    return {
+      q: rowsOf(all, 0, qDim),
+      k: rowsOf(all, qDim, kvDim),
+      v: rowsOf(all, qDim + kvDim, kvDim),
+      qBias: part(0),
+      kBias: part(qDim),
+      vBias: part(qDim + kvDim),
+    };
+  }
+  function gateUp(at: string): Pick<LayerWeights, 'gate' | 'up' | 'upBias'> {
+    if (architecture.feedForward === 'gated-fused') {
+      const both = need(`${at}ffn_up.weight`, dim, 2 * hiddenDim);
+      return { gate: rowsOf(both, 0, hiddenDim), up: rowsOf(both, hiddenDim, hiddenDim), upBias: null };
+    }
+    return {
+      gate: architecture.feedForward === 'gated' ? need(`${at}ffn_gate.weight`, dim, hiddenDim) : null,
+      up: need(`${at}ffn_up.weight`, dim, hiddenDim),
+      upBias: bias(`${at}ffn_up`, hiddenDim),
+    };
   }
 
   const embedding = need('token_embd.weight', dim, config.vocabSize);
+  const positions =
+    architecture.learnedPositions === true ? need('position_embd.weight', dim, config.contextLength) : null;
+  const types = byName.get('token_types.weight')?.shape[1] ?? 1;
+  const tokenTypes = architecture.tokenTypes === true ? need('token_types.weight', dim, types) : null;
+  const embeddingNorm = architecture.embeddingNorm === true ? norm('token_embd_norm') : null;
   const layers: LayerWeights[] = [];
   for (let i = 0; i < config.nLayers; i++) {
-    const at = (role: string): string => `blk.${i}.${role}`;
+    const at = `blk.${i}.`;
+    const place = (name: string | undefined): string | undefined => (name === undefined ? undefined : at + name);
+    const { norms } = architecture;
     layers.push({
-      attnNorm: need(at('attn_norm.weight'), dim, 1),
+      attentionInputNorm: norm(place(norms.attentionInput)),
       ...queryKeyValue(at),
-      qNorm: headNorms === true ? need(at('attn_q_norm.weight'), headSize, 1) : null,
-      kNorm: headNorms === true ? need(at('attn_k_norm.weight'), headSize, 1) : null,
-      qBias: take(at('attn_q.bias'), qDim, 1),
-      kBias: take(at('attn_k.bias'), kvDim, 1),
-      vBias: take(at('attn_v.bias'), kvDim, 1),
-      attnOut: need(at('attn_output.weight'), qDim, dim),
-      ffnNorm: need(at('ffn_norm.weight'), dim, 1),
+      qNorm: architecture.headNorms === true ? norm(`${at}attn_q_norm`, headSize) : null,
+      kNorm: architecture.headNorms === true ? norm(`${at}attn_k_norm`, headSize) : null,
+      attnOut: need(`${at}attn_output.weight`, qDim, dim),
+      attnOutBias: bias(`${at}attn_output`, dim),
+      attentionOutputNorm: norm(place(norms.attentionOutput)),
+      attentionSumNorm: norm(place(norms.attentionSum)),
+      feedForwardInputNorm: norm(place(norms.feedForwardInput)),
       ...gateUp(at),
-      down: need(at('ffn_down.weight'), hiddenDim, dim),
+      down: need(`${at}ffn_down.weight`, hiddenDim, dim),
+      downBias: bias(`${at}ffn_down`, dim),
+      feedForwardOutputNorm: norm(place(norms.feedForwardOutput)),
+      feedForwardSumNorm: norm(place(norms.feedForwardSum)),
     });
   }
-  const norm = need('output_norm.weight', dim, 1);
-  const output = take('output.weight', dim, config.vocabSize) ?? embedding;
-  const ropeFactors = take('rope_freqs.weight', config.ropeDims / 2, 1);
+  const decoder = architecture.kind === 'decoder';
+  const finalNorm = decoder ? norm('output_norm') : null;
+  const output = decoder ? (take('output.weight', dim, config.vocabSize) ?? embedding) : null;
+  const ropeFactors = architecture.rope === null ? null : take('rope_freqs.weight', config.ropeDims / 2, 1);
   for (const name of byName.keys()) {
     if (!matrices.has(name)) {
       raise(SQLSTATE.featureNotSupported, `tensor ${name} is not known to architecture ${config.architecture.name}`);
     }
   }
 
-  return { weights: { embedding, layers, norm, output, ropeFactors }, matrices };
+  return {
+    weights: { embedding, positions, tokenTypes, embeddingNorm, layers, norm: finalNorm, output, ropeFactors },
+    matrices,
+  };
 }
 
 /** Whether the tensors are those of the architecture; throws as loading them would, without reading one. */

@@ -1,5 +1,6 @@
 // Attention over the key/value cache.
 import { exponential, lanes } from './simd';
+import { softcap } from './softcap';
 
 /** Products of a query (headBytes / 4 floats) with the keys of four positions, `stride` bytes apart, one a lane. */
 // @ts-ignore: decorator
@@ -30,11 +31,11 @@ function fourScores(q: usize, key: usize, headBytes: usize, stride: usize): v128
 /**
  * Attention of one token's heads over `length` cached positions. q, out: (heads, headSize); keys, values: rows of
  * kvStride bytes, (kvHeads, headSize) each; scores: room for `length` floats,
- * rounded up to a multiple of 4; headSize a multiple of 4.
+ * rounded up to a multiple of 4; headSize a multiple of 4. Scores are bounded by `cap` before the softmax, 0 for not.
  */
 export function attention(
   q: usize, keys: usize, values: usize, out: usize, scores: usize,
-  heads: i32, kvHeads: i32, headSize: i32, length: i32, kvStride: usize, scale: f32,
+  heads: i32, kvHeads: i32, headSize: i32, length: i32, kvStride: usize, scale: f32, cap: f32,
 ): void {
   const group = heads / kvHeads;
   const headBytes = <usize>headSize << 2;
@@ -55,6 +56,7 @@ export function attention(
       store<f32>(scores + (<usize>p << 2), f32x4.extract_lane(acc, 0) * scale);
       kp += kvStride;
     }
+    if (cap > 0) softcap(scores, length, cap);
     for (p = 0; p < length; p++) largest = max<f32>(largest, load<f32>(scores + (<usize>p << 2)));
     // The scores' buffer is whole vectors; what lies past the last position must not weigh.
     for (p = length; p & 3; p++) store<f32>(scores + (<usize>p << 2), -Infinity);

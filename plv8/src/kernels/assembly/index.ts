@@ -9,4 +9,7 @@ export * from './matmul-q8';
 export * from './matmul-q4';
 export * from './matmul-f32';
 export * from './elementwise';
+export * from './layer-norm';
+export * from './gelu';
+export * from './softcap';
 export * from './attention';

@@ -1,12 +1,16 @@
 import { raise, SQLSTATE } from '../../errors.ts';
 import { ARCHITECTURE_NAMES } from '../../format/architecture-names.ts';
 import type { Architecture } from './architecture.ts';
+import { bert } from './bert.ts';
+import { gemma2 } from './gemma2.ts';
+import { gemma3 } from './gemma3.ts';
+import { gpt2 } from './gpt2.ts';
 import { llama } from './llama.ts';
 import { phi3 } from './phi3.ts';
 import { qwen2 } from './qwen2.ts';
 import { qwen3 } from './qwen3.ts';
 
-const ALL: readonly Architecture[] = [llama, qwen2, qwen3, phi3];
+const ALL: readonly Architecture[] = [llama, qwen2, qwen3, phi3, gemma2, gemma3, gpt2, bert];
 
 /** The architecture of this name; throws featureNotSupported listing those there are. */
 export function findArchitecture(name: string): Architecture {
