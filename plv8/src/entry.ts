@@ -6,4 +6,5 @@ export * from './entry/generation.ts';
 export * from './entry/ingest.ts';
 export * from './entry/mathematics.ts';
 export * from './entry/models.ts';
+export * from './entry/sessions.ts';
 export * from './entry/tokens.ts';

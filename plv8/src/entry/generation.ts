@@ -1,15 +1,9 @@
 /** generate, complete, chat and generate_stream. */
 import { returnNext } from '../db.ts';
-import {
-  answer,
-  encodeRendered,
-  facts,
-  promptIds,
-  renderMessages,
-  shownToken,
-  templateOf,
-} from '../generate/request.ts';
+import { parseOptions } from '../generate/options.ts';
+import { chatIds, promptIds, renderMessages } from '../generate/prompt.ts';
 import { currentCatalog, useTokenizer } from '../generate/registry.ts';
+import { answer, facts } from '../generate/request.ts';
 import { parseMessages } from '../tokenizer/chat-template.ts';
 
 export function generate(
@@ -18,7 +12,7 @@ export function generate(
   options: Record<string, unknown> | null,
 ): string | null {
   if (prompt === null) return null;
-  return answer('generate', model, options, (used, parsed) => promptIds(used, prompt, parsed)).generation.text;
+  return answer('generate', model, options, (prepared, parsed) => promptIds(prepared, prompt, parsed)).generation.text;
 }
 
 export function complete(
@@ -27,7 +21,7 @@ export function complete(
   options: Record<string, unknown> | null,
 ): Record<string, unknown> | null {
   if (prompt === null) return null;
-  const result = answer('complete', model, options, (used, parsed) => promptIds(used, prompt, parsed));
+  const result = answer('complete', model, options, (prepared, parsed) => promptIds(prepared, prompt, parsed));
   return {
     model: result.modelName,
     created_at: new Date().toISOString(),
@@ -42,11 +36,8 @@ export function chat(
   options: Record<string, unknown> | null,
 ): Record<string, unknown> | null {
   if (messages === null) return null;
-  const parsed = parseMessages(messages);
-  const result = answer('chat', model, options, (used) => {
-    const template = templateOf(used.entry.description.name, used.entry.description.chatTemplate);
-    return encodeRendered(used.tokenizer, renderMessages(template, used.tokenizer, parsed));
-  });
+  const conversation = parseMessages(messages);
+  const result = answer('chat', model, options, (prepared, parsed) => chatIds(prepared, conversation, parsed));
   return {
     model: result.modelName,
     created_at: new Date().toISOString(),
@@ -61,24 +52,27 @@ export function generateStream(
   options: Record<string, unknown> | null,
 ): void {
   if (prompt === null) return;
-  let step = 0;
+  // Text may become certain only at the end of the answer, which has no token: the last token's row waits for it.
+  const rows: { step: number; token_id: number; token: string; logprob: number | null }[] = [];
   answer(
     'stream',
     model,
     options,
-    (used, parsed) => promptIds(used, prompt, parsed),
-    (token, tokenizer) => {
-      returnNext({ step: step++, token_id: token.id, token: shownToken(tokenizer, token.id), logprob: token.logprob });
+    (prepared, parsed) => promptIds(prepared, prompt, parsed),
+    ({ token, text }) => {
+      if (token !== null) rows.push({ step: rows.length, token_id: token.id, token: text, logprob: token.logprob });
+      else if (rows.length > 0) rows[rows.length - 1]!.token += text;
     },
   );
+  for (const row of rows) returnNext(row);
 }
 
 export function renderChatMessages(
   messages: unknown,
   model: string | null,
-  _options: Record<string, unknown> | null,
+  options: Record<string, unknown> | null,
 ): string | null {
   if (messages === null) return null;
-  const { tokenizer, description } = useTokenizer(currentCatalog(), model);
-  return renderMessages(templateOf(description.name, description.chatTemplate), tokenizer, parseMessages(messages));
+  const used = useTokenizer(currentCatalog(), model);
+  return renderMessages(used, parseMessages(messages), parseOptions(options ?? {}, used.description.defaultOptions));
 }

@@ -15,6 +15,10 @@ export interface ModelDescription extends ModelRow {
   architecture: string;
   hyperparameters: Record<string, unknown>;
   chatTemplate: string | null;
+  /** Options that the model's source recommends, under our names. */
+  defaultOptions: Record<string, unknown>;
+  /** System message that the model's source recommends. */
+  systemPrompt: string | null;
 }
 
 export interface Catalog {
@@ -78,10 +82,11 @@ export function findModel(catalog: Catalog, name: string | null): ModelRow {
   return only;
 }
 
-/** Hyper-parameters and template of a ready model. */
+/** Hyper-parameters, template and recommended settings of a ready model. */
 export function describeModel(row: ModelRow): ModelDescription {
   const found = query(
-    `select architecture, hyperparameters, chat_template from hartonomous.models where id = $1::bigint`,
+    `select architecture, hyperparameters, chat_template, default_options, system_prompt
+     from hartonomous.models where id = $1::bigint`,
     [row.id],
   )[0];
   if (found === undefined) raise(SQLSTATE.undefinedObject, `model ${row.name} does not exist`);
@@ -90,5 +95,7 @@ export function describeModel(row: ModelRow): ModelDescription {
     architecture: String(found.architecture),
     hyperparameters: (found.hyperparameters ?? {}) as Record<string, unknown>,
     chatTemplate: found.chat_template === null ? null : String(found.chat_template),
+    defaultOptions: (found.default_options ?? {}) as Record<string, unknown>,
+    systemPrompt: found.system_prompt === null ? null : String(found.system_prompt),
   };
 }

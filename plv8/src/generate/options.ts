@@ -16,6 +16,14 @@ export interface GenerateOptions {
   /** write the run to hartonomous.runs; null leaves it to the settings */
   record: boolean | null;
   precision: 'auto' | 'f32' | 'q8';
+  /** system message where the conversation has none; null for the model's own */
+  system: string | null;
+  /** name of a chat format or Jinja text; null for the model's own */
+  template: string | null;
+  /** tools that the template may list, in OpenAI's form; null for none */
+  tools: unknown[] | null;
+  /** end a conversation with the beginning of the assistant's turn */
+  addGenerationPrompt: boolean;
   /** report the log-probability of each token */
   logprobs: boolean;
   /** alternatives to report per token */
@@ -33,10 +41,13 @@ interface FlagRule {
   kind: 'boolean';
   fallback: boolean | null;
 }
-interface OwnRule {
-  kind: 'stop' | 'precision' | 'logit_bias' | 'response_format';
+interface TextRule {
+  kind: 'text';
 }
-type Rule = (NumberRule | FlagRule | OwnRule) & { alias?: string };
+interface OwnRule {
+  kind: 'stop' | 'tools' | 'precision' | 'logit_bias' | 'response_format';
+}
+type Rule = (NumberRule | FlagRule | TextRule | OwnRule) & { alias?: string };
 
 const MAX_STOPS = 64;
 const MAX_STOP_LENGTH = 1024;
@@ -75,6 +86,10 @@ const RULES: Readonly<Record<string, Rule>> = {
   raw: { kind: 'boolean', fallback: false },
   cache: { kind: 'boolean', fallback: true },
   record: { kind: 'boolean', fallback: null },
+  system: { kind: 'text' },
+  template: { kind: 'text' },
+  tools: { kind: 'tools' },
+  add_generation_prompt: { kind: 'boolean', fallback: true },
   precision: { kind: 'precision' },
   logit_bias: { kind: 'logit_bias' },
   max_tokens: { ...integer(-1, MAX_COUNT, null), alias: 'num_predict' },
@@ -83,11 +98,18 @@ const RULES: Readonly<Record<string, Rule>> = {
   response_format: { kind: 'response_format' },
 };
 
-/** Parse options; null and missing values mean the default. Throws invalidParameterValue naming key and value. */
-export function parseOptions(given: Record<string, unknown>): GenerateOptions {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    raise(SQLSTATE.invalidParameterValue, `options must be a JSON object, got ${show(given)}`);
+/**
+ * Parse options; null and missing values mean the default: the model's own where it recommends one, else that of the
+ * table. Throws invalidParameterValue naming key and value.
+ */
+export function parseOptions(
+  asked: Record<string, unknown>,
+  recommended: Record<string, unknown> = {},
+): GenerateOptions {
+  if (typeof asked !== 'object' || asked === null || Array.isArray(asked)) {
+    raise(SQLSTATE.invalidParameterValue, `options must be a JSON object, got ${show(asked)}`);
   }
+  const given = withRecommended(asked, recommended);
   for (const key of Object.keys(given)) {
     if (!Object.hasOwn(RULES, key)) refuseUnknown(key);
     const alias = RULES[key]!.alias;
@@ -106,6 +128,10 @@ export function parseOptions(given: Record<string, unknown>): GenerateOptions {
     cache: flagOf(given, 'cache')!,
     record: flagOf(given, 'record'),
     precision: precisionOf(given),
+    system: textOf(given, 'system'),
+    template: textOf(given, 'template'),
+    tools: toolsOf(given),
+    addGenerationPrompt: flagOf(given, 'add_generation_prompt')!,
     logprobs: flagOf(given, 'logprobs')! || topLogprobs > 0,
     topLogprobs,
     sampler: {
@@ -122,6 +148,23 @@ export function parseOptions(given: Record<string, unknown>): GenerateOptions {
       seed: numberOf(given, 'seed') ?? Math.floor(Math.random() * DRAWN_SEEDS),
     },
   };
+}
+
+/**
+ * What was asked for, and what the model recommends where nothing was. A source recommends for other programs too, so
+ * names that are not ours are passed over.
+ */
+function withRecommended(
+  asked: Record<string, unknown>,
+  recommended: Record<string, unknown>,
+): Record<string, unknown> {
+  const given = { ...asked };
+  for (const [key, value] of Object.entries(recommended)) {
+    if (!Object.hasOwn(RULES, key)) continue;
+    const other = RULES[key]!.alias ?? Object.keys(RULES).find((name) => RULES[name]!.alias === key);
+    if (!isGiven(asked, key) && (other === undefined || !isGiven(asked, other))) given[key] = value;
+  }
+  return given;
 }
 
 function isGiven(given: Record<string, unknown>, key: string): boolean {
@@ -157,6 +200,23 @@ function flagOf(given: Record<string, unknown>, key: string): boolean | null {
   const value = given[key];
   if (typeof value !== 'boolean') refuse(key, 'true or false', value);
   return value;
+}
+
+function textOf(given: Record<string, unknown>, key: string): string | null {
+  if (!isGiven(given, key)) return null;
+  const value = given[key];
+  if (typeof value !== 'string') refuse(key, 'a text', value);
+  return value;
+}
+
+function toolsOf(given: Record<string, unknown>): unknown[] | null {
+  if (!isGiven(given, 'tools')) return null;
+  const { tools } = given;
+  if (!Array.isArray(tools) || tools.some((tool) => typeof tool !== 'object' || tool === null || Array.isArray(tool))) {
+    refuse('tools', 'an array of objects', tools);
+  }
+  // Templates test whether there are tools, and an empty list is true in Jinja's `is defined`.
+  return tools.length === 0 ? null : (tools as unknown[]);
 }
 
 function precisionOf(given: Record<string, unknown>): GenerateOptions['precision'] {

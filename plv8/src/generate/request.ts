@@ -1,21 +1,19 @@
-/** One request from arguments to answer: prompt text to ids, generation, recording, and the facts that are reported. */
-import { poll } from '../db.ts';
-import { raise, SQLSTATE } from '../errors.ts';
-import type { ChatMessage } from '../tokenizer/chat-template.ts';
-import { renderChat } from '../tokenizer/chat-template.ts';
+/** One request from arguments to answer: options, model, generation, recording, and the facts that are reported. */
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { callerRole } from './caller.ts';
-import type { GeneratedToken, Generation } from './generate.ts';
+import type { GeneratedToken, Step } from './continuation.ts';
+import type { Generation } from './generate.ts';
 import { generate as runGeneration } from './generate.ts';
 import type { GenerateOptions } from './options.ts';
 import { parseOptions } from './options.ts';
+import type { PromptModel } from './prompt.ts';
+import type { RunRecord } from './record.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
+import type { Catalog } from './catalog.ts';
 import type { UsedModel } from './registry.ts';
-import { currentCatalog, useModel } from './registry.ts';
+import { currentCatalog, useModel, useTokenizer } from './registry.ts';
 
 const NS_PER_MS = 1_000_000;
-
-export type Kind = 'generate' | 'complete' | 'chat' | 'stream';
 
 export interface Answer {
   generation: Generation;
@@ -32,52 +30,47 @@ export function shownToken(tokenizer: Tokenizer, id: number): string {
   return tokenizer.tokenText(id).replaceAll('\0', '\uFFFD');
 }
 
-function tokenString(tokenizer: Tokenizer, id: number | null): string {
-  return id === null ? '' : tokenizer.tokenText(id);
+export interface Request {
+  catalog: Catalog;
+  caller: string;
+  used: UsedModel;
+  /** The caller's options as given. */
+  given: Record<string, unknown>;
+  options: GenerateOptions;
 }
 
-/** Prompt text of a conversation through the model's own template. */
-export function renderMessages(template: string, tokenizer: Tokenizer, messages: ChatMessage[]): string {
-  return renderChat(template, {
-    messages,
-    addGenerationPrompt: true,
-    bosToken: tokenString(tokenizer, tokenizer.bosId),
-    eosToken: tokenString(tokenizer, tokenizer.eosId),
-    poll,
-  });
+/** Who asks which model with which options; loads the model where it is not. */
+export function openRequest(model: string | null, given: Record<string, unknown> | null): Request {
+  const catalog = currentCatalog();
+  const { defaultOptions } = useTokenizer(catalog, model).description;
+  const options = parseOptions(given ?? {}, defaultOptions);
+  return {
+    catalog,
+    caller: callerRole(),
+    used: useModel(catalog, model, options.precision),
+    given: given ?? {},
+    options,
+  };
 }
 
-/** Ids of rendered template text: its special tokens are tokens, and a BOS it already wrote is not added again. */
-export function encodeRendered(tokenizer: Tokenizer, text: string): number[] {
-  const ids = tokenizer.encode(text, { addSpecial: false, parseSpecial: true, poll });
-  if (tokenizer.addBos && tokenizer.bosId !== null && ids[0] !== tokenizer.bosId) ids.unshift(tokenizer.bosId);
-  return ids;
-}
-
-export function promptIds(used: UsedModel, prompt: string, options: GenerateOptions): number[] {
-  const template = used.entry.description.chatTemplate;
-  if (options.raw || template === null) {
-    return used.tokenizer.encode(prompt, { addSpecial: true, parseSpecial: true, poll });
-  }
-  return encodeRendered(used.tokenizer, renderMessages(template, used.tokenizer, [{ role: 'user', content: prompt }]));
+/** What prompts need of a loaded model. */
+export function promptModel(used: UsedModel): PromptModel {
+  return { description: used.entry.description, tokenizer: used.tokenizer };
 }
 
 /** One request from options to recorded run; `idsOf` turns the input into prompt ids once the model is there. */
 export function answer(
-  kind: Kind,
+  kind: RunRecord['kind'],
   model: string | null,
   given: Record<string, unknown> | null,
-  idsOf: (used: UsedModel, options: GenerateOptions) => number[],
-  onToken?: (token: GeneratedToken, tokenizer: Tokenizer) => void,
+  idsOf: (model: PromptModel, options: GenerateOptions) => number[],
+  onStep?: (step: Step) => void,
 ): Answer {
   const started = Date.now();
-  const options = parseOptions(given ?? {});
-  const catalog = currentCatalog();
-  const caller = callerRole();
-  const used = useModel(catalog, model, options.precision);
+  const { catalog, caller, used, options } = openRequest(model, given);
   const record = recordingWanted(options.record, kind, catalog);
-  const generation = runGeneration(used, idsOf(used, options), caller, options, {
-    onToken: (token) => onToken?.(token, used.tokenizer),
+  const generation = runGeneration(used, idsOf(promptModel(used), options), caller, options, {
+    ...(onStep === undefined ? {} : { onStep }),
     logprobs: record || options.logprobs || kind === 'stream',
   });
   const totalNs = (Date.now() - started) * NS_PER_MS;
@@ -126,22 +119,21 @@ export function facts(result: Answer): Record<string, unknown> {
     seed: result.options.sampler.seed,
     ...(result.runId === null ? {} : { run_id: result.runId }),
     ...(result.options.logprobs
-      ? {
-          logprobs: generation.tokens.map((token) => ({
-            token_id: token.id,
-            token: shownToken(result.tokenizer, token.id),
-            logprob: token.logprob,
-          })),
-        }
+      ? { logprobs: generation.tokens.map((token) => shownLogprob(result.tokenizer, token)) }
       : {}),
   };
 }
 
-export function templateOf(name: string, template: string | null): string {
-  return (
-    template ??
-    raise(SQLSTATE.objectNotInPrerequisiteState, `model ${name} has no chat template`, {
-      hint: 'use generate, which continues the text',
-    })
-  );
+/** Log-probability of a token and of the likeliest ones in its place, with the names OpenAI and Ollama give them. */
+export function shownLogprob(tokenizer: Tokenizer, token: GeneratedToken): Record<string, unknown> {
+  const entry = (id: number, logprob: number | null): Record<string, unknown> => ({
+    token_id: id,
+    token: shownToken(tokenizer, id),
+    logprob,
+    bytes: Array.from(tokenizer.tokenBytes(id)),
+  });
+  return {
+    ...entry(token.id, token.logprob),
+    top_logprobs: token.topLogprobs.map((other) => entry(other.id, other.logprob)),
+  };
 }

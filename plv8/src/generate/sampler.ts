@@ -36,18 +36,27 @@ export interface CandidateTrace {
   probability: number;
 }
 
+export interface TokenLogprob {
+  id: number;
+  logprob: number;
+}
+
 export interface Sampled {
   id: number;
   /** natural logarithm of the token's probability under the unmodified logits; null when it was not asked for */
   logprob: number | null;
   /** the uniform number that decided; null at temperature 0 */
   draw: number | null;
+  /** the likeliest tokens under the unmodified logits, best first */
+  topLogprobs: TokenLogprob[];
   trace?: CandidateTrace[];
 }
 
 export interface SampleOptions {
   /** Compute `logprob`: one more pass over the vocabulary. */
   logprob?: boolean;
+  /** Compute `topLogprobs` of that many tokens. */
+  topLogprobs?: number;
   /** Tell what happened to that many candidates with the highest logits, and to the chosen one. */
   traceTop?: number;
 }
@@ -91,7 +100,7 @@ export class Sampler {
     const best = highest(logits, this.vocabSize);
     const maximum = logits[best]!;
     if (traceTop === 0 && this.isPlainGreedy) {
-      return { id: best, logprob: want.logprob === true ? this.logprobOf(logits, best, maximum) : null, draw: null };
+      return this.result(logits, best, maximum, null, want);
     }
     adjusted.set(logits.subarray(0, this.vocabSize));
     for (const [id, bias] of options.logitBias) adjusted[id]! += bias;
@@ -109,13 +118,28 @@ export class Sampler {
       draw = this.random.next();
       id = this.ids[this.pick(draw)]!;
     }
-    const sampled: Sampled = {
-      id,
-      logprob: want.logprob === true ? this.logprobOf(logits, id, maximum) : null,
-      draw,
-    };
+    const sampled = this.result(logits, id, maximum, draw, want);
     if (traceTop > 0) sampled.trace = this.trace(logits, id, traceTop);
     return sampled;
+  }
+
+  /** Use up the draw of a token that is known. */
+  skip(): void {
+    if (this.options.temperature > 0) this.random.next();
+  }
+
+  private result(logits: Float32Array, id: number, maximum: number, draw: number | null, want: SampleOptions): Sampled {
+    const top = Math.min(want.topLogprobs ?? 0, this.vocabSize);
+    if (want.logprob !== true && top === 0) return { id, logprob: null, draw, topLogprobs: [] };
+    const logSum = maximum + Math.log(sumOfExponents(logits, this.vocabSize, maximum));
+    const best = new Int32Array(top);
+    if (top > 0) selectTop(logits.subarray(0, this.vocabSize), top, best);
+    return {
+      id,
+      logprob: want.logprob === true ? logits[id]! - logSum : null,
+      draw,
+      topLogprobs: Array.from(best, (other) => ({ id: other, logprob: logits[other]! - logSum })),
+    };
   }
 
   /** Temperature 0 and nothing that changes logits: the highest one wins. */
@@ -127,10 +151,6 @@ export class Sampler {
   private get penalises(): boolean {
     const { repeatPenalty, repeatLastN, presencePenalty, frequencyPenalty } = this.options;
     return repeatLastN !== 0 && (repeatPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0);
-  }
-
-  private logprobOf(logits: Float32Array, id: number, maximum: number): number {
-    return logits[id]! - maximum - Math.log(sumOfExponents(logits, this.vocabSize, maximum));
   }
 
   /** Repeat penalty divides positive and multiplies negative logits; presence and frequency are subtracted. */

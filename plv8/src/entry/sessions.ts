@@ -1,0 +1,52 @@
+/** open_session, next_tokens, close_session and the view sessions. */
+import { returnNext } from '../db.ts';
+import { raise, SQLSTATE } from '../errors.ts';
+import { callerRole } from '../generate/caller.ts';
+import { chatIds, promptIds } from '../generate/prompt.ts';
+import { facts, openRequest, promptModel, shownLogprob } from '../generate/request.ts';
+import * as session from '../generate/session.ts';
+import { parseMessages } from '../tokenizer/chat-template.ts';
+
+const MAX_TOKENS_PER_CALL = 100_000;
+
+export function openSession(
+  prompt: unknown,
+  model: string | null,
+  options: Record<string, unknown> | null,
+): number | null {
+  if (prompt === null) return null;
+  const request = openRequest(model, options);
+  const prepared = promptModel(request.used);
+  if (typeof prompt === 'string') {
+    return session.openSession(request, 'stream', promptIds(prepared, prompt, request.options));
+  }
+  return session.openSession(request, 'chat', chatIds(prepared, parseMessages(prompt), request.options));
+}
+
+export function nextTokens(sessionId: bigint | number | null, n: number | null): void {
+  if (sessionId === null || n === null) return;
+  if (n < 1 || n > MAX_TOKENS_PER_CALL) {
+    raise(SQLSTATE.invalidParameterValue, `n must be between 1 and ${MAX_TOKENS_PER_CALL}, got ${n}`);
+  }
+  const { steps, from, options, tokenizer } = session.nextSteps(Number(sessionId), callerRole(), n);
+  steps.forEach(({ token, text, doneReason }, i) => {
+    returnNext({
+      step: from + i,
+      token_id: token?.id ?? null,
+      token: text,
+      logprob: token?.logprob ?? null,
+      done_reason: doneReason,
+      logprobs: options.logprobs && token !== null ? shownLogprob(tokenizer, token) : null,
+    });
+  });
+}
+
+export function closeSession(sessionId: bigint | number | null): Record<string, unknown> | null {
+  if (sessionId === null) return null;
+  const answer = session.closeSession(Number(sessionId), callerRole());
+  return { model: answer.modelName, text: answer.generation.text, ...facts(answer) };
+}
+
+export function sessions(): void {
+  for (const row of session.sessionRows(callerRole())) returnNext(row);
+}

@@ -1,0 +1,110 @@
+/** What follows a prompt, token after token: sampling, the rules that end it, and the text that may go out. */
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { GenerateOptions } from './options.ts';
+import type { TokenLogprob } from './sampler.ts';
+import { Sampler } from './sampler.ts';
+import { StopMatcher } from './stop.ts';
+import { Utf8Stream } from './utf8-stream.ts';
+
+/** `cancelled` is the end of a session that was closed before its answer was complete. */
+export type DoneReason = 'stop' | 'length' | 'cancelled';
+
+export interface GeneratedToken {
+  id: number;
+  /** Natural logarithm of the probability the model gave it, before penalties and temperature; null when not wanted. */
+  logprob: number | null;
+  /** Logit the model gave it. */
+  logit: number;
+  /** The likeliest tokens of this step, best first, as many as option top_logprobs says. */
+  topLogprobs: TokenLogprob[];
+}
+
+export interface Step {
+  /** null when the model ended its answer, which takes no token */
+  token: GeneratedToken | null;
+  /** Text that became certain with this step: no half character, no beginning of a stop string. */
+  text: string;
+  doneReason: DoneReason | null;
+}
+
+export interface ContinuationInput {
+  tokenizer: Tokenizer;
+  options: GenerateOptions;
+  vocabSize: number;
+  promptIds: readonly number[];
+  /** tokens that the context holds, prompt included */
+  context: number;
+  /** compute every token's log-probability */
+  logprobs: boolean;
+}
+
+export class Continuation {
+  /** Ids of prompt and answer so far. */
+  readonly history: number[];
+  readonly tokens: GeneratedToken[] = [];
+  /** The text that went out so far. */
+  text = '';
+  doneReason: DoneReason | null = null;
+  private readonly sampler: Sampler;
+  private readonly stops: StopMatcher;
+  private readonly utf8 = new Utf8Stream();
+
+  constructor(private readonly input: ContinuationInput) {
+    this.history = input.promptIds.slice();
+    this.sampler = new Sampler(input.options.sampler, input.vocabSize);
+    this.stops = new StopMatcher(input.options.stop);
+  }
+
+  /** Choose the next token from the logits (vocabSize) after `history`. Not to be called once there is a doneReason. */
+  next(logits: Float32Array): Step {
+    const { options, tokenizer, logprobs } = this.input;
+    const sampled = this.sampler.sample(logits, this.history, {
+      logprob: logprobs,
+      topLogprobs: options.topLogprobs,
+    });
+    if (tokenizer.isEndOfGeneration(sampled.id)) return this.end('stop', null, '');
+    return this.take({
+      id: sampled.id,
+      logprob: sampled.logprob,
+      logit: logits[sampled.id]!,
+      topLogprobs: sampled.topLogprobs,
+    });
+  }
+
+  /** Go through tokens chosen before, to where `next` left off after them. */
+  replay(tokens: readonly GeneratedToken[]): void {
+    for (const token of tokens) {
+      this.sampler.skip();
+      this.take(token);
+    }
+  }
+
+  private take(token: GeneratedToken): Step {
+    const { options, tokenizer, context } = this.input;
+    this.history.push(token.id);
+    this.tokens.push(token);
+    const text = this.stops.push(this.utf8.push(tokenizer.tokenBytes(token.id)));
+    if (this.stops.stopped) return this.end('stop', token, text);
+    // The last token needs no place in the context: nothing is computed after it.
+    const full = this.history.length > context;
+    if (full || (options.numPredict >= 0 && this.tokens.length >= options.numPredict)) {
+      return this.end('length', token, text);
+    }
+    return this.step(token, text);
+  }
+
+  private end(reason: DoneReason, token: GeneratedToken | null, text: string): Step {
+    this.doneReason = reason;
+    let rest = '';
+    if (!this.stops.stopped) rest = this.stops.push(this.utf8.flush());
+    if (!this.stops.stopped) rest += this.stops.flush();
+    return this.step(token, text + rest);
+  }
+
+  private step(token: GeneratedToken | null, text: string): Step {
+    // PostgreSQL's text and jsonb hold no NUL.
+    const shown = text.replaceAll('\0', '\uFFFD');
+    this.text += shown;
+    return { token, text: shown, doneReason: this.doneReason };
+  }
+}

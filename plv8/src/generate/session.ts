@@ -1,0 +1,305 @@
+/**
+ * Sessions: an answer taken token by token. They live in this backend's memory, belong to the role that opened them,
+ * and are dropped when nobody asked for a while. A session holds ids and the state of sampling, no key/value cache of
+ * its own: each call continues the cache that its model keeps, or computes again what that has lost.
+ *
+ * A call that is cancelled leaves a session as it was before the call, so its tokens can be asked for again.
+ */
+import { poll, query } from '../db.ts';
+import { raise, SQLSTATE } from '../errors.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Catalog } from './catalog.ts';
+import type { ContinuationInput, GeneratedToken, Step } from './continuation.ts';
+import { Continuation } from './continuation.ts';
+import { checkPrompt, contextLength, withCache } from './generate.ts';
+import type { Answer, Request } from './request.ts';
+import type { GenerateOptions } from './options.ts';
+import type { RunRecord } from './record.ts';
+import { buildIdOf, recordingWanted, recordRun } from './record.ts';
+import type { UsedModel } from './registry.ts';
+import { currentCatalog, useModel } from './registry.ts';
+
+/** Sessions a backend holds when the setting max_sessions does not say otherwise. */
+const DEFAULT_MAX_SESSIONS = 16;
+
+/** Seconds after its last use at which a session is dropped when the setting session_idle_seconds does not say otherwise. */
+const DEFAULT_IDLE_SECONDS = 600;
+
+/** Ids are a random number above the process id of their backend, so that another backend can tell whose they are. */
+const PID_RANGE = 2 ** 22;
+const RANDOM_RANGE = 2 ** 31;
+
+const NS_PER_MS = 1_000_000;
+
+interface Session {
+  readonly id: number;
+  readonly caller: string;
+  readonly kind: RunRecord['kind'];
+  readonly model: { name: string; digest: string };
+  readonly given: Record<string, unknown>;
+  readonly options: GenerateOptions;
+  readonly input: ContinuationInput;
+  continuation: Continuation;
+  /** Tokens handed out; behind `continuation` while a call runs, and after one that was cancelled. */
+  delivered: readonly GeneratedToken[];
+  /** A call began and did not end. */
+  running: boolean;
+  lastUsedAt: number; // milliseconds since 1970
+  promptEvalCount: number;
+  promptEvalNs: number;
+  evalNs: number;
+  readonly loadNs: number;
+  readonly openedAt: number; // milliseconds since 1970
+  endedAt: number | null;
+  runId: number | null;
+}
+
+const sessions = new Map<number, Session>();
+
+function backendPid(): number {
+  return Number(query('select pg_backend_pid() as pid')[0]!.pid);
+}
+
+function positiveSetting(catalog: Catalog, name: string, fallback: number): number {
+  const value = Number(catalog.settings.get(name) ?? fallback);
+  return value > 0 ? value : fallback;
+}
+
+function dropExpired(catalog: Catalog): void {
+  const oldest = Date.now() - 1000 * positiveSetting(catalog, 'session_idle_seconds', DEFAULT_IDLE_SECONDS);
+  for (const [id, session] of sessions) if (session.lastUsedAt < oldest) sessions.delete(id);
+}
+
+/** Open a session that will answer `promptIds`; its id. */
+export function openSession(request: Request, kind: RunRecord['kind'], promptIds: number[]): number {
+  const { catalog, used, caller, given, options } = request;
+  dropExpired(catalog);
+  const most = positiveSetting(catalog, 'max_sessions', DEFAULT_MAX_SESSIONS);
+  if (sessions.size >= most) {
+    raise(
+      SQLSTATE.configurationLimitExceeded,
+      `this backend holds ${sessions.size} sessions, at most ${most} are kept`,
+      {
+        hint: 'close one with hartonomous.close_session, or raise the setting max_sessions',
+      },
+    );
+  }
+  const { model, description } = used.entry;
+  const context = contextLength(options, model.config.contextLength);
+  checkPrompt(promptIds, context);
+  const input: ContinuationInput = {
+    tokenizer: used.tokenizer,
+    options,
+    vocabSize: model.config.vocabSize,
+    promptIds,
+    context,
+    logprobs: true,
+  };
+  const pid = backendPid();
+  let id: number;
+  do id = Math.floor(Math.random() * RANDOM_RANGE) * PID_RANGE + pid;
+  while (sessions.has(id));
+  const now = Date.now();
+  const continuation = new Continuation(input);
+  if (options.numPredict === 0) continuation.doneReason = 'length';
+  sessions.set(id, {
+    id,
+    caller,
+    kind,
+    model: { name: description.name, digest: description.digest },
+    given,
+    options,
+    input,
+    continuation,
+    delivered: [],
+    running: false,
+    lastUsedAt: now,
+    promptEvalCount: 0,
+    promptEvalNs: 0,
+    evalNs: 0,
+    loadNs: used.loadNs,
+    openedAt: now,
+    endedAt: null,
+    runId: null,
+  });
+  return id;
+}
+
+/** The caller's session. Throws undefinedObject saying where else it would be. */
+function findSession(id: number, caller: string): Session {
+  const session = sessions.get(id);
+  if (session !== undefined && session.caller === caller) return session;
+  const pid = backendPid();
+  const home = id % PID_RANGE;
+  if (home !== pid) {
+    raise(SQLSTATE.undefinedObject, `session ${id} is not in this backend ${pid}, it was opened in backend ${home}`, {
+      hint: 'a session lives in the connection that opened it; a pooler has to keep that connection (session pooling)',
+    });
+  }
+  raise(SQLSTATE.undefinedObject, `session ${id} does not exist`, {
+    hint: 'it was closed, it belongs to another role, or nobody used it for as long as the setting session_idle_seconds says',
+  });
+}
+
+function modelOf(session: Session, catalog: Catalog): UsedModel {
+  const { name, digest } = session.model;
+  const row = catalog.models.find((model) => model.name === name);
+  if (row?.digest !== digest) {
+    sessions.delete(session.id);
+    raise(
+      SQLSTATE.objectNotInPrerequisiteState,
+      `model ${name} of session ${session.id} was ${row === undefined ? 'removed' : 'replaced'}`,
+      { hint: 'open a new session' },
+    );
+  }
+  return useModel(catalog, name, session.options.precision);
+}
+
+export interface NextSteps {
+  steps: Step[];
+  /** number of the first of them in the answer, from 0 */
+  from: number;
+  options: GenerateOptions;
+  tokenizer: Tokenizer;
+}
+
+/** The next `n` steps, fewer when the answer ends, none after its end. Records the run at the end where it is wanted. */
+export function nextSteps(id: number, caller: string, n: number): NextSteps {
+  const catalog = currentCatalog();
+  dropExpired(catalog);
+  const session = findSession(id, caller);
+  session.lastUsedAt = Date.now();
+  if (session.running) rewind(session);
+  const result = { from: session.delivered.length, options: session.options, tokenizer: session.input.tokenizer };
+  if (session.continuation.doneReason !== null) return { ...result, steps: [] };
+  const used = modelOf(session, catalog);
+  session.running = true;
+  const steps = compute(session, used, n);
+  session.delivered = session.continuation.tokens.slice();
+  session.lastUsedAt = Date.now();
+  if (session.continuation.doneReason !== null) {
+    session.endedAt = session.lastUsedAt;
+    record(session, used, catalog);
+  }
+  session.running = false;
+  return { ...result, steps };
+}
+
+/** Back to the tokens that were handed out. */
+function rewind(session: Session): void {
+  session.continuation = new Continuation(session.input);
+  session.continuation.replay(session.delivered);
+  session.running = false;
+}
+
+function compute(session: Session, used: UsedModel, n: number): Step[] {
+  const { entry } = used;
+  const { continuation, options, caller, input } = session;
+  const first = continuation.tokens.length === 0;
+  // What this session computed may always be continued; `cache` is about what others left.
+  const use = { reuse: options.cache || !first, keep: true };
+  return withCache(entry, caller, continuation.history, input.context, use, (cache, reused) => {
+    const started = Date.now();
+    let logits = entry.model.forward(continuation.history.slice(reused), cache, { poll });
+    const decodeStarted = Date.now();
+    if (first) {
+      session.promptEvalCount = input.promptIds.length - reused;
+      session.promptEvalNs = (decodeStarted - started) * NS_PER_MS;
+      entry.usage.calls++;
+      entry.usage.promptTokens += input.promptIds.length;
+      entry.usage.reusedTokens += reused;
+    }
+    const steps: Step[] = [];
+    for (;;) {
+      poll();
+      const step = continuation.next(logits);
+      steps.push(step);
+      if (step.doneReason !== null || steps.length >= n) break;
+      logits = entry.model.forward([step.token!.id], cache, { poll });
+    }
+    session.evalNs += (Date.now() - (first ? decodeStarted : started)) * NS_PER_MS;
+    entry.usage.generatedTokens += steps.filter((step) => step.token !== null).length;
+    return steps;
+  });
+}
+
+/** The answer so far as generate would report it. */
+function answerOf(session: Session): Answer {
+  const { continuation, options, input } = session;
+  return {
+    generation: {
+      text: continuation.text,
+      doneReason: continuation.doneReason ?? 'cancelled',
+      promptIds: input.promptIds.slice(),
+      tokens: continuation.tokens,
+      promptEvalCount: session.promptEvalCount,
+      promptEvalNs: session.promptEvalNs,
+      evalNs: session.evalNs,
+    },
+    modelName: session.model.name,
+    loadNs: session.loadNs,
+    totalNs: ((session.endedAt ?? Date.now()) - session.openedAt) * NS_PER_MS + session.loadNs,
+    runId: session.runId,
+    options,
+    tokenizer: input.tokenizer,
+  };
+}
+
+function record(session: Session, used: UsedModel, catalog: Catalog): void {
+  if (session.runId !== null || !recordingWanted(session.options.record, session.kind, catalog)) return;
+  const { generation, loadNs, totalNs } = answerOf(session);
+  session.runId = recordRun(
+    {
+      caller: session.caller,
+      kind: session.kind,
+      model: used.entry.description,
+      options: session.given,
+      settings: session.options,
+      heldAs: used.entry.model.precision,
+      buildId: buildIdOf(catalog),
+      generation,
+      loadNs,
+      totalNs,
+    },
+    used.tokenizer,
+  );
+}
+
+/** Close a session; its answer, `cancelled` when it had not come to its end. Records the run where it is wanted. */
+export function closeSession(id: number, caller: string): Answer {
+  const catalog = currentCatalog();
+  dropExpired(catalog);
+  const session = findSession(id, caller);
+  if (session.running) rewind(session);
+  if (session.runId === null && recordingWanted(session.options.record, session.kind, catalog)) {
+    record(session, modelOf(session, catalog), catalog);
+  }
+  sessions.delete(id);
+  return answerOf(session);
+}
+
+export interface SessionRow {
+  session_id: number;
+  model: string;
+  prompt_tokens: number;
+  eval_count: number;
+  done_reason: string | null;
+  opened_at: Date;
+  last_used_at: Date;
+}
+
+/** The caller's sessions in this backend. */
+export function sessionRows(caller: string): SessionRow[] {
+  dropExpired(currentCatalog());
+  return [...sessions.values()]
+    .filter((session) => session.caller === caller)
+    .map((session) => ({
+      session_id: session.id,
+      model: session.model.name,
+      prompt_tokens: session.input.promptIds.length,
+      eval_count: session.delivered.length,
+      done_reason: session.continuation.doneReason,
+      opened_at: new Date(session.openedAt),
+      last_used_at: new Date(session.lastUsedAt),
+    }));
+}
