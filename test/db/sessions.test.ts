@@ -183,14 +183,30 @@ describe('a conversation', () => {
   });
 });
 
+describe('a call that is rolled back', () => {
+  test('leaves the session where it was, its end and recording too', async () => {
+    const options = { seed: 8, num_predict: 9, record: true };
+    const id = await open(PROMPT, options);
+    const text = textOf(await next(id, 3));
+    await client.query('begin');
+    const lost = await next(id, 50);
+    expect(lost[lost.length - 1].done_reason).toBe('length');
+    await client.query('rollback');
+    expect(await drain(id, 4)).toEqual(lost);
+    const facts = await close(id);
+    expect(facts.text).toBe(text + textOf(lost));
+    expect((await client.query('select id from hartonomous.runs where id = $1', [facts.run_id])).rows).toHaveLength(1);
+  });
+});
+
 describe('a cancelled call', () => {
   test('leaves the session where it was', async () => {
     const options = { seed: 3, num_predict: 480, num_ctx: 512 };
     const expected = await complete(PROMPT, options);
-    const id = await open(PROMPT, options);
-    let text = textOf(await next(id, 5));
     let cancelled = 0;
-    for (const timeout of [50, 20, 10, 5, 3, 2, 1]) {
+    for (const timeout of [64, 32, 16, 8, 4, 2, 1]) {
+      const id = await open(PROMPT, options);
+      let text = textOf(await next(id, 5));
       await client.query(`set statement_timeout = ${timeout}`);
       try {
         text += textOf(await next(id, 400));
@@ -199,11 +215,11 @@ describe('a cancelled call', () => {
         cancelled++;
       }
       await client.query('set statement_timeout = 0');
-      if (cancelled > 1) break;
+      text += textOf(await drain(id, 50));
+      expect(text).toBe(expected.text);
+      await close(id);
     }
     expect(cancelled).toBeGreaterThan(0);
-    text += textOf(await drain(id, 50));
-    expect(text).toBe(expected.text);
   });
 });
 
@@ -286,7 +302,7 @@ describe('a session', () => {
     ['1', {}, 'messages must be a JSON array, got number'],
     ['""', { raw: true, num_ctx: 99999 }, "option num_ctx is 99999, the model's context is 512"],
     [JSON.stringify('word '.repeat(600)), { num_ctx: 64 }, 'tokens, the context holds 64'],
-  ])('is not opened for %.30s %j', async (prompt, options, message) => {
+  ])('is not opened: %#', async (prompt, options, message) => {
     await expect(open(prompt, options)).rejects.toThrow(message);
     expect((await client.query('select * from hartonomous.sessions')).rows).toEqual([]);
   });

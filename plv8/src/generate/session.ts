@@ -3,13 +3,14 @@
  * and are dropped when nobody asked for a while. A session holds ids and the state of sampling, no key/value cache of
  * its own: each call continues the cache that its model keeps, or computes again what that has lost.
  *
- * A call that is cancelled leaves a session as it was before the call, so its tokens can be asked for again.
+ * A call that is cancelled, or whose transaction is rolled back, leaves a session as it was before the call, so its
+ * tokens can be asked for again.
  */
 import { poll, query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Catalog } from './catalog.ts';
-import type { ContinuationInput, GeneratedToken, Step } from './continuation.ts';
+import type { ContinuationInput, Step } from './continuation.ts';
 import { Continuation } from './continuation.ts';
 import { checkPrompt, contextLength, withCache } from './generate.ts';
 import type { Answer, Request } from './request.ts';
@@ -18,6 +19,7 @@ import type { RunRecord } from './record.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
 import type { UsedModel } from './registry.ts';
 import { currentCatalog, useModel } from './registry.ts';
+import { commitSteps, committedSteps } from './session-progress.ts';
 
 /** Sessions a backend holds when the setting max_sessions does not say otherwise. */
 const DEFAULT_MAX_SESSIONS = 16;
@@ -40,8 +42,8 @@ interface Session {
   readonly options: GenerateOptions;
   readonly input: ContinuationInput;
   continuation: Continuation;
-  /** Tokens handed out; behind `continuation` while a call runs, and after one that was cancelled. */
-  delivered: readonly GeneratedToken[];
+  /** Steps handed out; behind `continuation` while a call runs, and after one that was cancelled. */
+  steps: number;
   /** A call began and did not end. */
   running: boolean;
   lastUsedAt: number; // milliseconds since 1970
@@ -111,7 +113,7 @@ export function openSession(request: Request, kind: RunRecord['kind'], promptIds
     options,
     input,
     continuation,
-    delivered: [],
+    steps: 0,
     running: false,
     lastUsedAt: now,
     promptEvalCount: 0,
@@ -122,6 +124,7 @@ export function openSession(request: Request, kind: RunRecord['kind'], promptIds
     endedAt: null,
     runId: null,
   });
+  commitSteps(id, 0, sessions.keys());
   return id;
 }
 
@@ -169,26 +172,33 @@ export function nextSteps(id: number, caller: string, n: number): NextSteps {
   dropExpired(catalog);
   const session = findSession(id, caller);
   session.lastUsedAt = Date.now();
-  if (session.running) rewind(session);
-  const result = { from: session.delivered.length, options: session.options, tokenizer: session.input.tokenizer };
+  settle(session);
+  const result = { from: session.steps, options: session.options, tokenizer: session.input.tokenizer };
   if (session.continuation.doneReason !== null) return { ...result, steps: [] };
   const used = modelOf(session, catalog);
   session.running = true;
   const steps = compute(session, used, n);
-  session.delivered = session.continuation.tokens.slice();
+  session.steps += steps.length;
   session.lastUsedAt = Date.now();
   if (session.continuation.doneReason !== null) {
     session.endedAt = session.lastUsedAt;
     record(session, used, catalog);
   }
   session.running = false;
+  commitSteps(id, session.steps, sessions.keys());
   return { ...result, steps };
 }
 
-/** Back to the tokens that were handed out. */
-function rewind(session: Session): void {
+/** Go back to what was handed out, when a call since then was cancelled or rolled back. */
+function settle(session: Session): void {
+  const steps = Math.min(committedSteps(session.id) ?? session.steps, session.steps);
+  if (!session.running && steps === session.steps) return;
+  const tokens = session.continuation.tokens.slice(0, steps);
   session.continuation = new Continuation(session.input);
-  session.continuation.replay(session.delivered);
+  session.continuation.replay(tokens);
+  session.steps = steps;
+  session.endedAt = null;
+  session.runId = null;
   session.running = false;
 }
 
@@ -270,7 +280,7 @@ export function closeSession(id: number, caller: string): Answer {
   const catalog = currentCatalog();
   dropExpired(catalog);
   const session = findSession(id, caller);
-  if (session.running) rewind(session);
+  settle(session);
   if (session.runId === null && recordingWanted(session.options.record, session.kind, catalog)) {
     record(session, modelOf(session, catalog), catalog);
   }
@@ -297,7 +307,7 @@ export function sessionRows(caller: string): SessionRow[] {
       session_id: session.id,
       model: session.model.name,
       prompt_tokens: session.input.promptIds.length,
-      eval_count: session.delivered.length,
+      eval_count: session.continuation.tokens.length,
       done_reason: session.continuation.doneReason,
       opened_at: new Date(session.openedAt),
       last_used_at: new Date(session.lastUsedAt),
