@@ -32,3 +32,12 @@ reset plv8.context;
 show plv8.memory_limit;
 select plv8_version() ~ '^3\.2' as pl_v8_3_2, json_array_length(plv8_info()) >= 1 as has_info;
 do $$ const m = plv8.memory_usage(); plv8.elog(NOTICE, Object.keys(m).join(' '), m.used_heap_size > 0) $$ language plv8;
+-- one isolate for each role: the host's own context, the default one and at most plv8.context_cache_size by name
+do $$ begin
+    for i in 1..20 loop
+        perform set_config('plv8.context', 'cached' || i, false);
+        do 'globalThis.x = 1' language plv8;
+    end loop;
+end $$;
+do $$ plv8.elog(NOTICE, plv8.memory_usage().number_of_native_contexts) $$ language plv8;
+reset plv8.context;

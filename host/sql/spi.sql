@@ -54,3 +54,5 @@ do $$ globalThis.running_plan = plv8.prepare('select free_global()'); running_pl
 create function volatile_write() returns int language plv8 stable as $$ return plv8.execute('insert into s values (600)') $$;
 select volatile_write();
 do $$ plv8.elog(NOTICE, plv8.nullable(null), plv8.nullable("a'b")) $$ language plv8;
+do $$ plv8.execute('select $1::int + $2::int', [1]) $$ language plv8;
+do $$ const c = plv8.prepare('select 1 as n').cursor(); c.move(); plv8.elog(NOTICE, c.fetch().n, c.close()); c.close() $$ language plv8;

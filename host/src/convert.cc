@@ -2,6 +2,7 @@
 // JavaScript form of their own; everything else goes through its text form.
 #include "host.h"
 
+#include <algorithm>
 #include <cmath>
 
 extern "C" {
@@ -15,6 +16,8 @@ extern "C" {
 namespace host {
 namespace {
 
+// Of an array in V8 10.2, with room for what it adds.
+constexpr size_t kMostElements = (size_t{1} << 27) - 16;
 constexpr double kMicrosecondsPerMs = 1000.0;
 // Milliseconds from JavaScript's epoch (1970) to PostgreSQL's (2000).
 constexpr double kEpochMs = (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * 86400000.0;
@@ -61,6 +64,10 @@ Datum input_text(char* text, Oid type, int32 typmod) {
 }
 
 v8::Local<v8::Value> json_to_js(const char* text) {
+  // An array that V8 could not represent would end the process (builtins.cc).
+  if (strlen(text) > kMostElements && std::count(text, text + strlen(text), ',') >= static_cast<ptrdiff_t>(kMostElements)) {
+    throw_js("JSON text has more than " + std::to_string(kMostElements) + " elements");
+  }
   v8::Local<v8::Value> value;
   if (!v8::JSON::Parse(current()->GetCurrentContext(), js_string(text)).ToLocal(&value)) throw JsPending{};
   return value;

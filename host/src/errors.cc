@@ -129,20 +129,20 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
   v8::Local<v8::Context> context = isolate->GetCurrentContext();
   Instance* instance = current_instance();
   Failure failure;
-  if (caught.HasTerminated() || instance->interrupt != nullptr || instance->out_of_memory) {
+  if (caught.HasTerminated() || instance->shared->interrupt != nullptr || instance->shared->out_of_memory) {
     isolate->CancelTerminateExecution();
-    if (instance->interrupt != nullptr) {
-      failure = failure_of(PgError{copy_error(instance->interrupt)});
-      FreeErrorData(instance->interrupt);
-      instance->interrupt = nullptr;
-      instance->out_of_memory = false;
+    if (instance->shared->interrupt != nullptr) {
+      failure = failure_of(PgError{copy_error(instance->shared->interrupt)});
+      FreeErrorData(instance->shared->interrupt);
+      instance->shared->interrupt = nullptr;
+      instance->shared->out_of_memory = false;
       return failure;
     }
-    failure.sqlstate = instance->out_of_memory ? ERRCODE_OUT_OF_MEMORY : ERRCODE_QUERY_CANCELED;
-    failure.message = psprintf(instance->out_of_memory ? "out of memory: JavaScript heap reached plv8.memory_limit of %d MB"
+    failure.sqlstate = instance->shared->out_of_memory ? ERRCODE_OUT_OF_MEMORY : ERRCODE_QUERY_CANCELED;
+    failure.message = psprintf(instance->shared->out_of_memory ? "out of memory: JavaScript heap reached plv8.memory_limit of %d MB"
                                                        : "JavaScript was terminated",
                                memory_limit_mb);
-    instance->out_of_memory = false;
+    instance->shared->out_of_memory = false;
     return failure;
   }
   v8::TryCatch inner(isolate);  // toString and getters of a thrown object are code too

@@ -77,7 +77,7 @@ std::optional<Failure> enter(Call* call, const char* function, F&& body) {
       call_start_function(instance, context, start_proc);
     }
     body(instance, context);
-    if (instance->interrupt != nullptr || instance->out_of_memory) return failure_of(caught, function);
+    if (instance->shared->interrupt != nullptr || instance->shared->out_of_memory) return failure_of(caught, function);
     if (call->outer == nullptr) run_v8_tasks(instance);
     return std::nullopt;
   } catch (const PgError& error) {

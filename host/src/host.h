@@ -1,7 +1,7 @@
 // Shared declarations of the extension hartonomous_v8: LANGUAGE plv8 on V8.
 //
 // Files: handler.cc (what PostgreSQL calls), info.cc (plv8_version and its like), isolate.cc (V8, isolates, compiled
-// functions), convert.cc (values both ways), arrays.cc and text.cc (of those, arrays and strings), spi.cc (the database
+// functions), builtins.cc (arguments too large for V8), convert.cc (values both ways), arrays.cc and text.cc (of those, arrays and strings), spi.cc (the database
 // side of the plv8 object), object.cc (the plv8 object and its plain members), trigger.cc (NEW, OLD, TG_*), errors.cc
 // (errors both ways), interrupts.cc (cancel and timeout), settings.cc (GUCs).
 #pragma once
@@ -95,26 +95,37 @@ struct Compiled {
 struct Cursor;
 struct Plan;
 
+class CountingAllocator;
+
 // One V8 isolate: one per role and backend, alive until the backend ends or plv8_reset().
-struct Instance {
-  Oid role = InvalidOid;
+struct RoleIsolate {
   v8::Isolate* isolate = nullptr;
-  v8::Global<v8::Context> context;
+  CountingAllocator* allocator = nullptr;
   v8::Global<v8::ObjectTemplate> handle_template;  // one internal field: plans and cursors
-  v8::Global<v8::Function> endless;                 // what `end_javascript` runs
+  v8::Global<v8::Context> own_context;             // where no user's code runs
+  v8::Global<v8::Function> endless;                // of own_context: what `end_javascript` runs
+  size_t heap_limit = 0;                           // what V8 may use before the limit counts as reached
+  bool limit_raised = false;                       // more was granted, to let JavaScript be unwound
+  bool out_of_memory = false;                      // the heap limit was reached during the running call
+  ErrorData* interrupt = nullptr;                  // what ended JavaScript by termination, in TopMemoryContext
+};
+
+// A global object of a role: one for each value of plv8.context.
+struct Instance {
+  RoleIsolate* shared = nullptr;
+  v8::Isolate* isolate = nullptr;  // of `shared`
+  v8::Global<v8::Context> context;
   std::unordered_map<Oid, Compiled> functions;
   uint64 last_use = 0;
-  bool started = false;                 // plv8.start_proc has run
-  bool out_of_memory = false;           // the heap limit was reached during the running call
-  ErrorData* interrupt = nullptr;       // what ended JavaScript by termination, in TopMemoryContext
+  bool started = false;  // plv8.start_proc has run
 };
 
 Instance* instance_of_current_role();
 bool javascript_is_running();
 Instance* current_instance();           // the one whose JavaScript is running
 void reset_instances();                 // drop isolates that are not running
-std::vector<std::pair<Oid, Instance*>> all_instances();
-size_t array_buffer_bytes(Instance* instance);
+std::vector<std::pair<Oid, RoleIsolate*>> all_isolates();
+size_t array_buffer_bytes(RoleIsolate* shared);
 
 // Makes an instance the running one for a scope and tells the interrupt watcher.
 class Running {
@@ -135,6 +146,11 @@ void run_v8_tasks(Instance* instance);
 v8::Local<v8::Function> compiled_function(Instance* instance, Oid oid);
 v8::Local<v8::Function> compile(Instance* instance, const std::string& name, const std::vector<std::string>& arguments,
                                 const char* source);
+
+// ---- builtins.cc ---------------------------------------------------------------------------------------------
+
+extern const char* kBuiltins;  // the extension's name
+void register_builtins();
 
 // ---- convert.cc -----------------------------------------------------------------------------------------------
 
@@ -164,7 +180,11 @@ bool js_property(v8::Local<v8::Object> object, const char* name, v8::Local<v8::V
 void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> global);
 void install_spi(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
 bool may_execute(Oid function, const char* signature);  // warns where the current role may not
-void set_member(v8::Local<v8::Context> context, v8::Local<v8::Object> object, const char* name, v8::FunctionCallback f);
+void set_member(v8::Local<v8::Context> context, v8::Local<v8::Object> object, const char* name, v8::FunctionCallback f,
+                v8::PropertyAttribute attributes = v8::None);
+// Functions may add members to the plv8 object, not replace or remove its own.
+constexpr v8::PropertyAttribute kPlv8Member =
+    static_cast<v8::PropertyAttribute>(v8::ReadOnly | v8::DontEnum | v8::DontDelete);
 Datum call_trigger(Instance* instance, FunctionCallInfo fcinfo, const std::string& name);
 
 // Where plv8.return_next of the running function puts its rows; null outside a set-returning function.

@@ -31,18 +31,18 @@ Datum plv8_info(PG_FUNCTION_ARGS) {
   initStringInfo(&json);
   appendStringInfoChar(&json, '[');
   bool first = true;
-  for (const auto& [role, instance] : all_instances()) {
+  for (const auto& [role, shared] : all_isolates()) {
     StringInfoData user;
     initStringInfo(&user);
     char* name = GetUserNameFromId(role, true);
     escape_json(&user, name == nullptr ? "" : name);
     v8::HeapStatistics heap;
-    instance->isolate->GetHeapStatistics(&heap);
+    shared->isolate->GetHeapStatistics(&heap);
     appendStringInfo(&json,
                      "%s{\"user\": %s, \"role\": %u, \"total_heap_size\": %zu, \"used_heap_size\": %zu, \"heap_size_limit\": %zu, "
-                     "\"array_buffers\": %zu}",
+                     "\"array_buffers\": %zu, \"number_of_native_contexts\": %zu}",
                      first ? "" : ", ", user.data, role, heap.total_heap_size(), heap.used_heap_size(), heap.heap_size_limit(),
-                     array_buffer_bytes(instance));
+                     array_buffer_bytes(shared), heap.number_of_native_contexts());
     first = false;
   }
   appendStringInfoChar(&json, ']');

@@ -101,7 +101,7 @@ void watch_end(v8::Isolate* isolate_outside) { set_watched(isolate_outside); }
 
 void keep_interrupt(Instance* instance, ErrorData* edata) {
   MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-  if (instance->interrupt == nullptr) instance->interrupt = copy_error(edata);
+  if (instance->shared->interrupt == nullptr) instance->shared->interrupt = copy_error(edata);
   MemoryContextSwitchTo(old);
 }
 

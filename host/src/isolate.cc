@@ -22,14 +22,16 @@ extern "C" {
 namespace host {
 namespace {
 
-// Heap granted above plv8.memory_limit each time it is reached, so that JavaScript can be unwound, and the total above
-// the limit at which unwinding has not helped and the session has to end.
-constexpr size_t kHeapReserve = size_t{64} << 20;
-constexpr size_t kMostHeapReserve = size_t{2048} << 20;
+// Heap granted above plv8.memory_limit when it is reached, so that JavaScript can be unwound: built-in functions look for
+// the termination only when they are done, and the largest array they may be making (2^27 elements) and its copy have to
+// fit. Where this is used up as well, V8 cannot be left but by ending the session.
+constexpr size_t kHeapReserve = size_t{2304} << 20;
 // Freed ArrayBuffers of these sizes are kept for the next one: the first touch of a fresh page is what costs.
 constexpr size_t kLeastPooled = size_t{256} << 10;
 constexpr size_t kMostPooled = size_t{8} << 20;
 constexpr size_t kPoolBytes = size_t{64} << 20;
+
+}  // namespace
 
 // Counts ArrayBuffers against plv8.memory_limit; V8 collects garbage and asks again before it gives up.
 // V8 frees buffers on a thread of its own, too.
@@ -40,13 +42,15 @@ class CountingAllocator : public v8::ArrayBuffer::Allocator {
     for (const Block& block : pool_) free(block.data);
   }
   void* Allocate(size_t length) override {
-    if (!take(length)) return nullptr;
+    refused_ = !take(length);
+    if (refused_) return nullptr;
     void* data = from_pool(length);
     if (data != nullptr) return memset(data, 0, length);
     return give(calloc(length, 1), length);
   }
   void* AllocateUninitialized(size_t length) override {
-    if (!take(length)) return nullptr;
+    refused_ = !take(length);
+    if (refused_) return nullptr;
     void* data = from_pool(length);
     return data != nullptr ? data : give(malloc(length), length);
   }
@@ -55,6 +59,9 @@ class CountingAllocator : public v8::ArrayBuffer::Allocator {
     used_ -= length;
   }
   size_t used() const { return used_; }
+  // The last request was refused: V8 is collecting garbage before it asks again.
+  bool refused() const { return refused_; }
+  void forget_refusal() { refused_ = false; }
 
  private:
   bool take(size_t length) {
@@ -95,14 +102,17 @@ class CountingAllocator : public v8::ArrayBuffer::Allocator {
   }
   const size_t limit_;
   std::atomic<size_t> used_{0};
+  bool refused_ = false;
   std::mutex mutex_;
   std::vector<Block> pool_;
   size_t pooled_ = 0;
 };
 
+namespace {
+
+std::map<Oid, RoleIsolate*>* isolates = nullptr;                        // by role
 std::map<std::pair<Oid, std::string>, Instance*>* instances = nullptr;  // by role and plv8.context
 uint64 uses = 0;  // a clock for Instance::last_use
-std::unordered_map<Instance*, CountingAllocator*>* allocators = nullptr;
 Instance* running = nullptr;
 v8::Platform* platform = nullptr;
 
@@ -161,15 +171,42 @@ void start_v8() {
   sigaction(SIGTRAP, &trap, nullptr);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   on_exit(leave, nullptr);
+  register_builtins();
+  isolates = new std::map<Oid, RoleIsolate*>;
   instances = new std::map<std::pair<Oid, std::string>, Instance*>;
-  allocators = new std::unordered_map<Instance*, CountingAllocator*>;
 }
 
-size_t near_heap_limit(void* data, size_t current, size_t initial) {
-  Instance* instance = static_cast<Instance*>(data);
-  instance->out_of_memory = true;
-  instance->isolate->TerminateExecution();
-  return current < initial + kMostHeapReserve ? current + std::max(kHeapReserve, current / 2) : current;
+void end_out_of_memory(RoleIsolate* shared) {
+  shared->out_of_memory = true;
+  shared->limit_raised = true;
+  shared->isolate->TerminateExecution();
+}
+
+size_t near_heap_limit(void* data, size_t current, size_t) {
+  RoleIsolate* shared = static_cast<RoleIsolate*>(data);
+  end_out_of_memory(shared);
+  return std::max(current, shared->heap_limit + kHeapReserve);
+}
+
+// V8's last collection before it gives up on one large object; it does not call near_heap_limit for that.
+void after_collection(v8::Isolate* isolate, v8::GCType, v8::GCCallbackFlags flags, void* data) {
+  RoleIsolate* shared = static_cast<RoleIsolate*>(data);
+  constexpr int kForBuffers = v8::kGCCallbackFlagCollectAllExternalMemory | v8::kGCCallbackFlagForced;
+  if (!(flags & v8::kGCCallbackFlagCollectAllAvailableGarbage) || (flags & kForBuffers)) return;
+  if (running == nullptr || running->shared != shared || shared->allocator->refused()) return;
+  end_out_of_memory(shared);
+  isolate->IncreaseHeapLimitForDebugging();  // to four times what the isolate was made with: see make_isolate
+}
+
+// Take back what was granted beyond the limit, or what of it is not in use any more.
+void restore_heap_limit(RoleIsolate* shared) {
+  v8::Isolate::Scope scope(shared->isolate);
+  shared->isolate->LowMemoryNotification();
+  shared->isolate->RemoveNearHeapLimitCallback(near_heap_limit, shared->heap_limit);
+  shared->isolate->AddNearHeapLimitCallback(near_heap_limit, shared);
+  v8::HeapStatistics heap;
+  shared->isolate->GetHeapStatistics(&heap);
+  shared->limit_raised = heap.used_heap_size() > shared->heap_limit;
 }
 
 v8::ModifyCodeGenerationFromStringsResult allow_eval(v8::Local<v8::Context>, v8::Local<v8::Value> source, bool) {
@@ -178,54 +215,76 @@ v8::ModifyCodeGenerationFromStringsResult allow_eval(v8::Local<v8::Context>, v8:
   return {allowed, {}};
 }
 
-Instance* make_instance(Oid role) {
-  start_v8();
-  Instance* instance = new Instance;
-  instance->role = role;
+RoleIsolate* make_isolate() {
+  RoleIsolate* shared = new RoleIsolate;
   size_t limit = static_cast<size_t>(memory_limit_mb) << 20;
-  auto* allocator = new CountingAllocator(limit);
+  shared->allocator = new CountingAllocator(limit);
   v8::Isolate::CreateParams params;
-  params.array_buffer_allocator = allocator;
-  params.constraints.ConfigureDefaultsFromHeapSize(0, limit);
+  params.array_buffer_allocator = shared->allocator;
+  v8::ResourceConstraints& heap = params.constraints;
+  heap.ConfigureDefaultsFromHeapSize(0, limit);
+  shared->heap_limit = heap.max_old_generation_size_in_bytes();
+  // Made with a greater limit, which is lowered at once: after_collection can ask V8 for four times of it only.
+  heap.set_initial_old_generation_size_in_bytes(shared->heap_limit / 2);
+  heap.set_max_old_generation_size_in_bytes(std::max(shared->heap_limit, (shared->heap_limit + kHeapReserve) / 4));
   params.allow_atomics_wait = false;  // a wait would block the backend where no cancel reaches it
   v8::Isolate* isolate = v8::Isolate::New(params);
-  instance->isolate = isolate;
-  (*allocators)[instance] = allocator;
+  shared->isolate = isolate;
   isolate->SetOOMErrorHandler(out_of_memory_handler);
   isolate->SetFatalErrorHandler(fatal_error_handler);
-  isolate->AddNearHeapLimitCallback(near_heap_limit, instance);
-  isolate->AutomaticallyRestoreInitialHeapLimit();
+  isolate->AddNearHeapLimitCallback(near_heap_limit, shared);
+  isolate->AddGCEpilogueCallback(after_collection, shared, v8::kGCTypeMarkSweepCompact);
   isolate->SetModifyCodeGenerationFromStringsCallback(allow_eval);
+  restore_heap_limit(shared);
   v8::Isolate::Scope isolate_scope(isolate);
   v8::HandleScope handles(isolate);
   v8::Local<v8::Context> context = v8::Context::New(isolate);
   v8::Context::Scope context_scope(context);
-  context->AllowCodeGenerationFromStrings(false);
   v8::Local<v8::ObjectTemplate> handle_template = v8::ObjectTemplate::New(isolate);
   handle_template->SetInternalFieldCount(1);
-  instance->handle_template.Reset(isolate, handle_template);
-  install_plv8_object(context, context->Global());
-  // V8 puts a console without an output there; PL/V8 has none.
-  context->Global()->Delete(context, v8::String::NewFromUtf8Literal(isolate, "console")).Check();
+  shared->handle_template.Reset(isolate, handle_template);
   v8::Local<v8::Script> endless =
       v8::Script::Compile(context, v8::String::NewFromUtf8Literal(isolate, "(function () { for (;;) {} })"))
           .ToLocalChecked();
-  instance->endless.Reset(isolate, endless->Run(context).ToLocalChecked().As<v8::Function>());
+  shared->endless.Reset(isolate, endless->Run(context).ToLocalChecked().As<v8::Function>());
+  shared->own_context.Reset(isolate, context);
+  return shared;
+}
+
+Instance* make_instance(Oid role) {
+  start_v8();
+  RoleIsolate*& shared = (*isolates)[role];
+  if (shared == nullptr) shared = make_isolate();
+  v8::Isolate* isolate = shared->isolate;
+  Instance* instance = new Instance;
+  instance->shared = shared;
+  instance->isolate = isolate;
+  v8::Isolate::Scope isolate_scope(isolate);
+  v8::HandleScope handles(isolate);
+  v8::ExtensionConfiguration extensions(1, &kBuiltins);
+  v8::Local<v8::Context> context = v8::Context::New(isolate, &extensions);
+  v8::Context::Scope context_scope(context);
+  context->AllowCodeGenerationFromStrings(false);
+  install_plv8_object(context, context->Global());
+  // V8 puts a console without an output there; PL/V8 has none.
+  context->Global()->Delete(context, v8::String::NewFromUtf8Literal(isolate, "console")).Check();
   instance->context.Reset(isolate, context);
   return instance;
 }
 
 void drop(Instance* instance) {
-  v8::Isolate* isolate = instance->isolate;
   instance->functions.clear();
   instance->context.Reset();
-  instance->handle_template.Reset();
-  instance->endless.Reset();
-  CountingAllocator* allocator = (*allocators)[instance];
-  allocators->erase(instance);
-  isolate->Dispose();
-  delete allocator;
   delete instance;
+}
+
+void drop(RoleIsolate* shared) {
+  shared->handle_template.Reset();
+  shared->endless.Reset();
+  shared->own_context.Reset();
+  shared->isolate->Dispose();
+  delete shared->allocator;
+  delete shared;
 }
 
 // Keep at most plv8.context_cache_size named contexts of a role: make room for one more.
@@ -239,8 +298,12 @@ void drop_oldest_context(Oid role) {
     if (oldest == instances->end() || i->second->last_use < oldest->second->last_use) oldest = i;
   }
   if (count < context_cache_size || oldest == instances->end()) return;
+  RoleIsolate* shared = oldest->second->shared;
   drop(oldest->second);
   instances->erase(oldest);
+  v8::Isolate::Scope scope(shared->isolate);
+  shared->isolate->ContextDisposedNotification(false);
+  shared->isolate->LowMemoryNotification();  // the context and all that hung on it
 }
 
 bool is_identifier(const char* name) {
@@ -275,29 +338,32 @@ Instance* instance_of_current_role() {
   return instance;
 }
 
-std::vector<std::pair<Oid, Instance*>> all_instances() {
-  std::vector<std::pair<Oid, Instance*>> list;
-  if (instances == nullptr) return list;
-  for (auto& [key, instance] : *instances) list.emplace_back(key.first, instance);
-  return list;
+std::vector<std::pair<Oid, RoleIsolate*>> all_isolates() {
+  if (isolates == nullptr) return {};
+  return {isolates->begin(), isolates->end()};
 }
 
 void reset_instances() {
   if (instances == nullptr || running != nullptr) return;
   for (auto& [key, instance] : *instances) drop(instance);
   instances->clear();
+  for (auto& [role, shared] : *isolates) drop(shared);
+  isolates->clear();
 }
 
-size_t array_buffer_bytes(Instance* instance) { return (*allocators)[instance]->used(); }
+size_t array_buffer_bytes(RoleIsolate* shared) { return shared->allocator->used(); }
 
 Running::Running(Instance* instance) : previous_(running) {
   running = instance;
+  instance->shared->allocator->forget_refusal();
   watch_begin(instance->isolate, previous_ == nullptr);
 }
 
 Running::~Running() {
+  RoleIsolate* shared = running->shared;
   running = previous_;
   watch_end(previous_ == nullptr ? nullptr : previous_->isolate);
+  if (previous_ == nullptr && shared->limit_raised) restore_heap_limit(shared);
 }
 
 v8::Local<v8::Function> compile(Instance* instance, const std::string& name, const std::vector<std::string>& arguments,
@@ -326,7 +392,7 @@ void end_javascript(Instance* instance) {
   isolate->TerminateExecution();
   // V8 looks at the request only where JavaScript loops or calls: do both, so that nothing runs after this.
   v8::Local<v8::Context> context = isolate->GetCurrentContext();
-  v8::MaybeLocal<v8::Value> never = instance->endless.Get(isolate)->Call(context, context->Global(), 0, nullptr);
+  v8::MaybeLocal<v8::Value> never = instance->shared->endless.Get(isolate)->Call(context, context->Global(), 0, nullptr);
   static_cast<void>(never);
 }
 

@@ -78,7 +78,7 @@ void memory_usage_callback(Info info) {
   set("used_heap_size", heap.used_heap_size());
   set("heap_size_limit", heap.heap_size_limit());
   set("external_memory", heap.external_memory());
-  set("array_buffers", array_buffer_bytes(current_instance()));
+  set("array_buffers", array_buffer_bytes(current_instance()->shared));
   set("number_of_native_contexts", heap.number_of_native_contexts());
   info.GetReturnValue().Set(out);
 }
@@ -310,12 +310,13 @@ bool may_execute(Oid function, const char* signature) {
   return allowed;
 }
 
-void set_member(v8::Local<v8::Context> context, v8::Local<v8::Object> object, const char* name, v8::FunctionCallback f) {
+void set_member(v8::Local<v8::Context> context, v8::Local<v8::Object> object, const char* name, v8::FunctionCallback f,
+                v8::PropertyAttribute attributes) {
   v8::Isolate* isolate = context->GetIsolate();
   v8::Local<v8::String> key = v8::String::NewFromUtf8(isolate, name).ToLocalChecked();
   v8::Local<v8::Function> function = v8::Function::New(context, f).ToLocalChecked();
   function->SetName(key);
-  object->Set(context, key, function).Check();
+  object->DefineOwnProperty(context, key, function, attributes).Check();
 }
 
 void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> global) {
@@ -324,18 +325,18 @@ void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> g
   v8::Local<v8::Object> plv8 = v8::Object::New(isolate);
   plv8->Set(context, key("version"), key(HOST_VERSION)).Check();
   plv8->Set(context, key("v8_version"), key(v8::V8::GetVersion())).Check();
-  set_member(context, plv8, "elog", elog_callback);
-  set_member(context, plv8, "quote_literal", quote_callback<quote_literal_copy>);
-  set_member(context, plv8, "quote_nullable", quote_nullable_callback);
-  set_member(context, plv8, "nullable", quote_nullable_callback);  // its name in PL/V8's documentation
-  set_member(context, plv8, "quote_ident", quote_callback<quote_ident_copy>);
-  set_member(context, plv8, "return_next", return_next_callback);
-  set_member(context, plv8, "memory_usage", memory_usage_callback);
-  set_member(context, plv8, "find_function", find_function_callback);
-  set_member(context, plv8, "run_script", run_script_callback);
-  set_member(context, plv8, "get_window_object", get_window_object);
-  set_member(context, plv8, "commit", commit_callback);
-  set_member(context, plv8, "rollback", rollback_callback);
+  set_member(context, plv8, "elog", elog_callback, kPlv8Member);
+  set_member(context, plv8, "quote_literal", quote_callback<quote_literal_copy>, kPlv8Member);
+  set_member(context, plv8, "quote_nullable", quote_nullable_callback, kPlv8Member);
+  set_member(context, plv8, "nullable", quote_nullable_callback, kPlv8Member);  // its name in PL/V8's documentation
+  set_member(context, plv8, "quote_ident", quote_callback<quote_ident_copy>, kPlv8Member);
+  set_member(context, plv8, "return_next", return_next_callback, kPlv8Member);
+  set_member(context, plv8, "memory_usage", memory_usage_callback, kPlv8Member);
+  set_member(context, plv8, "find_function", find_function_callback, kPlv8Member);
+  set_member(context, plv8, "run_script", run_script_callback, kPlv8Member);
+  set_member(context, plv8, "get_window_object", get_window_object, kPlv8Member);
+  set_member(context, plv8, "commit", commit_callback, kPlv8Member);
+  set_member(context, plv8, "rollback", rollback_callback, kPlv8Member);
   install_spi(context, plv8);
   global->Set(context, key("plv8"), plv8).Check();
 

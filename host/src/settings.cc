@@ -23,7 +23,7 @@ char* icu_data = nullptr;
 
 bool check_context(char** value, void**, GucSource) {
   if (!javascript_is_running() || strcmp(*value, context_name == nullptr ? "" : context_name) == 0) return true;
-  GUC_check_errdetail("cannot set context from inside a running function");
+  GUC_check_errdetail("cannot set context from inside a running transaction");
   return false;
 }
 

@@ -209,6 +209,9 @@ void execute_callback(Info info) {
         VariableTypes variable;
         SPIPlanPtr plan = prepare_variable(sql, &variable, CurrentMemoryContext);
         std::vector<Oid> types = types_of(variable);
+        if (arguments->Length() != types.size()) {
+          throw_js("parameter numbers mismatch: " + std::to_string(types.size()) + " != " + std::to_string(arguments->Length()));
+        }
         Parameters parameters = parameters_of(arguments, types.data(), static_cast<int>(types.size()));
         guarded([&] {
           check_status(status = SPI_execute_plan_with_paramlist(plan, parameter_list(parameters, types), false, 0));
@@ -323,18 +326,17 @@ void cursor_fetch(Info info) {
 void cursor_move(Info info) {
   callback_body(info, [&] {
     Portal portal = portal_of(cursor_of(info));
-    long count = count_argument(info, 1);
+    long count = count_argument(info, 0);
+    if (count == 0) return;
     in_subtransaction([&] { guarded([&] { SPI_cursor_move(portal, count >= 0, count >= 0 ? count : -count); }); });
   });
 }
 
 void cursor_close(Info info) {
   callback_body(info, [&] {
-    Cursor* cursor = cursor_of(info);
-    Portal portal = SPI_cursor_find(cursor->portal.c_str());
-    bool open = portal != nullptr;
-    if (open) guarded([&] { SPI_cursor_close(portal); });
-    info.GetReturnValue().Set(open ? 1 : 0);
+    Portal portal = portal_of(cursor_of(info));
+    guarded([&] { SPI_cursor_close(portal); });
+    info.GetReturnValue().Set(1);
   });
 }
 
@@ -344,7 +346,7 @@ v8::Local<v8::Object> handle_for(T* data) {
   v8::Isolate* isolate = v8::Isolate::GetCurrent();
   v8::Local<v8::Context> context = isolate->GetCurrentContext();
   v8::Local<v8::Object> object =
-      current_instance()->handle_template.Get(isolate)->NewInstance(context).ToLocalChecked();
+      current_instance()->shared->handle_template.Get(isolate)->NewInstance(context).ToLocalChecked();
   object->SetInternalField(0, v8::External::New(isolate, static_cast<Handle*>(data)));
   data->object.Reset(isolate, object);
   data->object.SetWeak(
@@ -472,9 +474,9 @@ void subtransaction_callback(Info info) {
 }  // namespace
 
 void install_spi(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8) {
-  set_member(context, plv8, "execute", execute_callback);
-  set_member(context, plv8, "prepare", prepare_callback);
-  set_member(context, plv8, "subtransaction", subtransaction_callback);
+  set_member(context, plv8, "execute", execute_callback, kPlv8Member);
+  set_member(context, plv8, "prepare", prepare_callback, kPlv8Member);
+  set_member(context, plv8, "subtransaction", subtransaction_callback, kPlv8Member);
 }
 
 }  // namespace host
