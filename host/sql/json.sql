@@ -18,3 +18,7 @@ select big_integers_json();
 do $$ plv8.elog(NOTICE, 'toJSON' in BigInt.prototype); JSON.stringify({ a: 9n }) $$ language plv8;
 create function circular() returns jsonb language plv8 as $$ const c = { n: 1n }; c.c = c; return c $$;
 select circular();
+-- a string is JSON text for json, a JSON string for jsonb
+create function js_stringified() returns json language plv8 as $$ return JSON.stringify({ a: [1] }) $$;
+create function jsb_stringified() returns jsonb language plv8 as $$ return JSON.stringify({ a: [1] }) $$;
+select js_stringified(), jsb_stringified();

@@ -15,7 +15,7 @@ create function a_table(n int) returns table (x int, y text) language plv8 as $$
 select * from a_table(5);
 create function arrays() returns setof int[] language plv8 as $$ return [[1, 2], [3]] $$;
 select * from arrays();
-create function objects() returns setof json language plv8 as $$ return [{ a: 1 }, [1, 2], 'text'] $$;
+create function objects() returns setof json language plv8 as $$ return [{ a: 1 }, [1, 2], '"text"'] $$;
 select * from objects();
 create function records() returns setof record language plv8 as $$ return [{ a: 1, b: 'x' }] $$;
 select * from records() as r(a int, b text);

@@ -49,3 +49,10 @@ create function nul() returns text language plv8 as $$ return 'a\u0000b' $$;
 select nul();
 create function unicode(x text) returns text language plv8 as $$ return x.length + x + '\u{1F600}' $$;
 select unicode('äß€');
+create function third() returns numeric language plv8 as $$ return 0.1 + 0.2 $$;
+create function fixed(n double precision) returns table (a numeric(6, 2), b text, c text, d text) language plv8
+    as $$ return [{ a: n, b: [1, [2]], c: {}, d: 12n }] $$;
+select third(), fixed(10.126), fixed(9007199254740991);
+create function truth(n int) returns boolean language plv8 as $$ return n $$;
+select truth(1), truth(0);
+select truth(2);

@@ -288,7 +288,7 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
     case VOIDOID:
       return 0;
     case BOOLOID:
-      if (value->IsBoolean() || value->IsNumber()) return BoolGetDatum(value->BooleanValue(current()));
+      if (value->IsBoolean()) return BoolGetDatum(value->BooleanValue(current()));
       break;
     case INT2OID:
       if (is_numeric(value)) return Int16GetDatum(integer_of(value, type, INT16_MIN, INT16_MAX, "smallint"));
@@ -318,7 +318,17 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
         return out;
       }
       break;
+    case NUMERICOID:
+      // A fraction as PostgreSQL's own cast of double precision has it, an integer with every digit.
+      if (value->IsNumber() && number_of(value) != std::trunc(number_of(value))) {
+        Datum number = Float8GetDatum(number_of(value)), out = 0;
+        guarded([&] { out = DirectFunctionCall2(numeric, DirectFunctionCall1(float8_numeric, number), Int32GetDatum(typmod)); });
+        return out;
+      }
+      break;
     case JSONOID:
+      if (!value->IsObject()) break;  // a string is JSON text, as in PL/V8
+      return input_text(js_to_json(value, type), type, typmod);
     case JSONBOID:
       return input_text(js_to_json(value, type), type, typmod);
     case BYTEAOID:
@@ -369,10 +379,6 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
     Datum out = 0;
     guarded([&] { out = heap_copy_tuple_as_datum(tuple, desc); });
     return out;
-  }
-  if (value->IsObject() && !value->IsDate() && !value->IsFunction() && !value->IsStringObject() &&
-      !value->IsNumberObject() && !value->IsBooleanObject()) {
-    return input_text(js_to_json(value, type), type, typmod);
   }
   return input_text(pg_string(value), type, typmod);
 }
