@@ -20,31 +20,35 @@ as $$ {{entry.unload(model)}} $$;
 comment on function hartonomous.unload(text) is
     'free a loaded model of this backend, or all of them; returns how many were freed';
 
-create or replace function hartonomous._loaded_models(
+create or replace function hartonomous._loaded(
     out model text, out "precision" text, out memory_bytes bigint, out cache_bytes bigint, out cached_tokens integer,
     out load_duration bigint, out calls bigint, out prompt_tokens bigint, out reused_tokens bigint,
-    out generated_tokens bigint, out loaded_at timestamptz, out last_used_at timestamptz)
+    out generated_tokens bigint, out loaded_at timestamptz, out last_used_at timestamptz, out caches integer,
+    out cache_hits bigint)
 returns setof record
 language plv8 volatile parallel unsafe cost 100 rows 2 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.loadedModels()}} $$;
-comment on function hartonomous._loaded_models() is 'the models that this backend holds in memory';
+comment on function hartonomous._loaded() is 'the models that this backend holds in memory';
 
 create or replace view hartonomous.loaded_models as
-select pg_backend_pid() as pid, loaded.* from hartonomous._loaded_models() as loaded;
+select pg_backend_pid() as pid, loaded.* from hartonomous._loaded() as loaded;
+drop function if exists hartonomous._loaded_models(); -- of builds before _loaded
 comment on view hartonomous.loaded_models is 'the models that this backend holds in memory, with their use so far';
 comment on column hartonomous.loaded_models.pid is 'process id of this backend';
 comment on column hartonomous.loaded_models.model is 'name of the model when it was loaded';
 comment on column hartonomous.loaded_models."precision" is 'how the matrices are held: their own integers, q8 or f32';
 comment on column hartonomous.loaded_models.memory_bytes is 'WebAssembly memory of weights, caches and activations';
 comment on column hartonomous.loaded_models.cache_bytes is 'part of it that key/value caches take';
-comment on column hartonomous.loaded_models.cached_tokens is 'tokens whose keys and values are kept for the next call';
+comment on column hartonomous.loaded_models.cached_tokens is 'tokens whose keys and values are kept for later calls';
 comment on column hartonomous.loaded_models.load_duration is 'nanoseconds that loading took';
 comment on column hartonomous.loaded_models.calls is 'calls served';
 comment on column hartonomous.loaded_models.prompt_tokens is 'prompt tokens of these calls';
-comment on column hartonomous.loaded_models.reused_tokens is 'prompt tokens found in the cache';
+comment on column hartonomous.loaded_models.reused_tokens is 'prompt tokens found in a cache';
 comment on column hartonomous.loaded_models.generated_tokens is 'tokens written';
 comment on column hartonomous.loaded_models.loaded_at is 'when it was loaded';
 comment on column hartonomous.loaded_models.last_used_at is 'when it was last used';
+comment on column hartonomous.loaded_models.caches is 'key/value caches kept for later calls';
+comment on column hartonomous.loaded_models.cache_hits is 'calls that found the beginning of their prompt in a cache';
 
 create or replace function hartonomous.build_id()
 returns text
@@ -53,7 +57,7 @@ as $$ select '{{build_id}}'::text $$;
 comment on function hartonomous.build_id() is 'content hash of the installed bundle and functions';
 
 revoke all on function
-    hartonomous.set_default_model(text), hartonomous.unload(text), hartonomous.default_model(), hartonomous.build_id(), hartonomous._loaded_models()
+    hartonomous.set_default_model(text), hartonomous.unload(text), hartonomous.default_model(), hartonomous.build_id(), hartonomous._loaded()
 from public;
 grant execute on function
     hartonomous.set_default_model(text)
@@ -62,6 +66,6 @@ grant execute on function
     hartonomous.unload(text)
 to hartonomous_user;
 grant execute on function
-    hartonomous.default_model(), hartonomous.build_id(), hartonomous._loaded_models()
+    hartonomous.default_model(), hartonomous.build_id(), hartonomous._loaded()
 to hartonomous_user, hartonomous_reader;
 grant select on hartonomous.loaded_models to hartonomous_user, hartonomous_reader;

@@ -2,6 +2,7 @@
  * The exported surface: one function per SQL function of plv8/functions/*.sql, called with its arguments as they are.
  * One file a topic, as there.
  */
+export * from './entry/batches.ts';
 export * from './entry/generation.ts';
 export * from './entry/ingest.ts';
 export * from './entry/mathematics.ts';

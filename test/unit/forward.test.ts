@@ -148,15 +148,21 @@ describe('forward pass', () => {
     model.free();
   });
 
-  it('frees the cache before when a new one is made, and says so when the old one is used', () => {
+  it('frees with a sweep every cache but those that are kept, and says so when one of them is used', () => {
     const model = loadModel('stories260k', 'stories260k-f32', 'auto');
-    const old = model.newCache(64);
-    model.forward([1, 2, 3], old, { poll });
+    const kept = model.newCache(64);
+    const ids = [1, 2, 3];
+    const expected = Array.from(model.forward(ids, kept, { poll }));
     const bytes = model.memoryBytes;
-    for (let i = 0; i < 5; i++) model.newCache(64);
+    const left = Array.from({ length: 5 }, () => model.newCache(64));
+    for (const cache of left) model.forward([4, 5], cache, { poll });
+    left[2]!.free();
+    expect(model.memoryBytes).toBeGreaterThan(bytes);
+    model.sweep(new Set([kept]));
     expect(model.memoryBytes).toBe(bytes);
-    expect(old.isFreed).toBe(true);
-    expect(() => model.forward([4], old, { poll })).toThrow('key/value cache was used after it was freed');
+    expect(() => model.forward([4], left[0]!, { poll })).toThrow('key/value cache was used after it was freed');
+    kept.truncate(2);
+    expect(Array.from(model.forward([3], kept, { poll }))).toEqual(expected);
     model.free();
     expect(() => model.newCache(4)).toThrow('model was used after it was unloaded');
   });

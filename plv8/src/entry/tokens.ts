@@ -2,6 +2,7 @@
 import { poll } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { parseOptions } from '../generate/options.ts';
+import { privateCache } from '../generate/caches.ts';
 import { currentCatalog, useModel, useTokenizer } from '../generate/registry.ts';
 
 export function tokenize(
@@ -58,8 +59,7 @@ export function logits(
       `logits got ${ids.length} tokens, the model's context is ${entry.model.config.contextLength}`,
     );
   }
-  entry.kept = null; // newCache frees every other cache
-  const cache = entry.model.newCache(ids.length);
+  const cache = privateCache(entry.model);
   try {
     return entry.model.forward(ids, cache, { poll }).slice();
   } finally {

@@ -1,23 +1,27 @@
-/** One generation: prompt ids in, token after token out, until a stop rule ends it. */
+/** Generations: prompt ids in, token after token out, several prompts at a time. */
 import { poll } from '../db.ts';
-import { raise, SQLSTATE } from '../errors.ts';
+import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { KvCache } from '../model/model.ts';
+import { MAX_SEQUENCES } from '../model/model.ts';
+import { forkCache, releaseCache, takeCache } from './caches.ts';
 import type { DoneReason, GeneratedToken, Step } from './continuation.ts';
 import { Continuation } from './continuation.ts';
 import type { GenerateOptions } from './options.ts';
-import type { LoadedModel, UsedModel } from './registry.ts';
+import type { UsedModel } from './registry.ts';
 
 const NS_PER_MS = 1_000_000;
 
 /** Context of a call that names none: enough for a page of text, small enough to hold many. */
 const DEFAULT_CONTEXT = 4096;
+/** Tokens of an answer for which a cache has room from the start. */
+const EXPECTED_ANSWER = 256;
 
 export interface Generation {
   text: string;
   doneReason: DoneReason;
   promptIds: number[];
   tokens: GeneratedToken[];
-  /** Prompt tokens that had to be evaluated; the rest was in the cache. */
+  /** Prompt tokens that had to be evaluated; the rest was in a cache. */
   promptEvalCount: number;
   promptEvalNs: number;
   evalNs: number;
@@ -30,53 +34,6 @@ export function contextLength(options: GenerateOptions, trained: number): number
     raise(SQLSTATE.invalidParameterValue, `option num_ctx is ${wanted}, the model's context is ${trained}`);
   }
   return wanted;
-}
-
-/** How many leading ids of `ids` the cache already holds; the last id is always evaluated again for its logits. */
-function commonPrefix(ids: readonly number[], cached: ArrayLike<number>): number {
-  const most = Math.min(ids.length - 1, cached.length);
-  let n = 0;
-  while (n < most && ids[n] === cached[n]) n++;
-  return n;
-}
-
-/** Take the cache to work in: the kept one when it is this caller's and long enough, else an empty one. */
-function takeCache(entry: LoadedModel, caller: string, context: number, reuse: boolean): KvCache {
-  const kept = entry.kept;
-  entry.kept = null;
-  if (kept !== null) {
-    if (reuse && kept.caller === caller && kept.cache.capacity === context && !kept.cache.isFreed) return kept.cache;
-    kept.cache.free();
-  }
-  return entry.model.newCache(context);
-}
-
-/**
- * Run `body` with a cache of `context` tokens that begins with as much of `ids` as can be had (`reused`, less than all
- * of them), and keep it for the next call of this caller.
- */
-export function withCache<T>(
-  entry: LoadedModel,
-  caller: string,
-  ids: readonly number[],
-  context: number,
-  use: { reuse: boolean; keep: boolean },
-  body: (cache: KvCache, reused: number) => T,
-): T {
-  const cache = takeCache(entry, caller, context, use.reuse);
-  const reused = commonPrefix(ids, cache.ids);
-  let finished = false;
-  try {
-    cache.truncate(reused);
-    const result = body(cache, reused);
-    finished = true;
-    return result;
-  } finally {
-    // After a cancel the last chunk may be half written: what was complete before it is still right, but not worth
-    // the proof, so the cache goes.
-    if (finished && use.keep) entry.kept = { caller, cache };
-    else cache.free();
-  }
 }
 
 /** Throws when the prompt is empty or longer than the context. */
@@ -96,6 +53,12 @@ export interface GenerationHooks {
   logprobs: boolean;
 }
 
+export interface GenerationRequest {
+  promptIds: number[];
+  options: GenerateOptions;
+  hooks: GenerationHooks;
+}
+
 /** Generate after `promptIds`. Throws when the prompt is empty or longer than the context. */
 export function generate(
   used: UsedModel,
@@ -104,44 +67,198 @@ export function generate(
   options: GenerateOptions,
   hooks: GenerationHooks,
 ): Generation {
-  const { entry, tokenizer } = used;
-  const { model } = entry;
-  const context = contextLength(options, model.config.contextLength);
-  checkPrompt(promptIds, context);
-  const use = { reuse: options.cache, keep: options.cache };
-  return withCache(entry, caller, promptIds, context, use, (cache, reused) => {
-    const continuation = new Continuation({
-      tokenizer,
-      options,
-      vocabSize: model.config.vocabSize,
-      promptIds,
-      context,
-      logprobs: hooks.logprobs,
-    });
-    const prefillStarted = Date.now();
-    let logits: Float32Array | null = null;
-    if (options.numPredict !== 0) logits = model.forward(promptIds.slice(reused), cache, { poll });
-    const decodeStarted = Date.now();
-    while (logits !== null) {
-      poll();
-      const step = continuation.next(logits);
-      hooks.onStep?.(step);
-      if (step.doneReason !== null) break;
-      logits = model.forward([step.token!.id], cache, { poll });
+  return generateAll(used, caller, [{ promptIds, options, hooks }], (_index, error) => {
+    throw error;
+  })[0]!;
+}
+
+/** One request that is being answered. */
+interface Running {
+  index: number;
+  continuation: Continuation;
+  cache: KvCache;
+  /** Ids whose keys and values are not in the cache yet. */
+  pending: number[];
+  /** Prompt tokens that were there already. */
+  reused: number;
+  startedAt: number; // ms
+  answeringSince: number; // ms
+}
+
+/**
+ * Answer all requests, up to MAX_SEQUENCES at a time; as one ends the next begins. What the prompts have in common at
+ * their beginning is evaluated once. Each answer is what the request alone would get. An error that concerns one request
+ * goes to `onError`; where that does not throw, the answer is null.
+ */
+export function generateAll(
+  used: UsedModel,
+  caller: string,
+  requests: readonly GenerationRequest[],
+  onError: (index: number, error: HartonomousError) => void,
+): (Generation | null)[] {
+  return new Batch(used, caller, requests, onError).run();
+}
+
+class Batch {
+  private readonly results: (Generation | null)[];
+  private running: Running[] = [];
+  /** Holds what all prompts begin with; null where that is nothing. */
+  private shared: KvCache | null = null;
+  /** Tokens of it that were evaluated, and since when: on the account of the request that starts first. */
+  private sharedWork = { tokens: 0, since: 0 };
+
+  constructor(
+    private readonly used: UsedModel,
+    private readonly caller: string,
+    private readonly requests: readonly GenerationRequest[],
+    private readonly onError: (index: number, error: HartonomousError) => void,
+  ) {
+    this.results = requests.map(() => null);
+  }
+
+  run(): (Generation | null)[] {
+    const { requests } = this;
+    const { model } = this.used.entry;
+    try {
+      const contexts = requests.map((request, index) => this.attempt(index, () => this.contextOf(request)));
+      const waiting = [...requests.keys()].filter((index) => contexts[index] !== null);
+      if (waiting.length > 1) this.fillShared(waiting.map((index) => requests[index]!));
+      for (;;) {
+        while (this.running.length < MAX_SEQUENCES && waiting.length > 0) {
+          const index = waiting.shift()!;
+          this.start(index, contexts[index]!);
+        }
+        if (this.running.length === 0) return this.results;
+        const steps = this.running.map(({ pending, cache }) => ({ ids: pending, cache }));
+        const logits = model.forwardBatch(steps, { poll });
+        this.running = this.running.filter((running, i) => this.choose(running, logits[i]!));
+      }
+    } finally {
+      for (const { cache } of this.running) releaseCache(cache);
+      if (this.shared !== null) releaseCache(this.shared);
     }
+  }
+
+  /** What `work` returns; null when it failed for a reason of this request. */
+  private attempt<T>(index: number, work: () => T): T | null {
+    try {
+      return work();
+    } catch (error) {
+      if (!(error instanceof HartonomousError)) throw error;
+      this.onError(index, error);
+      return null;
+    }
+  }
+
+  /** Context of a request. Throws when its prompt does not fit. */
+  private contextOf({ promptIds, options }: GenerationRequest): number {
+    const context = contextLength(options, this.used.entry.model.config.contextLength);
+    checkPrompt(promptIds, context);
+    return context;
+  }
+
+  /** Evaluate what all prompts begin with, their last token excepted, whose logits each needs. */
+  private fillShared(requests: readonly GenerationRequest[]): void {
+    const { model } = this.used.entry;
+    const first = requests[0]!.promptIds;
+    const length = requests.reduce((most, { promptIds }) => {
+      let n = 0;
+      while (n < most && n < promptIds.length - 1 && promptIds[n] === first[n]) n++;
+      return n;
+    }, first.length - 1);
+    if (length === 0) return;
+    const ids = first.slice(0, length);
+    const wanted = { model, caller: this.caller, ids, most: length, expected: length };
+    this.shared = requests[0]!.options.cache ? takeCache(wanted, true) : forkCache(wanted, false);
+    this.sharedWork = { tokens: length - this.shared.length, since: Date.now() };
+    if (this.shared.length < length) model.fill(ids.slice(this.shared.length), this.shared, { poll });
+  }
+
+  private start(index: number, context: number): void {
+    const { entry, tokenizer } = this.used;
+    const request = this.requests[index]!;
+    const { promptIds, options, hooks } = request;
+    const { tokens: sharedTokens, since } = this.sharedWork;
+    const startedAt = sharedTokens > 0 ? since : Date.now();
+    const { model } = entry;
+    const continuation = this.attempt(
+      index,
+      () =>
+        new Continuation({
+          tokenizer,
+          options,
+          vocabSize: model.config.vocabSize,
+          promptIds,
+          context,
+          logprobs: hooks.logprobs,
+        }),
+    );
+    if (continuation === null) return;
+    const running = { index, continuation, startedAt, answeringSince: startedAt };
+    if (options.numPredict === 0) {
+      this.finish({ ...running, reused: 0 }, 0);
+      return;
+    }
+    this.sharedWork.tokens = 0;
+    const cache = this.cacheFor(request, context);
+    const pending = promptIds.slice(cache.length);
+    this.running.push({ ...running, cache, pending, reused: cache.length - sharedTokens });
+  }
+
+  private cacheFor({ promptIds, options }: GenerationRequest, context: number): KvCache {
+    const { model } = this.used.entry;
+    const answer = options.numPredict < 0 ? EXPECTED_ANSWER : Math.min(options.numPredict, EXPECTED_ANSWER);
+    const wanted = {
+      model,
+      caller: this.caller,
+      ids: promptIds,
+      most: promptIds.length - 1,
+      expected: Math.min(context, promptIds.length + answer),
+    };
+    // One request goes on in the cache of the one before and leaves its own; the rows of a batch leave what they share.
+    if (options.cache && this.requests.length === 1) return takeCache(wanted, true);
+    const cache = forkCache(wanted, options.cache);
+    if (!options.cache && this.shared !== null) cache.copyFrom(this.shared, this.shared.length, poll);
+    return cache;
+  }
+
+  /** Choose the next token of one answer; false when the answer ended. */
+  private choose(running: Running, logits: Float32Array): boolean {
+    const { index, continuation } = running;
+    poll();
+    if (continuation.tokens.length === 0) running.answeringSince = Date.now();
+    const step = this.attempt(index, () => {
+      const next = continuation.next(logits);
+      this.requests[index]!.hooks.onStep?.(next);
+      return next;
+    });
+    if (step !== null && step.doneReason === null) {
+      running.pending = [step.token!.id];
+      return true;
+    }
+    if (step !== null) this.finish(running, this.requests[index]!.promptIds.length - running.reused);
+    releaseCache(running.cache);
+    return false;
+  }
+
+  private finish(running: Omit<Running, 'cache' | 'pending'>, promptEvalCount: number): void {
+    const { index, continuation, reused, startedAt, answeringSince } = running;
+    const { promptIds } = this.requests[index]!;
     const { tokens, text, doneReason } = continuation;
-    entry.usage.calls++;
-    entry.usage.promptTokens += promptIds.length;
-    entry.usage.reusedTokens += reused;
-    entry.usage.generatedTokens += tokens.length;
-    return {
+    const { usage } = this.used.entry;
+    usage.calls++;
+    usage.promptTokens += promptIds.length;
+    usage.reusedTokens += reused;
+    usage.generatedTokens += tokens.length;
+    if (reused > 0) usage.cacheHits++;
+    this.results[index] = {
       text,
       doneReason: doneReason ?? 'length',
       promptIds,
       tokens,
-      promptEvalCount: promptIds.length - reused,
-      promptEvalNs: (decodeStarted - prefillStarted) * NS_PER_MS,
-      evalNs: (Date.now() - decodeStarted) * NS_PER_MS,
+      promptEvalCount,
+      promptEvalNs: (answeringSince - startedAt) * NS_PER_MS,
+      evalNs: (Date.now() - answeringSince) * NS_PER_MS,
     };
-  });
+  }
 }

@@ -1,17 +1,18 @@
 /**
- * What this backend holds in memory: per model and precision its weights, tokenizer and key/value cache. Lives as long
- * as the isolate. Entries are checked against the tables at every call, so a model removed or replaced elsewhere is
+ * What this backend holds in memory: per model and precision its weights and tokenizer; caches.ts keeps the key/value
+ * caches. Lives as long as the isolate. Entries are checked against the tables at every call, so a model removed or replaced elsewhere is
  * dropped here before anything is computed with it.
  */
 import { poll, query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { readConfig } from '../model/config.ts';
-import type { KvCache, Precision } from '../model/model.ts';
+import type { Precision } from '../model/model.ts';
 import { Model } from '../model/model.ts';
 import { dbWeightSource } from '../model/source-db.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { createTokenizer } from '../tokenizer/tokenizer.ts';
 import { readVocabulary } from '../tokenizer/source-db.ts';
+import { beginCall, cacheFacts, DEFAULT_MAX_CACHE_BYTES, forgetCaches } from './caches.ts';
 import type { Catalog, ModelDescription } from './catalog.ts';
 import { describeModel, findModel, readCatalog } from './catalog.ts';
 import { showPresence } from './presence.ts';
@@ -26,12 +27,8 @@ export interface Usage {
   promptTokens: number;
   reusedTokens: number;
   generatedTokens: number;
-}
-
-/** The cache that the next call may continue, and for whom it was filled. */
-export interface KeptCache {
-  caller: string;
-  cache: KvCache;
+  /** Calls that found the beginning of their prompt in a cache. */
+  cacheHits: number;
 }
 
 export interface LoadedModel {
@@ -41,7 +38,6 @@ export interface LoadedModel {
   readonly loadNs: number;
   readonly loadedAt: Date;
   lastUsedAt: Date;
-  kept: KeptCache | null;
   readonly usage: Usage;
 }
 
@@ -62,7 +58,7 @@ function drop(key: string): void {
   const entry = loaded.get(key);
   if (entry === undefined) return;
   loaded.delete(key);
-  entry.kept = null;
+  forgetCaches(entry.model);
   entry.model.free();
 }
 
@@ -81,16 +77,19 @@ function loadedIds(): Set<number> {
   return new Set([...loaded.values()].map((entry) => entry.description.id));
 }
 
-function maxLoaded(catalog: Catalog): number {
-  const value = Number(catalog.settings.get('max_loaded_models') ?? DEFAULT_MAX_LOADED);
-  return Number.isInteger(value) && value >= 1 ? value : DEFAULT_MAX_LOADED;
+/** A stored setting that is a whole number of at least `least`; the default where it is none. */
+function wholeSetting(catalog: Catalog, name: string, least: number, otherwise: number): number {
+  const value = Number(catalog.settings.get(name) ?? otherwise);
+  return Number.isInteger(value) && value >= least ? value : otherwise;
 }
 
-/** The catalog as this transaction sees it, after dropping what it no longer lists. */
+/** Start of a call: the catalog as this transaction sees it, after dropping what it no longer lists. */
 export function currentCatalog(): Catalog {
   const catalog = readCatalog();
   dropStale(catalog);
   showPresence(loadedIds());
+  const models = [...loaded.values()].map((entry) => entry.model);
+  beginCall(models, wholeSetting(catalog, 'max_cache_bytes', 0, DEFAULT_MAX_CACHE_BYTES));
   return catalog;
 }
 
@@ -124,7 +123,7 @@ export function useModel(catalog: Catalog, name: string | null, precision: Preci
     known.lastUsedAt = new Date();
     return { entry: known, tokenizer, loadNs: 0 };
   }
-  while (loaded.size >= maxLoaded(catalog)) {
+  while (loaded.size >= wholeSetting(catalog, 'max_loaded_models', 1, DEFAULT_MAX_LOADED)) {
     const oldest = loaded.keys().next().value;
     if (oldest === undefined) break;
     drop(oldest);
@@ -147,8 +146,7 @@ export function useModel(catalog: Catalog, name: string | null, precision: Preci
     loadNs,
     loadedAt: now,
     lastUsedAt: now,
-    kept: null,
-    usage: { calls: 0, promptTokens: 0, reusedTokens: 0, generatedTokens: 0 },
+    usage: { calls: 0, promptTokens: 0, reusedTokens: 0, generatedTokens: 0, cacheHits: 0 },
   };
   loaded.set(key, entry);
   showPresence(loadedIds());
@@ -173,20 +171,25 @@ export function unloadModels(name: string | null): number {
 /** Rows of the view loaded_models. */
 export function loadedModelRows(): Record<string, unknown>[] {
   currentCatalog();
-  return [...loaded.values()].map((entry) => ({
-    model: entry.description.name,
-    precision: entry.model.precision,
-    memory_bytes: entry.model.memoryBytes,
-    cache_bytes: entry.model.cacheBytes,
-    cached_tokens: entry.kept?.cache.length ?? 0,
-    load_duration: entry.loadNs,
-    calls: entry.usage.calls,
-    prompt_tokens: entry.usage.promptTokens,
-    reused_tokens: entry.usage.reusedTokens,
-    generated_tokens: entry.usage.generatedTokens,
-    loaded_at: entry.loadedAt,
-    last_used_at: entry.lastUsedAt,
-  }));
+  return [...loaded.values()].map((entry) => {
+    const { caches, tokens } = cacheFacts(entry.model);
+    return {
+      model: entry.description.name,
+      precision: entry.model.precision,
+      memory_bytes: entry.model.memoryBytes,
+      cache_bytes: entry.model.cacheBytes,
+      cached_tokens: tokens,
+      load_duration: entry.loadNs,
+      calls: entry.usage.calls,
+      prompt_tokens: entry.usage.promptTokens,
+      reused_tokens: entry.usage.reusedTokens,
+      generated_tokens: entry.usage.generatedTokens,
+      loaded_at: entry.loadedAt,
+      last_used_at: entry.lastUsedAt,
+      caches,
+      cache_hits: entry.usage.cacheHits,
+    };
+  });
 }
 
 /** Make a model the default one; null clears the choice. Throws when there is no such model. */

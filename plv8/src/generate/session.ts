@@ -12,7 +12,8 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Catalog } from './catalog.ts';
 import type { ContinuationInput, Step } from './continuation.ts';
 import { Continuation } from './continuation.ts';
-import { checkPrompt, contextLength, withCache } from './generate.ts';
+import { checkPrompt, contextLength } from './generate.ts';
+import { releaseCache, takeCache } from './caches.ts';
 import type { Answer, Request } from './request.ts';
 import type { GenerateOptions } from './options.ts';
 import type { RunRecord } from './record.ts';
@@ -206,11 +207,16 @@ function compute(session: Session, used: UsedModel, n: number): Step[] {
   const { entry } = used;
   const { continuation, options, caller, input } = session;
   const first = continuation.tokens.length === 0;
+  const { model } = entry;
+  const ids = continuation.history;
+  const expected = Math.min(input.context, ids.length + n);
   // What this session computed may always be continued; `cache` is about what others left.
-  const use = { reuse: options.cache || !first, keep: true };
-  return withCache(entry, caller, continuation.history, input.context, use, (cache, reused) => {
-    const started = Date.now();
-    let logits = entry.model.forward(continuation.history.slice(reused), cache, { poll });
+  const reuse = options.cache || !first;
+  const cache = takeCache({ model, caller, ids, most: ids.length - 1, expected }, reuse);
+  const reused = cache.length;
+  const started = Date.now();
+  try {
+    let logits = model.forward(ids.slice(reused), cache, { poll });
     const decodeStarted = Date.now();
     if (first) {
       session.promptEvalCount = input.promptIds.length - reused;
@@ -218,6 +224,7 @@ function compute(session: Session, used: UsedModel, n: number): Step[] {
       entry.usage.calls++;
       entry.usage.promptTokens += input.promptIds.length;
       entry.usage.reusedTokens += reused;
+      if (reused > 0) entry.usage.cacheHits++;
     }
     const steps: Step[] = [];
     for (;;) {
@@ -225,12 +232,14 @@ function compute(session: Session, used: UsedModel, n: number): Step[] {
       const step = continuation.next(logits);
       steps.push(step);
       if (step.doneReason !== null || steps.length >= n) break;
-      logits = entry.model.forward([step.token!.id], cache, { poll });
+      logits = model.forward([step.token!.id], cache, { poll });
     }
     session.evalNs += (Date.now() - (first ? decodeStarted : started)) * NS_PER_MS;
     entry.usage.generatedTokens += steps.filter((step) => step.token !== null).length;
     return steps;
-  });
+  } finally {
+    releaseCache(cache);
+  }
 }
 
 /** The answer so far as generate would report it. */

@@ -7,7 +7,11 @@ import { instantiateKernels, MAX_PAGES, newMemory, PAGE_BYTES } from '../kernels
 const FIRST_BYTE = PAGE_BYTES;
 const ALIGN = 16;
 
-interface Piece {
+function roundUp(bytes: number): number {
+  return Math.ceil(bytes / ALIGN) * ALIGN;
+}
+
+export interface Piece {
   at: number;
   bytes: number;
 }
@@ -17,6 +21,8 @@ export class Arena {
   private readonly memory: WasmMemory;
   private next = FIRST_BYTE;
   private freed: Piece[] = [];
+  /** What was handed out for good when `seal` was called: all below `next` but the pieces of `freed`. */
+  private sealed: { next: number; freed: Piece[] } = { next: FIRST_BYTE, freed: [] };
   private f32View: Float32Array | null = null;
   private u8View: Uint8Array | null = null;
 
@@ -44,7 +50,7 @@ export class Arena {
 
   /** Address of `bytes` bytes; their content is whatever was there. Throws outOfMemory when the memory cannot grow. */
   allocate(bytes: number): number {
-    const size = Math.ceil(bytes / ALIGN) * ALIGN;
+    const size = roundUp(bytes);
     const fit = this.freed.findIndex((piece) => piece.bytes >= size);
     if (fit >= 0) {
       const piece = this.freed[fit]!;
@@ -74,12 +80,7 @@ export class Arena {
 
   /** Give back what `allocate` handed out. */
   release(at: number, bytes: number): void {
-    const size = Math.ceil(bytes / ALIGN) * ALIGN;
-    if (at + size === this.next) {
-      this.next = at;
-      return;
-    }
-    this.freed.push({ at, bytes: size });
+    this.freed.push({ at, bytes: roundUp(bytes) });
     this.freed.sort((a, b) => a.at - b.at);
     const merged: Piece[] = [];
     for (const piece of this.freed) {
@@ -93,6 +94,31 @@ export class Arena {
       merged.pop();
     }
     this.freed = merged;
+  }
+
+  /** What is handed out now stays for good; `retain` keeps it. */
+  seal(): void {
+    this.sealed = { next: this.next, freed: this.freed.map((piece) => ({ ...piece })) };
+  }
+
+  /** Give back all that was handed out since `seal` but these pieces, whatever was lost where a call was cut off. */
+  retain(pieces: Iterable<Piece>): void {
+    const live = [...pieces].sort((a, b) => a.at - b.at);
+    const holes: Piece[] = [];
+    const last = live[live.length - 1];
+    const next = Math.max(this.sealed.next, last === undefined ? 0 : last.at + roundUp(last.bytes));
+    for (const region of [...this.sealed.freed, { at: this.sealed.next, bytes: next - this.sealed.next }]) {
+      const end = region.at + region.bytes;
+      let from = region.at;
+      for (const piece of live) {
+        if (piece.at < region.at || piece.at >= end) continue;
+        if (piece.at > from) holes.push({ at: from, bytes: piece.at - from });
+        from = piece.at + roundUp(piece.bytes);
+      }
+      if (end > from) holes.push({ at: from, bytes: end - from });
+    }
+    this.freed = holes;
+    this.next = next;
   }
 
   /** The whole memory as floats; taken anew after every growth. */

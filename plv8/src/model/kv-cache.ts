@@ -1,27 +1,40 @@
-import { raise, SQLSTATE } from '../errors.ts';
-import type { Arena } from './arena.ts';
+import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
+import type { Arena, Piece } from './arena.ts';
 import type { ModelConfig } from './config.ts';
 
-/** Keys and values of the tokens seen so far, floats: per layer (capacity, kvDim) keys, then as many values. */
+/** Memory is taken for that many tokens at a time, at least. */
+const ROOM_STEP = 32;
+/** A cache that has to grow takes this much more than it had, so that growing copies every token a few times at most. */
+const GROWTH = 1.5;
+
+/** What the owner of several caches does about memory. */
+export interface CacheHooks {
+  /** Called before `bytes` more are taken. */
+  makeRoom?(bytes: number): void;
+  /** Free another cache because memory has run out; false when there is none to free. */
+  evictOne?(): boolean;
+}
+
+/**
+ * Keys and values of one sequence's tokens, floats: per layer a piece of (room, kvDim) keys, then as many values. Grows
+ * on demand, layer by layer. At every moment what `ids` says is there and right, so a call that is cut off anywhere,
+ * even where no `finally` runs, leaves a cache that can be continued.
+ */
 export class KvCache {
-  readonly capacity: number;
   /** Ids whose keys and values are here; the cache's length is theirs. */
   readonly ids: number[] = [];
-  readonly bytes: number;
-  private base: number;
-  private readonly layerBytes: number;
+  private layers: (Piece & { room: number })[] | null = [];
+  private readonly tokenBytes: number; // keys of one token in one layer
 
   constructor(
     private readonly arena: Arena,
-    config: ModelConfig,
-    capacity: number,
+    private readonly config: ModelConfig,
+    /** Most tokens it may hold. */
+    readonly limit: number,
+    private readonly hooks: CacheHooks,
     private readonly onFree: (cache: KvCache) => void,
   ) {
-    this.capacity = capacity;
-    this.layerBytes = capacity * config.nKvHeads * config.headSize * 4;
-    this.bytes = this.layerBytes * 2 * config.nLayers;
-    // Pages nobody has written yet cost nothing, so the whole context is laid out at once.
-    this.base = arena.allocate(this.bytes);
+    this.tokenBytes = config.nKvHeads * config.headSize * 4;
   }
 
   get length(): number {
@@ -29,16 +42,91 @@ export class KvCache {
   }
 
   get isFreed(): boolean {
-    return this.base === 0;
+    return this.layers === null;
+  }
+
+  /** Memory taken. */
+  get bytes(): number {
+    return this.pieces.reduce((sum, piece) => sum + piece.bytes, 0);
+  }
+
+  /** The memory of every layer. */
+  get pieces(): readonly Piece[] {
+    return this.layers ?? [];
+  }
+
+  private layerAt(layer: number): Piece & { room: number } {
+    if (this.layers === null) raise(SQLSTATE.internalError, 'key/value cache was used after it was freed');
+    return this.layers[layer] ?? raise(SQLSTATE.internalError, `key/value cache has no room in layer ${layer}`);
   }
 
   keysAt(layer: number): number {
-    if (this.base === 0) raise(SQLSTATE.internalError, 'key/value cache was used after it was freed');
-    return this.base + layer * 2 * this.layerBytes;
+    return this.layerAt(layer).at;
   }
 
   valuesAt(layer: number): number {
-    return this.keysAt(layer) + this.layerBytes;
+    const { at, room } = this.layerAt(layer);
+    return at + room * this.tokenBytes;
+  }
+
+  /** Take memory for `length` tokens in all. Addresses may change. Throws outOfMemory, or when that is over the limit. */
+  reserve(length: number, poll: () => void): void {
+    const layers = this.layers ?? raise(SQLSTATE.internalError, 'key/value cache was used after it was freed');
+    if (length > this.limit) {
+      raise(SQLSTATE.programLimitExceeded, `context holds ${this.limit} tokens, ${length} are needed`);
+    }
+    const { nLayers } = this.config;
+    const least = layers.length < nLayers ? 0 : layers.reduce((room, piece) => Math.min(room, piece.room), Infinity);
+    if (length <= least) return;
+    const room = Math.min(this.limit, Math.ceil(Math.max(length, Math.floor(least * GROWTH)) / ROOM_STEP) * ROOM_STEP);
+    const bytes = 2 * room * this.tokenBytes;
+    this.hooks.makeRoom?.(nLayers * bytes - this.bytes);
+    for (let index = 0; index < nLayers; index++) {
+      const old = layers[index];
+      if (old !== undefined && old.room >= room) continue;
+      const piece = { at: this.allocate(bytes), bytes, room };
+      if (old !== undefined) {
+        const floats = (this.length * this.tokenBytes) / 4;
+        this.move(old.at, piece.at, floats);
+        this.move(old.at + old.room * this.tokenBytes, piece.at + room * this.tokenBytes, floats);
+      }
+      layers[index] = piece;
+      if (old !== undefined) this.arena.release(old.at, old.bytes);
+      poll();
+    }
+  }
+
+  private allocate(bytes: number): number {
+    for (;;) {
+      try {
+        return this.arena.allocate(bytes);
+      } catch (error) {
+        const memory = error instanceof HartonomousError && error.code === SQLSTATE.outOfMemory;
+        if (!memory || this.hooks.evictOne?.() !== true) throw error;
+      }
+    }
+  }
+
+  private move(from: number, to: number, floats: number): void {
+    this.arena.f32.copyWithin(to / 4, from / 4, from / 4 + floats);
+  }
+
+  /** Put keys and values of `tokens` tokens (tokens, kvDim) into a layer, from position `start` on. */
+  store(layer: number, start: number, keys: number, values: number, tokens: number): void {
+    const floats = (tokens * this.tokenBytes) / 4;
+    this.move(keys, this.keysAt(layer) + start * this.tokenBytes, floats);
+    this.move(values, this.valuesAt(layer) + start * this.tokenBytes, floats);
+  }
+
+  /** Become a copy of the first `length` tokens of another cache of the same model. */
+  copyFrom(other: KvCache, length: number, poll: () => void): void {
+    this.truncate(0);
+    this.reserve(length, poll);
+    for (let layer = 0; layer < this.config.nLayers; layer++) {
+      this.store(layer, 0, other.keysAt(layer), other.valuesAt(layer), length);
+      poll();
+    }
+    for (let i = 0; i < length; i++) this.ids.push(other.ids[i]!);
   }
 
   /** Forget all but the first `length` tokens. */
@@ -47,10 +135,11 @@ export class KvCache {
   }
 
   free(): void {
-    if (this.base === 0) return;
-    this.arena.release(this.base, this.bytes);
-    this.base = 0;
+    const { layers } = this;
+    if (layers === null) return;
     this.ids.length = 0;
+    this.layers = null;
+    for (const piece of layers) this.arena.release(piece.at, piece.bytes);
     this.onFree(this);
   }
 }

@@ -11,6 +11,8 @@ import { loadWeights, planWeights } from './weights.ts';
 
 /** Tokens that go through a layer together: one pass over its weights serves them all. */
 export const CHUNK_TOKENS = 32;
+/** Sequences whose last tokens' logits are computed together. */
+export const MAX_SEQUENCES = 16;
 /** Multiply-adds of one kernel call, at most; between calls the caller's poll runs. */
 const OPS_PER_CALL = 32_000_000;
 /** Tokens of several texts that an encoder takes together where its context is shorter. */
@@ -28,7 +30,7 @@ export interface Buffers {
   x: number;
   normed: number; // (tokens, dim)
   q: number; // (tokens, nHeads * headSize)
-  /** (streamTokens, nKvHeads * headSize) of an encoder's layer; a decoder's are in its cache */
+  /** (streamTokens, nKvHeads * headSize) of one layer; a decoder's go into the caches of their sequences */
   keys: number;
   values: number;
   attended: number; // (tokens, nHeads * headSize)
@@ -41,7 +43,8 @@ export interface Buffers {
   quantSums: number; // (tokens, widest row / 32) int32
   quantScaledSums: number; // (tokens, widest row / 32)
   scores: number; // (contextLength)
-  logits: number; // (vocabSize)
+  lasts: number; // (sequences, dim) residual stream of each sequence's last token
+  logits: number; // (sequences, vocabSize)
 }
 
 /** Tokens whose residual stream is held at once. */
@@ -53,7 +56,7 @@ function bufferBytes(config: ModelConfig): Record<keyof Buffers, number> {
   const encoder = config.architecture.kind === 'encoder';
   const widest = Math.max(config.dim, config.hiddenDim, config.nHeads * config.headSize);
   const wide = Math.ceil(widest / 32) * 32;
-  const kvBytes = encoder ? streamTokens(config) * config.nKvHeads * config.headSize * 4 : 0;
+  const kvBytes = streamTokens(config) * config.nKvHeads * config.headSize * 4;
   return {
     x: streamTokens(config) * config.dim * 4,
     normed: CHUNK_TOKENS * config.dim * 4,
@@ -70,7 +73,8 @@ function bufferBytes(config: ModelConfig): Record<keyof Buffers, number> {
     quantSums: (CHUNK_TOKENS * wide) / 8,
     quantScaledSums: (CHUNK_TOKENS * wide) / 8,
     scores: config.contextLength * 4,
-    logits: encoder ? 0 : config.vocabSize * 4,
+    lasts: encoder ? 0 : MAX_SEQUENCES * config.dim * 4,
+    logits: encoder ? 0 : MAX_SEQUENCES * config.vocabSize * 4,
   };
 }
 
@@ -97,7 +101,9 @@ export class Layers {
     const arena = new Arena(plan.bytes + plan.stagingBytes + sum + 2 * RopeTable.bytes(config));
     const weights = loadWeights(arena, config, source, plan, options.poll);
     const buffers = Object.fromEntries(sizes.map(([name, bytes]) => [name, arena.allocate(bytes)]));
-    return new Layers(config, plan.precision, arena, weights, buffers as unknown as Buffers);
+    const layers = new Layers(config, plan.precision, arena, weights, buffers as unknown as Buffers);
+    arena.seal();
+    return layers;
   }
 
   /** Embeddings of ids[from, from + tokens), which stand at positions from `position` on, at address x. */

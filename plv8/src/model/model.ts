@@ -2,17 +2,27 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import type { ModelConfig } from './config.ts';
 import { encode } from './encoder.ts';
+import type { CacheHooks } from './kv-cache.ts';
 import { KvCache } from './kv-cache.ts';
 import type { LoadOptions } from './layers.ts';
-import { CHUNK_TOKENS, Layers, streamTokens } from './layers.ts';
+import { CHUNK_TOKENS, Layers, MAX_SEQUENCES, streamTokens } from './layers.ts';
 import type { Matrix } from './matrix.ts';
 import { copyRow } from './matrix.ts';
 import type { ForwardObserver } from './observer.ts';
+import type { Chunk, Segment, Step } from './packing.ts';
+import { checkIds, checkSteps, packSteps } from './packing.ts';
 import type { WeightSource } from './source.ts';
 import type { LayerWeights, Weights } from './weights.ts';
 
 export type { KvCache } from './kv-cache.ts';
+export { MAX_SEQUENCES } from './layers.ts';
+export type { Step } from './packing.ts';
 export type { Precision } from './weights.ts';
+
+export interface ForwardOptions {
+  /** Called every few milliseconds; throws to stop. */
+  poll(): void;
+}
 
 /** Sees the hidden states (tokens, dim) of a text from token `first` on; the view is valid during the call. */
 export type VisitStates = (text: number, first: number, states: Float32Array) => void;
@@ -55,18 +65,24 @@ export class Model {
     return bytes;
   }
 
-  /** An empty cache for `capacity` tokens. One call computes at a time, so every other cache is freed first. */
-  newCache(capacity: number): KvCache {
+  /** An empty cache for at most `limit` tokens. */
+  newCache(limit: number, hooks: CacheHooks = {}): KvCache {
     const { architecture } = this.config;
     if (architecture.kind === 'encoder') {
       raise(SQLSTATE.featureNotSupported, `a model of architecture ${architecture.name} reads text and writes none`, {
         hint: 'use it with hartonomous.embed',
       });
     }
-    for (const cache of [...this.caches]) cache.free();
-    const cache = new KvCache(this.layers.arena, this.config, capacity, (freed) => this.caches.delete(freed));
+    const onFree = (freed: KvCache): void => void this.caches.delete(freed);
+    const cache = new KvCache(this.layers.arena, this.config, limit, hooks, onFree);
     this.caches.add(cache);
     return cache;
+  }
+
+  /** Free all caches but these, and memory that a call which was cut off had taken and told nobody about. */
+  sweep(kept: ReadonlySet<KvCache>): void {
+    for (const cache of [...this.caches]) if (!kept.has(cache)) cache.free();
+    this.layers.arena.retain([...this.caches].flatMap((cache) => cache.pieces));
   }
 
   free(): void {
@@ -74,15 +90,62 @@ export class Model {
     this.loaded = null;
   }
 
+  /** Append ids to one sequence: forwardBatch of one step, with an observer. Returns the logits (vocabSize) after the last. */
+  forward(
+    ids: ArrayLike<number>,
+    cache: KvCache,
+    options: ForwardOptions & { observer?: ForwardObserver },
+  ): Float32Array {
+    return this.forwardSteps([{ ids, cache }], options.poll, options.observer ?? null)[0]!;
+  }
+
   /**
-   * Append ids to the cache. Returns the logits (vocabSize) after the last one, valid until the next call.
-   * Throws when the cache is full or an id is not in the vocabulary. When `poll` throws, the cache keeps what was
-   * complete before this call.
+   * Append each step's ids to its cache, all of them in one pass over the weights per CHUNK_TOKENS tokens. Returns each
+   * step's logits (vocabSize) after its last id, valid until the next call; they are the same bits whatever the other
+   * steps are. Throws for more than MAX_SEQUENCES steps, a full cache or an id outside the vocabulary. When `poll` throws,
+   * the caches keep what was complete.
    */
-  forward(ids: ArrayLike<number>, cache: KvCache, options: { poll(): void; observer?: ForwardObserver }): Float32Array {
-    this.observer = options.observer ?? null;
-    const last = this.append(ids, cache, options.poll, () => undefined);
-    return this.logitsOf(last, options.poll);
+  forwardBatch(steps: readonly Step[], options: ForwardOptions): Float32Array[] {
+    return this.forwardSteps(steps, options.poll, null);
+  }
+
+  private forwardSteps(steps: readonly Step[], poll: () => void, observer: ForwardObserver | null): Float32Array[] {
+    const { dim } = this.config;
+    const { arena, buffers } = this.layers;
+    if (steps.length > MAX_SEQUENCES) {
+      raise(SQLSTATE.internalError, `forward pass takes ${MAX_SEQUENCES} sequences, ${steps.length} were given`);
+    }
+    this.advance(steps, poll, observer, ({ segments }) => {
+      for (const { step, from, row, tokens } of segments) {
+        if (from + tokens < steps[step]!.ids.length) continue;
+        const last = buffers.x / 4 + (row + tokens - 1) * dim;
+        arena.f32.copyWithin(buffers.lasts / 4 + step * dim, last, last + dim);
+      }
+    });
+    return this.logitsOf(buffers.lasts, steps.length, poll);
+  }
+
+  /** As forwardBatch, but `visit` sees the logits after every token: `index` counts the ids of step number `step`. */
+  forwardEach(
+    steps: readonly Step[],
+    { poll }: ForwardOptions,
+    visit: (step: number, index: number, logits: Float32Array) => void,
+  ): void {
+    this.advance(steps, poll, null, ({ ids, segments }) => {
+      const owners = segments.flatMap(({ step, from, tokens }) =>
+        Array.from({ length: tokens }, (_, t) => ({ step, index: from + t })),
+      );
+      for (let row = 0; row < ids.length; row += MAX_SEQUENCES) {
+        const x = this.layers.buffers.x + row * this.config.dim * 4;
+        const each = this.logitsOf(x, Math.min(MAX_SEQUENCES, ids.length - row), poll);
+        each.forEach((logits, i) => visit(owners[row + i]!.step, owners[row + i]!.index, logits));
+      }
+    });
+  }
+
+  /** Append ids to a cache where nobody wants logits. */
+  fill(ids: ArrayLike<number>, cache: KvCache, { poll }: ForwardOptions): void {
+    this.advance([{ ids, cache }], poll, null, () => undefined);
   }
 
   /**
@@ -90,10 +153,9 @@ export class Model {
    * Throws when one has no token, one outside the vocabulary, or more than the context holds.
    */
   hiddenStates(texts: readonly ArrayLike<number>[], options: { poll(): void }, visit: VisitStates): void {
-    this.observer = null;
-    const { contextLength, dim, architecture } = this.config;
+    const { contextLength, vocabSize, dim, architecture } = this.config;
     for (const ids of texts) {
-      this.checkIds(ids);
+      checkIds(ids, vocabSize);
       if (ids.length > contextLength)
         raise(SQLSTATE.programLimitExceeded, `text has ${ids.length} tokens, the model's context is ${contextLength}`);
     }
@@ -115,66 +177,48 @@ export class Model {
       }
       return;
     }
-    texts.forEach((ids, text) => {
-      const cache = this.newCache(ids.length);
+    for (let first = 0; first < texts.length; first += MAX_SEQUENCES) {
+      const group = texts.slice(first, first + MAX_SEQUENCES);
+      const steps = group.map((ids) => ({ ids, cache: this.newCache(ids.length) }));
       try {
-        this.append(ids, cache, options.poll, (first, tokens) => {
-          const at = layers.normalise(layers.buffers.x, layers.weights.norm, layers.buffers.normed, dim, tokens);
-          visit(text, first, layers.arena.f32.subarray(at / 4, at / 4 + tokens * dim));
+        this.advance(steps, options.poll, null, ({ ids, segments }) => {
+          const { buffers, arena, weights } = layers;
+          const at = layers.normalise(buffers.x, weights.norm, buffers.normed, dim, ids.length) / 4;
+          for (const { step, from, row, tokens } of segments) {
+            visit(first + step, from, arena.f32.subarray(at + row * dim, at + (row + tokens) * dim));
+          }
         });
       } finally {
-        cache.free();
-      }
-    });
-  }
-
-  private checkIds(ids: ArrayLike<number>): void {
-    const { vocabSize } = this.config;
-    if (ids.length === 0) raise(SQLSTATE.invalidParameterValue, 'forward pass needs at least one token');
-    for (let i = 0; i < ids.length; i++) {
-      const id = ids[i]!;
-      if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
-        raise(SQLSTATE.invalidParameterValue, `token ${id} is outside the vocabulary of ${vocabSize}`);
+        for (const { cache } of steps) cache.free();
       }
     }
   }
 
-  /** Run ids through every layer into the cache, chunk by chunk. Returns the place of the last token in its chunk. */
-  private append(
-    ids: ArrayLike<number>,
-    cache: KvCache,
+  /** Run all tokens through the layers; `done` sees each chunk while its residual stream stands in buffers.x. */
+  private advance(
+    steps: readonly Step[],
     poll: () => void,
-    afterChunk: (first: number, tokens: number) => void,
-  ): number {
-    this.checkIds(ids);
-    if (cache.length + ids.length > cache.capacity) {
-      raise(
-        SQLSTATE.programLimitExceeded,
-        `context holds ${cache.capacity} tokens, ${cache.length} are there and ${ids.length} more were given`,
-      );
-    }
-    const before = cache.length;
-    let done = 0;
-    try {
-      for (let from = 0; from < ids.length; from += CHUNK_TOKENS) {
-        const tokens = Math.min(CHUNK_TOKENS, ids.length - from);
-        this.layersOver(ids, from, tokens, cache, poll);
+    observer: ForwardObserver | null,
+    done: (chunk: Chunk) => void,
+  ): void {
+    this.observer = observer;
+    checkSteps(steps, this.config.vocabSize);
+    for (const { ids, cache } of steps) cache.reserve(cache.length + ids.length, poll);
+    for (const chunk of packSteps(steps, CHUNK_TOKENS)) {
+      this.layersOver(chunk, poll);
+      for (const { step, cache, from, tokens } of chunk.segments) {
+        const { ids } = steps[step]!;
         for (let t = 0; t < tokens; t++) cache.ids.push(ids[from + t]!);
-        done = tokens;
-        afterChunk(from, tokens);
       }
-    } catch (error) {
-      cache.truncate(before);
-      throw error;
+      done(chunk);
     }
-    return done - 1;
   }
 
   /** Logits (vocabSize) that the final norm and the output matrix make of a residual stream (dim); valid until the next call. */
   unembed(stream: Float32Array, poll: () => void): Float32Array {
     const { arena, buffers } = this.layers;
     arena.f32.set(stream, buffers.x / 4);
-    return this.logitsOf(0, poll);
+    return this.logitsOf(buffers.x, 1, poll)[0]!;
   }
 
   /** A row of a weight matrix as floats, copied to `out` (cols). */
@@ -190,52 +234,30 @@ export class Model {
   }
 
   /** Run one chunk of tokens through every layer; the residual stream stays in buffers.x. */
-  private layersOver(ids: ArrayLike<number>, from: number, tokens: number, cache: KvCache, poll: () => void): void {
+  private layersOver(chunk: Chunk, poll: () => void): void {
     const { layers, config } = this;
     const { x } = layers.buffers;
-    layers.embed(ids, from, tokens, cache.length, x);
+    const { ids, segments } = chunk;
+    for (const { cache, row, tokens } of segments) {
+      layers.embed(ids, row, tokens, cache.length, x + row * config.dim * 4);
+    }
     layers.weights.layers.forEach((layer, index) => {
-      this.observer?.residual(index, this.view(x, tokens * config.dim));
-      this.attention(layer, index, tokens, cache, poll);
-      layers.feedForward(layer, x, tokens, poll);
+      this.observer?.residual(index, this.view(x, ids.length * config.dim));
+      this.attention(layer, index, chunk, poll);
+      layers.feedForward(layer, x, ids.length, poll);
     });
-    this.observer?.residual(config.nLayers, this.view(x, tokens * config.dim));
+    this.observer?.residual(config.nLayers, this.view(x, ids.length * config.dim));
   }
 
-  private attention(layer: LayerWeights, index: number, tokens: number, cache: KvCache, poll: () => void): void {
+  /** Products over all tokens of the chunk together, attention sequence by sequence. */
+  private attention(layer: LayerWeights, index: number, chunk: Chunk, poll: () => void): void {
     const { layers } = this;
-    const { config, buffers, arena } = layers;
+    const { config, buffers } = layers;
+    const tokens = chunk.ids.length;
     const qDim = config.nHeads * config.headSize;
-    const kvDim = config.nKvHeads * config.headSize;
-    const start = cache.length;
-    const keys = cache.keysAt(index);
-    const values = cache.valuesAt(index);
-    const newKeys = keys + start * kvDim * 4;
-    const newValues = values + start * kvDim * 4;
     const input = layers.attentionInput(layer, buffers.x, tokens);
-    layers.project(layer, input, buffers.q, newKeys, newValues, tokens, poll);
-    for (let t = 0; t < tokens; t++) {
-      layers.rotate(index, buffers.q + t * qDim * 4, config.nHeads, start + t);
-      layers.rotate(index, newKeys + t * kvDim * 4, config.nKvHeads, start + t);
-    }
-    for (let t = 0; t < tokens; t++) {
-      const first = Math.max(0, start + t + 1 - config.windows[index]!);
-      arena.kernels.attention(
-        buffers.q + t * qDim * 4,
-        keys + first * kvDim * 4,
-        values + first * kvDim * 4,
-        buffers.attended + t * qDim * 4,
-        buffers.scores,
-        config.nHeads,
-        config.nKvHeads,
-        config.headSize,
-        start + t + 1 - first,
-        kvDim * 4,
-        config.attentionScale,
-        config.attentionSoftcap,
-      );
-      poll();
-    }
+    layers.project(layer, input, buffers.q, buffers.keys, buffers.values, tokens, poll);
+    for (const segment of chunk.segments) this.attend(index, segment, poll);
     layers.attentionOutput(layer, tokens, poll);
     this.observer?.attention(
       index,
@@ -246,15 +268,52 @@ export class Model {
     layers.addToStream(buffers.x, layer.attentionSumNorm, tokens);
   }
 
-  /** Final norm and output matrix for token t of the last chunk. */
-  private logitsOf(t: number, poll: () => void): Float32Array {
+  /** Put a segment's keys and values into its cache, and let its queries attend to all of them. */
+  private attend(index: number, { cache, row, tokens }: Segment, poll: () => void): void {
+    const { layers } = this;
+    const { config, buffers, arena } = layers;
+    const qBytes = config.nHeads * config.headSize * 4;
+    const kvBytes = config.nKvHeads * config.headSize * 4;
+    const start = cache.length;
+    const q = buffers.q + row * qBytes;
+    const k = buffers.keys + row * kvBytes;
+    for (let t = 0; t < tokens; t++) {
+      layers.rotate(index, q + t * qBytes, config.nHeads, start + t);
+      layers.rotate(index, k + t * kvBytes, config.nKvHeads, start + t);
+    }
+    cache.store(index, start, k, buffers.values + row * kvBytes, tokens);
+    const keys = cache.keysAt(index);
+    const values = cache.valuesAt(index);
+    for (let t = 0; t < tokens; t++) {
+      const first = Math.max(0, start + t + 1 - config.windows[index]!);
+      arena.kernels.attention(
+        q + t * qBytes,
+        keys + first * kvBytes,
+        values + first * kvBytes,
+        buffers.attended + (row + t) * qBytes,
+        buffers.scores,
+        config.nHeads,
+        config.nKvHeads,
+        config.headSize,
+        start + t + 1 - first,
+        kvBytes,
+        config.attentionScale,
+        config.attentionSoftcap,
+      );
+      poll();
+    }
+  }
+
+  /** Final norm and output matrix for `count` rows of the residual stream at address x; logits (vocabSize) each. */
+  private logitsOf(x: number, count: number, poll: () => void): Float32Array[] {
     const { layers } = this;
     const { config, buffers, arena, weights } = layers;
     if (weights.output === null)
       raise(SQLSTATE.internalError, `architecture ${config.architecture.name} has no logits`);
-    const x = layers.normalise(buffers.x + t * config.dim * 4, weights.norm, buffers.normed, config.dim, 1);
-    layers.multiply([weights.output], x, [buffers.logits], 1, poll);
-    if (config.logitSoftcap > 0) arena.kernels.softcap(buffers.logits, config.vocabSize, config.logitSoftcap);
-    return arena.f32.subarray(buffers.logits / 4, buffers.logits / 4 + config.vocabSize);
+    const normed = layers.normalise(x, weights.norm, buffers.normed, config.dim, count);
+    layers.multiply([weights.output], normed, [buffers.logits], count, poll);
+    const { vocabSize, logitSoftcap } = config;
+    if (logitSoftcap > 0) arena.kernels.softcap(buffers.logits, count * vocabSize, logitSoftcap);
+    return Array.from({ length: count }, (_, i) => this.view(buffers.logits + i * vocabSize * 4, vocabSize));
   }
 }

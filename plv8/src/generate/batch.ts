@@ -1,0 +1,103 @@
+/** Many prompts in one call: from arguments to an answer a prompt. */
+import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
+import type { GenerationRequest } from './generate.ts';
+import { generateAll } from './generate.ts';
+import { parseOptions } from './options.ts';
+import { promptIds } from './prompt.ts';
+import { buildIdOf, recordingWanted, recordRun } from './record.ts';
+import { openRequest, promptModel } from './request.ts';
+
+/** What becomes of a prompt that cannot be answered: the call fails, or that prompt's answer is null. */
+type OnError = 'error' | 'null';
+
+export interface BatchRow {
+  ord: number;
+  text: string | null;
+  done_reason: string | null;
+  eval_count: number | null;
+}
+
+function onErrorOf(value: unknown): OnError {
+  if (value === undefined || value === null) return 'error';
+  if (value === 'error' || value === 'null') return value;
+  return raise(
+    SQLSTATE.invalidParameterValue,
+    `option on_error must be one of error, null, got ${JSON.stringify(value)}`,
+  );
+}
+
+/** The error of one prompt, named by its place and never by its text. */
+function ofPrompt(index: number, error: HartonomousError): HartonomousError {
+  const { code, detail, hint } = error;
+  return new HartonomousError(code, `prompt ${index + 1}: ${error.message}`, {
+    ...(detail === undefined ? {} : { detail }),
+    ...(hint === undefined ? {} : { hint }),
+    cause: error,
+  });
+}
+
+/**
+ * Answer every prompt; null for null. Options are those of a single prompt and `on_error`; every prompt gets the seed of
+ * the options, or one of its own where they name none.
+ */
+export function answerBatch(
+  prompts: readonly (string | null)[],
+  model: string | null,
+  given: Record<string, unknown> | null,
+): BatchRow[] {
+  const { on_error: wanted, ...options } = given ?? {};
+  const onError = onErrorOf(wanted);
+  const rows: BatchRow[] = prompts.map((_, i) => ({ ord: i + 1, text: null, done_reason: null, eval_count: null }));
+  const fail = (index: number, error: unknown): void => {
+    if (!(error instanceof HartonomousError)) throw error;
+    if (onError === 'error') throw ofPrompt(index, error);
+    rows[index]!.done_reason = 'error';
+  };
+
+  for (const prompt of prompts) {
+    if (prompt === null || typeof prompt === 'string') continue;
+    raise(SQLSTATE.invalidParameterValue, 'prompts must be an array of one dimension');
+  }
+  const { catalog, caller, used, options: parsed } = openRequest(model, options);
+  const { defaultOptions } = used.entry.description;
+  const record = recordingWanted(parsed.record, 'generate', catalog);
+  const places: number[] = []; // index among the prompts of each request
+  const requests: GenerationRequest[] = [];
+  prompts.forEach((prompt, index) => {
+    if (prompt === null) return;
+    try {
+      const own = parseOptions(options, defaultOptions); // draws a seed
+      const ids = promptIds(promptModel(used), prompt, own);
+      requests.push({ promptIds: ids, options: own, hooks: { logprobs: record } });
+      places.push(index);
+    } catch (error) {
+      fail(index, error);
+    }
+  });
+
+  const generations = generateAll(used, caller, requests, (at, error) => fail(places[at]!, error));
+  generations.forEach((generation, at) => {
+    if (generation === null) return;
+    const row = rows[places[at]!]!;
+    row.text = generation.text;
+    row.done_reason = generation.doneReason;
+    row.eval_count = generation.tokens.length;
+    if (!record) return;
+    recordRun(
+      {
+        caller,
+        kind: 'generate',
+        model: used.entry.description,
+        options,
+        settings: requests[at]!.options,
+        heldAs: used.entry.model.precision,
+        buildId: buildIdOf(catalog),
+        generation,
+        loadNs: used.loadNs,
+        totalNs: used.loadNs + generation.promptEvalNs + generation.evalNs,
+      },
+      used.tokenizer,
+    );
+  });
+  return rows;
+}
