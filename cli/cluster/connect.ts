@@ -41,3 +41,8 @@ export async function withClient<T>(options: ConnectionOptions, body: (client: p
     await client.end().catch(() => undefined);
   }
 }
+
+/** Cancel what the server does for the backend with this process id. */
+export async function cancelBackend(options: ConnectionOptions, pid: number): Promise<void> {
+  await withClient(options, (client) => client.query('select pg_cancel_backend($1)', [pid]));
+}

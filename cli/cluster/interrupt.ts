@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { CommandError } from '../errors.ts';
-import { connect } from './connect.ts';
+import { cancelBackend } from './connect.ts';
 import type { ConnectionOptions } from './connect.ts';
 
 /** What the shell reports for a program that SIGINT ended. */
@@ -18,12 +18,7 @@ export function cancelOnInterrupt(
     interrupted = true;
     controller.abort();
     const pid = (client as pg.Client & { processID: number }).processID;
-    connect(options)
-      .then(async (other) => {
-        await other.query('select pg_cancel_backend($1)', [pid]);
-        await other.end();
-      })
-      .catch(() => process.exit(EXIT_INTERRUPTED));
+    cancelBackend(options, pid).catch(() => process.exit(EXIT_INTERRUPTED));
   };
   process.on('SIGINT', onInterrupt);
   return { interrupted: () => interrupted, signal: controller.signal, stop: () => process.off('SIGINT', onInterrupt) };

@@ -1,0 +1,65 @@
+import stringWidth from 'string-width';
+
+/** A line break, blanks, a character of a script that breaks between any two characters, or a word. */
+const PIECES =
+  /\n|[^\S\n]+|[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]|[^\s\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]+/gu;
+const BREAKS_ANYWHERE = /^[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]/u;
+
+/** Breaks text that arrives in pieces between words, so that a terminal does not break it within them. */
+export class WordWrap {
+  private column = 0;
+  /** The word that may go on with the next piece. */
+  private word = '';
+  /** Blanks before it, not shown yet: at the end of a line they are not shown at all. */
+  private blanks = '';
+
+  /** `width` (columns) is asked for at every word, since a terminal may be resized. */
+  constructor(private readonly width: () => number) {}
+
+  /** What can be shown now. */
+  push(text: string): string {
+    let out = '';
+    for (const piece of text.match(PIECES) ?? []) {
+      if (piece === '\n') {
+        out += this.endWord() + '\n';
+        this.column = 0;
+        this.blanks = '';
+      } else if (/^\s/.test(piece)) {
+        out += this.endWord();
+        this.blanks += piece;
+      } else {
+        const breaks = BREAKS_ANYWHERE.test(piece);
+        if (breaks) out += this.endWord();
+        this.word += piece;
+        if (breaks) out += this.endWord();
+      }
+    }
+    // A word as long as a line gains nothing by waiting.
+    if (stringWidth(this.word) >= this.width()) out += this.endWord();
+    return out;
+  }
+
+  /** The rest, at the end of the text. */
+  flush(): string {
+    const rest = this.endWord();
+    this.blanks = '';
+    this.column = 0;
+    return rest;
+  }
+
+  private endWord(): string {
+    if (this.word === '') return '';
+    const width = this.width();
+    const word = this.word;
+    const length = stringWidth(word);
+    const blanks = this.blanks;
+    this.word = '';
+    this.blanks = '';
+    if (this.column > 0 && this.column + blanks.length + length > width) {
+      this.column = length % width;
+      return `\n${word}`;
+    }
+    this.column = (this.column + blanks.length + length) % width;
+    return blanks + word;
+  }
+}
