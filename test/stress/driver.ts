@@ -1,0 +1,301 @@
+/**
+ * Many sessions at once: generating, ingesting, explaining, removing, upgrading, cancelling, reconnecting. Every answer has
+ * to be the one given alone, every error one that is documented, and at the end the data has to be sound. Which steps a
+ * worker takes follows from the seed; how they interleave is the machine's affair.
+ */
+import { join } from 'node:path';
+import pg from 'pg';
+import { CommandError } from '../../cli/errors.ts';
+import { ingest } from '../../cli/ingest/ingest.ts';
+import { install } from '../../cli/install/install.ts';
+import { packageRoot } from '../../cli/package-root.ts';
+import { modelPath } from '../golden/model-files.ts';
+
+/** Models that stay, and those that come and go; all of them small. */
+const STAYING = 'staying';
+const PASSING = ['passing-a', 'passing-b', 'passing-c'];
+const FILES: Record<string, string> = {
+  [STAYING]: join(packageRoot(), 'models/tiny/hartonomous-tiny-q8_0.gguf'),
+  'passing-a': modelPath('zoo/qwen2-tiny-f32.gguf'),
+  'passing-b': modelPath('zoo/llama-untied-gqa-f32.gguf'),
+  'passing-c': modelPath('zoo/qwen3-tiny-f32.gguf'),
+};
+const PROMPTS = ['Hello, how are you?', 'Who are you?', 'What is two plus three?', 'Good evening!', 'Tell me a story.'];
+const OPTIONS = { temperature: 0.7, seed: 5, num_predict: 12 };
+
+/**
+ * Errors that a caller has to expect here, by SQLSTATE: cancelled; a model that was removed; the answer of a session whose
+ * model is gone; a run that is gone with its model; a function replaced under a running statement.
+ */
+const DOCUMENTED: ReadonlySet<string> = new Set(['57014', '42704', '55000', '02000', 'P0002']);
+/** Sentences of the command line for the same. */
+const DOCUMENTED_COMMANDS = [/is being ingested/, /does not exist/, /was removed/];
+
+export interface StressOptions {
+  url: string;
+  seconds: number;
+  seed: number;
+  sessions: number;
+  log?(line: string): void;
+}
+
+export interface StressResult {
+  /** Steps that were taken, by kind. */
+  steps: Record<string, number>;
+  /** Documented errors, by SQLSTATE. */
+  expected: Record<string, number>;
+  /** What should not have happened. */
+  findings: string[];
+}
+
+/** Random numbers of one worker (mulberry32). */
+function randomOf(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+async function connected(url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url });
+  client.on('error', () => undefined);
+  await client.connect();
+  return client;
+}
+
+const key = (model: string, prompt: string): string => `${model}\0${prompt}`;
+
+/** Answers given alone, of every model to every prompt. */
+async function answersAlone(url: string): Promise<Map<string, string>> {
+  const client = await connected(url);
+  const answers = new Map<string, string>();
+  try {
+    for (const [name, file] of Object.entries(FILES)) {
+      await ingest(client, file, { name, replace: true });
+      for (const prompt of PROMPTS) {
+        const { rows } = await client.query<{ text: string }>('select hartonomous.generate($1, $2, $3) as text', [
+          prompt,
+          name,
+          { ...OPTIONS, cache: false },
+        ]);
+        answers.set(key(name, prompt), rows[0]!.text);
+      }
+    }
+  } finally {
+    await client.end();
+  }
+  return answers;
+}
+
+class Worker {
+  private readonly random: () => number;
+  private client: pg.Client | null = null;
+
+  constructor(
+    private readonly options: StressOptions,
+    private readonly alone: Map<string, string>,
+    private readonly result: StressResult,
+    number: number,
+  ) {
+    this.random = randomOf(options.seed * 1009 + number);
+  }
+
+  private pick<T>(from: readonly T[]): T {
+    return from[Math.floor(this.random() * from.length)]!;
+  }
+
+  private async session(): Promise<pg.Client> {
+    this.client ??= await connected(this.options.url);
+    return this.client;
+  }
+
+  private expectAnswer(model: string, prompt: string, text: string | null | undefined): void {
+    const alone = this.alone.get(key(model, prompt));
+    if (text === alone) return;
+    this.result.findings.push(`${model} answered ${JSON.stringify(text)}, alone ${JSON.stringify(alone)}`);
+  }
+
+  private readonly steps: [kind: string, weight: number, run: () => Promise<void>][] = [
+    ['generate', 30, () => this.generate(STAYING)],
+    ['generate, model comes and goes', 15, () => this.generate(this.pick(PASSING))],
+    ['batch', 0, () => this.batch()],
+    ['session', 10, () => this.sessionAnswer()],
+    ['explain', 0, () => this.explain()],
+    ['cancelled', 6, () => this.cancelled()],
+    ['ingest', 5, () => this.ingest()],
+    ['remove', 3, () => this.remove()],
+    ['upgrade', 1, () => this.upgrade()],
+    ['integrity', 1, () => this.integrity()],
+    ['reconnect', 6, () => this.reconnect()],
+    ['discard all', 4, async () => void (await (await this.session()).query('discard all'))],
+  ];
+
+  /** Take steps until the time is over. */
+  async run(until: number): Promise<void> {
+    const total = this.steps.reduce((sum, [, weight]) => sum + weight, 0);
+    while (Date.now() < until) {
+      let at = this.random() * total;
+      const [kind, , run] = this.steps.find(([, weight]) => (at -= weight) < 0)!;
+      this.result.steps[kind] = (this.result.steps[kind] ?? 0) + 1;
+      try {
+        await run();
+      } catch (error) {
+        this.judge(kind, error);
+      }
+    }
+    await this.client?.end().catch(() => undefined);
+  }
+
+  private judge(kind: string, error: unknown): void {
+    const { code, message } = error as pg.DatabaseError;
+    const documented =
+      error instanceof CommandError
+        ? DOCUMENTED_COMMANDS.some((pattern) => pattern.test(message))
+        : code !== undefined && DOCUMENTED.has(code);
+    if (!documented) {
+      this.result.findings.push(`${kind}: ${code ?? ''} ${message}`);
+      return;
+    }
+    const name = code ?? 'command';
+    this.result.expected[name] = (this.result.expected[name] ?? 0) + 1;
+  }
+
+  private async generate(model: string): Promise<void> {
+    const prompt = this.pick(PROMPTS);
+    const client = await this.session();
+    const options = this.random() < 0.3 ? { ...OPTIONS, record: true } : OPTIONS;
+    const { rows } = await client.query<{ text: string }>('select hartonomous.generate($1, $2, $3) as text', [
+      prompt,
+      model,
+      options,
+    ]);
+    this.expectAnswer(model, prompt, rows[0]?.text);
+  }
+
+  private async batch(): Promise<void> {
+    const prompts = Array.from({ length: 1 + Math.floor(this.random() * 5) }, () => this.pick(PROMPTS));
+    const { rows } = await (
+      await this.session()
+    ).query<{ ord: number; text: string }>(
+      'select ord, text from hartonomous.generate($1::text[], $2, $3) order by ord',
+      [prompts, STAYING, OPTIONS],
+    );
+    prompts.forEach((prompt, i) => this.expectAnswer(STAYING, prompt, rows[i]?.text));
+  }
+
+  private async sessionAnswer(): Promise<void> {
+    const prompt = this.pick(PROMPTS);
+    const client = await this.session();
+    const opened = await client.query<{ id: string }>(
+      'select hartonomous.open_session(to_jsonb($1::text), $2, $3) as id',
+      [prompt, STAYING, OPTIONS],
+    );
+    let text = '';
+    for (;;) {
+      const { rows } = await client.query<{ token: string; done_reason: string | null }>(
+        'select token, done_reason from hartonomous.next_tokens($1, $2)',
+        [opened.rows[0]?.id, 1 + Math.floor(this.random() * 4)],
+      );
+      text += rows.map((row) => row.token).join('');
+      if (rows.length === 0 || typeof rows.at(-1)?.done_reason === 'string') break;
+    }
+    await client.query('select hartonomous.close_session($1)', [opened.rows[0]?.id]);
+    this.expectAnswer(STAYING, prompt, text);
+  }
+
+  private async explain(): Promise<void> {
+    const client = await this.session();
+    const { rows } = await client.query<{ run: string }>(
+      `select hartonomous.complete($1, $2, $3) ->> 'run_id' as run`,
+      [this.pick(PROMPTS), STAYING, { ...OPTIONS, record: true }],
+    );
+    await client.query('select hartonomous.explain($1::bigint, 0)', [rows[0]?.run]);
+  }
+
+  private async cancelled(): Promise<void> {
+    const client = await this.session();
+    const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+    const ended = client
+      .query('select hartonomous.generate($1, $2, $3)', [
+        PROMPTS[0],
+        STAYING,
+        { ...OPTIONS, num_predict: 200, logit_bias: { 2: -1000 } },
+      ])
+      .then(
+        () => null,
+        (error: unknown) => error,
+      );
+    const other = await connected(this.options.url);
+    await new Promise((resolve) => setTimeout(resolve, this.random() * 50));
+    await other.query('select pg_cancel_backend($1)', [rows[0]?.pid]);
+    await other.end();
+    const error = await ended;
+    if (error !== null) throw error;
+  }
+
+  private async ingest(): Promise<void> {
+    const name = this.pick(PASSING);
+    const client = await connected(this.options.url);
+    try {
+      await ingest(client, FILES[name]!, { name, replace: true });
+    } finally {
+      await client.end();
+    }
+  }
+
+  private async remove(): Promise<void> {
+    await (await this.session()).query('select hartonomous.remove_model($1)', [this.pick(PASSING)]);
+  }
+
+  /** Replace every function, as the install of another version does. */
+  private async upgrade(): Promise<void> {
+    const client = await connected(this.options.url);
+    try {
+      await client.query(`update hartonomous.settings set value = '"another"' where name = 'build_id'`);
+      await install(client);
+    } finally {
+      await client.end();
+    }
+  }
+
+  private async integrity(): Promise<void> {
+    const { rows } = await (await this.session()).query('select * from hartonomous.check_integrity(false)');
+    for (const row of rows) this.result.findings.push(`integrity: ${JSON.stringify(row)}`);
+  }
+
+  private async reconnect(): Promise<void> {
+    await this.client?.end();
+    this.client = null;
+  }
+}
+
+/** Run the workers; the result's findings are empty when all is well. */
+export async function stress(options: StressOptions): Promise<StressResult> {
+  const result: StressResult = { steps: {}, expected: {}, findings: [] };
+  const alone = await answersAlone(options.url);
+  options.log?.(`${options.sessions} sessions, ${options.seconds} s, seed ${options.seed}`);
+  const until = Date.now() + options.seconds * 1000;
+  await Promise.all(
+    Array.from({ length: options.sessions }, (_, i) => new Worker(options, alone, result, i).run(until)),
+  );
+  const client = await connected(options.url);
+  try {
+    const { rows } = await client.query('select * from hartonomous.check_integrity()');
+    for (const row of rows) result.findings.push(`integrity at the end: ${JSON.stringify(row)}`);
+    const left = await client.query<{ name: string }>(`select name from hartonomous.models where state <> 'ready'`);
+    for (const row of left.rows) result.findings.push(`model ${row.name} was left half ingested`);
+  } finally {
+    await client.end();
+  }
+  return result;
+}
+
+/** `npm run stress -- [SECONDS] [SEED]`: against a private cluster of its own, or DATABASE_URL. */
+export function readArguments(args: string[]): { seconds: number; seed: number } {
+  const [seconds = '300', seed = String(Date.now() % 1_000_000)] = args;
+  if (!/^\d+$/.test(seconds) || !/^\d+$/.test(seed)) throw new Error('usage: npm run stress -- [SECONDS] [SEED]');
+  return { seconds: Number(seconds), seed: Number(seed) };
+}

@@ -1,0 +1,20 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { createDatabase } from '../db/harness.ts';
+import type { TestDatabase } from '../db/harness.ts';
+import { stress } from './driver.ts';
+
+const SECONDS = 15;
+const SEED = Number(process.env.STRESS_SEED ?? 1);
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await createDatabase();
+});
+afterAll(() => database.drop());
+
+test(`eight sessions at once for ${SECONDS} s (seed ${SEED}) find nothing but documented errors`, async () => {
+  const result = await stress({ url: database.url, seconds: SECONDS, seed: SEED, sessions: 8 });
+  console.log(JSON.stringify({ steps: result.steps, expected: result.expected }));
+  expect(result.findings).toEqual([]);
+  expect(result.steps.generate).toBeGreaterThan(0);
+});
