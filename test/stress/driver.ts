@@ -121,9 +121,9 @@ class Worker {
   private readonly steps: [kind: string, weight: number, run: () => Promise<void>][] = [
     ['generate', 30, () => this.generate(STAYING)],
     ['generate, model comes and goes', 15, () => this.generate(this.pick(PASSING))],
-    ['batch', 0, () => this.batch()],
+    
     ['session', 10, () => this.sessionAnswer()],
-    ['explain', 0, () => this.explain()],
+    
     ['cancelled', 6, () => this.cancelled()],
     ['ingest', 5, () => this.ingest()],
     ['remove', 3, () => this.remove()],

@@ -82,6 +82,19 @@ export function findModel(catalog: Catalog, name: string | null): ModelRow {
   return only;
 }
 
+/**
+ * Run what reads the rows of a model. Its statements see the database one after another, so a model that is removed
+ * meanwhile looks damaged to them: then the error says that it was removed.
+ */
+export function readingModel<T>(model: Pick<ModelRow, 'id' | 'name'>, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    if (readCatalog().models.some(({ id }) => id === model.id)) throw cause;
+    raise(SQLSTATE.undefinedObject, `model ${model.name} was removed while it was loaded`, { cause });
+  }
+}
+
 /** Hyper-parameters, template and recommended settings of a ready model. */
 export function describeModel(row: ModelRow): ModelDescription {
   const found = query(

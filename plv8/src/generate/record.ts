@@ -61,7 +61,7 @@ function samplingOf({ sampler, precision }: GenerateOptions): Record<string, unk
   };
 }
 
-/** Insert the run and its tokens; the run's id. */
+/** Insert the run and its tokens; the run's id. A model that was removed since it was loaded is named by name and digest only. */
 export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
   const { generation } = run;
   const outputIds = generation.tokens.map((token) => token.id);
@@ -69,7 +69,8 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
     query(
       `insert into hartonomous.runs (caller, kind, model_id, model_name, model_digest, options, seed, prompt_ids,
          output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns, sampling, held_as, build_id)
-       values ($1::text, $2::text, $3::bigint, $4::text, decode($5::text, 'hex'), $6::jsonb, $7::bigint, $8::integer[],
+       values ($1::text, $2::text,
+         (select m.id from hartonomous.models m where m.id = $3::bigint for key share), $4::text, decode($5::text, 'hex'), $6::jsonb, $7::bigint, $8::integer[],
          $9::integer[], $10::text, $11::integer, $12::integer, $13::bigint, $14::bigint, $15::bigint, $16::bigint,
          $17::jsonb, $18::text, $19::text)
        returning id::float8 as id`,

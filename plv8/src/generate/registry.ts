@@ -14,7 +14,7 @@ import { createTokenizer } from '../tokenizer/tokenizer.ts';
 import { readVocabulary } from '../tokenizer/source-db.ts';
 import { beginCall, cacheFacts, DEFAULT_MAX_CACHE_BYTES, forgetCaches } from './caches.ts';
 import type { Catalog, ModelDescription } from './catalog.ts';
-import { describeModel, findModel, readCatalog } from './catalog.ts';
+import { describeModel, findModel, readCatalog, readingModel } from './catalog.ts';
 import { showPresence } from './presence.ts';
 
 /** Models a backend keeps loaded when the setting max_loaded_models does not say otherwise. */
@@ -98,8 +98,10 @@ export function useTokenizer(catalog: Catalog, name: string | null): TokenizerEn
   const row = findModel(catalog, name);
   const known = tokenizers.get(row.id);
   if (known !== undefined) return known;
-  const description = describeModel(row);
-  const entry = { description, tokenizer: createTokenizer(readVocabulary(row.id)) };
+  const entry = readingModel(row, () => ({
+    description: describeModel(row),
+    tokenizer: createTokenizer(readVocabulary(row.id)),
+  }));
   tokenizers.set(row.id, entry);
   return entry;
 }
@@ -109,6 +111,19 @@ export interface UsedModel {
   tokenizer: Tokenizer;
   /** Nanoseconds this call spent loading; 0 when the model was there. */
   loadNs: number;
+}
+
+/** Read a model's weights. Throws where its embeddings are fewer than its tokens. */
+function loadModel(description: ModelDescription, tokenizer: Tokenizer, precision: Precision): Model {
+  const source = dbWeightSource(description.id);
+  const config = readConfig(description.architecture, description.hyperparameters, source.tensors());
+  if (config.vocabSize < tokenizer.vocabSize) {
+    raise(
+      SQLSTATE.dataCorrupted,
+      `model ${description.name} has ${tokenizer.vocabSize} tokens and embeddings for ${config.vocabSize}`,
+    );
+  }
+  return Model.load(config, source, { precision, poll });
 }
 
 /** A loaded model, loading it first if this backend does not hold it. Polls for interrupts while it loads. */
@@ -128,15 +143,7 @@ export function useModel(catalog: Catalog, name: string | null, precision: Preci
     if (oldest === undefined) break;
     drop(oldest);
   }
-  const source = dbWeightSource(description.id);
-  const config = readConfig(description.architecture, description.hyperparameters, source.tensors());
-  if (config.vocabSize < tokenizer.vocabSize) {
-    raise(
-      SQLSTATE.dataCorrupted,
-      `model ${description.name} has ${tokenizer.vocabSize} tokens and embeddings for ${config.vocabSize}`,
-    );
-  }
-  const model = Model.load(config, source, { precision, poll });
+  const model = readingModel(description, () => loadModel(description, tokenizer, precision));
   const now = new Date();
   const loadNs = (now.getTime() - started) * NS_PER_MS;
   const entry: LoadedModel = {
