@@ -121,9 +121,9 @@ class Worker {
   private readonly steps: [kind: string, weight: number, run: () => Promise<void>][] = [
     ['generate', 30, () => this.generate(STAYING)],
     ['generate, model comes and goes', 15, () => this.generate(this.pick(PASSING))],
-    
+
     ['session', 10, () => this.sessionAnswer()],
-    
+
     ['cancelled', 6, () => this.cancelled()],
     ['ingest', 5, () => this.ingest()],
     ['remove', 3, () => this.remove()],
@@ -175,17 +175,6 @@ class Worker {
     this.expectAnswer(model, prompt, rows[0]?.text);
   }
 
-  private async batch(): Promise<void> {
-    const prompts = Array.from({ length: 1 + Math.floor(this.random() * 5) }, () => this.pick(PROMPTS));
-    const { rows } = await (
-      await this.session()
-    ).query<{ ord: number; text: string }>(
-      'select ord, text from hartonomous.generate($1::text[], $2, $3) order by ord',
-      [prompts, STAYING, OPTIONS],
-    );
-    prompts.forEach((prompt, i) => this.expectAnswer(STAYING, prompt, rows[i]?.text));
-  }
-
   private async sessionAnswer(): Promise<void> {
     const prompt = this.pick(PROMPTS);
     const client = await this.session();
@@ -204,15 +193,6 @@ class Worker {
     }
     await client.query('select hartonomous.close_session($1)', [opened.rows[0]?.id]);
     this.expectAnswer(STAYING, prompt, text);
-  }
-
-  private async explain(): Promise<void> {
-    const client = await this.session();
-    const { rows } = await client.query<{ run: string }>(
-      `select hartonomous.complete($1, $2, $3) ->> 'run_id' as run`,
-      [this.pick(PROMPTS), STAYING, { ...OPTIONS, record: true }],
-    );
-    await client.query('select hartonomous.explain($1::bigint, 0)', [rows[0]?.run]);
   }
 
   private async cancelled(): Promise<void> {
