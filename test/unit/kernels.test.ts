@@ -165,8 +165,8 @@ describe('rounding', () => {
     const values = Float32Array.from({ length: n }, (_, i) => fill(random, i));
     f32.set(values, at(0) / 4);
     kernels.roundQ8(at(0), at(K), at(2 * K), n);
-    kernels.interleaveQ8(at(K), at(2 * K), 0, at(8 * K), at(12 * K), 0, 2, 1, n, 32);
-    kernels.expandQ8(at(8 * K), at(12 * K), 0, at(4 * K), n, 2, 32);
+    kernels.interleaveQ8(at(K), at(2 * K), 0, at(8 * K), 2, 1, n, 32);
+    kernels.expandQ8(at(8 * K), false, at(4 * K), n, 2, 32);
     for (let i = 0; i < n; i++) {
       const first = i - (i % 32);
       const largest = Math.max(...values.subarray(first, first + 32).map(Math.abs));
@@ -217,8 +217,6 @@ describe('matrix products', () => {
     plainMins: at(320 * K),
     input: at(384 * K),
     weights: at(640 * K),
-    scales: at(896 * K),
-    mins: at(960 * K),
     quants: at(1024 * K),
     activationScales: at(1536 * K),
     sums: at(1600 * K),
@@ -226,7 +224,13 @@ describe('matrix products', () => {
     out: at(2048 * K),
   };
 
-  function prepare(b: Bench, layout: 'q8' | 'q4', rows: number, cols: number, tokens: number, scaleCols = 32): void {
+  interface Held {
+    minimums: boolean;
+    scaleCols?: number;
+  }
+
+  function prepare(b: Bench, layout: 'q8' | 'q4', [rows, cols, tokens]: [number, number, number], held: Held): void {
+    const scaleCols = held.scaleCols ?? 32;
     const random = noise(rows * cols + tokens);
     const blocks = cols / 32;
     // Extremes on purpose: -128 and 127 times +-32767 is the largest product a block can hold.
@@ -237,79 +241,40 @@ describe('matrix products', () => {
     for (let i = 0; i < (rows * cols) / scaleCols; i++) b.f32[places.plainScales / 4 + i] = i % 7 === 3 ? 0 : random();
     for (let i = 0; i < rows * blocks; i++) b.f32[places.plainMins / 4 + i] = random();
     for (let i = 0; i < tokens * cols; i++) b.f32[places.input / 4 + i] = random() * 4;
-    const { plain, plainScales, plainMins, weights, scales, mins } = places;
-    const interleave = (...args: Parameters<Kernels['interleaveQ4']>): void => {
-      if (layout === 'q4') b.kernels.interleaveQ4(...args);
-      else b.kernels.interleaveQ8(...args, scaleCols);
-    };
+    const { plain, plainScales, weights } = places;
     // In two pieces, so that an oct begins in one and ends in the other.
-    const first = Math.min(rows, 3);
-    interleave(plain, plainScales, plainMins, weights, scales, mins, 0, first, cols);
-    const rest = rows - first;
-    const skip = first * blocks * 4;
-    const skipScales = ((first * cols) / scaleCols) * 4;
-    interleave(
-      plain + first * cols,
-      plainScales + skipScales,
-      plainMins + skip,
-      weights,
-      scales,
-      mins,
-      first,
-      rest,
-      cols,
-    );
+    const cut = Math.min(rows, 3);
+    for (const [first, count] of [
+      [0, cut],
+      [cut, rows - cut],
+    ] as const) {
+      const scales = plainScales + ((first * cols) / scaleCols) * 4;
+      const mins = held.minimums ? places.plainMins + first * blocks * 4 : 0;
+      if (layout === 'q4') b.kernels.interleaveQ4(plain + first * cols, scales, mins, weights, first, count, cols);
+      else b.kernels.interleaveQ8(plain + first * cols, scales, mins, weights, first, count, cols, scaleCols);
+    }
   }
 
   function multiply(
     b: Bench,
     layout: 'q8' | 'q4',
     [rows, cols, tokens]: [number, number, number],
-    options: { mins: boolean; offset?: number; stride: number; from?: number; scaleCols?: number },
+    options: Held & { offset?: number; stride: number; from?: number },
   ): void {
-    const { input, weights, scales, quants, activationScales, sums, scaledSums, out } = places;
-    const mins = options.mins ? places.mins : 0;
+    const { input, weights, quants, activationScales, sums, scaledSums, out } = places;
     const source = input + (options.from ?? 0) * cols * 4;
     b.kernels.quantizeActivations(source, quants, activationScales, sums, scaledSums, cols, tokens);
-    const { stride } = options;
-    if (layout === 'q8') {
-      b.kernels.matmulQ8(
-        weights,
-        scales,
-        mins,
-        quants,
-        activationScales,
-        scaledSums,
-        out,
-        rows,
-        cols,
-        tokens,
-        stride,
-        options.scaleCols ?? 32,
-      );
-      return;
-    }
-    b.kernels.matmulQ4(
-      weights,
-      scales,
-      mins,
-      options.offset ?? 0,
-      quants,
-      activationScales,
-      sums,
-      scaledSums,
-      out,
-      rows,
-      cols,
-      tokens,
-      stride,
-    );
+    const { minimums, stride, offset = 0, scaleCols = 32 } = options;
+    const ends = [out, rows, cols, tokens, stride] as const;
+    if (layout === 'q8')
+      b.kernels.matmulQ8(weights, minimums, quants, activationScales, scaledSums, ...ends, scaleCols);
+    else b.kernels.matmulQ4(weights, minimums, offset, quants, activationScales, sums, scaledSums, ...ends);
   }
 
   it.each(shapes)(
     'matmulQ8 and matmulQ4 of %i x %i for %i tokens agree with the oracle, with and without minimums and offset',
     (rows, cols, tokens) => {
-      for (const [layout, mins, offset, scaleCols] of [
+      for (const [layout, minimums, offset, scaleCols] of [
         ['q8', false, 0, 32],
         ['q8', true, 0, 32],
         ['q8', false, 0, 16],
@@ -317,10 +282,10 @@ describe('matrix products', () => {
         ['q4', true, 0, 32],
       ] as const) {
         const [oracle, simd] = both((b) => {
-          prepare(b, layout, rows, cols, tokens, scaleCols);
+          prepare(b, layout, [rows, cols, tokens], { minimums, scaleCols });
           const stride = (rows + 3) * 4;
           b.f32.fill(-7, places.out / 4, places.out / 4 + tokens * (rows + 3));
-          multiply(b, layout, [rows, cols, tokens], { mins, offset, stride, scaleCols });
+          multiply(b, layout, [rows, cols, tokens], { minimums, offset, stride, scaleCols });
           return Array.from(b.f32.slice(places.out / 4, places.out / 4 + tokens * (rows + 3)));
         });
         // The three floats between two tokens' rows belong to somebody else and stay as they were.
@@ -337,20 +302,25 @@ describe('matrix products', () => {
   it.each(shapes)(
     'the layouts of %i x %i are those of the oracle, byte for byte, and expand to the same floats',
     (rows, cols) => {
-      for (const layout of ['q8', 'q4'] as const) {
+      for (const [layout, minimums, scaleCols] of [
+        ['q8', true, 32],
+        ['q8', false, 32],
+        ['q8', false, 16],
+        ['q4', true, 32],
+        ['q4', false, 32],
+      ] as const) {
         const [oracle, simd] = both((b) => {
-          prepare(b, layout, rows, cols, 1);
-          const { weights, scales, mins } = places;
+          prepare(b, layout, [rows, cols, 1], { minimums, scaleCols });
+          const { weights } = places;
           const floats: number[] = [];
+          const octBytes = cols * (layout === 'q8' ? 8 : 4) + (cols / scaleCols) * 32 * (minimums ? 2 : 1);
           for (let r = 0; r < rows; r++) {
-            const oct = (r & ~7) * cols;
-            if (layout === 'q8')
-              b.kernels.expandQ8(weights + oct, scales + oct / 8, mins + oct / 8, places.out, cols, r & 7, 32);
-            else b.kernels.expandQ4(weights + oct / 2, scales + oct / 8, mins + oct / 8, 8, places.out, cols, r & 7);
+            const oct = weights + (r >> 3) * octBytes;
+            if (layout === 'q8') b.kernels.expandQ8(oct, minimums, places.out, cols, r & 7, scaleCols);
+            else b.kernels.expandQ4(oct, minimums, 8, places.out, cols, r & 7);
             floats.push(...b.f32.slice(places.out / 4, places.out / 4 + cols));
           }
-          const held = Math.ceil(rows / 8) * 8 * cols;
-          return { bytes: b.u8.slice(weights, weights + (layout === 'q4' ? held / 2 : held)), floats };
+          return { bytes: b.u8.slice(weights, weights + Math.ceil(rows / 8) * octBytes), floats };
         });
         expect(simd.bytes).toEqual(oracle.bytes);
         expectClose(simd.floats, oracle.floats, 128);
@@ -378,9 +348,9 @@ describe('matrix products', () => {
   it.each(['q8', 'q4'] as const)('one token gives the same bits alone and among others: %s', (layout) => {
     const b = bench(instantiateKernels);
     const [rows, cols, tokens] = [6, 256, 7];
-    prepare(b, layout, rows, cols, tokens);
+    prepare(b, layout, [rows, cols, tokens], { minimums: true });
     const product = (from: number, count: number): number[] => {
-      multiply(b, layout, [rows, cols, count], { mins: true, offset: 8, stride: rows * 4, from });
+      multiply(b, layout, [rows, cols, count], { minimums: true, offset: 8, stride: rows * 4, from });
       return Array.from(b.f32.slice(places.out / 4, places.out / 4 + rows * count));
     };
     const together = product(0, tokens);

@@ -20,11 +20,9 @@ export interface Kernels {
   roundQ8(src: number, quants: number, scales: number, n: number): void;
   interleaveQ8(
     src: number,
-    srcScales: number,
-    srcMins: number,
-    weights: number,
     scales: number,
     mins: number,
+    weights: number,
     firstRow: number,
     rows: number,
     cols: number,
@@ -32,33 +30,15 @@ export interface Kernels {
   ): void;
   interleaveQ4(
     src: number,
-    srcScales: number,
-    srcMins: number,
-    weights: number,
     scales: number,
     mins: number,
+    weights: number,
     firstRow: number,
     rows: number,
     cols: number,
   ): void;
-  expandQ8(
-    weights: number,
-    scales: number,
-    mins: number,
-    dst: number,
-    cols: number,
-    lane: number,
-    scaleCols: number,
-  ): void;
-  expandQ4(
-    weights: number,
-    scales: number,
-    mins: number,
-    offset: number,
-    dst: number,
-    cols: number,
-    lane: number,
-  ): void;
+  expandQ8(weights: number, minimums: boolean, dst: number, cols: number, lane: number, scaleCols: number): void;
+  expandQ4(weights: number, minimums: boolean, offset: number, dst: number, cols: number, lane: number): void;
   quantizeActivations(
     src: number,
     quants: number,
@@ -70,8 +50,7 @@ export interface Kernels {
   ): void;
   matmulQ8(
     w: number,
-    ws: number,
-    wm: number,
+    minimums: boolean,
     x: number,
     xs: number,
     xm: number,
@@ -84,8 +63,7 @@ export interface Kernels {
   ): void;
   matmulQ4(
     w: number,
-    ws: number,
-    wm: number,
+    minimums: boolean,
     offset: number,
     x: number,
     xs: number,

@@ -47,20 +47,43 @@ function gelu(x: number): number {
   return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 }
 
+/** How an integer matrix lies in memory, as assembly/layout.ts has it. */
+interface OctLayout {
+  cols: number;
+  /** Bytes of eight integers: 8 for q8, 4 for q4. */
+  eightBytes: 8 | 4;
+  /** Columns that share a scale. */
+  scaleCols: number;
+  minimums: boolean;
+}
+
+/** Bytes of the columns that share a scale, in one oct. */
+function groupBytes({ eightBytes, scaleCols, minimums }: OctLayout): number {
+  return scaleCols * eightBytes + (minimums ? 64 : 32);
+}
+
+/** Where the group of columns begins that holds `col`, in the oct of `row`. */
+function groupPlace(row: number, col: number, layout: OctLayout): number {
+  const groups = (row >> 3) * (layout.cols / layout.scaleCols) + Math.floor(col / layout.scaleCols);
+  return groups * groupBytes(layout);
+}
+
 /** Byte of a q8 weight: rows in eights, columns in pairs. */
-function q8Place(row: number, col: number, cols: number): number {
-  return (row & ~7) * cols + (col >> 1) * 16 + (row & 7) * 2 + (col & 1);
+function q8Place(row: number, col: number, layout: OctLayout): number {
+  const within = col % layout.scaleCols;
+  return groupPlace(row, col, layout) + (within >> 1) * 16 + (row & 7) * 2 + (col & 1);
 }
 
 /** Byte of the uint16 that holds a q4 weight, and the lowest bit of its nibble. */
-function q4Place(row: number, col: number, cols: number): { at: number; shift: number } {
-  const at = ((row & ~7) * cols) / 2 + (col >> 3) * 32 + (row & 7) * 4 + (col & 1) * 2;
+function q4Place(row: number, col: number, layout: OctLayout): { at: number; shift: number } {
+  const within = col % layout.scaleCols;
+  const at = groupPlace(row, col, layout) + (within >> 3) * 32 + (row & 7) * 4 + (col & 1) * 2;
   return { at, shift: ((col >> 1) & 3) * 4 };
 }
 
-/** Number of a block's scale or minimum. */
-function floatPlace(row: number, block: number, blocks: number): number {
-  return (row & ~7) * blocks + block * 8 + (row & 7);
+/** Byte of the scale of a column; its minimum is 32 bytes behind it. */
+function scalePlace(row: number, col: number, layout: OctLayout): number {
+  return groupPlace(row, col, layout) + layout.scaleCols * layout.eightBytes + (row & 7) * 4;
 }
 
 /** Number of an activation's int16: tokens in fours with columns in pairs, then tokens one by one. */
@@ -77,18 +100,15 @@ function activationFloatPlace(token: number, block: number, blocks: number, toke
 
 /** Addresses and extents of a product, named as in assembly/matmul-q8.ts. */
 interface ProductPlaces {
-  ws: number;
-  wm: number;
+  w: number;
+  layout: OctLayout;
   x: number;
   xs: number;
   xm: number;
   out: number;
   rows: number;
-  cols: number;
   tokens: number;
   outStride: number;
-  /** Columns that share a weight scale. */
-  scaleCols: number;
 }
 
 /** The oracle over a memory; views are taken anew when the memory has grown. */
@@ -149,31 +169,41 @@ export function scalarKernels(memory: WasmMemory): Kernels {
     for (let i = 0; i < n; i++) f32[dst / 4 + i] = half(data.getUint16(src + i * step, true));
   }
 
-  function interleaveFloats(src: number, dst: number, firstRow: number, rows: number, blocks: number): void {
+  /** Scales and minimums (0 for none) of rows, row-major, into their places. */
+  function interleaveFloats(
+    scales: number,
+    mins: number,
+    weights: number,
+    firstRow: number,
+    rows: number,
+    layout: OctLayout,
+  ): void {
     const { f32 } = views();
+    const groups = layout.cols / layout.scaleCols;
     for (let i = 0; i < rows; i++) {
-      for (let b = 0; b < blocks; b++)
-        f32[dst / 4 + floatPlace(firstRow + i, b, blocks)] = f32[src / 4 + i * blocks + b]!;
+      for (let g = 0; g < groups; g++) {
+        const to = (weights + scalePlace(firstRow + i, g * layout.scaleCols, layout)) / 4;
+        f32[to] = f32[scales / 4 + i * groups + g]!;
+        if (mins !== 0) f32[to + 8] = f32[mins / 4 + i * groups + g]!;
+      }
     }
   }
 
   /** Product of an integer matrix, whose integers `weight` gives, with activations. */
   function product(at: ProductPlaces, weight: (row: number, col: number) => number): void {
     const { f32, i16 } = views();
-    const blocks = at.cols / BLOCK;
+    const { cols, scaleCols, minimums } = at.layout;
     for (let t = 0; t < at.tokens; t++) {
       for (let r = 0; r < at.rows; r++) {
         let sum = 0;
-        for (let b = 0; b < blocks; b++) {
-          const theirs = activationFloatPlace(t, b, blocks, at.tokens);
-          for (let first = b * BLOCK; first < (b + 1) * BLOCK; first += at.scaleCols) {
-            let dot = 0;
-            for (let c = first; c < first + at.scaleCols; c++)
-              dot += weight(r, c) * i16[at.x / 2 + activationPlace(t, c, at.cols, at.tokens)]!;
-            const mine = floatPlace(r, first / at.scaleCols, at.cols / at.scaleCols);
-            sum += dot * f32[at.ws / 4 + mine]! * f32[at.xs / 4 + theirs]!;
-          }
-          if (at.wm !== 0) sum += f32[at.wm / 4 + floatPlace(r, b, blocks)]! * f32[at.xm / 4 + theirs]!;
+        for (let first = 0; first < cols; first += scaleCols) {
+          const theirs = activationFloatPlace(t, Math.floor(first / BLOCK), cols / BLOCK, at.tokens);
+          let dot = 0;
+          for (let c = first; c < first + scaleCols; c++)
+            dot += weight(r, c) * i16[at.x / 2 + activationPlace(t, c, cols, at.tokens)]!;
+          const mine = (at.w + scalePlace(r, first, at.layout)) / 4;
+          sum += dot * f32[mine]! * f32[at.xs / 4 + theirs]!;
+          if (minimums) sum += f32[mine + 8]! * f32[at.xm / 4 + theirs]!;
         }
         f32[(at.out + t * at.outStride) / 4 + r] = sum;
       }
@@ -233,45 +263,45 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       }
     },
 
-    interleaveQ8(src, srcScales, srcMins, weights, scales, mins, firstRow, rows, cols, scaleCols) {
+    interleaveQ8(src, scales, mins, weights, firstRow, rows, cols, scaleCols) {
       const { i8 } = views();
+      const layout: OctLayout = { cols, eightBytes: 8, scaleCols, minimums: mins !== 0 };
       for (let i = 0; i < rows; i++) {
-        for (let c = 0; c < cols; c++) i8[weights + q8Place(firstRow + i, c, cols)] = i8[src + i * cols + c]!;
+        for (let c = 0; c < cols; c++) i8[weights + q8Place(firstRow + i, c, layout)] = i8[src + i * cols + c]!;
       }
-      interleaveFloats(srcScales, scales, firstRow, rows, cols / scaleCols);
-      if (srcMins !== 0) interleaveFloats(srcMins, mins, firstRow, rows, cols / BLOCK);
+      interleaveFloats(scales, mins, weights, firstRow, rows, layout);
     },
 
-    interleaveQ4(src, srcScales, srcMins, weights, scales, mins, firstRow, rows, cols) {
+    interleaveQ4(src, scales, mins, weights, firstRow, rows, cols) {
       const { u8, data } = views();
+      const layout: OctLayout = { cols, eightBytes: 4, scaleCols: BLOCK, minimums: mins !== 0 };
       for (let i = 0; i < rows; i++) {
         for (let c = 0; c < cols; c++) {
-          const { at, shift } = q4Place(firstRow + i, c, cols);
+          const { at, shift } = q4Place(firstRow + i, c, layout);
           const others = data.getUint16(weights + at, true) & ~(15 << shift);
           data.setUint16(weights + at, others | (u8[src + i * cols + c]! << shift), true);
         }
       }
-      interleaveFloats(srcScales, scales, firstRow, rows, cols / BLOCK);
-      if (srcMins !== 0) interleaveFloats(srcMins, mins, firstRow, rows, cols / BLOCK);
+      interleaveFloats(scales, mins, weights, firstRow, rows, layout);
     },
 
-    expandQ8(weights, scales, mins, dst, cols, lane, scaleCols) {
+    expandQ8(weights, minimums, dst, cols, lane, scaleCols) {
       const { f32, i8 } = views();
+      const layout: OctLayout = { cols, eightBytes: 8, scaleCols, minimums };
       for (let c = 0; c < cols; c++) {
-        const at = floatPlace(lane, Math.floor(c / scaleCols), cols / scaleCols);
-        const minimum = mins === 0 ? 0 : f32[mins / 4 + floatPlace(lane, Math.floor(c / BLOCK), cols / BLOCK)]!;
-        f32[dst / 4 + c] = i8[weights + q8Place(lane, c, cols)]! * f32[scales / 4 + at]! + minimum;
+        const at = (weights + scalePlace(lane, c, layout)) / 4;
+        f32[dst / 4 + c] = i8[weights + q8Place(lane, c, layout)]! * f32[at]! + (minimums ? f32[at + 8]! : 0);
       }
     },
 
-    expandQ4(weights, scales, mins, offset, dst, cols, lane) {
+    expandQ4(weights, minimums, offset, dst, cols, lane) {
       const { f32, data } = views();
+      const layout: OctLayout = { cols, eightBytes: 4, scaleCols: BLOCK, minimums };
       for (let c = 0; c < cols; c++) {
-        const { at: word, shift } = q4Place(lane, c, cols);
+        const { at: word, shift } = q4Place(lane, c, layout);
         const nibble = (data.getUint16(weights + word, true) >> shift) & 15;
-        const at = floatPlace(lane, Math.floor(c / BLOCK), cols / BLOCK);
-        const minimum = mins === 0 ? 0 : f32[mins / 4 + at]!;
-        f32[dst / 4 + c] = (nibble - offset) * f32[scales / 4 + at]! + minimum;
+        const at = (weights + scalePlace(lane, c, layout)) / 4;
+        f32[dst / 4 + c] = (nibble - offset) * f32[at]! + (minimums ? f32[at + 8]! : 0);
       }
     },
 
@@ -298,18 +328,17 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       }
     },
 
-    matmulQ8(w, ws, wm, x, xs, xm, out, rows, cols, tokens, outStride, scaleCols) {
+    matmulQ8(w, minimums, x, xs, xm, out, rows, cols, tokens, outStride, scaleCols) {
       const { i8 } = views();
-      product(
-        { ws, wm, x, xs, xm, out, rows, cols, tokens, outStride, scaleCols },
-        (r, c) => i8[w + q8Place(r, c, cols)]!,
-      );
+      const layout: OctLayout = { cols, eightBytes: 8, scaleCols, minimums };
+      product({ w, layout, x, xs, xm, out, rows, tokens, outStride }, (r, c) => i8[w + q8Place(r, c, layout)]!);
     },
 
-    matmulQ4(w, ws, wm, offset, x, xs, _xi, xm, out, rows, cols, tokens, outStride) {
+    matmulQ4(w, minimums, offset, x, xs, _xi, xm, out, rows, cols, tokens, outStride) {
       const { data } = views();
-      product({ ws, wm, x, xs, xm, out, rows, cols, tokens, outStride, scaleCols: BLOCK }, (r, c) => {
-        const { at, shift } = q4Place(r, c, cols);
+      const layout: OctLayout = { cols, eightBytes: 4, scaleCols: BLOCK, minimums };
+      product({ w, layout, x, xs, xm, out, rows, tokens, outStride }, (r, c) => {
+        const { at, shift } = q4Place(r, c, layout);
         return ((data.getUint16(w + at, true) >> shift) & 15) - offset;
       });
     },

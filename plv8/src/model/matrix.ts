@@ -1,5 +1,5 @@
 /**
- * A weight matrix in WebAssembly memory in the layout its kernel reads: `f32` row-major, or rows in eights (see
+ * A weight matrix in WebAssembly memory in the layout its kernel reads: `f32` row-major, or rows in eights ("octs", see
  * kernels/assembly/layout.ts) as `q8` or `q4`, with a scale and perhaps a minimum per block of 32.
  */
 import { raise, SQLSTATE } from '../errors.ts';
@@ -63,12 +63,9 @@ export interface Matrix {
   readonly offset: number;
   /** Columns that share a scale, 32 or 16; q8 and q4 only. */
   readonly scaleCols: number;
-  /** Address of the floats or integers. */
+  readonly hasMinimums: boolean;
+  /** Address of the floats or the first oct. */
   weights: number;
-  /** Address of the scales; q8 and q4 only. */
-  scales: number;
-  /** Address of the minimums; 0 where the type has none. */
-  mins: number;
 }
 
 /** Layout that a tensor takes: its own integers, or floats, or floats rounded to q8. */
@@ -80,30 +77,19 @@ export function layoutOf(info: TensorInfo, precision: { floats: 'f32' | 'q8'; in
   return precision.floats === 'q8' && (info.shape[0] ?? 0) % BLOCK === 0 ? 'q8' : 'f32';
 }
 
-interface Extents {
-  weights: number;
-  scales: number;
-  mins: number;
+/** Bytes of eight rows with their scales and minimums; q8 and q4 only. */
+function octBytes({ layout, cols, scaleCols, hasMinimums }: Omit<Matrix, 'weights'>): number {
+  return cols * (layout === 'q4' ? 4 : 8) + (cols / scaleCols) * 32 + (hasMinimums ? cols : 0);
 }
 
-/** Bytes of each part; rows are filled up to a multiple of eight in the integer layouts. */
-function extents(info: TensorInfo, layout: Layout): Extents {
-  const cols = info.shape[0] ?? 0;
-  const rows = info.shape[1] ?? 1;
-  if (layout === 'f32') return { weights: rows * Math.ceil(cols / 4) * 16, scales: 0, mins: 0 };
-  const held = Math.ceil(rows / 8) * 8 * cols;
-  const known = INTEGER_FORMS.get(info.type);
-  const scales = (held / (known?.scaleCols ?? BLOCK)) * 4;
-  const mins = known?.hasMinimums === true ? (held / BLOCK) * 4 : 0;
-  return { weights: layout === 'q4' ? held / 2 : held, scales, mins };
-}
-
+/** Bytes of a tensor in a layout; rows are filled up to a multiple of eight in the integer layouts. */
 export function matrixBytes(info: TensorInfo, layout: Layout): number {
-  const { weights, scales, mins } = extents(info, layout);
-  return weights + scales + mins;
+  const matrix = unplacedMatrix(info, layout);
+  if (layout === 'f32') return matrix.rows * matrix.stride * 4;
+  return Math.ceil(matrix.rows / 8) * octBytes(matrix);
 }
 
-/** A matrix that has no memory yet: all addresses are 0. */
+/** A matrix that has no memory yet: its address is 0. */
 export function unplacedMatrix(info: TensorInfo, layout: Layout): Matrix {
   const cols = info.shape[0] ?? 0;
   const rows = info.shape[1] ?? 1;
@@ -111,33 +97,29 @@ export function unplacedMatrix(info: TensorInfo, layout: Layout): Matrix {
   const known = layout === 'f32' ? undefined : INTEGER_FORMS.get(info.type);
   const offset = known?.offset ?? 0;
   const scaleCols = known?.scaleCols ?? BLOCK;
-  return { info, layout, rows, cols, stride, offset, scaleCols, weights: 0, scales: 0, mins: 0 };
+  const hasMinimums = known?.hasMinimums ?? false;
+  return { info, layout, rows, cols, stride, offset, scaleCols, hasMinimums, weights: 0 };
 }
 
 export function allocateMatrix(arena: Arena, info: TensorInfo, layout: Layout): Matrix {
   const matrix = unplacedMatrix(info, layout);
-  const { weights, scales, mins } = extents(info, layout);
-  matrix.weights = arena.allocate(weights);
-  if (scales > 0) matrix.scales = arena.allocate(scales);
-  if (mins > 0) matrix.mins = arena.allocate(mins);
+  matrix.weights = arena.allocate(matrixBytes(info, layout));
   return matrix;
 }
 
 /** Rows [firstRow, firstRow + rows) of a matrix as a matrix that shares its memory. Throws when they split an oct. */
 export function rowsOf(matrix: Matrix, firstRow: number, rows: number): Matrix {
-  const { info, layout, cols, stride, scaleCols } = matrix;
+  const { info, layout, stride } = matrix;
   if (layout === 'f32') return { ...matrix, rows, weights: matrix.weights + firstRow * stride * 4 };
   if (firstRow % 8 !== 0) {
     raise(SQLSTATE.featureNotSupported, `tensor ${info.name} is divided at row ${firstRow}, which is no multiple of 8`);
   }
-  const values = firstRow * cols;
-  return {
-    ...matrix,
-    rows,
-    weights: matrix.weights + (layout === 'q4' ? values / 2 : values),
-    scales: matrix.scales + (values / scaleCols) * 4,
-    mins: matrix.mins === 0 ? 0 : matrix.mins + (values / BLOCK) * 4,
-  };
+  return { ...matrix, rows, weights: octAt(matrix, firstRow) };
+}
+
+/** Address of the oct that holds a row. */
+function octAt(matrix: Matrix, row: number): number {
+  return matrix.weights + (row >>> 3) * octBytes(matrix);
 }
 
 /** A vector from its element `first` on, in the same memory. */
@@ -235,13 +217,11 @@ function fillIntegers(
     }
   }
   requireFinite(arena, info, scales, nScales, firstRow);
-  if (matrix.mins !== 0) requireFinite(arena, info, mins, (rows * cols) / BLOCK, firstRow);
-  const from = matrix.mins === 0 ? 0 : mins;
+  const from = matrix.hasMinimums ? mins : 0;
+  if (from !== 0) requireFinite(arena, info, from, nScales, firstRow);
   const { weights } = matrix;
-  if (matrix.layout === 'q4')
-    kernels.interleaveQ4(integers, scales, from, weights, matrix.scales, matrix.mins, firstRow, rows, cols);
-  else
-    kernels.interleaveQ8(integers, scales, from, weights, matrix.scales, matrix.mins, firstRow, rows, cols, scaleCols);
+  if (matrix.layout === 'q4') kernels.interleaveQ4(integers, scales, from, weights, firstRow, rows, cols);
+  else kernels.interleaveQ8(integers, scales, from, weights, firstRow, rows, cols, scaleCols);
 }
 
 /** Refuse infinities and NaN: one of them would turn every later number of the model into NaN. */
@@ -265,12 +245,9 @@ export function copyRow(arena: Arena, matrix: Matrix, index: number, to: number)
     arena.f32.copyWithin(to / 4, from, from + cols);
     return;
   }
-  const first = (index & ~7) * cols;
-  const weights = matrix.weights + (layout === 'q4' ? first / 2 : first);
-  const scales = matrix.scales + (first / matrix.scaleCols) * 4;
-  const mins = matrix.mins === 0 ? 0 : matrix.mins + first / 8;
-  if (layout === 'q4') arena.kernels.expandQ4(weights, scales, mins, matrix.offset, to, cols, index & 7);
-  else arena.kernels.expandQ8(weights, scales, mins, to, cols, index & 7, matrix.scaleCols);
+  const oct = octAt(matrix, index);
+  if (layout === 'q4') arena.kernels.expandQ4(oct, matrix.hasMinimums, matrix.offset, to, cols, index & 7);
+  else arena.kernels.expandQ8(oct, matrix.hasMinimums, to, cols, index & 7, matrix.scaleCols);
 }
 
 /** Activations of a product as quantizeActivations leaves them. */
@@ -292,39 +269,15 @@ export function multiplyIntegers(
   out: number,
   outStride: number,
 ): void {
-  const { cols } = matrix;
-  const scales = matrix.scales + ((firstRow * cols) / matrix.scaleCols) * 4;
-  const mins = matrix.mins === 0 ? 0 : matrix.mins + (firstRow * cols) / 8;
+  const { cols, hasMinimums } = matrix;
+  const oct = octAt(matrix, firstRow);
+  const { kernels } = arena;
+  const { quants, scales, sums, scaledSums } = x;
   if (matrix.layout === 'q4') {
-    arena.kernels.matmulQ4(
-      matrix.weights + (firstRow * cols) / 2,
-      scales,
-      mins,
-      matrix.offset,
-      x.quants,
-      x.scales,
-      x.sums,
-      x.scaledSums,
-      out,
-      rows,
-      cols,
-      tokens,
-      outStride,
-    );
+    const { offset } = matrix;
+    kernels.matmulQ4(oct, hasMinimums, offset, quants, scales, sums, scaledSums, out, rows, cols, tokens, outStride);
     return;
   }
-  arena.kernels.matmulQ8(
-    matrix.weights + firstRow * cols,
-    scales,
-    mins,
-    x.quants,
-    x.scales,
-    x.scaledSums,
-    out,
-    rows,
-    cols,
-    tokens,
-    outStride,
-    matrix.scaleCols,
-  );
+  const { scaleCols } = matrix;
+  kernels.matmulQ8(oct, hasMinimums, quants, scales, scaledSums, out, rows, cols, tokens, outStride, scaleCols);
 }

@@ -1,13 +1,14 @@
 // Products with 4-bit matrices; everything as in matmul-q8.ts, but for the nibbles. A weight is nibble - offset, times its
 // scale, plus its minimum: the offset is taken off the exact integer sum, as offset times the sum of the activations.
+import { octBytesQ4 } from './layout';
 import { storeRows } from './simd';
 
-/** Four tokens against half an oct. */
+/** Four tokens against half an oct, whose nibbles and floats begin at w. */
 // @ts-ignore: decorator
 @inline
 function fourTokens(
-  w: usize, ws: usize, wm: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, outStride: usize,
-  blocks: i32, rows: i32,
+  w: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, outStride: usize, blocks: i32,
+  rows: i32, minimums: bool,
 ): void {
   const mask = i16x8.splat(15);
   let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
@@ -29,7 +30,8 @@ function fourTokens(
       } while (--j);
       w += 32;
     } while (--k);
-    const scale = v128.load(ws);
+    const scale = v128.load(w);
+    w += 32;
     s0 = i32x4.sub(s0, i32x4.mul(offset, v128.load_splat<u32>(xi)));
     s1 = i32x4.sub(s1, i32x4.mul(offset, v128.load_splat<u32>(xi, 4)));
     s2 = i32x4.sub(s2, i32x4.mul(offset, v128.load_splat<u32>(xi, 8)));
@@ -38,27 +40,18 @@ function fourTokens(
     a1 = f32x4.add(a1, f32x4.mul(f32x4.convert_i32x4_s(s1), f32x4.mul(scale, v128.load_splat<f32>(xs, 4))));
     a2 = f32x4.add(a2, f32x4.mul(f32x4.convert_i32x4_s(s2), f32x4.mul(scale, v128.load_splat<f32>(xs, 8))));
     a3 = f32x4.add(a3, f32x4.mul(f32x4.convert_i32x4_s(s3), f32x4.mul(scale, v128.load_splat<f32>(xs, 12))));
-    ws += 32;
     xs += 16;
     xi += 16;
-  } while (--b);
-  if (wm) {
-    let m0 = f32x4.splat(0), m1 = f32x4.splat(0), m2 = f32x4.splat(0), m3 = f32x4.splat(0);
-    b = blocks;
-    do {
-      const minimum = v128.load(wm);
-      m0 = f32x4.add(m0, f32x4.mul(minimum, v128.load_splat<f32>(xm)));
-      m1 = f32x4.add(m1, f32x4.mul(minimum, v128.load_splat<f32>(xm, 4)));
-      m2 = f32x4.add(m2, f32x4.mul(minimum, v128.load_splat<f32>(xm, 8)));
-      m3 = f32x4.add(m3, f32x4.mul(minimum, v128.load_splat<f32>(xm, 12)));
-      wm += 32;
+    if (minimums) {
+      const minimum = v128.load(w);
+      a0 = f32x4.add(a0, f32x4.mul(minimum, v128.load_splat<f32>(xm)));
+      a1 = f32x4.add(a1, f32x4.mul(minimum, v128.load_splat<f32>(xm, 4)));
+      a2 = f32x4.add(a2, f32x4.mul(minimum, v128.load_splat<f32>(xm, 8)));
+      a3 = f32x4.add(a3, f32x4.mul(minimum, v128.load_splat<f32>(xm, 12)));
+      w += 32;
       xm += 16;
-    } while (--b);
-    a0 = f32x4.add(a0, m0);
-    a1 = f32x4.add(a1, m1);
-    a2 = f32x4.add(a2, m2);
-    a3 = f32x4.add(a3, m3);
-  }
+    }
+  } while (--b);
   storeRows(out, a0, rows);
   storeRows(out + outStride, a1, rows);
   storeRows(out + 2 * outStride, a2, rows);
@@ -69,8 +62,8 @@ function fourTokens(
 // @ts-ignore: decorator
 @inline
 function oneToken(
-  w: usize, ws: usize, wm: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize,
-  blocks: i32, rows: i32,
+  w: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, blocks: i32, rows: i32,
+  minimums: bool,
 ): void {
   const mask = i16x8.splat(15);
   let low = f32x4.splat(0), high = f32x4.splat(0);
@@ -100,45 +93,39 @@ function oneToken(
     const scale = v128.load_splat<f32>(xs);
     const sumLow = f32x4.convert_i32x4_s(i32x4.sub(i32x4.add(s0, u0), above));
     const sumHigh = f32x4.convert_i32x4_s(i32x4.sub(i32x4.add(s1, u1), above));
-    low = f32x4.add(low, f32x4.mul(sumLow, f32x4.mul(v128.load(ws), scale)));
-    high = f32x4.add(high, f32x4.mul(sumHigh, f32x4.mul(v128.load(ws, 16), scale)));
-    ws += 32;
+    low = f32x4.add(low, f32x4.mul(sumLow, f32x4.mul(v128.load(w), scale)));
+    high = f32x4.add(high, f32x4.mul(sumHigh, f32x4.mul(v128.load(w, 16), scale)));
+    w += 32;
     xs += 4;
     xi += 4;
-  } while (--b);
-  if (wm) {
-    let m0 = f32x4.splat(0), m1 = f32x4.splat(0);
-    b = blocks;
-    do {
+    if (minimums) {
       const sum = v128.load_splat<f32>(xm);
-      m0 = f32x4.add(m0, f32x4.mul(v128.load(wm), sum));
-      m1 = f32x4.add(m1, f32x4.mul(v128.load(wm, 16), sum));
-      wm += 32;
+      low = f32x4.add(low, f32x4.mul(v128.load(w), sum));
+      high = f32x4.add(high, f32x4.mul(v128.load(w, 16), sum));
+      w += 32;
       xm += 4;
-    } while (--b);
-    low = f32x4.add(low, m0);
-    high = f32x4.add(high, m1);
-  }
+    }
+  } while (--b);
   storeRows(out, low, rows);
   if (rows > 4) storeRows(out + 16, high, rows - 4);
 }
 
 /** As matmulQ8; xi are the sums of the activations' integers, offset what a nibble is above its weight. */
 export function matmulQ4(
-  w: usize, ws: usize, wm: usize, offset: i32, x: usize, xs: usize, xi: usize, xm: usize, out: usize,
+  w: usize, minimums: bool, offset: i32, x: usize, xs: usize, xi: usize, xm: usize, out: usize,
   rows: i32, cols: i32, tokens: i32, outStride: usize,
 ): void {
   const blocks = cols >> 5;
   const xStride = <usize>cols << 1;
   const sStride = <usize>blocks << 2;
   const offsets = i32x4.splat(offset);
-  for (let r = 0; r < rows; r += 8) {
-    const left = rows - r;
+  const oct = octBytesQ4(cols, minimums);
+  for (let left = rows; left > 0; left -= 8) {
     let xp = x, sp = xs, ip = xi, mp = xm, o = out;
     let t = tokens;
     for (; t >= 4; t -= 4) {
-      fourTokens(w, ws, wm, offsets, xp, sp, ip, mp, o, outStride, blocks, left);
-      if (left > 4) fourTokens(w + 16, ws + 16, wm ? wm + 16 : 0, offsets, xp, sp, ip, mp, o + 16, outStride, blocks, left - 4);
+      fourTokens(w, offsets, xp, sp, ip, mp, o, outStride, blocks, left, minimums);
+      if (left > 4) fourTokens(w + 16, offsets, xp, sp, ip, mp, o + 16, outStride, blocks, left - 4, minimums);
       xp += 4 * xStride;
       sp += 4 * sStride;
       ip += 4 * sStride;
@@ -146,16 +133,14 @@ export function matmulQ4(
       o += 4 * outStride;
     }
     for (; t > 0; t--) {
-      oneToken(w, ws, wm, offsets, xp, sp, ip, mp, o, blocks, left);
+      oneToken(w, offsets, xp, sp, ip, mp, o, blocks, left, minimums);
       xp += xStride;
       sp += sStride;
       ip += sStride;
       mp += sStride;
       o += outStride;
     }
-    w += <usize>cols << 2;
-    ws += 8 * sStride;
-    if (wm) wm += 8 * sStride;
+    w += oct;
     out += 32;
   }
 }

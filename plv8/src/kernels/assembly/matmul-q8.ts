@@ -1,157 +1,173 @@
 // Products with int8 matrices in the layout of layout.ts and activations in that of activations.ts.
 //   A row's product with a token is a sum over blocks, in their order, of (exact integer sum) * (weight scale *
-//   activation scale); minimums are summed the same way and added at the end. Both loops below do just that, so a token's
-//   results do not depend on the others that go along with it.
-//   Loop bodies are small on purpose: V8 emits all loads of a basic block first, and an unrolled one spills them.
+//   activation scale), and of minimum * (sum of the block's activations) where there are minimums. Both loops below do
+//   just that, so a token's results do not depend on the others that go along with it.
+//   Loop bodies are small on purpose. V8 emits all loads of a basic block first, so that an unrolled one spills them; it
+//   unrolls such a loop itself; and every constant offset of a load takes a register, so pointers move by small steps.
+import { octBytesQ8 } from './layout';
 import { storeRows } from './simd';
 
-/** Four tokens against half an oct: 4 rows x 4 tokens, one weight load for four tokens. */
+/** acc + integers * (scale * x) in each lane. */
+// @ts-ignore: decorator
+@inline
+function addScaled(acc: v128, integers: v128, scale: v128, x: v128): v128 {
+  return f32x4.add(acc, f32x4.mul(f32x4.convert_i32x4_s(integers), f32x4.mul(scale, x)));
+}
+
+/** Four tokens against one oct: 8 rows x 4 tokens, one weight load for four tokens, one activation load for eight rows. */
 // @ts-ignore: decorator
 @inline
 function fourTokens(
-  w: usize, ws: usize, wm: usize, x: usize, xs: usize, xm: usize, out: usize, outStride: usize, blocks: i32, rows: i32,
-  scaleCols: i32,
+  w: usize, x: usize, xs: usize, xm: usize, out: usize, outStride: usize, blocks: i32, rows: i32, scaleCols: i32,
+  minimums: bool,
 ): void {
   let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
-  const steps = scaleCols >> 2;
+  let b0 = f32x4.splat(0), b1 = f32x4.splat(0), b2 = f32x4.splat(0), b3 = f32x4.splat(0);
+  const steps = scaleCols >> 1;
   // With a scale for 16 columns two of them meet one block of activations.
   const halves = scaleCols === 16;
-  let b = halves ? blocks << 1 : blocks;
+  let n = halves ? blocks << 1 : blocks;
   do {
     let s0 = i32x4.splat(0), s1 = i32x4.splat(0), s2 = i32x4.splat(0), s3 = i32x4.splat(0);
+    let t0 = i32x4.splat(0), t1 = i32x4.splat(0), t2 = i32x4.splat(0), t3 = i32x4.splat(0);
     let k = steps;
     do {
-      const first = v128.load_ext<i8>(w);
-      s0 = i32x4.add(s0, i32x4.dot_i16x8_s(first, v128.load_splat<u32>(x)));
-      s1 = i32x4.add(s1, i32x4.dot_i16x8_s(first, v128.load_splat<u32>(x, 4)));
-      s2 = i32x4.add(s2, i32x4.dot_i16x8_s(first, v128.load_splat<u32>(x, 8)));
-      s3 = i32x4.add(s3, i32x4.dot_i16x8_s(first, v128.load_splat<u32>(x, 12)));
-      const second = v128.load_ext<i8>(w, 16);
-      s0 = i32x4.add(s0, i32x4.dot_i16x8_s(second, v128.load_splat<u32>(x, 16)));
-      s1 = i32x4.add(s1, i32x4.dot_i16x8_s(second, v128.load_splat<u32>(x, 20)));
-      s2 = i32x4.add(s2, i32x4.dot_i16x8_s(second, v128.load_splat<u32>(x, 24)));
-      s3 = i32x4.add(s3, i32x4.dot_i16x8_s(second, v128.load_splat<u32>(x, 28)));
-      w += 32;
-      x += 32;
+      const p = v128.load_ext<i8>(w);
+      const q = v128.load_ext<i8>(w, 8);
+      let pair = v128.load_splat<u32>(x);
+      s0 = i32x4.add(s0, i32x4.dot_i16x8_s(p, pair));
+      t0 = i32x4.add(t0, i32x4.dot_i16x8_s(q, pair));
+      pair = v128.load_splat<u32>(x, 4);
+      s1 = i32x4.add(s1, i32x4.dot_i16x8_s(p, pair));
+      t1 = i32x4.add(t1, i32x4.dot_i16x8_s(q, pair));
+      pair = v128.load_splat<u32>(x, 8);
+      s2 = i32x4.add(s2, i32x4.dot_i16x8_s(p, pair));
+      t2 = i32x4.add(t2, i32x4.dot_i16x8_s(q, pair));
+      pair = v128.load_splat<u32>(x, 12);
+      s3 = i32x4.add(s3, i32x4.dot_i16x8_s(p, pair));
+      t3 = i32x4.add(t3, i32x4.dot_i16x8_s(q, pair));
+      w += 16;
+      x += 16;
     } while (--k);
-    const scale = v128.load(ws);
-    a0 = f32x4.add(a0, f32x4.mul(f32x4.convert_i32x4_s(s0), f32x4.mul(scale, v128.load_splat<f32>(xs))));
-    a1 = f32x4.add(a1, f32x4.mul(f32x4.convert_i32x4_s(s1), f32x4.mul(scale, v128.load_splat<f32>(xs, 4))));
-    a2 = f32x4.add(a2, f32x4.mul(f32x4.convert_i32x4_s(s2), f32x4.mul(scale, v128.load_splat<f32>(xs, 8))));
-    a3 = f32x4.add(a3, f32x4.mul(f32x4.convert_i32x4_s(s3), f32x4.mul(scale, v128.load_splat<f32>(xs, 12))));
-    ws += 32;
-    if (!halves || b & 1) xs += 16;
-  } while (--b);
-  if (wm) {
-    let m0 = f32x4.splat(0), m1 = f32x4.splat(0), m2 = f32x4.splat(0), m3 = f32x4.splat(0);
-    b = blocks;
-    do {
-      const minimum = v128.load(wm);
-      m0 = f32x4.add(m0, f32x4.mul(minimum, v128.load_splat<f32>(xm)));
-      m1 = f32x4.add(m1, f32x4.mul(minimum, v128.load_splat<f32>(xm, 4)));
-      m2 = f32x4.add(m2, f32x4.mul(minimum, v128.load_splat<f32>(xm, 8)));
-      m3 = f32x4.add(m3, f32x4.mul(minimum, v128.load_splat<f32>(xm, 12)));
-      wm += 32;
+    let low = v128.load(w);
+    let high = v128.load(w, 16);
+    let scale = v128.load_splat<f32>(xs);
+    a0 = addScaled(a0, s0, low, scale);
+    b0 = addScaled(b0, t0, high, scale);
+    scale = v128.load_splat<f32>(xs, 4);
+    a1 = addScaled(a1, s1, low, scale);
+    b1 = addScaled(b1, t1, high, scale);
+    scale = v128.load_splat<f32>(xs, 8);
+    a2 = addScaled(a2, s2, low, scale);
+    b2 = addScaled(b2, t2, high, scale);
+    scale = v128.load_splat<f32>(xs, 12);
+    a3 = addScaled(a3, s3, low, scale);
+    b3 = addScaled(b3, t3, high, scale);
+    w += 32;
+    if (!halves || n & 1) xs += 16;
+    if (minimums) {
+      low = v128.load(w);
+      high = v128.load(w, 16);
+      let sum = v128.load_splat<f32>(xm);
+      a0 = f32x4.add(a0, f32x4.mul(low, sum));
+      b0 = f32x4.add(b0, f32x4.mul(high, sum));
+      sum = v128.load_splat<f32>(xm, 4);
+      a1 = f32x4.add(a1, f32x4.mul(low, sum));
+      b1 = f32x4.add(b1, f32x4.mul(high, sum));
+      sum = v128.load_splat<f32>(xm, 8);
+      a2 = f32x4.add(a2, f32x4.mul(low, sum));
+      b2 = f32x4.add(b2, f32x4.mul(high, sum));
+      sum = v128.load_splat<f32>(xm, 12);
+      a3 = f32x4.add(a3, f32x4.mul(low, sum));
+      b3 = f32x4.add(b3, f32x4.mul(high, sum));
+      w += 32;
       xm += 16;
-    } while (--b);
-    a0 = f32x4.add(a0, m0);
-    a1 = f32x4.add(a1, m1);
-    a2 = f32x4.add(a2, m2);
-    a3 = f32x4.add(a3, m3);
-  }
-  storeRows(out, a0, rows);
-  storeRows(out + outStride, a1, rows);
-  storeRows(out + 2 * outStride, a2, rows);
-  storeRows(out + 3 * outStride, a3, rows);
+    }
+  } while (--n);
+  storeOct(out, a0, b0, rows);
+  storeOct(out + outStride, a1, b1, rows);
+  storeOct(out + 2 * outStride, a2, b2, rows);
+  storeOct(out + 3 * outStride, a3, b3, rows);
+}
+
+/** Store the first `rows` of eight values. */
+// @ts-ignore: decorator
+@inline
+function storeOct(out: usize, low: v128, high: v128, rows: i32): void {
+  storeRows(out, low, rows);
+  if (rows > 4) storeRows(out + 16, high, rows - 4);
 }
 
 /** One token against one oct; stores the first `rows` of its rows. */
 // @ts-ignore: decorator
 @inline
 function oneToken(
-  w: usize, ws: usize, wm: usize, x: usize, xs: usize, xm: usize, out: usize, blocks: i32, rows: i32, scaleCols: i32,
+  w: usize, x: usize, xs: usize, xm: usize, out: usize, blocks: i32, rows: i32, scaleCols: i32, minimums: bool,
 ): void {
   let low = f32x4.splat(0), high = f32x4.splat(0);
-  const steps = scaleCols >> 3;
+  const steps = scaleCols >> 2;
   const halves = scaleCols === 16;
-  let b = halves ? blocks << 1 : blocks;
+  let n = halves ? blocks << 1 : blocks;
   do {
     let s0 = i32x4.splat(0), u0 = i32x4.splat(0), s1 = i32x4.splat(0), u1 = i32x4.splat(0);
     let k = steps;
     do {
-      const pairs = v128.load(x);
-      const x0 = v128.shuffle<i32>(pairs, pairs, 0, 0, 0, 0);
+      const x0 = v128.load_splat<u32>(x);
       s0 = i32x4.add(s0, i32x4.dot_i16x8_s(v128.load_ext<i8>(w), x0));
       s1 = i32x4.add(s1, i32x4.dot_i16x8_s(v128.load_ext<i8>(w, 8), x0));
-      const x1 = v128.shuffle<i32>(pairs, pairs, 1, 1, 1, 1);
+      const x1 = v128.load_splat<u32>(x, 4);
       u0 = i32x4.add(u0, i32x4.dot_i16x8_s(v128.load_ext<i8>(w, 16), x1));
       u1 = i32x4.add(u1, i32x4.dot_i16x8_s(v128.load_ext<i8>(w, 24), x1));
-      const x2 = v128.shuffle<i32>(pairs, pairs, 2, 2, 2, 2);
-      s0 = i32x4.add(s0, i32x4.dot_i16x8_s(v128.load_ext<i8>(w, 32), x2));
-      s1 = i32x4.add(s1, i32x4.dot_i16x8_s(v128.load_ext<i8>(w, 40), x2));
-      const x3 = v128.shuffle<i32>(pairs, pairs, 3, 3, 3, 3);
-      u0 = i32x4.add(u0, i32x4.dot_i16x8_s(v128.load_ext<i8>(w, 48), x3));
-      u1 = i32x4.add(u1, i32x4.dot_i16x8_s(v128.load_ext<i8>(w, 56), x3));
-      w += 64;
-      x += 16;
+      w += 32;
+      x += 8;
     } while (--k);
     const scale = v128.load_splat<f32>(xs);
-    low = f32x4.add(low, f32x4.mul(f32x4.convert_i32x4_s(i32x4.add(s0, u0)), f32x4.mul(v128.load(ws), scale)));
-    high = f32x4.add(high, f32x4.mul(f32x4.convert_i32x4_s(i32x4.add(s1, u1)), f32x4.mul(v128.load(ws, 16), scale)));
-    ws += 32;
-    if (!halves || b & 1) xs += 4;
-  } while (--b);
-  if (wm) {
-    let m0 = f32x4.splat(0), m1 = f32x4.splat(0);
-    b = blocks;
-    do {
+    low = addScaled(low, i32x4.add(s0, u0), v128.load(w), scale);
+    high = addScaled(high, i32x4.add(s1, u1), v128.load(w, 16), scale);
+    w += 32;
+    if (!halves || n & 1) xs += 4;
+    if (minimums) {
       const sum = v128.load_splat<f32>(xm);
-      m0 = f32x4.add(m0, f32x4.mul(v128.load(wm), sum));
-      m1 = f32x4.add(m1, f32x4.mul(v128.load(wm, 16), sum));
-      wm += 32;
+      low = f32x4.add(low, f32x4.mul(v128.load(w), sum));
+      high = f32x4.add(high, f32x4.mul(v128.load(w, 16), sum));
+      w += 32;
       xm += 4;
-    } while (--b);
-    low = f32x4.add(low, m0);
-    high = f32x4.add(high, m1);
-  }
-  storeRows(out, low, rows);
-  if (rows > 4) storeRows(out + 16, high, rows - 4);
+    }
+  } while (--n);
+  storeOct(out, low, high, rows);
 }
 
 /**
- * out[t][row] = (matrix row) . (token t) for rows [0, rows) and tokens [0, tokens). w begins at an oct; xm are the scaled
- * sums. outStride: bytes between tokens in out. wm is 0 for matrices without
- * minimums. scaleCols: columns that share a weight scale, 32 or 16.
+ * out[t][row] = (matrix row) . (token t) for rows [0, rows) and tokens [0, tokens). w begins at an oct; x, xs, xm are the
+ * activations' integers, scales and scaled sums. outStride: bytes between tokens in out. minimums: whether the matrix has
+ * them. scaleCols: columns that share a weight scale, 32 or 16.
  */
 export function matmulQ8(
-  w: usize, ws: usize, wm: usize, x: usize, xs: usize, xm: usize, out: usize,
+  w: usize, minimums: bool, x: usize, xs: usize, xm: usize, out: usize,
   rows: i32, cols: i32, tokens: i32, outStride: usize, scaleCols: i32,
 ): void {
   const blocks = cols >> 5;
   const xStride = <usize>cols << 1;
   const sStride = <usize>blocks << 2;
-  for (let r = 0; r < rows; r += 8) {
-    const left = rows - r;
+  const oct = octBytesQ8(cols, scaleCols, minimums);
+  for (let left = rows; left > 0; left -= 8) {
     let xp = x, sp = xs, mp = xm, o = out;
     let t = tokens;
     for (; t >= 4; t -= 4) {
-      fourTokens(w, ws, wm, xp, sp, mp, o, outStride, blocks, left, scaleCols);
-      if (left > 4) fourTokens(w + 8, ws + 16, wm ? wm + 16 : 0, xp, sp, mp, o + 16, outStride, blocks, left - 4, scaleCols);
+      fourTokens(w, xp, sp, mp, o, outStride, blocks, left, scaleCols, minimums);
       xp += 4 * xStride;
       sp += 4 * sStride;
       mp += 4 * sStride;
       o += 4 * outStride;
     }
     for (; t > 0; t--) {
-      oneToken(w, ws, wm, xp, sp, mp, o, blocks, left, scaleCols);
+      oneToken(w, xp, sp, mp, o, blocks, left, scaleCols, minimums);
       xp += xStride;
       sp += sStride;
       mp += sStride;
       o += outStride;
     }
-    w += <usize>cols << 3;
-    ws += (scaleCols === 16 ? 16 : 8) * sStride;
-    if (wm) wm += 8 * sStride;
+    w += oct;
     out += 32;
   }
 }
