@@ -13,7 +13,7 @@ export function readGgufVocabulary(file: string): Vocabulary {
   const scores = list<number>('scores');
   const settings: Record<string, unknown> = {};
   for (const [key, value] of metadata) {
-    if (key.startsWith('tokenizer.ggml.') && !Array.isArray(value)) settings[key] = value;
+    if (/^general\.name$|^tokenizer\.ggml\.(?!(tokens|token_type|scores|merges)$)/.test(key)) settings[key] = value;
   }
   return {
     model: String(settings['tokenizer.ggml.model']),

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { fetchVocabularies } from './fetch-vocabularies.mjs';
 import { checkTokenizerGolden } from './tokenizer-golden.ts';
 
-const NAMES = ['llama-spm', 'qwen2', 'llama-bpe', 'gpt-2'];
+const NAMES = ['llama-spm', 'qwen2', 'llama-bpe', 'gpt-2', 'bert-bge'];
 
 function vocabularies(): string | null {
   try {

@@ -9,7 +9,11 @@ import type { Merges, Vocabulary } from './vocabulary.ts';
  * read an ordered subquery: one sort for all of them, where `order by` inside each would sort once an aggregate.
  */
 export function readVocabulary(modelId: number): Vocabulary {
-  const model = query(`select tokenizer from hartonomous.models where id = $1::bigint`, [modelId])[0];
+  const model = query(
+    `select tokenizer || jsonb_strip_nulls(jsonb_build_object('general.name', hyperparameters->'general.name')) as tokenizer
+     from hartonomous.models where id = $1::bigint`,
+    [modelId],
+  )[0];
   if (model === undefined) raise(SQLSTATE.undefinedObject, `model with id ${modelId} does not exist`);
   const settings = (model.tokenizer ?? {}) as Record<string, unknown>;
   const row = query(

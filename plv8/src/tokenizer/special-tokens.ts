@@ -10,14 +10,16 @@ export type Fragment = string | number;
  */
 export class SpecialTokens {
   /** longest (in UTF-8 bytes) first */
-  private readonly specials: { id: number; text: string; always: boolean }[] = [];
+  private readonly specials: { id: number; text: string; always: boolean; stripsRight: boolean }[] = [];
 
-  constructor(tokens: readonly string[], types: ArrayLike<number>) {
+  /** `stripsRight` tells which tokens take the white space after them with them. */
+  constructor(tokens: readonly string[], types: ArrayLike<number>, stripsRight: (id: number, text: string) => boolean) {
     for (let id = 0; id < tokens.length; id++) {
       const type = types[id];
       if (type !== TOKEN_TYPE.control && type !== TOKEN_TYPE.userDefined && type !== TOKEN_TYPE.unknown) continue;
       const text = tokens[id]!;
-      if (text !== '') this.specials.push({ id, text, always: type === TOKEN_TYPE.userDefined });
+      if (text === '') continue;
+      this.specials.push({ id, text, always: type === TOKEN_TYPE.userDefined, stripsRight: stripsRight(id, text) });
     }
     const size = new Map(this.specials.map((special) => [special.id, utf8Length(special.text)]));
     this.specials.sort((a, b) => size.get(b.id)! - size.get(a.id)! || a.id - b.id);
@@ -35,7 +37,7 @@ export class SpecialTokens {
       const next: Fragment[] = [];
       for (const fragment of fragments) {
         if (typeof fragment === 'number') next.push(fragment);
-        else cut(fragment, special.text, special.id, next);
+        else cut(fragment, special, next);
       }
       fragments = next;
     }
@@ -43,12 +45,16 @@ export class SpecialTokens {
   }
 }
 
-function cut(text: string, name: string, id: number, out: Fragment[]): void {
+/** The white space of C. */
+const WHITE = ' \t\n\v\f\r';
+
+function cut(text: string, special: { id: number; text: string; stripsRight: boolean }, out: Fragment[]): void {
   let from = 0;
-  for (let at = text.indexOf(name); at >= 0; at = text.indexOf(name, from)) {
+  for (let at = text.indexOf(special.text); at >= 0; at = text.indexOf(special.text, from)) {
     if (at > from) out.push(text.slice(from, at));
-    out.push(id);
-    from = at + name.length;
+    out.push(special.id);
+    from = at + special.text.length;
+    while (special.stripsRight && from < text.length && WHITE.includes(text[from]!)) from++;
   }
   if (from < text.length) out.push(text.slice(from));
 }

@@ -1,15 +1,14 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import { decodeUtf8, encodeUtf8, writeUtf8, utf8Length } from '../format/utf8.ts';
-import { ByteBpeEncoder, CHARACTER_BYTES } from './byte-bpe.ts';
+import { CHARACTER_BYTES } from './byte-bpe.ts';
 import { cleanSpaces } from './clean-spaces.ts';
+import type { EncodeText } from './encoders.ts';
+import { defaultsOf, textEncoder } from './encoders.ts';
 import { endOfGeneration } from './end-of-generation.ts';
-import { SentencePieceEncoder, SPACE_MARK } from './sentencepiece.ts';
+import { SPACE_MARK } from './sentencepiece.ts';
 import { SpecialTokens } from './special-tokens.ts';
 import type { Vocabulary } from './vocabulary.ts';
 import { flagSetting, idSetting, TOKEN_TYPE } from './vocabulary.ts';
-import { wordRules } from './word-splitter.ts';
-
-const MODELS = ['llama', 'gpt2'];
 
 const EMPTY = new Uint8Array(0);
 
@@ -28,6 +27,8 @@ export interface Tokenizer {
   readonly eosId: number | null;
   readonly addBos: boolean;
   readonly addEos: boolean;
+  /** Token that ends a text of an encoder, null where there is none. */
+  readonly separatorId: number | null;
   /** Ids of `text`; a lone surrogate counts as U+FFFD. */
   encode(text: string, options: EncodeOptions): number[];
   /** Bytes the token adds to the output; empty for control tokens. */
@@ -40,48 +41,13 @@ export interface Tokenizer {
   isControl(id: number): boolean;
 }
 
-type EncodeText = (text: string, afterSpecial: boolean, out: number[], poll: () => void) => void;
-
-/** What a tokenizer model decides when the file is silent. */
-interface Defaults {
-  bosId: number | null;
-  eosId: number | null;
-  unknownId: number | null;
-  addBos: boolean;
-  addSpacePrefix: boolean;
-  cleanSpaces: boolean;
-}
-
-function defaultsOf(vocabulary: Vocabulary): Defaults {
-  if (vocabulary.model === 'llama') {
-    return { bosId: 1, eosId: 2, unknownId: 0, addBos: true, addSpacePrefix: true, cleanSpaces: false };
-  }
-  if (vocabulary.model !== 'gpt2') {
-    raise(
-      SQLSTATE.featureNotSupported,
-      `tokenizer.ggml.model is ${JSON.stringify(vocabulary.model)}, which is not supported`,
-      {
-        hint: `supported: ${MODELS.join(', ')}`,
-      },
-    );
-  }
-  const rules = wordRules(vocabulary.pre);
-  return {
-    bosId: 11,
-    eosId: 11,
-    unknownId: null,
-    addBos: rules.addBos,
-    addSpacePrefix: false,
-    cleanSpaces: rules.cleanSpaces,
-  };
-}
-
 class VocabularyTokenizer implements Tokenizer {
   readonly vocabSize: number;
   readonly bosId: number | null;
   readonly eosId: number | null;
   readonly addBos: boolean;
   readonly addEos: boolean;
+  readonly separatorId: number | null;
   private readonly types: Int8Array;
   private readonly ends: ReadonlySet<number>;
   private readonly specials: SpecialTokens;
@@ -95,25 +61,23 @@ class VocabularyTokenizer implements Tokenizer {
     const defaults = defaultsOf(vocabulary);
     this.vocabSize = tokens.length;
     this.byteLevel = vocabulary.model === 'gpt2';
-    this.bosId = idSetting(vocabulary, 'bos_token_id', defaults.bosId);
+    const cls = vocabulary.model === 'bert' ? idSetting(vocabulary, 'cls_token_id', defaults.bosId) : defaults.bosId;
+    this.bosId = idSetting(vocabulary, 'bos_token_id', cls);
     this.eosId = idSetting(vocabulary, 'eos_token_id', defaults.eosId);
     this.addBos = flagSetting(vocabulary, 'add_bos_token', defaults.addBos) && this.bosId !== null;
     this.addEos = flagSetting(vocabulary, 'add_eos_token', false) && this.eosId !== null;
+    // GGUF's key is spelled like that.
+    const separator = idSetting(vocabulary, 'seperator_token_id', defaults.separatorId);
+    this.separatorId = vocabulary.model === 'bert' && flagSetting(vocabulary, 'add_sep_token', true) ? separator : null;
     this.addSpacePrefix = flagSetting(vocabulary, 'add_space_prefix', defaults.addSpacePrefix);
     this.cleanSpaces = defaults.cleanSpaces;
     const idOf = new Map<string, number>();
     for (let id = 0; id < tokens.length; id++) idOf.set(tokens[id]!, id);
     this.types = Int8Array.from(vocabulary.types);
     this.ends = endOfGeneration(vocabulary, idOf, this.types, this.eosId);
-    this.specials = new SpecialTokens(tokens, this.types);
-    this.encodeText = this.byteLevel
-      ? byteLevelEncoder(vocabulary, idOf)
-      : sentencePieceEncoder(
-          vocabulary,
-          idOf,
-          this.addSpacePrefix,
-          idSetting(vocabulary, 'unknown_token_id', defaults.unknownId),
-        );
+    this.specials = new SpecialTokens(tokens, this.types, stripsRight(vocabulary));
+    const unknownId = idSetting(vocabulary, 'unknown_token_id', defaults.unknownId);
+    this.encodeText = textEncoder(vocabulary, idOf, this.types, { addSpacePrefix: this.addSpacePrefix, unknownId });
   }
 
   encode(text: string, options: EncodeOptions): number[] {
@@ -126,6 +90,7 @@ class VocabularyTokenizer implements Tokenizer {
       else this.encodeText(fragment, afterSpecial, out, poll);
       afterSpecial = typeof fragment === 'number';
     }
+    if (options.addSpecial && this.separatorId !== null) out.push(this.separatorId);
     if (options.addSpecial && this.addEos) out.push(this.eosId!);
     return out;
   }
@@ -193,26 +158,21 @@ class VocabularyTokenizer implements Tokenizer {
   }
 }
 
-function byteLevelEncoder(vocabulary: Vocabulary, idOf: ReadonlyMap<string, number>): EncodeText {
-  if (vocabulary.merges === null) {
-    raise(SQLSTATE.dataCorrupted, 'tokenizer.ggml.model is "gpt2" and the vocabulary has no merges');
-  }
-  const encoder = new ByteBpeEncoder(vocabulary.tokens, idOf, vocabulary.merges, wordRules(vocabulary.pre));
-  return (text, _afterSpecial, out, poll) => encoder.encode(text, out, poll);
-}
+/** Special tokens of Phi 3 that leave the white space after them alone, unlike its others. */
+const PHI3_KEEPING: ReadonlySet<string> = new Set(['<unk>', '<s>', '<|endoftext|>']);
 
-function sentencePieceEncoder(
-  vocabulary: Vocabulary,
-  idOf: ReadonlyMap<string, number>,
-  addSpacePrefix: boolean,
-  unknownId: number | null,
-): EncodeText {
-  const scores = vocabulary.scores ?? new Float32Array(vocabulary.tokens.length);
-  const encoder = new SentencePieceEncoder(idOf, scores, unknownId);
-  return (text, afterSpecial, out, poll) => {
-    const marked = text.replaceAll(' ', SPACE_MARK);
-    encoder.encode(addSpacePrefix && afterSpecial ? SPACE_MARK + marked : marked, out, poll);
-  };
+/**
+ * Which special tokens take the white space after them with them: those that a Hugging Face tokenizer names, and Phi
+ * 3's, whose GGUF files say it by nothing but their name.
+ */
+function stripsRight({ settings }: Vocabulary): (id: number, text: string) => boolean {
+  const named = settings['tokenizer.hartonomous.rstrip_token_ids'];
+  if (Array.isArray(named)) {
+    const ids = new Set(named);
+    return (id) => ids.has(id);
+  }
+  const phi3 = /phi-?3/i.test(String(settings['general.name'] ?? ''));
+  return (_id, text) => phi3 && !PHI3_KEEPING.has(text);
 }
 
 /** Bytes a byte-level token stands for; a character that stands for no byte adds its own UTF-8 form. */

@@ -31,7 +31,7 @@ export interface Vocabulary {
   /** (vocabSize) scores of a SentencePiece vocabulary */
   scores: Float32Array | null;
   merges: Merges | null;
-  /** the tokenizer.ggml.* scalars under their full names */
+  /** the tokenizer.* settings and general.name under their full names */
   settings: Record<string, unknown>;
 }
 
