@@ -167,17 +167,17 @@ function withRecommended(
   return given;
 }
 
-function isGiven(given: Record<string, unknown>, key: string): boolean {
+export function isGiven(given: Record<string, unknown>, key: string): boolean {
   return given[key] !== undefined && given[key] !== null;
 }
 
 /** A value for an error message; long ones are cut. */
-function show(value: unknown): string {
+export function show(value: unknown): string {
   const text = typeof value === 'bigint' ? value.toString() : (JSON.stringify(value) ?? String(value));
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
-function refuse(key: string, rule: string, value: unknown): never {
+export function refuse(key: string, rule: string, value: unknown): never {
   raise(SQLSTATE.invalidParameterValue, `option ${key} must be ${rule}, got ${show(value)}`);
 }
 
@@ -219,7 +219,7 @@ function toolsOf(given: Record<string, unknown>): unknown[] | null {
   return tools.length === 0 ? null : (tools as unknown[]);
 }
 
-function precisionOf(given: Record<string, unknown>): GenerateOptions['precision'] {
+export function precisionOf(given: Record<string, unknown>): GenerateOptions['precision'] {
   if (!isGiven(given, 'precision')) return 'auto';
   const found = PRECISIONS.find((name) => name === given.precision);
   if (found === undefined) refuse('precision', `one of ${PRECISIONS.join(', ')}`, given.precision);

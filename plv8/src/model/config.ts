@@ -37,7 +37,17 @@ export interface ModelConfig {
   logitSoftcap: number;
   /** What token embeddings are multiplied by. */
   embeddingScale: number;
+  /** How a text's hidden states become its embedding; null where nothing says it. */
+  pooling: Pooling | null;
+  /** Whether embeddings are made to have length 1 unless a call says otherwise. */
+  normalizedEmbeddings: boolean;
+  /** Tokens of a text that its embedding sees. */
+  embeddingTokens: number;
 }
+
+/** The mean of all hidden states, that of the first token, or that of the last. */
+export type Pooling = 'mean' | 'cls' | 'last';
+export const POOLINGS: readonly Pooling[] = ['mean', 'cls', 'last'];
 
 /** Bounds of what a file may ask for; the largest published models of these architectures stay below. */
 const LIMITS = {
@@ -148,6 +158,9 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
     attentionSoftcap: optional('attn_logit_softcapping', softcaps.attention),
     logitSoftcap: optional('final_logit_softcapping', softcaps.logits),
     embeddingScale: architecture.scaledEmbeddings === true ? Math.sqrt(dim) : 1,
+    pooling: readPooling(meta[key('pooling_type')], architecture),
+    normalizedEmbeddings: meta['hartonomous.embedding.normalize'] !== false,
+    embeddingTokens: Math.min(contextLength, Number(meta['hartonomous.embedding.max_tokens'] ?? contextLength)),
   };
 }
 
@@ -167,6 +180,12 @@ function windowedLayers(stated: unknown, fullEvery: number | undefined, nLayers:
   }
   const period = typeof stated === 'number' && Number.isInteger(stated) && stated > 0 ? stated : fullEvery;
   return Array.from({ length: nLayers }, (_, layer) => period === undefined || layer % period !== period - 1);
+}
+
+/** By GGUF's numbers, of which 0 is none and 4 that of a reranker; an encoder that says nothing takes the mean. */
+function readPooling(type: unknown, architecture: Architecture): Pooling | null {
+  if (type === undefined || type === null) return architecture.kind === 'encoder' ? 'mean' : null;
+  return typeof type === 'number' ? (POOLINGS[type - 1] ?? null) : null;
 }
 
 /** Files of Hugging Face hold Q and K as they were trained: they rotate halves where GGUF's llama rotates neighbours. */

@@ -1,0 +1,206 @@
+/** embed, similarity and rerank through SQL, against llama.cpp's embeddings of the same texts. */
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { cosine, decodeFloats, maxDifference } from '../golden/agreement.ts';
+import { modelPath } from '../golden/model-files.ts';
+import { createDatabase, ingestFile } from './harness.ts';
+import type { TestDatabase } from './harness.ts';
+
+interface Golden {
+  tokenize: { text: string; ids_with_bos_eos: number[] }[];
+  embeddings: { items: { text: string; ids: number[]; embedding_f32_base64: string }[]; cosine: number[][] };
+}
+
+const golden = JSON.parse(readFileSync(modelPath('goldens/bert-tiny-f32.json'), 'utf8')) as Golden;
+const { items } = golden.embeddings;
+const RAW = JSON.stringify({ normalize: false });
+const MAX_DIFFERENCE = 2e-3;
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await createDatabase();
+  await ingestFile(database.url, modelPath('zoo/bert-tiny-f32.gguf'), 'bert');
+  await ingestFile(database.url, modelPath('zoo/qwen2-tiny-f32.gguf'), 'qwen');
+});
+afterAll(() => database.drop());
+
+/** The column `value` of a one-row query. */
+async function value<T>(sql: string, ...parameters: unknown[]): Promise<T> {
+  return (await database.pool.query<{ value: T }>(sql, parameters)).rows[0]!.value;
+}
+
+describe('embed', () => {
+  test("gives llama.cpp's embeddings, each text alone and all together", async () => {
+    const { rows } = await database.pool.query<{ ord: number; embedding: number[] }>(
+      `select * from hartonomous.embed($1::text[], 'bert', $2)`,
+      [items.map(({ text }) => text), RAW],
+    );
+    expect(rows.map(({ ord }) => ord)).toEqual(items.map((_, i) => i + 1));
+    for (const [i, { text, embedding_f32_base64: floats }] of items.entries()) {
+      expect(maxDifference(rows[i]!.embedding, decodeFloats(floats))).toBeLessThanOrEqual(MAX_DIFFERENCE);
+      const alone = await value<number[]>(`select hartonomous.embed($1, 'bert', $2) as value`, text, RAW);
+      expect(alone).toEqual(rows[i]!.embedding);
+    }
+  });
+
+  test("reads llama.cpp's tokens, with those that begin and end a text", async () => {
+    for (const { text, ids_with_bos_eos: ids } of golden.tokenize) {
+      if (text.includes('\0')) continue;
+      const sql = `select hartonomous.tokenize($1, 'bert', add_special => true) as value`;
+      expect(await value(sql, text), JSON.stringify(text)).toEqual(ids);
+    }
+  });
+
+  test('makes vectors of length one, and of fewer dimensions when asked', async () => {
+    const length = (vector: number[]): number => Math.hypot(...vector);
+    const whole = await value<number[]>(`select hartonomous.embed('Hello world', 'bert') as value`);
+    expect(whole).toHaveLength(64);
+    expect(length(whole)).toBeCloseTo(1, 6);
+    const part = await value<number[]>(
+      `select hartonomous.embed('Hello world', 'bert', '{"dimensions": 16}') as value`,
+    );
+    expect(part).toHaveLength(16);
+    expect(length(part)).toBeCloseTo(1, 6);
+    expect(cosine(part, whole.slice(0, 16))).toBeCloseTo(1, 6);
+  });
+
+  test('cuts a text that is too long and keeps the token that ends it, or refuses it', async () => {
+    const long = 'a '.repeat(1000);
+    const exact = 'a '.repeat(254);
+    const sql = `select hartonomous.embed($1, 'bert', $2) as value`;
+    expect(await value(sql, long, '{}')).toEqual(await value(sql, exact, '{}'));
+    await expect(value(sql, long, '{"truncate": false}')).rejects.toMatchObject({
+      code: '54000',
+      message: 'text 1 has 1002 tokens, the model reads 256',
+    });
+  });
+
+  test('null gives null, alone and in its place', async () => {
+    expect(await value(`select hartonomous.embed(null::text, 'bert') as value`)).toBeNull();
+    const { rows } = await database.pool.query(
+      `select ord, embedding is null as missing from hartonomous.embed(array['a', null, 'b'], 'bert')`,
+    );
+    expect(rows.map(({ missing }) => missing as boolean)).toEqual([false, true, false]);
+  });
+
+  test('a decoder embeds by the pooling that is asked for, and says so where none is', async () => {
+    const sql = `select hartonomous.embed('Hello world', 'qwen', $1) as value`;
+    await expect(value(sql, '{}')).rejects.toMatchObject({
+      code: '55000',
+      message: 'model qwen does not say how it makes embeddings',
+    });
+    const states = await value<number[]>(sql, '{"pooling": "last", "normalize": false}');
+    const mean = await value<number[]>(sql, '{"pooling": "mean", "normalize": false}');
+    const first = await value<number[]>(sql, '{"pooling": "cls", "normalize": false}');
+    expect(states).toHaveLength(64);
+    expect(mean).not.toEqual(states);
+    // A decoder's first token sees itself only.
+    const other = await value<number[]>(
+      `select hartonomous.embed('Hello there, you', 'qwen', '{"pooling": "cls", "normalize": false}') as value`,
+    );
+    const tokens = await value<number[][]>(
+      `select jsonb_build_array(hartonomous.tokenize('Hello world', 'qwen'), hartonomous.tokenize('Hello there, you', 'qwen')) as value`,
+    );
+    expect(tokens[0]![0]).toBe(tokens[1]![0]);
+    expect(maxDifference(first, Float32Array.from(other))).toBeLessThan(1e-5);
+  });
+
+  test.each([
+    ['{"pool": "mean"}', 'unknown option "pool"'],
+    ['{"pooling": "sum"}', 'option pooling must be one of mean, cls, last, got "sum"'],
+    ['{"normalize": 1}', 'option normalize must be true or false, got 1'],
+    ['{"dimensions": 0}', 'option dimensions must be a positive integer, got 0'],
+    ['{"dimensions": 65}', "option dimensions is 65, the model's embeddings have 64"],
+    ['{"precision": "f8"}', 'option precision must be one of auto, f32, q8, got "f8"'],
+    ['[]', 'options must be a JSON object, got []'],
+  ])('options %s are refused by name', async (options, message) => {
+    const call = value(`select hartonomous.embed('a', 'bert', $1) as value`, options);
+    await expect(call).rejects.toMatchObject({ code: '22023', message });
+  });
+
+  test('an encoder neither writes nor has logits', async () => {
+    for (const call of [
+      `generate('Hello', 'bert')`,
+      `complete('Hello', 'bert', '{"raw": true}')`,
+      `logits(array[5], 'bert')`,
+    ]) {
+      await expect(value(`select hartonomous.${call} as value`)).rejects.toMatchObject({
+        code: '0A000',
+        message: 'a model of architecture bert reads text and writes none',
+        hint: 'use it with hartonomous.embed',
+      });
+    }
+  });
+});
+
+describe('similarity and rerank', () => {
+  test("similarity is the cosine of llama.cpp's embeddings", async () => {
+    for (let i = 0; i < items.length; i++) {
+      for (let j = 0; j < i; j++) {
+        const sql = `select hartonomous.similarity($1, $2, 'bert') as value`;
+        const found = await value<number>(sql, items[i]!.text, items[j]!.text);
+        expect(Math.abs(found - golden.embeddings.cosine[i]![j]!)).toBeLessThan(1e-4);
+      }
+    }
+  });
+
+  test('rerank orders texts by it, null last', async () => {
+    const docs = [...items.slice(1).map(({ text }) => text), null];
+    const { rows } = await database.pool.query<{ ord: number; doc: string | null; score: number | null }>(
+      `select * from hartonomous.rerank($1, $2::text[], 'bert')`,
+      [items[0]!.text, docs],
+    );
+    const expected = items
+      .slice(1)
+      .map((_, i) => ({ ord: i + 1, score: golden.embeddings.cosine[0]![i + 1]! }))
+      .sort((a, b) => b.score - a.score);
+    expect(rows.map(({ ord }) => ord)).toEqual([...expected.map(({ ord }) => ord), docs.length]);
+    expect(rows.map(({ doc }) => doc)).toEqual(rows.map(({ ord }) => docs[ord - 1]));
+    expect(rows.at(-1)!.score).toBeNull();
+  });
+});
+
+test('a hartonomous_user embeds, in a read-only transaction too; PUBLIC does not', async () => {
+  const client = await database.pool.connect();
+  try {
+    await client.query('create role embed_user; create role embed_nobody; grant hartonomous_user to embed_user');
+    await client.query('begin read only');
+    await client.query('set local role embed_user');
+    const { rows } = await client.query(
+      `select cardinality(hartonomous.embed('a', 'bert')) as n, hartonomous.similarity('a', 'b', 'bert') as s`,
+    );
+    expect(rows[0]).toMatchObject({ n: 64 });
+    await client.query('set local role embed_nobody');
+    await expect(client.query(`select hartonomous.embed('a', 'bert')`)).rejects.toMatchObject({ code: '42501' });
+    await client.query('rollback');
+  } finally {
+    await client.query('drop role if exists embed_user, embed_nobody').catch(() => undefined);
+    client.release();
+  }
+});
+
+test('an embedding becomes a vector of pgvector, and an index on vectors answers `order by`', async (context) => {
+  const available = await value<boolean>(
+    `select exists (select from pg_available_extensions where name = 'vector') as value`,
+  );
+  if (!available) {
+    console.log('skipped the cast to vector: Debian package postgresql-15-pgvector is not installed');
+    context.skip();
+  }
+  await database.pool.query(`
+    create extension vector;
+    create table notes (note text, embedding vector(64));
+    insert into notes select t, e.embedding::vector from unnest(array['a cat', 'a dog', 'the moon', '12345']) with ordinality as u (t, n)
+      join hartonomous.embed(array['a cat', 'a dog', 'the moon', '12345'], 'bert') e on e.ord = u.n;
+    create index on notes using ivfflat (embedding vector_cosine_ops) with (lists = 1)`);
+  const nearest = `select note as value from notes order by embedding <=> hartonomous.embed('the moon', 'bert')::vector limit 1`;
+  expect(await value(nearest)).toBe('the moon');
+  const client = await database.pool.connect();
+  try {
+    await client.query('set enable_seqscan = off');
+    const { rows } = await client.query<{ 'QUERY PLAN': string }>(`explain ${nearest}`);
+    expect(rows.map((row) => row['QUERY PLAN']).join('\n')).toMatch(/Index Scan using notes_embedding_idx/);
+  } finally {
+    client.release();
+  }
+});
