@@ -32,8 +32,20 @@ export function float4(value: number): Buffer {
   return out;
 }
 
-/** Send rows through one COPY; memory stays bounded by the stream's own buffer. */
-export async function copyRows(client: pg.Client, target: string, rows: Iterable<Field[]>): Promise<void> {
+/** Rows are put together to chunks of about this size before they are sent. */
+const CHUNK_BYTES = 1 << 18;
+
+/** The parts of a row up to the bytes of its last field, which has `lastBytes` of them. */
+export function rowBefore(fields: readonly Field[], lastBytes: number): Buffer {
+  return Buffer.concat([int2(fields.length + 1), ...fields.flatMap(encoded), int4(lastBytes)]);
+}
+
+function encoded(field: Field): Buffer[] {
+  return field === null ? [int4(-1)] : [int4(field.length), field];
+}
+
+/** Send encoded rows through one COPY; memory stays bounded by the stream's own buffer. A chunk may end inside a row. */
+export async function copyChunks(client: pg.Client, target: string, chunks: Iterable<Buffer>): Promise<void> {
   const stream = client.query(copyFrom(`copy ${target} from stdin (format binary)`));
   let failure: Error | null = null;
   const finished = new Promise<void>((resolve, reject) => {
@@ -49,14 +61,9 @@ export async function copyRows(client: pg.Client, target: string, rows: Iterable
   };
   try {
     await write(SIGNATURE);
-    for (const row of rows) {
+    for (const chunk of chunks) {
       if (failure !== null) break;
-      const parts: Buffer[] = [int2(row.length)];
-      for (const field of row) {
-        if (field === null) parts.push(int4(-1));
-        else parts.push(int4(field.length), field);
-      }
-      await write(Buffer.concat(parts));
+      await write(chunk);
     }
   } catch (error) {
     // Rows that cannot be made end the statement too; else the connection would wait for more of them for ever.
@@ -69,4 +76,28 @@ export async function copyRows(client: pg.Client, target: string, rows: Iterable
     stream.end();
   }
   await finished;
+}
+
+function* chunksOf(rows: Iterable<readonly Field[]>): Generator<Buffer> {
+  let parts: Buffer[] = [];
+  let bytes = 0;
+  for (const row of rows) {
+    parts.push(int2(row.length));
+    bytes += 2;
+    for (const field of row) {
+      parts.push(...encoded(field));
+      bytes += 4 + (field?.length ?? 0);
+    }
+    if (bytes >= CHUNK_BYTES) {
+      yield Buffer.concat(parts);
+      parts = [];
+      bytes = 0;
+    }
+  }
+  if (bytes > 0) yield Buffer.concat(parts);
+}
+
+/** Send rows through one COPY. */
+export async function copyRows(client: pg.Client, target: string, rows: Iterable<readonly Field[]>): Promise<void> {
+  await copyChunks(client, target, chunksOf(rows));
 }

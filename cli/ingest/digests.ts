@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
+import { Worker } from 'node:worker_threads';
 import { tileBytes } from '../../plv8/src/format/tiles.ts';
 import { CommandError } from '../errors.ts';
 import type { ModelSource } from '../sources/model-source.ts';
@@ -57,6 +58,45 @@ async function eachPiece(
     visit((buffers[turn & 1] as Buffer).subarray(0, bytesRead), at);
     at = after;
     options.onBytes?.(at);
+  }
+}
+
+/** A thread that hashes what a descriptor of this process holds; text, so that it needs no file beside the bundled program. */
+const FILE_HASHER = `
+const { parentPort, workerData } = require('node:worker_threads');
+const { readSync } = require('node:fs');
+const hash = require('node:crypto').createHash('sha256');
+const buffer = Buffer.allocUnsafe(${BUFFER_BYTES});
+for (let at = 0; at < workerData.size;) {
+  const bytes = readSync(workerData.fd, buffer, 0, Math.min(buffer.length, workerData.size - at), at);
+  if (bytes === 0) break;
+  hash.update(buffer.subarray(0, bytes));
+  at += bytes;
+}
+parentPort.postMessage(hash.digest());
+`;
+
+/** SHA-256 of a file, made by another thread while this one hashes its tensors. */
+class FileHasher {
+  private readonly worker: Worker;
+  private readonly digest: Promise<Buffer>;
+
+  constructor(file: FileHandle, size: number) {
+    this.worker = new Worker(FILE_HASHER, { eval: true, workerData: { fd: file.fd, size } });
+    this.digest = new Promise((resolve, reject) => {
+      this.worker.once('message', (bytes: Uint8Array) => resolve(Buffer.from(bytes)));
+      this.worker.once('error', reject);
+      this.worker.once('exit', () => reject(new Error('the thread that hashes a file ended early')));
+    });
+    this.digest.catch(() => undefined); // reported when it is awaited, unless reading fails first
+  }
+
+  finish(): Promise<Buffer> {
+    return this.digest;
+  }
+
+  async stop(): Promise<void> {
+    await this.worker.terminate();
   }
 }
 
@@ -121,37 +161,51 @@ class TensorHasher {
   }
 }
 
-/** Hash every file, every tensor and every tile in one sequential pass. */
+/** Hash the tensors of one file, in file order, into `found`. */
+async function hashTensors(
+  source: ModelSource,
+  number: number,
+  found: TensorDigest[],
+  options: HashOptions,
+): Promise<void> {
+  const { handle, size } = source.files[number]!;
+  const order = source.tensors
+    .map((tensor, index) => ({ tensor, index, hasher: null as TensorHasher | null }))
+    .filter(({ tensor }) => tensor.file === number)
+    .sort((a, b) => a.tensor.offset - b.tensor.offset);
+  let first = 0;
+  await eachPiece(handle, size, options, (piece, at) => {
+    const end = at + piece.length;
+    for (let i = first; i < order.length && order[i]!.tensor.offset < end; i++) {
+      const entry = order[i]!;
+      const { tensor, index } = entry;
+      const from = Math.max(tensor.offset, at) - at;
+      const to = Math.min(tensor.offset + tensor.sizeBytes, end) - at;
+      const hasher = (entry.hasher ??= new TensorHasher(tensor));
+      if (to > from) hasher.update(piece.subarray(from, to));
+      if (tensor.offset + tensor.sizeBytes <= end) {
+        found[index] = hasher.finish();
+        entry.hasher = null;
+        first = i + 1;
+      }
+    }
+  });
+}
+
+/** Hash every file, every tensor and every tile. */
 export async function hashModel(source: ModelSource, options: HashOptions = {}): Promise<Digests> {
   const tensors = new Array<TensorDigest>(source.tensors.length);
   const files: Buffer[] = [];
   let before = 0;
   for (const [number, file] of source.files.entries()) {
-    const whole = createHash('sha256');
-    const order = source.tensors
-      .map((tensor, index) => ({ tensor, index, hasher: null as TensorHasher | null }))
-      .filter(({ tensor }) => tensor.file === number)
-      .sort((a, b) => a.tensor.offset - b.tensor.offset);
-    let first = 0;
-    const progress = { ...options, onBytes: (done: number) => options.onBytes?.(before + done) };
-    await eachPiece(file.handle, file.size, progress, (piece, at) => {
-      whole.update(piece);
-      const end = at + piece.length;
-      for (let i = first; i < order.length && order[i]!.tensor.offset < end; i++) {
-        const entry = order[i]!;
-        const { tensor, index } = entry;
-        const from = Math.max(tensor.offset, at) - at;
-        const to = Math.min(tensor.offset + tensor.sizeBytes, end) - at;
-        const hasher = (entry.hasher ??= new TensorHasher(tensor));
-        if (to > from) hasher.update(piece.subarray(from, to));
-        if (tensor.offset + tensor.sizeBytes <= end) {
-          tensors[index] = hasher.finish();
-          entry.hasher = null;
-          first = i + 1;
-        }
-      }
-    });
-    files.push(whole.digest());
+    const whole = new FileHasher(file.handle, file.size);
+    try {
+      const progress = { ...options, onBytes: (done: number) => options.onBytes?.(before + done) };
+      await hashTensors(source, number, tensors, progress);
+      files.push(await whole.finish());
+    } finally {
+      await whole.stop();
+    }
     before += file.size;
     const cut = source.tensors.find((tensor, i) => tensor.file === number && tensors[i] === undefined);
     if (cut !== undefined) throw new CommandError(`file ${file.path} ends inside tensor ${cut.name}`);

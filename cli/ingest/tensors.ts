@@ -5,11 +5,11 @@
 import type { FileHandle } from 'node:fs/promises';
 import type pg from 'pg';
 import { tensorDepth, tensorPlace, roleRank } from '../../plv8/src/format/tensor-names.ts';
-import { rowsPerTile } from '../../plv8/src/format/tiles.ts';
+import { rowsPerTile, TILE_TARGET_BYTES } from '../../plv8/src/format/tiles.ts';
 import { hilbertEncode } from '../../plv8/src/hilbert/hilbert.ts';
 import { CommandError } from '../errors.ts';
 import type { ModelSource, SourceTensor } from '../sources/model-source.ts';
-import { copyRows, int8 } from './copy-binary.ts';
+import { copyChunks, int8, rowBefore } from './copy-binary.ts';
 import type { TensorDigest, Tile } from './digests.ts';
 
 /** Bits of each coordinate of a tile's place: (layer, role, row block, column block). */
@@ -18,6 +18,9 @@ const HILBERT_LIMIT = 2 ** HILBERT_BITS - 1;
 const TILE_KIND = Buffer.from('tile');
 /** Bytes of tiles in one transaction unless told otherwise; two batches stand in the client's memory. */
 const BATCH_BYTES = 16 << 20;
+/** More than the parts of a tile's row that are not its content. */
+const ROW_OVERHEAD = 128;
+const SEND_BYTES = 1 << 20;
 
 /** A tensor on its way into the database. */
 interface Pending {
@@ -31,25 +34,25 @@ interface Pending {
 
 /** Work of one transaction. */
 interface Batch {
-  /** Tiles that the database lacked when the batch was made, with their bytes. */
-  missing: { tile: Tile; content: Buffer }[];
+  /** Rows for COPY of the tiles that the database lacks; the memory is used again two batches later. */
+  rows: Buffer;
+  /** Bytes of these tiles. */
+  sentBytes: number;
   /** Tensors whose last tile is in this batch. */
   completed: Pending[];
-  /** Tiles of the tensor that goes on in the next batch. */
+  /** Tiles in this batch of the tensor that goes on in the next one. */
   unfinished: Tile[];
   /** Bytes of tensors handled up to the end of this batch. */
   doneBytes: number;
 }
 
-async function readTile(file: FileHandle, tile: Tile, name: string): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafe(tile.bytes);
+async function readTile(file: FileHandle, tile: Tile, name: string, into: Buffer): Promise<void> {
   for (let done = 0; done < tile.bytes;) {
-    const { bytesRead } = await file.read(buffer, done, tile.bytes - done, tile.offset + done);
+    const { bytesRead } = await file.read(into, done, tile.bytes - done, tile.offset + done);
     if (bytesRead === 0)
       throw new CommandError(`file ends inside tensor ${name}: ${tile.bytes - done} bytes are missing`);
     done += bytesRead;
   }
-  return buffer;
 }
 
 /** Tensors in the order in which a forward pass reads them. */
@@ -72,76 +75,85 @@ function hex(tile: Tile): string {
   return tile.hash.toString('hex');
 }
 
-/** Hashes of the model's tiles that the database holds already. */
-async function knownTiles(client: pg.Client, pending: readonly Pending[]): Promise<Set<string>> {
-  const { rows } = await client.query<{ hash: Buffer }>(
-    `select hash from hartonomous.atoms where kind = 'tile' and hash = any ($1::bytea[])`,
-    [pending.flatMap(({ digest }) => digest.tiles.map((tile) => tile.hash))],
-  );
-  return new Set(rows.map((row) => row.hash.toString('hex')));
+/** What is known of the tiles of a model: their ids by hash, and the hashes that have to be sent. */
+interface TileIds {
+  ids: Map<string, string>;
+  missing: Set<string>;
 }
 
-/** Cut the tensors into batches, reading the bytes of tiles that are not `known`. */
+/** Find the tiles that the database holds already, and reserve ids for the others. */
+async function findTiles(client: pg.Client, pending: readonly Pending[]): Promise<TileIds> {
+  const tiles = new Map(pending.flatMap(({ digest }) => digest.tiles.map((tile) => [hex(tile), tile.hash])));
+  const held = await client.query<{ hash: Buffer; id: string }>(
+    `select hash, id from hartonomous.atoms where kind = 'tile' and hash = any ($1::bytea[])`,
+    [[...tiles.values()]],
+  );
+  const ids = new Map(held.rows.map((row) => [row.hash.toString('hex'), row.id]));
+  const missing = new Set([...tiles.keys()].filter((hash) => !ids.has(hash)));
+  const reserved = await client.query<{ id: string }>(
+    `select nextval('hartonomous.atom_id_seq') as id from generate_series(1, $1)`,
+    [missing.size],
+  );
+  [...missing].forEach((hash, i) => ids.set(hash, reserved.rows[i]!.id));
+  return { ids, missing };
+}
+
+/** Cut the tensors into batches, reading the bytes of tiles that are missing. */
 async function* batches(
   source: ModelSource,
   pending: readonly Pending[],
-  known: Set<string>,
+  { ids, missing }: TileIds,
   startBytes: number,
   limit: number,
 ): AsyncGenerator<Batch> {
+  const capacity = limit + TILE_TARGET_BYTES + ROW_OVERHEAD;
+  const buffers = [Buffer.allocUnsafe(capacity), Buffer.allocUnsafe(capacity)] as const;
+  let turn = 0;
+  let used = 0;
+  let sentBytes = 0;
   let doneBytes = startBytes;
-  let batch: Batch = { missing: [], completed: [], unfinished: [], doneBytes };
-  let batchBytes = 0;
+  let completed: Pending[] = [];
+  const toSend = new Set(missing);
   const finish = (unfinished: Tile[]): Batch => {
-    const done = { ...batch, unfinished, doneBytes };
-    batch = { missing: [], completed: [], unfinished: [], doneBytes };
-    batchBytes = 0;
-    return done;
+    const batch = { rows: buffers[turn & 1]!.subarray(0, used), sentBytes, completed, unfinished, doneBytes };
+    turn++;
+    used = sentBytes = 0;
+    completed = [];
+    return batch;
   };
   for (const item of pending) {
     const { tiles } = item.digest;
+    let first = 0;
     for (const [i, tile] of tiles.entries()) {
-      if (!known.has(hex(tile))) {
-        known.add(hex(tile));
-        batch.missing.push({
-          tile,
-          content: await readTile(source.files[item.tensor.file]!.handle, tile, item.tensor.name),
-        });
-        batchBytes += tile.bytes;
+      if (toSend.delete(hex(tile))) {
+        const buffer = buffers[turn & 1]!;
+        const before = rowBefore(
+          [TILE_KIND, int8(BigInt(ids.get(hex(tile))!)), tile.hash, int8(tile.bytes)],
+          tile.bytes,
+        );
+        used += before.copy(buffer, used);
+        const content = buffer.subarray(used, used + tile.bytes);
+        await readTile(source.files[item.tensor.file]!.handle, tile, item.tensor.name, content);
+        used += tile.bytes;
+        sentBytes += tile.bytes;
       }
       doneBytes += tile.bytes;
-      if (batchBytes >= limit && i < tiles.length - 1) yield finish(tiles.slice(0, i + 1));
+      if (used >= limit && i < tiles.length - 1) {
+        yield finish(tiles.slice(first, i + 1));
+        first = i + 1;
+      }
     }
-    batch.completed.push(item);
-    if (batchBytes >= limit) yield finish([]);
+    completed.push(item);
+    if (used >= limit) yield finish([]);
   }
-  if (batch.completed.length > 0) yield finish([]);
+  if (completed.length > 0) yield finish([]);
 }
 
-/** Send the tiles of a batch; ids of all tiles it touches, by hash. */
-async function sendTiles(client: pg.Client, batch: Batch): Promise<Map<string, string>> {
-  const ids = new Map<string, string>();
-  if (batch.missing.length > 0) {
-    const reserved = await client.query<{ id: string }>(
-      `select nextval('hartonomous.atom_id_seq') as id from generate_series(1, $1)`,
-      [batch.missing.length],
-    );
-    batch.missing.forEach(({ tile }, i) => ids.set(hex(tile), reserved.rows[i]!.id));
-    const rows = function* (): Generator<Buffer[]> {
-      for (const { tile, content } of batch.missing)
-        yield [TILE_KIND, int8(BigInt(ids.get(hex(tile))!)), tile.hash, int8(tile.bytes), content];
-    };
-    await copyRows(client, 'hartonomous.atoms (kind, id, hash, size_bytes, content)', rows());
-  }
-  const others = [...batch.completed.flatMap((item) => item.digest.tiles), ...batch.unfinished].filter(
-    (tile) => !ids.has(hex(tile)),
-  );
-  const { rows } = await client.query<{ hash: Buffer; id: string }>(
-    `select hash, id from hartonomous.atoms where kind = 'tile' and hash = any ($1::bytea[])`,
-    [others.map((tile) => tile.hash)],
-  );
-  for (const row of rows) ids.set(row.hash.toString('hex'), row.id);
-  return ids;
+async function sendTiles(client: pg.Client, rows: Buffer): Promise<void> {
+  const chunks = function* (): Generator<Buffer> {
+    for (let at = 0; at < rows.length; at += SEND_BYTES) yield rows.subarray(at, at + SEND_BYTES);
+  };
+  await copyChunks(client, 'hartonomous.atoms (kind, id, hash, size_bytes, content)', chunks());
 }
 
 /** Make the composites that are new, put their tiles in order, and enter the tensors. */
@@ -220,22 +232,40 @@ async function enterTensors(
   );
 }
 
-async function storeBatch(client: pg.Client, modelId: string, batch: Batch): Promise<number> {
-  await client.query('begin');
-  try {
-    const ids = await sendTiles(client, batch);
-    if (batch.completed.length > 0) await enterTensors(client, modelId, batch.completed, ids);
+/** Keep the tiles of the tensor that is being sent referred to: those of one that is complete have their composite. */
+async function referToUnfinished(
+  client: pg.Client,
+  modelId: string,
+  batch: Batch,
+  ids: ReadonlyMap<string, string>,
+): Promise<void> {
+  if (batch.completed.length > 0)
     await client.query('delete from hartonomous.ingest_tiles where model_id = $1', [modelId]);
+  if (batch.unfinished.length > 0)
     await client.query(
-      `insert into hartonomous.ingest_tiles (model_id, tile_id) select distinct $1::bigint, id from unnest($2::bigint[]) as id`,
+      `insert into hartonomous.ingest_tiles (model_id, tile_id) select distinct $1::bigint, id from unnest($2::bigint[]) as id
+       on conflict do nothing`,
       [modelId, batch.unfinished.map((tile) => ids.get(hex(tile))!)],
     );
+}
+
+async function storeBatch(
+  client: pg.Client,
+  modelId: string,
+  batch: Batch,
+  ids: ReadonlyMap<string, string>,
+): Promise<void> {
+  // A crash of the server may lose the last of these transactions, never one before it; publishing waits for the disk.
+  await client.query('begin; set local synchronous_commit = off');
+  try {
+    if (batch.rows.length > 0) await sendTiles(client, batch.rows);
+    if (batch.completed.length > 0) await enterTensors(client, modelId, batch.completed, ids);
+    await referToUnfinished(client, modelId, batch, ids);
     await client.query('commit');
   } catch (error) {
     await client.query('rollback').catch(() => undefined);
     throw error;
   }
-  return batch.missing.reduce((sum, { tile }) => sum + tile.bytes, 0);
 }
 
 export interface TensorOptions {
@@ -263,8 +293,8 @@ export async function ingestTensors(
   });
   const pending = all.filter(({ tensor }) => !have.has(tensor.name));
   const startBytes = all.reduce((sum, { tensor }) => sum + (have.has(tensor.name) ? tensor.sizeBytes : 0), 0);
-  const known = await knownTiles(client, pending);
-  const queue = batches(source, pending, known, startBytes, options.batchBytes ?? BATCH_BYTES);
+  const tiles = await findTiles(client, pending);
+  const queue = batches(source, pending, tiles, startBytes, options.batchBytes ?? BATCH_BYTES);
   let sent = 0;
   let next = queue.next();
   for (;;) {
@@ -273,7 +303,8 @@ export async function ingestTensors(
     options.signal?.throwIfAborted();
     next = queue.next();
     next.catch(() => undefined); // reported when it is awaited, unless this batch fails first
-    sent += await storeBatch(client, modelId, batch);
+    await storeBatch(client, modelId, batch, tiles.ids);
+    sent += batch.sentBytes;
     options.onBytes?.(batch.doneBytes);
   }
 }

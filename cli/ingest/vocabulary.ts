@@ -94,36 +94,49 @@ export async function ingestVocabulary(client: pg.Client, modelId: string, heade
     await client.query(`create temp table new_merges (rank integer, left_part bytea, right_part bytea) on commit drop`);
     await copyRows(client, 'pg_temp.new_tokens', tokenRows(tokens, types, scores));
     if (merges !== null) await copyRows(client, 'pg_temp.new_merges', mergeRows(merges));
+    // Ids of new atoms are drawn before their rows are made: they are inserted last, with their references counted, so that
+    // counting does not write each of them anew. Triggers count the references to atoms that are there.
     await client.query(
       `create temp table new_atoms on commit drop as
-       select distinct content, sha256(content) as hash from (
-         select content from new_tokens union all select left_part from new_merges union all select right_part from new_merges) c`,
+       select c.content, c.hash, a.id is null as is_new, coalesce(a.id, nextval('hartonomous.atom_id_seq')) as id
+       from (
+         select content, sha256(content) as hash, min(place) as place from (
+           select content, token_id as place from new_tokens
+           union all select left_part, null from new_merges union all select right_part, null from new_merges) c
+         group by content order by place) c
+       left join hartonomous.atoms a on a.kind = 'token' and a.hash = c.hash`,
     );
     await client.query('analyze new_tokens; analyze new_merges; analyze new_atoms');
-    const added = `insert into hartonomous.atoms (kind, hash, size_bytes, content)
-       select 'token', hash, octet_length(content), content from new_atoms
-       on conflict (kind, hash) do nothing returning id, content`;
-    await client.query(
-      `with added as (${added})
-       insert into hartonomous.compositions (parent_kind, parent_id, ordinal, child_kind, child_id)
-       select 'token', added.id, i, 'byte', get_byte(added.content, i)
-       from added cross join lateral generate_series(0, octet_length(added.content) - 1) as i`,
-    );
     await client.query(
       `insert into hartonomous.tokens (model_id, token_id, atom_id, type, score)
-       select $1, t.token_id, a.id, t.type, t.score
-       from new_tokens t join new_atoms n on n.content = t.content
-       join hartonomous.atoms a on a.kind = 'token' and a.hash = n.hash`,
+       select $1, t.token_id, n.id, t.type, t.score
+       from new_tokens t join new_atoms n on n.content = t.content order by t.token_id`,
       [modelId],
     );
     await client.query(
       `insert into hartonomous.relations (model_id, kind, from_id, to_id, weight)
        select distinct on (l.id, r.id) $1::bigint, 'merge'::hartonomous.relation_kind, l.id, r.id, m.rank
-       from new_merges m
-       join new_atoms ln on ln.content = m.left_part join hartonomous.atoms l on l.kind = 'token' and l.hash = ln.hash
-       join new_atoms rn on rn.content = m.right_part join hartonomous.atoms r on r.kind = 'token' and r.hash = rn.hash
+       from new_merges m join new_atoms l on l.content = m.left_part join new_atoms r on r.content = m.right_part
        order by l.id, r.id, m.rank`,
       [modelId],
+    );
+    await client.query(
+      `insert into hartonomous.atoms (kind, id, hash, size_bytes, content, ref_count)
+       select 'token', n.id, n.hash, octet_length(n.content), n.content, r.n
+       from new_atoms n join (
+         select id, count(*) as n from (
+           select atom_id as id from hartonomous.tokens where model_id = $1
+           union all select from_id from hartonomous.relations where model_id = $1
+           union all select to_id from hartonomous.relations where model_id = $1) e
+         group by id) r on r.id = n.id
+       where n.is_new order by n.id`,
+      [modelId],
+    );
+    await client.query(
+      `insert into hartonomous.compositions (parent_kind, parent_id, ordinal, child_kind, child_id)
+       select 'token', n.id, i, 'byte', get_byte(n.content, i)
+       from (select id, content from new_atoms where is_new order by id) n
+       cross join lateral generate_series(0, octet_length(n.content) - 1) as i`,
     );
     await client.query('commit');
   } catch (error) {
