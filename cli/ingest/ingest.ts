@@ -200,6 +200,8 @@ async function ingestLocked(client: pg.Client, source: ModelSource, options: Ing
   ]);
   progress('vocabulary', 0, tokens);
   if (Number(have.rows[0]?.n) !== tokens) await ingestVocabulary(client, modelId, source);
+  // The planner must know the new rows before anything joins them: after a removal it takes the tables for empty.
+  await client.query('select hartonomous._analyze_models()');
   await refuseUnusable(client, modelId, name, 'select hartonomous._check_tokenizer($1)');
   progress('vocabulary', tokens, tokens);
   const sentBytes = await ingestTensors(client, source, modelId, digests.tensors, {
@@ -213,7 +215,6 @@ async function ingestLocked(client: pg.Client, source: ModelSource, options: Ing
     throw new CommandError(`file ${file.path} was changed while it was read`, { hint: 'run the command again' });
   }
   await refuseUnusable(client, modelId, name, 'select hartonomous._check_model($1)');
-  // The planner must know the new rows before anything joins them.
   await client.query('select hartonomous._analyze_models()');
   progress('embeddings', 0, tokens);
   await client.query('begin');

@@ -108,6 +108,13 @@ export async function ingestVocabulary(client: pg.Client, modelId: string, heade
     );
     await client.query('analyze new_tokens; analyze new_merges; analyze new_atoms');
     await client.query(
+      `create temp table new_relations on commit drop as
+       select distinct on (l.id, r.id) l.id as from_id, r.id as to_id, m.rank
+       from new_merges m join new_atoms l on l.content = m.left_part join new_atoms r on r.content = m.right_part
+       order by l.id, r.id, m.rank`,
+    );
+    await client.query('analyze new_relations');
+    await client.query(
       `insert into hartonomous.tokens (model_id, token_id, atom_id, type, score)
        select $1, t.token_id, n.id, t.type, t.score
        from new_tokens t join new_atoms n on n.content = t.content order by t.token_id`,
@@ -115,22 +122,19 @@ export async function ingestVocabulary(client: pg.Client, modelId: string, heade
     );
     await client.query(
       `insert into hartonomous.relations (model_id, kind, from_id, to_id, weight)
-       select distinct on (l.id, r.id) $1::bigint, 'merge'::hartonomous.relation_kind, l.id, r.id, m.rank
-       from new_merges m join new_atoms l on l.content = m.left_part join new_atoms r on r.content = m.right_part
-       order by l.id, r.id, m.rank`,
+       select $1, 'merge', from_id, to_id, rank from new_relations order by from_id, to_id`,
       [modelId],
     );
+    // Counted in the temporary tables, which the planner knows, where the model's own rows are news to it.
     await client.query(
       `insert into hartonomous.atoms (kind, id, hash, size_bytes, content, ref_count)
        select 'token', n.id, n.hash, octet_length(n.content), n.content, r.n
        from new_atoms n join (
          select id, count(*) as n from (
-           select atom_id as id from hartonomous.tokens where model_id = $1
-           union all select from_id from hartonomous.relations where model_id = $1
-           union all select to_id from hartonomous.relations where model_id = $1) e
+           select a.id from new_tokens t join new_atoms a on a.content = t.content
+           union all select from_id from new_relations union all select to_id from new_relations) e
          group by id) r on r.id = n.id
        where n.is_new order by n.id`,
-      [modelId],
     );
     await client.query(
       `insert into hartonomous.compositions (parent_kind, parent_id, ordinal, child_kind, child_id)
