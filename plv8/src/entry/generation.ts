@@ -54,16 +54,12 @@ export function generateStream(
   if (prompt === null) return;
   // Text may become certain only at the end of the answer, which has no token: the last token's row waits for it.
   const rows: { step: number; token_id: number; token: string; logprob: number | null }[] = [];
-  answer(
-    'stream',
-    model,
-    options,
-    (prepared, parsed) => promptIds(prepared, prompt, parsed),
-    ({ token, text }) => {
+  answer('stream', model, options, (prepared, parsed) => promptIds(prepared, prompt, parsed), {
+    onStep({ token, text }) {
       if (token !== null) rows.push({ step: rows.length, token_id: token.id, token: text, logprob: token.logprob });
       else if (rows.length > 0) rows[rows.length - 1]!.token += text;
     },
-  );
+  });
   for (const row of rows) returnNext(row);
 }
 

@@ -1,5 +1,6 @@
 /** What follows a prompt, token after token: sampling, the rules that end it, and the text that may go out. */
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { Constraint } from './constraint/constraint.ts';
 import type { GenerateOptions } from './options.ts';
 import type { TokenLogprob } from './sampler.ts';
 import { Sampler } from './sampler.ts';
@@ -36,6 +37,8 @@ export interface ContinuationInput {
   context: number;
   /** compute every token's log-probability */
   logprobs: boolean;
+  /** called often; may throw to cancel */
+  poll: () => void;
 }
 
 export class Continuation {
@@ -48,11 +51,22 @@ export class Continuation {
   private readonly sampler: Sampler;
   private readonly stops: StopMatcher;
   private readonly utf8 = new Utf8Stream();
+  private readonly constraint: Constraint | null;
 
+  /** Throws when the answer is constrained and cannot be that short. */
   constructor(private readonly input: ContinuationInput) {
+    const { constraint } = input.options;
     this.history = input.promptIds.slice();
     this.sampler = new Sampler(input.options.sampler, input.vocabSize);
     this.stops = new StopMatcher(input.options.stop);
+    this.constraint = constraint === null ? null : new Constraint(input.tokenizer, constraint, this.left, input.poll);
+  }
+
+  /** Tokens that may still be written. The last one needs no place in the context: nothing is computed after it. */
+  private get left(): number {
+    const { options, context } = this.input;
+    const room = context + 1 - this.history.length;
+    return options.numPredict < 0 ? room : Math.min(room, options.numPredict - this.tokens.length);
   }
 
   /** Choose the next token from the logits (vocabSize) after `history`. Not to be called once there is a doneReason. */
@@ -61,6 +75,7 @@ export class Continuation {
     const sampled = this.sampler.sample(logits, this.history, {
       logprob: logprobs,
       topLogprobs: options.topLogprobs,
+      ...(this.constraint === null ? {} : { allowed: this.allowed(this.constraint) }),
     });
     if (tokenizer.isEndOfGeneration(sampled.id)) return this.end('stop', null, '');
     return this.take({
@@ -80,17 +95,25 @@ export class Continuation {
   }
 
   private take(token: GeneratedToken): Step {
-    const { options, tokenizer, context } = this.input;
+    const { tokenizer } = this.input;
     this.history.push(token.id);
     this.tokens.push(token);
     const text = this.stops.push(this.utf8.push(tokenizer.tokenBytes(token.id)));
     if (this.stops.stopped) return this.end('stop', token, text);
-    // The last token needs no place in the context: nothing is computed after it.
-    const full = this.history.length > context;
-    if (full || (options.numPredict >= 0 && this.tokens.length >= options.numPredict)) {
-      return this.end('length', token, text);
+    if (this.constraint !== null) {
+      this.constraint.advance(token.id);
+      if (this.constraint.isComplete) return this.end('stop', token, text);
     }
+    if (this.left <= 0) return this.end(this.constraint?.acceptsEnd === true ? 'stop' : 'length', token, text);
     return this.step(token, text);
+  }
+
+  private allowed(constraint: Constraint): Uint32Array {
+    const tokens = constraint.allowed(this.left);
+    if (!constraint.acceptsEnd) return tokens;
+    const withEnd = tokens.slice();
+    for (const id of this.input.tokenizer.endOfGeneration) withEnd[id >> 5]! |= 1 << (id & 31);
+    return withEnd;
   }
 
   private end(reason: DoneReason, token: GeneratedToken | null, text: string): Step {

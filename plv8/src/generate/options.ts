@@ -1,5 +1,6 @@
 /** The `options jsonb` of every generation function: one table says what each option is. */
 import { raise, SQLSTATE } from '../errors.ts';
+import type { Grammar } from './constraint/constraint.ts';
 import type { SamplerOptions } from './sampler.ts';
 
 export interface GenerateOptions {
@@ -28,6 +29,8 @@ export interface GenerateOptions {
   logprobs: boolean;
   /** alternatives to report per token */
   topLogprobs: number;
+  /** what the answer has to be; null for any text */
+  constraint: Grammar | null;
   sampler: SamplerOptions & { seed: number };
 }
 
@@ -100,11 +103,12 @@ const RULES: Readonly<Record<string, Rule>> = {
 
 /**
  * Parse options; null and missing values mean the default: the model's own where it recommends one, else that of the
- * table. Throws invalidParameterValue naming key and value.
+ * table. `grammar` is what the answer has to be when the function says so. Throws invalidParameterValue naming key and value.
  */
 export function parseOptions(
   asked: Record<string, unknown>,
   recommended: Record<string, unknown> = {},
+  grammar: Grammar | null = null,
 ): GenerateOptions {
   if (typeof asked !== 'object' || asked === null || Array.isArray(asked)) {
     raise(SQLSTATE.invalidParameterValue, `options must be a JSON object, got ${show(asked)}`);
@@ -117,13 +121,23 @@ export function parseOptions(
       raise(SQLSTATE.invalidParameterValue, `options ${alias} and ${key} mean the same and were both given`);
     }
   }
-  checkResponseFormat(given);
+  const format = formatOf(given);
+  if (format !== null && grammar !== null) {
+    raise(
+      SQLSTATE.invalidParameterValue,
+      `option response_format cannot stand beside a ${grammar.kind.replace('_', ' ')}`,
+    );
+  }
+  const constraint = grammar ?? format;
+  if (constraint !== null && isGiven(asked, 'stop')) {
+    raise(SQLSTATE.invalidParameterValue, `option stop cannot stand beside a ${constraint.kind.replace('_', ' ')}`);
+  }
   const maximum = numberOf(given, 'max_tokens');
   const topLogprobs = numberOf(given, 'top_logprobs')!;
   return {
     numPredict: maximum ?? numberOf(given, 'num_predict')!,
     numCtx: numberOf(given, 'num_ctx'),
-    stop: stopsOf(given),
+    stop: constraint === null ? stopsOf(given) : [],
     raw: flagOf(given, 'raw')!,
     cache: flagOf(given, 'cache')!,
     record: flagOf(given, 'record'),
@@ -134,6 +148,7 @@ export function parseOptions(
     addGenerationPrompt: flagOf(given, 'add_generation_prompt')!,
     logprobs: flagOf(given, 'logprobs')! || topLogprobs > 0,
     topLogprobs,
+    constraint,
     sampler: {
       temperature: numberOf(given, 'temperature')!,
       topK: numberOf(given, 'top_k')!,
@@ -258,16 +273,19 @@ function biasesOf(given: Record<string, unknown>): Map<number, number> {
   return biases;
 }
 
-function checkResponseFormat(given: Record<string, unknown>): void {
-  if (!isGiven(given, 'response_format')) return;
-  const format = given.response_format;
-  const type = typeof format === 'object' && format !== null ? (format as { type?: unknown }).type : undefined;
-  if (typeof type !== 'string') refuse('response_format', 'an object with a type', format);
-  if (type !== 'text') {
-    raise(SQLSTATE.featureNotSupported, `option response_format with type ${show(type)} is not supported`, {
-      hint: 'only {"type": "text"} is supported',
-    });
+/** OpenAI's response_format: text, json_object, or json_schema with the schema where OpenAI has it or directly. */
+function formatOf(given: Record<string, unknown>): Grammar | null {
+  if (!isGiven(given, 'response_format')) return null;
+  const format = given.response_format as { type?: unknown; schema?: unknown; json_schema?: { schema?: unknown } };
+  const type = typeof format === 'object' ? format.type : undefined;
+  if (type === 'text') return null;
+  if (type === 'json_object') return { kind: 'json_object' };
+  if (type !== 'json_schema') {
+    refuse('response_format', 'an object with the type text, json_object or json_schema', format);
   }
+  const schema = format.json_schema?.schema ?? format.schema;
+  if (schema === undefined || schema === null) refuse('response_format', 'an object with a json_schema.schema', format);
+  return { kind: 'json_schema', schema };
 }
 
 function refuseUnknown(key: string): never {

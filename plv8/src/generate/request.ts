@@ -1,6 +1,7 @@
 /** One request from arguments to answer: options, model, generation, recording, and the facts that are reported. */
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { callerRole } from './caller.ts';
+import type { Grammar } from './constraint/constraint.ts';
 import type { GeneratedToken, Step } from './continuation.ts';
 import type { Generation } from './generate.ts';
 import { generate as runGeneration } from './generate.ts';
@@ -40,10 +41,14 @@ export interface Request {
 }
 
 /** Who asks which model with which options; loads the model where it is not. */
-export function openRequest(model: string | null, given: Record<string, unknown> | null): Request {
+export function openRequest(
+  model: string | null,
+  given: Record<string, unknown> | null,
+  grammar: Grammar | null = null,
+): Request {
   const catalog = currentCatalog();
   const { defaultOptions } = useTokenizer(catalog, model).description;
-  const options = parseOptions(given ?? {}, defaultOptions);
+  const options = parseOptions(given ?? {}, defaultOptions, grammar);
   return {
     catalog,
     caller: callerRole(),
@@ -64,13 +69,13 @@ export function answer(
   model: string | null,
   given: Record<string, unknown> | null,
   idsOf: (model: PromptModel, options: GenerateOptions) => number[],
-  onStep?: (step: Step) => void,
+  more: { onStep?: (step: Step) => void; grammar?: Grammar } = {},
 ): Answer {
   const started = Date.now();
-  const { catalog, caller, used, options } = openRequest(model, given);
+  const { catalog, caller, used, options } = openRequest(model, given, more.grammar);
   const record = recordingWanted(options.record, kind, catalog);
   const generation = runGeneration(used, idsOf(promptModel(used), options), caller, options, {
-    ...(onStep === undefined ? {} : { onStep }),
+    ...(more.onStep === undefined ? {} : { onStep: more.onStep }),
     logprobs: record || options.logprobs || kind === 'stream',
   });
   const totalNs = (Date.now() - started) * NS_PER_MS;

@@ -21,7 +21,7 @@ export interface SamplerOptions {
   seed: number | bigint;
 }
 
-export type Filter = 'top_k' | 'typical_p' | 'top_p' | 'min_p';
+export type Filter = 'constraint' | 'top_k' | 'typical_p' | 'top_p' | 'min_p';
 
 /** What happened to one candidate. */
 export interface CandidateTrace {
@@ -57,6 +57,8 @@ export interface SampleOptions {
   logprob?: boolean;
   /** Compute `topLogprobs` of that many tokens. */
   topLogprobs?: number;
+  /** Bits of the tokens that may be chosen, 32 a word; all when not given. */
+  allowed?: Uint32Array;
   /** Tell what happened to that many candidates with the highest logits, and to the chosen one. */
   traceTop?: number;
 }
@@ -99,12 +101,13 @@ export class Sampler {
     const traceTop = want.traceTop ?? 0;
     const best = highest(logits, this.vocabSize);
     const maximum = logits[best]!;
-    if (traceTop === 0 && this.isPlainGreedy) {
+    if (traceTop === 0 && want.allowed === undefined && this.isPlainGreedy) {
       return this.result(logits, best, maximum, null, want);
     }
     adjusted.set(logits.subarray(0, this.vocabSize));
     for (const [id, bias] of options.logitBias) adjusted[id]! += bias;
     this.penalise(history);
+    if (want.allowed !== undefined) this.mask(want.allowed);
     this.cuts = traceTop > 0 ? new Map() : null;
     let id: number;
     let draw: number | null = null;
@@ -167,6 +170,16 @@ export class Sampler {
       const logit = this.adjusted[id]!;
       const repeated = logit <= 0 ? logit * repeatPenalty : logit / repeatPenalty;
       this.adjusted[id] = repeated - n * frequencyPenalty - presencePenalty;
+    }
+  }
+
+  private mask(allowed: Uint32Array): void {
+    const { adjusted, vocabSize } = this;
+    for (let from = 0, word = 0; from < vocabSize; from += 32, word++) {
+      const bits = allowed[word] ?? 0;
+      const end = Math.min(from + 32, vocabSize);
+      if (bits === 0) adjusted.fill(-Infinity, from, end);
+      else for (let id = from; id < end; id++) if (((bits >>> (id - from)) & 1) === 0) adjusted[id] = -Infinity;
     }
   }
 
@@ -257,6 +270,11 @@ export class Sampler {
     return last;
   }
 
+  private cutBy(id: number, kept: boolean): Filter | null {
+    if (this.adjusted[id] === -Infinity) return 'constraint';
+    return kept || this.options.temperature === 0 ? null : (this.cuts?.get(id) ?? 'top_k');
+  }
+
   private trace(logits: Float32Array, chosen: number, top: number): CandidateTrace[] {
     const best = new Int32Array(this.vocabSize);
     const shown = Array.from(best.subarray(0, selectTop(logits, Math.min(top, this.vocabSize), best)));
@@ -273,7 +291,7 @@ export class Sampler {
         logit: logits[id]!,
         penalised,
         scaled: kept && temperature > 0 ? penalised / temperature : null,
-        cutBy: kept || temperature === 0 ? null : (this.cuts?.get(id) ?? 'top_k'),
+        cutBy: this.cutBy(id, kept),
         probability: kept ? this.probabilities[place]! : 0,
       };
     });

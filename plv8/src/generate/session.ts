@@ -97,6 +97,7 @@ export function openSession(request: Request, kind: RunRecord['kind'], promptIds
     promptIds,
     context,
     logprobs: true,
+    poll,
   };
   const pid = backendPid();
   let id: number;

@@ -37,6 +37,8 @@ export interface Tokenizer {
   tokenText(id: number): string;
   /** Text of a sequence without the space that encoding put in front; control tokens by name when `special`. */
   decode(ids: ArrayLike<number>, options?: { special?: boolean }): string;
+  /** Tokens that end an answer. */
+  readonly endOfGeneration: Iterable<number>;
   isEndOfGeneration(id: number): boolean;
   isControl(id: number): boolean;
 }
@@ -122,6 +124,10 @@ class VocabularyTokenizer implements Tokenizer {
     }
     const text = decodeUtf8(bytes);
     return this.cleanSpaces ? cleanSpaces(text) : text;
+  }
+
+  get endOfGeneration(): Iterable<number> {
+    return this.ends;
   }
 
   isEndOfGeneration(id: number): boolean {

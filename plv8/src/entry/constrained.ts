@@ -1,0 +1,44 @@
+/** generate_json, generate_regex and generate_choice. */
+import { raise, SQLSTATE } from '../errors.ts';
+import type { Grammar } from '../generate/constraint/constraint.ts';
+import { promptIds } from '../generate/prompt.ts';
+import { answer } from '../generate/request.ts';
+
+type Options = Record<string, unknown> | null;
+
+function constrained(prompt: string, grammar: Grammar, model: string | null, options: Options): string {
+  return answer('generate', model, options, (prepared, parsed) => promptIds(prepared, prompt, parsed), { grammar })
+    .generation.text;
+}
+
+export function generateJson(prompt: string | null, schema: unknown, model: string | null, options: Options): unknown {
+  if (prompt === null || schema === null) return null;
+  return JSON.parse(constrained(prompt, { kind: 'json_schema', schema }, model, options));
+}
+
+export function generateRegex(
+  prompt: string | null,
+  pattern: string | null,
+  model: string | null,
+  options: Options,
+): string | null {
+  if (prompt === null || pattern === null) return null;
+  return constrained(prompt, { kind: 'regex', pattern }, model, options);
+}
+
+export function generateChoice(
+  prompt: string | null,
+  choices: (string | null)[] | null,
+  model: string | null,
+  options: Options,
+): string | null {
+  if (prompt === null || choices === null) return null;
+  const given = choices.map((choice, i) => {
+    if (choice === null) raise(SQLSTATE.invalidParameterValue, `choice ${i + 1} is null`);
+    return choice;
+  });
+  if (given.length === 0) raise(SQLSTATE.invalidParameterValue, 'choices must not be empty');
+  const text = constrained(prompt, { kind: 'choice', choices: given }, model, options);
+  // One space may stand before the answer.
+  return given.includes(text) ? text : text.slice(1);
+}

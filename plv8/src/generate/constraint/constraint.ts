@@ -1,0 +1,303 @@
+/**
+ * Constrained decoding: which tokens may come next so that the answer becomes a text that an expression accepts, within
+ * the tokens that are left. The sets of allowed tokens are remembered by state.
+ */
+import { raise, SQLSTATE } from '../../errors.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
+import { byteText, utf8Encoding } from './characters.ts';
+import type { Expression } from './expression.ts';
+import { Expressions, NEVER } from './expression.ts';
+import { anyObject, compileSchema } from './json-schema.ts';
+import { compilePattern } from './pattern.ts';
+import { TokenTrie } from './token-trie.ts';
+
+/** What an answer has to be. */
+export type Grammar =
+  | { kind: 'json_object' }
+  | { kind: 'json_schema'; schema: unknown }
+  | { kind: 'regex'; pattern: string }
+  | { kind: 'choice'; choices: readonly string[] };
+
+/** Characters of a grammar as JSON. */
+const MAX_GRAMMAR_LENGTH = 256 * 1024;
+
+/** Bytes of the remembered sets of one grammar. */
+const MAX_MASK_BYTES = 32 * 1024 * 1024;
+
+/** States whose table of successors is remembered, a kilobyte each. */
+const MAX_TABLES = 30_000;
+
+/** Bytes of the shortest text that an answer may need. */
+const MAX_SHORTEST_BYTES = 1_000_000;
+
+/** Compiled grammars that are kept for the next call. */
+const MAX_KEPT = 8;
+
+/** Nodes of the tree between two polls. */
+const POLL_STRIDE = 32_768;
+
+const UNKNOWN = -1;
+
+interface Mask {
+  /** (vocabSize / 32) one bit for each token */
+  bits: Uint32Array;
+  /** most tokens that the text still needs after any of these */
+  worst: number;
+}
+
+/** A grammar over one vocabulary. */
+class Automaton {
+  private readonly expressions = new Expressions();
+  readonly start: Expression;
+  private readonly tables = new Map<Expression, Int32Array>(); // (256) next state by byte
+  private readonly masks = new Map<Expression, Mask>();
+  private readonly costs = new Map<Expression, number>();
+
+  constructor(
+    readonly trie: TokenTrie,
+    grammar: Grammar,
+  ) {
+    const { expressions } = this;
+    // Models like to begin with a space, and vocabularies of SentencePiece do.
+    const afterSpace = (e: Expression): Expression =>
+      expressions.sequence(expressions.optional(expressions.literal(' ')), e);
+    switch (grammar.kind) {
+      case 'json_object':
+        this.start = afterSpace(anyObject(expressions));
+        break;
+      case 'json_schema':
+        this.start = afterSpace(compileSchema(expressions, grammar.schema));
+        break;
+      case 'regex':
+        this.start = compilePattern(expressions, grammar.pattern, utf8Encoding(expressions), 'whole');
+        break;
+      case 'choice': {
+        const texts = grammar.choices.map((choice) => expressions.literal(byteText(choice)));
+        this.start = afterSpace(expressions.any(texts));
+        break;
+      }
+    }
+    expressions.close();
+    if (expressions.shortestLength(this.start) === Infinity) {
+      raise(SQLSTATE.invalidParameterValue, `no finite text satisfies the ${nameOf(grammar)}`);
+    }
+  }
+
+  acceptsEnd(state: Expression): boolean {
+    return this.expressions.acceptsEmpty(state);
+  }
+
+  /** Whether nothing may follow. */
+  isComplete(state: Expression): boolean {
+    if (!this.acceptsEnd(state)) return false;
+    for (let byte = 0; byte < 256; byte++) if (this.step(state, byte) !== NEVER) return false;
+    return true;
+  }
+
+  after(state: Expression, bytes: Uint8Array): Expression {
+    let at = state;
+    for (const byte of bytes) at = this.step(at, byte);
+    return at;
+  }
+
+  /** Bytes of the shortest text that ends the answer. */
+  shortestLength(state: Expression): number {
+    return this.expressions.shortestLength(state);
+  }
+
+  /** Fewest tokens of the shortest text that ends the answer; Infinity when it is too long or has no tokens. */
+  cost(state: Expression): number {
+    let cost = this.costs.get(state);
+    if (cost === undefined) {
+      cost =
+        this.shortestLength(state) > MAX_SHORTEST_BYTES
+          ? Infinity
+          : this.trie.fewestTokens(this.expressions.shortest(state));
+      this.costs.set(state, cost);
+    }
+    return cost;
+  }
+
+  /** Tokens after which the text can be ended with `left` more. */
+  allowed(state: Expression, left: number, poll: () => void): Uint32Array {
+    let mask = this.masks.get(state);
+    if (mask === undefined) {
+      mask = this.walk(state, Infinity, poll);
+      if ((this.masks.size + 1) * mask.bits.byteLength > MAX_MASK_BYTES) this.masks.clear();
+      this.masks.set(state, mask);
+    }
+    return mask.worst <= left ? mask.bits : this.walk(state, left, poll).bits;
+  }
+
+  private walk(state: Expression, left: number, poll: () => void): Mask {
+    const { bytes, depths, ends, tokens, twins, longest } = this.trie;
+    const bits = new Uint32Array((this.trie.tokenizer.vocabSize + 31) >> 5);
+    const states = new Int32Array(longest + 1);
+    states[0] = state;
+    const stack: Int32Array[] = [this.tableOf(state)];
+    let worst = 0;
+    let pollAt = POLL_STRIDE;
+    let seen = 0;
+    for (let node = 0; node < bytes.length;) {
+      if (++seen >= pollAt) {
+        pollAt = seen + POLL_STRIDE;
+        poll();
+      }
+      const depth = depths[node]!;
+      const byte = bytes[node]!;
+      let next = stack[depth]![byte]!;
+      if (next === UNKNOWN) next = this.step(states[depth]!, byte);
+      if (next === NEVER) {
+        node = ends[node]!;
+        continue;
+      }
+      const token = tokens[node]!;
+      if (token >= 0) {
+        const needed = this.needed(next, left);
+        if (needed <= left && needed !== Infinity) {
+          bits[token >> 5]! |= 1 << (token & 31);
+          for (const twin of twins.get(token) ?? []) bits[twin >> 5]! |= 1 << (twin & 31);
+          if (needed > worst) worst = needed;
+        }
+      }
+      // Leaves need no table of what follows.
+      if (ends[node]! > node + 1) {
+        states[depth + 1] = next;
+        stack[depth + 1] = this.tableOf(next);
+      }
+      node++;
+    }
+    return { bits, worst };
+  }
+
+  /** Tokens that suffice after `state`: exact where a simple bound does not decide whether `left` are enough. */
+  private needed(state: Expression, left: number): number {
+    const length = this.shortestLength(state);
+    return this.trie.coversBytes && length <= left && length <= MAX_SHORTEST_BYTES ? length : this.cost(state);
+  }
+
+  private tableOf(state: Expression): Int32Array {
+    let table = this.tables.get(state);
+    if (table === undefined) {
+      if (this.tables.size >= MAX_TABLES) this.tables.clear();
+      table = new Int32Array(256).fill(UNKNOWN);
+      this.tables.set(state, table);
+    }
+    return table;
+  }
+
+  private step(state: Expression, byte: number): Expression {
+    const table = this.tableOf(state);
+    let next = table[byte]!;
+    if (next === UNKNOWN) {
+      next = this.expressions.derive(state, byte);
+      table[byte] = next;
+    }
+    return next;
+  }
+}
+
+const tries = new WeakMap<Tokenizer, TokenTrie>();
+const automata = new WeakMap<Tokenizer, Map<string, Automaton>>();
+
+function automatonFor(tokenizer: Tokenizer, grammar: Grammar): Automaton {
+  const key = keyOf(grammar);
+  let kept = automata.get(tokenizer);
+  if (kept === undefined) automata.set(tokenizer, (kept = new Map()));
+  let automaton = kept.get(key);
+  if (automaton === undefined) {
+    let trie = tries.get(tokenizer);
+    if (trie === undefined) tries.set(tokenizer, (trie = new TokenTrie(tokenizer)));
+    const vocabulary = trie;
+    automaton = shallow(grammar, () => new Automaton(vocabulary, grammar));
+  }
+  kept.delete(key);
+  for (const oldest of kept.keys()) {
+    if (kept.size < MAX_KEPT) break;
+    kept.delete(oldest);
+  }
+  kept.set(key, automaton);
+  return automaton;
+}
+
+function keyOf(grammar: Grammar): string {
+  const key = shallow(grammar, () => JSON.stringify(grammar));
+  if (key.length > MAX_GRAMMAR_LENGTH) {
+    raise(
+      SQLSTATE.programLimitExceeded,
+      `${nameOf(grammar)} has ${key.length} characters, at most ${MAX_GRAMMAR_LENGTH} are read`,
+    );
+  }
+  return key;
+}
+
+/** Run what goes down into a grammar; one that is deeper than V8's stack is an error of its own. */
+function shallow<T>(grammar: Grammar, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    raise(SQLSTATE.programLimitExceeded, `${nameOf(grammar)} nests too deep`, { cause: error });
+  }
+}
+
+function nameOf(grammar: Grammar): string {
+  return grammar.kind.replace('_', ' ');
+}
+
+/** One answer under a grammar. */
+export class Constraint {
+  private readonly automaton: Automaton;
+  private state: Expression;
+
+  /** Throws invalidParameterValue when `budget` tokens cannot hold the shortest answer. */
+  constructor(
+    private readonly tokenizer: Tokenizer,
+    grammar: Grammar,
+    budget: number,
+    private readonly poll: () => void,
+  ) {
+    this.automaton = automatonFor(tokenizer, grammar);
+    this.state = this.automaton.start;
+    const what = nameOf(grammar);
+    const length = this.automaton.shortestLength(this.state);
+    const tooLong = length > MAX_SHORTEST_BYTES;
+    const needed = tooLong ? Math.ceil(length / this.automaton.trie.longest) : this.automaton.cost(this.state);
+    if (needed === Infinity) {
+      raise(SQLSTATE.featureNotSupported, `the model's vocabulary has no tokens for the shortest text of the ${what}`);
+    }
+    if (needed > budget) {
+      raise(SQLSTATE.invalidParameterValue, `${what} needs at least ${needed} tokens, ${budget} may be written`, {
+        hint: 'raise option num_predict or num_ctx',
+      });
+    }
+    if (tooLong) {
+      raise(
+        SQLSTATE.programLimitExceeded,
+        `shortest text of the ${what} has ${length} bytes, at most ${MAX_SHORTEST_BYTES} are written`,
+      );
+    }
+  }
+
+  /** Bits of the tokens that may come next when `left` tokens may be written, this one included. */
+  allowed(left: number): Uint32Array {
+    return this.automaton.allowed(this.state, left - 1, this.poll);
+  }
+
+  /** Whether the text so far is an answer. */
+  get acceptsEnd(): boolean {
+    return this.automaton.acceptsEnd(this.state);
+  }
+
+  /** Whether the text so far is an answer and nothing may follow. */
+  get isComplete(): boolean {
+    return this.automaton.isComplete(this.state);
+  }
+
+  advance(token: number): void {
+    this.state = this.automaton.after(this.state, this.tokenizer.tokenBytes(token));
+    if (this.state === NEVER) {
+      raise(SQLSTATE.internalError, `token ${token} was chosen although the constraint does not allow it`);
+    }
+  }
+}

@@ -1,0 +1,304 @@
+/**
+ * Regular expressions over bytes, extended by references to themselves, as a table of distinct nodes. A node is the
+ * state of an automaton: its derivative by a byte (Brzozowski, https://dl.acm.org/doi/10.1145/321239.321249) is the node
+ * that accepts what may follow that byte. Nodes are made as they are reached; equal ones are one and the same, so a
+ * state that comes again is known. Through references the states form a stack automaton, which JSON needs.
+ */
+import { raise, SQLSTATE } from '../../errors.ts';
+
+/** Number of a node. */
+export type Expression = number;
+
+/** Accepts nothing, not even the empty text. */
+export const NEVER: Expression = 0;
+/** Accepts the empty text. */
+export const EMPTY: Expression = 1;
+
+/** Nodes, with the members of alternatives counted: some hundred bytes each, and a second of work at most. */
+const MAX_SIZE = 300_000;
+
+type Node =
+  | { kind: 'never' | 'empty' }
+  | { kind: 'bytes'; set: Uint8Array } // (256) 1 for a byte that is accepted
+  | { kind: 'literal'; text: string; from: number } // characters are bytes
+  | { kind: 'sequence'; first: Expression; rest: Expression }
+  | { kind: 'any'; of: readonly Expression[] }
+  | { kind: 'repeat'; of: Expression; least: number; most: number }
+  | { kind: 'reference'; to: number };
+
+export class Expressions {
+  private readonly nodes: Node[] = [];
+  private readonly known = new Map<string, Expression>();
+  private readonly sequences = new Map<number, Expression>();
+  private readonly derivatives = new Map<number, Expression>();
+  private readonly shortestTexts = new Map<Expression, string>();
+  private readonly nullable: boolean[] = [];
+  /** Bytes of the shortest text; Infinity when there is none. */
+  private readonly least: number[] = [];
+  private readonly definitions: Expression[] = [];
+  private size = 0;
+  private closed = false;
+
+  constructor() {
+    this.add({ kind: 'never' });
+    this.add({ kind: 'empty' });
+  }
+
+  /** Whether the empty text is accepted. */
+  acceptsEmpty(e: Expression): boolean {
+    return this.nullable[e]!;
+  }
+
+  /** Bytes of the shortest text accepted; Infinity when there is none. To be asked after `close`. */
+  shortestLength(e: Expression): number {
+    return this.least[e]!;
+  }
+
+  bytes(accepts: (byte: number) => boolean): Expression {
+    const set = Uint8Array.from({ length: 256 }, (_, byte) => (accepts(byte) ? 1 : 0));
+    return set.includes(1) ? this.keyed(`b${set.join('')}`, () => ({ kind: 'bytes', set })) : NEVER;
+  }
+
+  range(from: number, to: number): Expression {
+    return this.bytes((byte) => byte >= from && byte <= to);
+  }
+
+  /** Exactly this text, whose characters are bytes. */
+  literal(text: string, from = 0): Expression {
+    if (from === text.length) return EMPTY;
+    // A long text is not its own key: what is left of it would be a key as long at every byte.
+    const key = text.length > 64 ? `l${this.textNumber(text)}@${from}` : `l${text.slice(from)}`;
+    return this.keyed(key, () => ({ kind: 'literal', text, from }));
+  }
+
+  sequence(...parts: Expression[]): Expression {
+    return parts.reduceRight((rest, first) => this.pair(first, rest), EMPTY);
+  }
+
+  any(alternatives: Iterable<Expression>): Expression {
+    const members = new Set<Expression>();
+    const sets = new Set<Expression>();
+    const collect = (e: Expression): void => {
+      const node = this.nodes[e]!;
+      if (node.kind === 'any') node.of.forEach(collect);
+      else if (node.kind === 'bytes') sets.add(e);
+      else if (e !== NEVER) members.add(e);
+    };
+    for (const e of alternatives) collect(e);
+    if (sets.size > 0) members.add(this.union([...sets]));
+    if (members.size === 0) return NEVER;
+    const of = [...members].sort((a, b) => a - b);
+    if (of.length === 1) return of[0]!;
+    return this.keyed(`a${of.join(',')}`, () => ({ kind: 'any', of }));
+  }
+
+  private union(sets: readonly Expression[]): Expression {
+    if (sets.length === 1) return sets[0]!;
+    const nodes = sets.map((e) => this.nodes[e] as Node & { kind: 'bytes' });
+    return this.bytes((byte) => nodes.some((node) => node.set[byte] === 1));
+  }
+
+  optional(e: Expression): Expression {
+    return this.any([EMPTY, e]);
+  }
+
+  /** `e` at least `least` and at most `most` times (Infinity for no bound). */
+  repeat(e: Expression, least: number, most: number): Expression {
+    if (e === NEVER) return least === 0 ? EMPTY : NEVER;
+    if (most === 0 || e === EMPTY) return EMPTY;
+    if (least === 1 && most === 1) return e;
+    const needed = this.nullable[e] ? 0 : least;
+    return this.keyed(`r${e},${needed},${most}`, () => ({ kind: 'repeat', of: e, least: needed, most }));
+  }
+
+  /** A place for an expression that is not made yet; `define` says what it stands for. It must not accept the empty text. */
+  reference(): { expression: Expression; define(e: Expression): void } {
+    const to = this.definitions.length;
+    this.definitions.push(NEVER);
+    return {
+      expression: this.keyed(`x${to}`, () => ({ kind: 'reference', to })),
+      define: (e) => {
+        this.definitions[to] = e;
+      },
+    };
+  }
+
+  /** All references are defined: work out lengths, which go round through them. */
+  close(): void {
+    for (let changed = true; changed;) {
+      changed = false;
+      for (let e = 0; e < this.nodes.length; e++) {
+        const length = this.lengthOf(this.nodes[e]!);
+        if (length !== this.least[e]) {
+          this.least[e] = length;
+          changed = true;
+        }
+      }
+    }
+    this.closed = true;
+  }
+
+  /** What may follow `byte`; NEVER when nothing may, or when what may follow never ends. */
+  derive(e: Expression, byte: number): Expression {
+    const node = this.nodes[e]!;
+    switch (node.kind) {
+      case 'never':
+      case 'empty':
+        return NEVER;
+      case 'bytes':
+        return node.set[byte] === 1 ? EMPTY : NEVER;
+      case 'literal':
+        return node.text.charCodeAt(node.from) === byte ? this.literal(node.text, node.from + 1) : NEVER;
+      default: {
+        const key = e * 256 + byte;
+        let derived = this.derivatives.get(key);
+        if (derived === undefined) {
+          derived = this.deriveNode(node, byte);
+          if (this.least[derived] === Infinity) derived = NEVER;
+          this.derivatives.set(key, derived);
+        }
+        return derived;
+      }
+    }
+  }
+
+  /** The first of the shortest texts in the order of bytes; its characters are bytes. */
+  shortest(e: Expression): string {
+    const known = this.shortestTexts.get(e);
+    if (known !== undefined) return known;
+    const parts: string[] = [];
+    let at = e;
+    for (let node = this.nodes[at]!; node.kind === 'sequence'; node = this.nodes[at]!) {
+      parts.push(this.shortest(node.first));
+      at = node.rest;
+    }
+    parts.push(this.shortestOf(this.nodes[at]!));
+    const text = parts.join('');
+    this.shortestTexts.set(e, text);
+    return text;
+  }
+
+  private shortestOf(node: Node): string {
+    switch (node.kind) {
+      case 'bytes':
+        return String.fromCharCode(node.set.indexOf(1));
+      case 'literal':
+        return node.text.slice(node.from);
+      case 'any': {
+        const length = this.lengthOf(node);
+        const texts = node.of.filter((e) => this.least[e] === length).map((e) => this.shortest(e));
+        return texts.reduce((first, text) => (text < first ? text : first));
+      }
+      case 'repeat':
+        return this.shortest(node.of).repeat(node.least);
+      case 'reference':
+        return this.shortest(this.definitions[node.to]!);
+      default:
+        return '';
+    }
+  }
+
+  private deriveNode(node: Node, byte: number): Expression {
+    switch (node.kind) {
+      case 'sequence': {
+        const derived = this.pair(this.derive(node.first, byte), node.rest);
+        return this.nullable[node.first] ? this.any([derived, this.derive(node.rest, byte)]) : derived;
+      }
+      case 'any':
+        return this.any(node.of.map((e) => this.derive(e, byte)));
+      case 'repeat': {
+        const rest = this.repeat(node.of, Math.max(0, node.least - 1), node.most - 1);
+        return this.pair(this.derive(node.of, byte), rest);
+      }
+      case 'reference':
+        return this.derive(this.definitions[node.to]!, byte);
+      default:
+        return NEVER;
+    }
+  }
+
+  private pair(first: Expression, rest: Expression): Expression {
+    if (first === NEVER || rest === NEVER) return NEVER;
+    if (first === EMPTY) return rest;
+    if (rest === EMPTY) return first;
+    const node = this.nodes[first]!;
+    if (node.kind === 'sequence') return this.pair(node.first, this.pair(node.rest, rest));
+    const key = first * 2 ** 26 + rest;
+    let e = this.sequences.get(key);
+    if (e === undefined) {
+      e = this.add({ kind: 'sequence', first, rest });
+      this.sequences.set(key, e);
+    }
+    return e;
+  }
+
+  private readonly longTexts = new Map<string, number>();
+
+  private textNumber(text: string): number {
+    let number = this.longTexts.get(text);
+    if (number === undefined) {
+      number = this.longTexts.size;
+      this.longTexts.set(text, number);
+    }
+    return number;
+  }
+
+  private keyed(key: string, make: () => Node): Expression {
+    let e = this.known.get(key);
+    if (e === undefined) {
+      e = this.add(make());
+      this.known.set(key, e);
+    }
+    return e;
+  }
+
+  private add(node: Node): Expression {
+    this.size += node.kind === 'any' ? node.of.length : 1;
+    if (this.size > MAX_SIZE) {
+      raise(SQLSTATE.programLimitExceeded, `constraint needs more than ${MAX_SIZE} states`, {
+        hint: 'a smaller schema, fewer alternatives, or lower bounds on repetition need fewer',
+      });
+    }
+    const e = this.nodes.push(node) - 1;
+    this.nullable.push(this.isNullable(node));
+    // References may not be defined before `close`, which works these lengths out again.
+    this.least.push(this.closed || node.kind !== 'reference' ? this.lengthOf(node) : Infinity);
+    return e;
+  }
+
+  private isNullable(node: Node): boolean {
+    switch (node.kind) {
+      case 'empty':
+        return true;
+      case 'sequence':
+        return this.nullable[node.first]! && this.nullable[node.rest]!;
+      case 'any':
+        return node.of.some((e) => this.nullable[e]);
+      case 'repeat':
+        return node.least === 0;
+      default:
+        return false;
+    }
+  }
+
+  private lengthOf(node: Node): number {
+    switch (node.kind) {
+      case 'never':
+        return Infinity;
+      case 'empty':
+        return 0;
+      case 'bytes':
+        return 1;
+      case 'literal':
+        return node.text.length - node.from;
+      case 'sequence':
+        return this.least[node.first]! + this.least[node.rest]!;
+      case 'any':
+        return node.of.reduce((least, e) => Math.min(least, this.least[e]!), Infinity);
+      case 'repeat':
+        return node.least === 0 ? 0 : this.least[node.of]! * node.least;
+      case 'reference':
+        return this.least[this.definitions[node.to]!]!;
+    }
+  }
+}

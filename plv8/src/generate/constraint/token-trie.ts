@@ -1,0 +1,95 @@
+/** The bytes of every token of a vocabulary as a tree, so that what cannot begin is left out with all that begins so. */
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
+
+const CHUNK = 4096;
+
+/** Nodes in depth-first order; the root is not among them. */
+export class TokenTrie {
+  /** (nodes) byte on the way to the node */
+  readonly bytes: Uint8Array;
+  /** (nodes) bytes before that one */
+  readonly depths: Uint16Array;
+  /** (nodes) the node after the last one below it */
+  readonly ends: Int32Array;
+  /** (nodes) token that ends here; -1 for none */
+  readonly tokens: Int32Array;
+  /** Further tokens with the bytes of a token. */
+  readonly twins: ReadonlyMap<number, readonly number[]>;
+  /** (256) node of the first byte; -1 for none */
+  private readonly roots = new Int32Array(256).fill(-1);
+  /** Bytes of the longest token. */
+  readonly longest: number;
+  /** Whether every byte is a token of its own. */
+  readonly coversBytes: boolean;
+
+  constructor(readonly tokenizer: Tokenizer) {
+    const texts: { text: string; id: number }[] = [];
+    for (let id = 0; id < tokenizer.vocabSize; id++) {
+      if (tokenizer.isControl(id) || tokenizer.isEndOfGeneration(id)) continue;
+      const bytes = tokenizer.tokenBytes(id);
+      if (bytes.length === 0) continue;
+      let text = '';
+      for (let i = 0; i < bytes.length; i += CHUNK) text += String.fromCharCode(...bytes.subarray(i, i + CHUNK));
+      texts.push({ text, id });
+    }
+    texts.sort((a, b) => (a.text < b.text ? -1 : a.text > b.text ? 1 : a.id - b.id));
+    const twins = new Map<number, number[]>();
+    const bytes: number[] = [];
+    const depths: number[] = [];
+    const tokens: number[] = [];
+    const ends: number[] = [];
+    const open: number[] = []; // nodes on the way to the last token
+    let before = '';
+    let first = -1;
+    let longest = 0;
+    for (const { text, id } of texts) {
+      if (text === before) {
+        twins.set(first, [...(twins.get(first) ?? []), id]);
+        continue;
+      }
+      let shared = 0;
+      while (shared < before.length && shared < text.length && before[shared] === text[shared]) shared++;
+      while (open.length > shared) ends[open.pop()!] = bytes.length;
+      for (let depth = shared; depth < text.length; depth++) {
+        open.push(bytes.length);
+        bytes.push(text.charCodeAt(depth));
+        depths.push(depth);
+        tokens.push(-1);
+        ends.push(0);
+      }
+      tokens[tokens.length - 1] = id;
+      longest = Math.max(longest, text.length);
+      before = text;
+      first = id;
+    }
+    while (open.length > 0) ends[open.pop()!] = bytes.length;
+    this.bytes = Uint8Array.from(bytes);
+    this.depths = Uint16Array.from(depths);
+    this.tokens = Int32Array.from(tokens);
+    this.ends = Int32Array.from(ends);
+    this.twins = twins;
+    this.longest = longest;
+    for (let node = 0; node < bytes.length; node = ends[node]!) this.roots[bytes[node]!] = node;
+    this.coversBytes = this.roots.every((node) => node >= 0 && tokens[node]! >= 0);
+  }
+
+  /** Fewest tokens that make up a text whose characters are bytes; Infinity when none do. */
+  fewestTokens(text: string): number {
+    const fewest = new Float64Array(text.length + 1).fill(Infinity); // [i] for the text from i on
+    fewest[text.length] = 0;
+    for (let from = text.length - 1; from >= 0; from--) {
+      const root = this.roots[text.charCodeAt(from)]!;
+      let node = root < 0 ? 0 : root;
+      let end = root < 0 ? 0 : this.ends[root]!;
+      for (let at = from; at < text.length; at++) {
+        const byte = text.charCodeAt(at);
+        while (node < end && this.bytes[node] !== byte) node = this.ends[node]!;
+        if (node >= end) break;
+        if (this.tokens[node]! >= 0) fewest[from] = Math.min(fewest[from]!, 1 + fewest[at + 1]!);
+        end = this.ends[node]!;
+        node++;
+      }
+    }
+    return fewest[0]!;
+  }
+}

@@ -1,0 +1,116 @@
+/** Random JSON schemas out of the keywords that constrained decoding supports. */
+import { Random } from '../../plv8/src/generate/random.ts';
+
+type Schema = Record<string, unknown>;
+
+const NAMES = ['a', 'b', 'name', 'na', 'größe', 'with space', 'quote"d', '', 'name2'];
+const PATTERNS = [
+  '^[a-z]{2,5}$',
+  '^\\d{3}-\\d{4}$',
+  'ab|c+',
+  '^(foo|bar)*$',
+  '[^a-z"\\\\]',
+  '^\\S+@\\w+\\.(com|org)$',
+  '^.{3}$',
+  '^[À-ÿ]{1,3}x?$',
+];
+const TEXTS = ['red', 'größer', '"', '\\', 'line\nbreak', '', '🎈', 'red wine'];
+
+export class SchemaMaker {
+  private readonly random: Random;
+  private readonly definitions: Record<string, Schema> = {};
+
+  constructor(seed: number) {
+    this.random = new Random(seed);
+  }
+
+  make(): Schema {
+    const schema = this.schema(3);
+    return Object.keys(this.definitions).length === 0 ? schema : { ...schema, $defs: this.definitions };
+  }
+
+  private below(n: number): number {
+    return Math.floor(this.random.next() * n);
+  }
+
+  private pick<T>(from: readonly T[]): T {
+    return from[this.below(from.length)]!;
+  }
+
+  private maybe(): boolean {
+    return this.random.next() < 0.5;
+  }
+
+  private schema(depth: number): Schema {
+    const flat = [
+      () => ({ type: this.pick(['null', 'boolean', 'string', 'integer', 'number']) }),
+      () => this.number(),
+      () => this.text(),
+      () => ({ enum: [this.pick(TEXTS), this.below(100), null, [1, { x: true }], this.pick(TEXTS)] }),
+      () => ({ const: this.pick<unknown>([...TEXTS, -3.25, false, { k: [1, 2] }]) }),
+      () => ({ type: ['string', 'null'], maxLength: 4 }),
+      () => ({ type: 'string', enum: [...TEXTS, 7, null] }),
+    ];
+    const nested = [
+      () => this.object(depth),
+      () => this.object(depth),
+      () => this.array(depth),
+      () => ({ anyOf: [this.schema(depth - 1), this.schema(depth - 1)] }),
+      () => ({ allOf: [this.schema(depth - 1)] }),
+      () => this.recursive(depth),
+      () => this.pick<Schema>([{}, { title: 'anything' }, { type: 'object' }, { type: 'array' }]),
+    ];
+    return this.pick(depth > 0 ? [...flat, ...nested, ...nested] : flat)();
+  }
+
+  private number(): Schema {
+    const scale = this.pick([1, 10, 1000, 0.25, 0.001]);
+    // Sums of decimal fractions have digits that nobody writes.
+    const decimal = (value: number): number => Number(value.toFixed(3));
+    const least = decimal((this.below(2001) - 1000) * scale);
+    const most = decimal(least + (1 + this.below(500)) * scale);
+    const schema: Schema = { type: this.pick(['number', scale >= 1 ? 'integer' : 'number']) };
+    if (this.maybe()) schema[this.maybe() && schema.type === 'number' ? 'exclusiveMinimum' : 'minimum'] = least;
+    if (this.maybe()) schema[this.maybe() && schema.type === 'number' ? 'exclusiveMaximum' : 'maximum'] = most;
+    return schema;
+  }
+
+  private text(): Schema {
+    if (this.maybe()) return { type: 'string', pattern: this.pick(PATTERNS) };
+    const minLength = this.below(4);
+    return { type: 'string', minLength, ...(this.maybe() ? { maxLength: minLength + this.below(6) } : {}) };
+  }
+
+  private array(depth: number): Schema {
+    const minItems = this.below(3);
+    const schema: Schema = { type: 'array', items: this.schema(depth - 1), minItems };
+    if (this.maybe()) schema.maxItems = minItems + this.below(3);
+    if (this.random.next() < 0.3) schema.prefixItems = [this.schema(depth - 1), this.schema(0)];
+    return schema;
+  }
+
+  private object(depth: number): Schema {
+    const names = NAMES.filter(() => this.random.next() < 0.3);
+    const properties = Object.fromEntries(names.map((name) => [name, this.schema(depth - 1)]));
+    const schema: Schema = { type: 'object', properties, required: names.filter(() => this.maybe()) };
+    if (this.maybe()) schema.additionalProperties = this.pick<unknown>([false, true, this.schema(0)]);
+    if (schema.additionalProperties !== false && this.random.next() < 0.2) schema.required = [...names, 'further'];
+    return schema;
+  }
+
+  /** A list whose tail is of its own kind. */
+  private recursive(depth: number): Schema {
+    const name = `list${Object.keys(this.definitions).length}`;
+    this.definitions[name] = {};
+    this.definitions[name] = {
+      type: 'object',
+      properties: {
+        value: this.schema(depth - 2),
+        next: { anyOf: [{ $ref: `#/$defs/${name}` }, { type: 'null' }] },
+      },
+      required: ['value', 'next'],
+      additionalProperties: false,
+    };
+    return { $ref: `#/$defs/${name}` };
+  }
+}
