@@ -95,11 +95,10 @@ describe('options', () => {
       'options num_predict and max_tokens mean the same and were both given',
     ],
     [
-      { response_format: { type: 'json_object' } },
-      '0A000',
-      'option response_format with type "json_object" is not supported',
+      { response_format: 'text' },
+      '22023',
+      'option response_format must be an object with the type text, json_object or json_schema, got "text"',
     ],
-    [{ response_format: 'text' }, '22023', 'option response_format must be an object with a type, got "text"'],
     [{ temprature: 1 }, '22023', 'unknown option "temprature"'],
     [JSON.parse('{"__proto__": 1}') as Record<string, unknown>, '22023', 'unknown option "__proto__"'],
   ])('refuses %j', (given, code, message) => {

@@ -11,9 +11,16 @@ function constrained(prompt: string, grammar: Grammar, model: string | null, opt
     .generation.text;
 }
 
-export function generateJson(prompt: string | null, schema: unknown, model: string | null, options: Options): unknown {
+/** Text of a JSON value. */
+export function generateJson(
+  prompt: string | null,
+  schema: unknown,
+  model: string | null,
+  options: Options,
+): string | null {
+  // The schema is JSON, whose null is no schema.
   if (prompt === null || schema === null) return null;
-  return JSON.parse(constrained(prompt, { kind: 'json_schema', schema }, model, options));
+  return constrained(prompt, { kind: 'json_schema', schema }, model, options);
 }
 
 export function generateRegex(

@@ -67,7 +67,6 @@ export function generate(
   options: GenerateOptions,
   hooks: GenerationHooks,
 ): Generation {
-<<<<<<< HEAD
   return generateAll(used, caller, [{ promptIds, options, hooks }], (_index, error) => {
     throw error;
   })[0]!;
@@ -137,33 +136,6 @@ class Batch {
     } finally {
       for (const { cache } of this.running) releaseCache(cache);
       if (this.shared !== null) releaseCache(this.shared);
-=======
-  const { entry, tokenizer } = used;
-  const { model } = entry;
-  const context = contextLength(options, model.config.contextLength);
-  checkPrompt(promptIds, context);
-  const use = { reuse: options.cache, keep: options.cache };
-  return withCache(entry, caller, promptIds, context, use, (cache, reused) => {
-    const continuation = new Continuation({
-      tokenizer,
-      options,
-      vocabSize: model.config.vocabSize,
-      promptIds,
-      context,
-      logprobs: hooks.logprobs,
-      poll,
-    });
-    const prefillStarted = Date.now();
-    let logits: Float32Array | null = null;
-    if (options.numPredict !== 0) logits = model.forward(promptIds.slice(reused), cache, { poll });
-    const decodeStarted = Date.now();
-    while (logits !== null) {
-      poll();
-      const step = continuation.next(logits);
-      hooks.onStep?.(step);
-      if (step.doneReason !== null) break;
-      logits = model.forward([step.token!.id], cache, { poll });
->>>>>>> 5b2f74b (Answers of a form: JSON schema, regular expression, choice)
     }
   }
 
@@ -219,6 +191,7 @@ class Batch {
           promptIds,
           context,
           logprobs: hooks.logprobs,
+          poll,
         }),
     );
     if (continuation === null) return;
