@@ -24,8 +24,8 @@ function quoted(value: string): string {
 
 /** Divide a URL or keywords into the part everybody may see and the login. Throws for what names no database. */
 function readAddress(name: string, url: string): NodeAddress {
-  const config = parseConnection.parse(url);
-  if (!config.host || !config.database) {
+  const config = /^postgres(ql)?:\/\//.test(url) ? parseConnection.parse(url) : null;
+  if (!config?.host || !config.database) {
     throw new CommandError(`node ${name} needs a host and a database, got ${url.replace(/:[^:@/]*@/, ':***@')}`, {
       hint: 'write: postgres://USER:PASSWORD@HOST:PORT/DATABASE',
     });

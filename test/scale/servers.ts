@@ -75,14 +75,18 @@ export class Standby {
     throw new Error(`standby did not reach ${String(row?.lsn)}`);
   }
 
+  get dataFolder(): string {
+    return join(this.folder, 'data');
+  }
+
   promote(): void {
-    const done = runServerProgram('pg_ctl', ['-D', join(this.folder, 'data'), '-w', 'promote']);
+    const done = runServerProgram('pg_ctl', ['-D', this.dataFolder, '-w', 'promote']);
     if (done.status !== 0) throw new Error(`promotion failed: ${done.output}`);
   }
 
   /** Stop as a power cut would. */
   kill(): void {
-    runServerProgram('pg_ctl', ['-D', join(this.folder, 'data'), '-m', 'immediate', '-w', 'stop']);
+    runServerProgram('pg_ctl', ['-D', this.dataFolder, '-m', 'immediate', '-w', 'stop']);
   }
 
   destroy(): void {

@@ -124,6 +124,7 @@ class Worker {
 
     ['session', 10, () => this.sessionAnswer()],
 
+    ['batch', 10, () => this.batch()],
     ['cancelled', 6, () => this.cancelled()],
     ['ingest', 5, () => this.ingest()],
     ['remove', 3, () => this.remove()],
@@ -173,6 +174,17 @@ class Worker {
       options,
     ]);
     this.expectAnswer(model, prompt, rows[0]?.text);
+  }
+
+  private async batch(): Promise<void> {
+    const prompts = Array.from({ length: 1 + Math.floor(this.random() * 5) }, () => this.pick(PROMPTS));
+    const { rows } = await (
+      await this.session()
+    ).query<{ ord: number; text: string }>(
+      'select ord, text from hartonomous.generate($1::text[], $2, $3) order by ord',
+      [prompts, STAYING, OPTIONS],
+    );
+    prompts.forEach((prompt, i) => this.expectAnswer(STAYING, prompt, rows[i]?.text));
   }
 
   private async sessionAnswer(): Promise<void> {
