@@ -5,6 +5,7 @@
 export * from './entry/batches.ts';
 export * from './entry/constrained.ts';
 export * from './entry/embeddings.ts';
+export * from './entry/explain.ts';
 export * from './entry/generation.ts';
 export * from './entry/ingest.ts';
 export * from './entry/mathematics.ts';

@@ -53,7 +53,10 @@ const TABLES = [
   'runs',
   'run_tokens',
   'settings',
-  'explanations',
+  'explained_tokens',
+  'explained_components',
+  'component_rollups',
+  'run_grants',
   'connections',
 ];
 

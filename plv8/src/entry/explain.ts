@@ -1,0 +1,151 @@
+/** explain, explain_candidates, explain_components, explain_lens, explain_inputs and explain_attention. */
+import { poll, returnNext } from '../db.ts';
+import { raise, SQLSTATE } from '../errors.ts';
+import { attentionOf } from '../explain/attention-edges.ts';
+import { checkStep, explainSteps, textOf } from '../explain/explain.ts';
+import type { ExplainedToken, Explanation } from '../explain/explanation.ts';
+import { pageOf } from '../explain/page.ts';
+import type { RecordedRun } from '../explain/recorded-run.ts';
+import { modelOf, readRun } from '../explain/recorded-run.ts';
+import { describeExplained } from '../explain/report.ts';
+import {
+  readAttention,
+  readCandidates,
+  readComponents,
+  readExplained,
+  readInputs,
+  readLens,
+  storeAttention,
+  storeExplanation,
+} from '../explain/store.ts';
+import type { InputMode } from '../explain/units.ts';
+import { INPUT_MODES } from '../explain/units.ts';
+import { mayWrite } from '../generate/caller.ts';
+
+type Id = number | bigint | null;
+
+/** Attention weights below this are not written into connections. */
+const LEAST_STORED_WEIGHT = 0.01;
+
+function inputMode(given: string | null): InputMode | null {
+  if (given === null) return null;
+  return (
+    INPUT_MODES.find((mode) => mode === given) ??
+    raise(SQLSTATE.invalidParameterValue, `inputs must be one of ${INPUT_MODES.join(', ')}, got ${given}`)
+  );
+}
+
+interface Wanted {
+  versus?: string | null;
+  /** Null for whatever is stored, else spans. */
+  inputs?: string | null;
+  /** Used where nothing is stored and `inputs` is null. */
+  otherwise?: InputMode;
+  refresh?: boolean;
+}
+
+type Found = { run: RecordedRun; stored: ExplainedToken | null; computed: Explanation | null };
+
+/** What is stored of a step if it answers the question, else the explanation computed anew, and stored where that may be. */
+function find(runId: Id, step: number | null, wanted: Wanted): Found | null {
+  if (runId === null || step === null) return null;
+  const mode = inputMode(wanted.inputs ?? null);
+  const versus = wanted.versus ?? null;
+  const run = readRun(Number(runId));
+  checkStep(run, step);
+  const stored = readExplained(run.id, step);
+  if (stored !== null && versus === null && wanted.refresh !== true && (mode === null || mode === stored.inputs)) {
+    return { run, stored, computed: null };
+  }
+  const inputs = mode ?? stored?.inputs ?? wanted.otherwise ?? 'spans';
+  const [computed] = explainSteps(run, modelOf(run), { steps: [step], inputs, versus, poll });
+  // What is stored is always against the runner-up.
+  if (versus === null && mayWrite()) storeExplanation(computed!);
+  return { run, stored: null, computed: computed! };
+}
+
+export function explain(
+  runId: Id,
+  step: number | null,
+  versus: string | null,
+  inputs: string | null,
+  refresh: boolean | null,
+): Record<string, unknown> | null {
+  const found = find(runId, step, { versus, inputs, refresh: refresh === true });
+  if (found === null) return null;
+  return describeExplained(found.run, found.computed?.token ?? found.stored!);
+}
+
+export function explainCandidates(runId: Id, step: number | null): void {
+  const found = find(runId, step, { otherwise: 'none' });
+  if (found === null) return;
+  for (const row of found.computed?.candidates ?? readCandidates(found.run.id, step!)) returnNext(row);
+}
+
+export function explainComponents(runId: Id, step: number | null, versus: string | null): void {
+  const found = find(runId, step, { versus, otherwise: 'none' });
+  if (found === null) return;
+  const { residual } = found.computed?.token ?? found.stored!;
+  for (const row of found.computed?.components ?? readComponents(found.run.id, step!)) {
+    returnNext({ ...row, difference: row.contribution - row.versus_contribution, residual });
+  }
+}
+
+export function explainLens(runId: Id, step: number | null): void {
+  const found = find(runId, step, { otherwise: 'none' });
+  if (found === null) return;
+  for (const row of found.computed?.lens ?? readLens(found.run.id, step!)) returnNext(row);
+}
+
+export function explainInputs(runId: Id, step: number | null, inputs: string | null): void {
+  let found = find(runId, step, { inputs });
+  if (inputs === null && found?.stored?.inputs === 'none') found = find(runId, step, { inputs: 'spans' });
+  if (found === null) return;
+  for (const row of found.computed?.inputs ?? readInputs(found.run.id, step!)) returnNext(row);
+}
+
+export function explainAttention(runId: Id, step: number | null, minWeight: number | null): void {
+  if (runId === null || step === null) return;
+  const least = minWeight ?? LEAST_STORED_WEIGHT;
+  const run = readRun(Number(runId));
+  checkStep(run, step);
+  const ids = [...run.promptIds, ...run.outputIds.slice(0, step)];
+  let edges = least >= LEAST_STORED_WEIGHT ? readAttention(run.id, step) : [];
+  const used = modelOf(run);
+  if (edges.length === 0) {
+    edges = attentionOf(run, used, step, Math.min(least, LEAST_STORED_WEIGHT), poll);
+    if (mayWrite()) {
+      const kept = edges.filter(({ weight }) => weight >= LEAST_STORED_WEIGHT);
+      storeAttention(run, step, ids.length - 1, ids, kept);
+    }
+  }
+  for (const { layer, head, position, weight } of edges) {
+    if (weight < least) continue;
+    returnNext({
+      layer,
+      head,
+      from_position: ids.length - 1,
+      to_position: position,
+      from_token: textOf(used.tokenizer, ids[ids.length - 1]!),
+      to_token: textOf(used.tokenizer, ids[position]!),
+      weight,
+    });
+  }
+}
+
+/** Every token of a run explained, in the form the HTML page takes; stored as explain does. */
+export function explainPage(runId: Id, inputs: string | null): Record<string, unknown> | null {
+  if (runId === null) return null;
+  const run = readRun(Number(runId));
+  checkStep(run, 0);
+  const used = modelOf(run);
+  const steps = run.outputIds.map((_, step) => step);
+  const explanations = explainSteps(run, used, { steps, inputs: inputMode(inputs) ?? 'spans', versus: null, poll });
+  if (mayWrite()) {
+    for (const explanation of explanations) {
+      storeExplanation(explanation);
+      poll();
+    }
+  }
+  return pageOf(run, used, explanations);
+}

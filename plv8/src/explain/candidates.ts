@@ -1,0 +1,58 @@
+/** What the sampler did with the most likely tokens, by running it again on the replayed logits. */
+import type { CandidateTrace, SamplerOptions } from '../generate/sampler.ts';
+import { Sampler } from '../generate/sampler.ts';
+import { distribution } from './distribution.ts';
+
+/** Candidates shown. */
+const TOP = 20;
+
+export interface Candidate extends CandidateTrace {
+  /** Place among the logits of the model, from 1. */
+  rank: number;
+  /** Probability that the model gave it, before the sampler. */
+  modelProbability: number;
+  chosen: boolean;
+}
+
+export interface SampledStep {
+  candidates: Candidate[];
+  /** The uniform number that decided; null at temperature 0. */
+  draw: number | null;
+  /** The sampler chooses the recorded token again. */
+  reproduced: boolean;
+  /** Of the model's distribution, in nats. */
+  entropy: number;
+  logprob: number;
+}
+
+/** Sample step `step` again after `history` (prompt and output before it), with the draw that the recorded run had. */
+export function sampleAgain(
+  options: SamplerOptions,
+  logits: Float32Array,
+  history: readonly number[],
+  step: number,
+  chosen: number,
+): SampledStep {
+  const sampler = new Sampler(options, logits.length);
+  for (let drawn = 0; drawn < step; drawn++) sampler.skip();
+  const sampled = sampler.sample(logits, history, { traceTop: TOP });
+  const facts = distribution(logits, chosen, 0);
+  // The trace holds the sampler's own choice; that of the run may be another.
+  const trace = sampled.trace ?? [];
+  const candidates = trace.map((candidate, i): Candidate => {
+    const top = i < TOP;
+    return {
+      ...candidate,
+      rank: top ? i + 1 : distribution(logits, candidate.id, 0).rank,
+      modelProbability: Math.exp(candidate.logit - logits[chosen]! + facts.logprob),
+      chosen: candidate.id === chosen,
+    };
+  });
+  return {
+    candidates,
+    draw: sampled.draw,
+    reproduced: sampled.id === chosen,
+    entropy: facts.entropy,
+    logprob: facts.logprob,
+  };
+}

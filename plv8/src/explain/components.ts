@@ -1,0 +1,194 @@
+/**
+ * Direct logit attribution: what each part of the network wrote into the residual stream, read along the direction of a
+ * token's logit. The parts sum to the logit before any soft cap.
+ */
+import type { Model } from '../model/model.ts';
+import type { LayerWeights } from '../model/weights.ts';
+import type { Captured } from './capture.ts';
+import type { Direction } from './direction.ts';
+import { along, logitDirection, throughNorm, vectorOf } from './direction.ts';
+
+export type ComponentKind = 'embedding' | 'position' | 'head' | 'attention_bias' | 'ffn' | 'ffn_bias' | 'norm_bias';
+
+export interface Component {
+  kind: ComponentKind;
+  /** From 0; -1 before the first layer, nLayers after the last. */
+  layer: number;
+  /** From 0; -1 where there is none. */
+  head: number;
+  /** Share of the logit of each token asked about, in their order. */
+  shares: number[];
+}
+
+/** One explained position and the tokens whose logits are taken apart. */
+export interface Target {
+  captured: Captured;
+  ids: readonly number[];
+}
+
+export interface TakenApart {
+  components: Component[];
+  /** Logit of each token asked about before any soft cap, computed from the final residual stream. */
+  logits: number[];
+}
+
+/** Components of every target; the output matrix of each layer is read twice at most for all of them. */
+export function componentsOf(model: Model, targets: readonly Target[], poll: () => void): TakenApart[] {
+  const { nLayers } = model.config;
+  const { weights } = model;
+  const directions = targets.map(({ captured, ids }) =>
+    ids.map((id) => logitDirection(model, id, captured.residuals[nLayers]!)),
+  );
+  const all = targets.map(({ captured }, t) => embeddingComponents(model, captured, directions[t]!));
+  weights.layers.forEach((layer, index) => {
+    const reading = headDirections(model, layer, index, targets, directions, poll);
+    const attentionBias = vectorOf(model, layer.attnOutBias);
+    const ffnBias = layer.feedForwardOutputNorm === null ? vectorOf(model, layer.downBias) : null;
+    targets.forEach(({ captured }, t) => {
+      const own = directions[t]!;
+      const { inner, pulled } = reading[t]!;
+      all[t]!.push(...headComponents(model, captured.heads[index]!, index, pulled));
+      const constants = inner.map(
+        (direction, i) =>
+          direction.constant - own[i]!.constant + (attentionBias === null ? 0 : along(direction, attentionBias)),
+      );
+      if (constants.some((each) => each !== 0)) {
+        all[t]!.push({ kind: 'attention_bias', layer: index, head: -1, shares: constants });
+      }
+      // What a layer adds beside attention is its feed-forward network's.
+      const before = captured.residuals[index]!;
+      const added = captured.added[index]!;
+      const written = captured.residuals[index + 1]!.map((x, d) => x - before[d]! - added[d]!);
+      const biases = own.map((direction) => (ffnBias === null ? 0 : along(direction, ffnBias)));
+      all[t]!.push({
+        kind: 'ffn',
+        layer: index,
+        head: -1,
+        shares: own.map((direction, i) => along(direction, written) - biases[i]!),
+      });
+      if (ffnBias !== null) all[t]!.push({ kind: 'ffn_bias', layer: index, head: -1, shares: biases });
+    });
+    poll();
+  });
+  return targets.map(({ captured }, t) => {
+    const constants = directions[t]!.map((direction) => direction.constant);
+    if (constants.some((each) => each !== 0)) {
+      all[t]!.push({ kind: 'norm_bias', layer: nLayers, head: -1, shares: constants });
+    }
+    const stream = captured.residuals[nLayers]!;
+    return {
+      components: all[t]!,
+      logits: directions[t]!.map((direction) => along(direction, stream) + direction.constant),
+    };
+  });
+}
+
+/** The token's embedding, and the position's where positions are learned. */
+function embeddingComponents(model: Model, captured: Captured, directions: readonly Direction[]): Component[] {
+  const { positions } = model.weights;
+  const embedded = captured.residuals[0]!;
+  const whole = directions.map((direction) => along(direction, embedded));
+  if (positions === null) return [{ kind: 'embedding', layer: -1, head: -1, shares: whole }];
+  const row = new Float32Array(positions.cols);
+  model.readRow(positions, captured.position, row);
+  const ofPosition = directions.map((direction) => along(direction, row));
+  return [
+    { kind: 'embedding', layer: -1, head: -1, shares: whole.map((each, i) => each - ofPosition[i]!) },
+    { kind: 'position', layer: -1, head: -1, shares: ofPosition },
+  ];
+}
+
+interface HeadDirections {
+  /** Directions behind the layer's output matrix, within the norm that may follow it. */
+  inner: Direction[];
+  /** The same seen from the heads' outputs: (nHeads * headSize) a direction. */
+  pulled: Float64Array[];
+}
+
+/** How each target's directions read the heads' outputs of a layer. */
+function headDirections(
+  model: Model,
+  layer: LayerWeights,
+  index: number,
+  targets: readonly Target[],
+  directions: readonly Direction[][],
+  poll: () => void,
+): HeadDirections[] {
+  const norm = layer.attentionOutputNorm;
+  let inner = directions.map((own) => [...own]);
+  if (norm !== null) {
+    const outputs = targets.map(({ captured }) => captured.heads[index]!);
+    const bias = vectorOf(model, layer.attnOutBias);
+    const projected = project(model, layer, outputs, poll);
+    if (bias !== null) projected.forEach((each) => each.forEach((_, d) => (each[d]! += bias[d]!)));
+    inner = inner.map((own, t) => own.map((direction) => throughNorm(model, norm, direction, projected[t]!)));
+  }
+  const pulled = pullBack(model, layer, inner.flat(), poll);
+  let next = 0;
+  return inner.map((own) => ({ inner: own, pulled: own.map(() => pulled[next++]!) }));
+}
+
+function headComponents(
+  model: Model,
+  heads: Float32Array,
+  layer: number,
+  pulled: readonly Float64Array[],
+): Component[] {
+  const { nHeads, headSize } = model.config;
+  return Array.from({ length: nHeads }, (_, head): Component => ({
+    kind: 'head',
+    layer,
+    head,
+    shares: pulled.map((reading) => {
+      let sum = 0;
+      for (let i = head * headSize; i < (head + 1) * headSize; i++) sum += reading[i]! * heads[i]!;
+      return sum;
+    }),
+  }));
+}
+
+/** Call `visit` with every row (nHeads * headSize) of the layer's output matrix. */
+function eachOutputRow(
+  model: Model,
+  { attnOut }: LayerWeights,
+  poll: () => void,
+  visit: (d: number, row: Float32Array) => void,
+): void {
+  const row = new Float32Array(attnOut.cols);
+  for (let d = 0; d < attnOut.rows; d++) {
+    model.readRow(attnOut, d, row);
+    visit(d, row);
+    poll();
+  }
+}
+
+/** The output matrix times each of `inputs` (nHeads * headSize): (dim) each. */
+function project(model: Model, layer: LayerWeights, inputs: readonly Float32Array[], poll: () => void): Float32Array[] {
+  const out = inputs.map(() => new Float32Array(model.config.dim));
+  eachOutputRow(model, layer, poll, (d, row) => {
+    inputs.forEach((input, i) => {
+      let sum = 0;
+      for (let c = 0; c < row.length; c++) sum += row[c]! * input[c]!;
+      out[i]![d] = sum;
+    });
+  });
+  return out;
+}
+
+/** Each direction seen from the heads' outputs, through the layer's output matrix: (nHeads * headSize) a direction. */
+function pullBack(
+  model: Model,
+  layer: LayerWeights,
+  directions: readonly Direction[],
+  poll: () => void,
+): Float64Array[] {
+  const pulled = directions.map(() => new Float64Array(layer.attnOut.cols));
+  eachOutputRow(model, layer, poll, (d, row) => {
+    directions.forEach(({ vector }, i) => {
+      const weight = vector[d]!;
+      const out = pulled[i]!;
+      for (let c = 0; c < row.length; c++) out[c]! += weight * row[c]!;
+    });
+  });
+  return pulled;
+}

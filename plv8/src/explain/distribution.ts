@@ -1,0 +1,43 @@
+/** Facts of a distribution given by logits, in double precision. */
+
+export interface Distribution {
+  /** Natural logarithm of the token's probability. */
+  logprob: number;
+  /** Place of the token, from 1; the lower id first among equals. */
+  rank: number;
+  /** Entropy in nats. */
+  entropy: number;
+  /** The most probable tokens, best first. */
+  top: { id: number; probability: number }[];
+}
+
+/** Of logits (vocabSize): where token `id` stands, and the first `topCount` tokens. */
+export function distribution(logits: Float32Array, id: number, topCount: number): Distribution {
+  let most = -Infinity;
+  for (let i = 0; i < logits.length; i++) if (logits[i]! > most) most = logits[i]!;
+  let sum = 0;
+  let weighted = 0;
+  let rank = 1;
+  const own = logits[id]!;
+  const best: number[] = [];
+  for (let i = 0; i < logits.length; i++) {
+    const logit = logits[i]!;
+    const weight = Math.exp(logit - most);
+    sum += weight;
+    weighted += weight * (logit - most);
+    if (logit > own || (logit === own && i < id)) rank++;
+    if (best.length < topCount || logit > logits[best[best.length - 1]!]!) {
+      let at = best.length;
+      while (at > 0 && logits[best[at - 1]!]! < logit) at--;
+      best.splice(at, 0, i);
+      if (best.length > topCount) best.pop();
+    }
+  }
+  const logSum = Math.log(sum);
+  return {
+    logprob: own - most - logSum,
+    rank,
+    entropy: logSum - weighted / sum,
+    top: best.map((i) => ({ id: i, probability: Math.exp(logits[i]! - most) / sum })),
+  };
+}
