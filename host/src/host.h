@@ -179,6 +179,7 @@ bool js_property(v8::Local<v8::Object> object, const char* name, v8::Local<v8::V
 
 void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> global);
 void install_spi(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
+void install_pages(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
 bool may_execute(Oid function, const char* signature);  // warns where the current role may not
 void set_member(v8::Local<v8::Context> context, v8::Local<v8::Object> object, const char* name, v8::FunctionCallback f,
                 v8::PropertyAttribute attributes = v8::None);

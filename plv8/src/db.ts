@@ -24,6 +24,8 @@ interface Plv8 {
   return_next(row: unknown): void;
   elog(level: number, ...message: unknown[]): void;
   subtransaction<T>(body: () => T): T;
+  /** Our own host only, and only where its extras are on. */
+  huge_pages?(view: Uint8Array): boolean;
 }
 
 declare const plv8: Plv8;
@@ -109,4 +111,9 @@ export function logDebug(message: string): void {
 /** Send a notice to the client. Never pass prompt text. */
 export function notice(message: string): void {
   plv8.elog(NOTICE, message);
+}
+
+/** Ask for huge pages under memory that nobody has touched yet, where the host can. */
+export function useHugePages(view: Uint8Array): void {
+  plv8.huge_pages?.(view);
 }

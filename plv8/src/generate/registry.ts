@@ -3,7 +3,7 @@
  * caches. Lives as long as the isolate. Entries are checked against the tables at every call, so a model removed or replaced elsewhere is
  * dropped here before anything is computed with it.
  */
-import { poll, query } from '../db.ts';
+import { poll, query, useHugePages } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { readConfig } from '../model/config.ts';
 import type { Precision } from '../model/model.ts';
@@ -123,7 +123,7 @@ function loadModel(description: ModelDescription, tokenizer: Tokenizer, precisio
       `model ${description.name} has ${tokenizer.vocabSize} tokens and embeddings for ${config.vocabSize}`,
     );
   }
-  return Model.load(config, source, { precision, poll });
+  return Model.load(config, source, { precision, poll, prepareMemory: useHugePages });
 }
 
 /** A loaded model, loading it first if this backend does not hold it. Polls for interrupts while it loads. */

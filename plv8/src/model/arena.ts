@@ -43,6 +43,11 @@ export class Arena {
     this.kernels = instantiateKernels(this.memory);
   }
 
+  /** The next `bytes` bytes that `allocate` will hand out of memory nobody has used yet. */
+  untouched(bytes: number): Uint8Array {
+    return this.u8.subarray(this.next, this.next + bytes);
+  }
+
   /** Bytes handed out and not given back. */
   get usedBytes(): number {
     return this.next - FIRST_BYTE - this.freed.reduce((sum, piece) => sum + piece.bytes, 0);

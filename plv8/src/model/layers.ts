@@ -22,6 +22,8 @@ export interface LoadOptions {
   precision: Precision;
   /** Called every few milliseconds; throws to stop. */
   poll(): void;
+  /** Called with the memory that the weights are about to fill, before it is touched. */
+  prepareMemory?(view: Uint8Array): void;
 }
 
 /** Addresses of the activations of up to CHUNK_TOKENS tokens; (tokens, width) floats unless said otherwise. */
@@ -99,6 +101,7 @@ export class Layers {
     const sizes = Object.entries(bufferBytes(config));
     const sum = sizes.reduce((total, [, bytes]) => total + bytes + 16, 0);
     const arena = new Arena(plan.bytes + plan.stagingBytes + sum + 2 * RopeTable.bytes(config));
+    options.prepareMemory?.(arena.untouched(plan.bytes));
     const weights = loadWeights(arena, config, source, plan, options.poll);
     const buffers = Object.fromEntries(sizes.map(([name, bytes]) => [name, arena.allocate(bytes)]));
     const layers = new Layers(config, plan.precision, arena, weights, buffers as unknown as Buffers);
