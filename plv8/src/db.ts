@@ -1,6 +1,7 @@
 /**
  * The only file that touches `plv8.*`. Everything else in the bundle is plain TypeScript over the functions below, so
- * it also runs outside PostgreSQL. Uses nothing but the API that upstream PL/V8 3.1 documents.
+ * it also runs outside PostgreSQL. Needs nothing but the API that upstream PL/V8 3.1 documents; our own
+ * host's extras are used where they are there.
  */
 
 export type SqlValue = string | number | bigint | boolean | null | Uint8Array | object;
@@ -24,7 +25,10 @@ interface Plv8 {
   return_next(row: unknown): void;
   elog(level: number, ...message: unknown[]): void;
   subtransaction<T>(body: () => T): T;
-  /** Our own host only, and only where its extras are on. */
+}
+
+/** What our own host has beyond PL/V8's API, and only where its extras are on. */
+interface Extras {
   huge_pages?(view: Uint8Array): boolean;
 }
 
@@ -115,5 +119,5 @@ export function notice(message: string): void {
 
 /** Ask for huge pages under memory that nobody has touched yet, where the host can. */
 export function useHugePages(view: Uint8Array): void {
-  plv8.huge_pages?.(view);
+  (plv8 as Extras).huge_pages?.(view);
 }
