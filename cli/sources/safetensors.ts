@@ -121,15 +121,19 @@ export function readSafetensorsHeader(fd: number): SafetensorsTensor[] {
   return tensors;
 }
 
-/** A JSON object; the error says where the text is not one. */
-export function parseObject(text: string, what: string): Record<string, unknown> {
-  let value: unknown;
+/** A JSON value; the error says where the text is not one. */
+export function parseValue(text: string, what: string): unknown {
   try {
-    value = JSON.parse(text);
+    return JSON.parse(text);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
     throw new CommandError(`${what} is no JSON: ${JSON.stringify(reason).slice(1, -1)}`, { cause });
   }
+}
+
+/** A JSON object; throws as parseValue does. */
+export function parseObject(text: string, what: string): Record<string, unknown> {
+  const value = parseValue(text, what);
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new CommandError(`${what} is no JSON object`);
   return value as Record<string, unknown>;

@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -7,7 +7,7 @@ import { ingest } from '../../cli/ingest/ingest.ts';
 import { verify } from '../../cli/ingest/verify.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { FileFolder } from '../unit/gguf-writer.ts';
-import { writeQwenFolder } from '../unit/hugging-face-writer.ts';
+import { writeHuggingFaceFolder } from '../unit/hugging-face-writer.ts';
 import { createDatabase } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
@@ -80,7 +80,7 @@ test.each([
   ['vocab.json and merges.txt', 1, false],
 ])('a qwen2 of %s is the model of the GGUF file', async (title, shards, withTokenizerJson) => {
   const path = join(folder.path, title.replaceAll(' ', '-'));
-  writeQwenFolder(QWEN, path, shards, withTokenizerJson);
+  writeHuggingFaceFolder(QWEN, path, { shards, separateVocabulary: !withTokenizerJson });
   const result = await ingest(client, path);
   expect(result.sentBytes).toBe(0);
   await sameTexts('qwen-gguf', result.name);
@@ -101,6 +101,61 @@ test.each([
     expect(readFileSync(join(out, name)).equals(readFileSync(join(path, name)))).toBe(true);
   expect((await verify(client, result.name)).differences).toEqual([]);
   expect((await ingest(client, path)).alreadyThere).toBe(true);
+});
+
+test.each(['qwen3', 'phi3', 'gemma2', 'gemma3', 'gpt2', 'bert'])(
+  'a %s is the same model from SafeTensors as from GGUF, and comes out again as it was',
+  async (architecture) => {
+    const gguf = modelPath(`zoo/${architecture}-tiny-f32.gguf`);
+    const path = join(folder.path, `${architecture}-hf`);
+    writeHuggingFaceFolder(gguf, path);
+    await ingest(client, gguf, { name: `${architecture}-gguf` });
+    await ingest(client, path, { name: `${architecture}-hf` });
+    await sameTexts(`${architecture}-gguf`, `${architecture}-hf`);
+    // Longer than the windows of the gemmas.
+    const text = 'Once upon a time there was a little girl who liked to play in the park with a big red ball.';
+    if (architecture === 'bert') {
+      const embedding = async (model: string): Promise<number[]> =>
+        (await client.query<{ e: number[] }>('select hartonomous.embed($1, $2) as e', [text, model])).rows[0]!.e;
+      expectClose(await embedding('bert-hf'), await embedding('bert-gguf'));
+    } else {
+      const { rows } = await client.query<{ ids: number[] }>('select hartonomous.tokenize($1, $2) as ids', [
+        text,
+        `${architecture}-gguf`,
+      ]);
+      expectClose(await logits(`${architecture}-hf`, rows[0]!.ids), await logits(`${architecture}-gguf`, rows[0]!.ids));
+    }
+    const out = join(folder.path, `${architecture}-out`);
+    await exportModel(client, `${architecture}-hf`, out);
+    for (const name of readdirSync(path))
+      expect(readFileSync(join(out, name)).equals(readFileSync(join(path, name))), name).toBe(true);
+    expect((await verify(client, `${architecture}-hf`)).differences).toEqual([]);
+  },
+);
+
+test('WordPiece is the same from vocab.txt, and a Sentence Transformers folder says how texts are embedded', async () => {
+  const path = join(folder.path, 'sentence-transformer');
+  writeHuggingFaceFolder(modelPath('zoo/bert-tiny-f32.gguf'), path, { separateVocabulary: true });
+  const write = (name: string, value: unknown): void => writeFileSync(join(path, name), JSON.stringify(value));
+  mkdirSync(join(path, '1_Pooling'));
+  const type = (name: string): { type: string } => ({ type: `sentence_transformers.models.${name}` });
+  write('modules.json', [type('Transformer'), type('Pooling')]);
+  write('1_Pooling/config.json', { pooling_mode_cls_token: true, pooling_mode_mean_tokens: false });
+  write('sentence_bert_config.json', { max_seq_length: 16 });
+  await ingest(client, path, { name: 'sentences' });
+  await sameTexts('bert-gguf', 'sentences');
+  const { rows } = await client.query(
+    `select hartonomous.embed('Hello world', 'sentences') = hartonomous.embed('Hello world', 'bert-gguf', '{"pooling": "cls", "normalize": false}') as same,
+       hartonomous.embed(repeat('a ', 40), 'sentences') = hartonomous.embed(repeat('a ', 14), 'sentences') as cut`,
+  );
+  expect(rows[0]).toEqual({ same: true, cut: true });
+  const out = join(folder.path, 'sentences-out');
+  await exportModel(client, 'sentences', out);
+  expect(readFileSync(join(out, '1_Pooling/config.json'))).toEqual(readFileSync(join(path, '1_Pooling/config.json')));
+  write('modules.json', [type('Transformer'), type('Pooling'), type('Dense')]);
+  await expect(ingest(client, path, { name: 'dense' })).rejects.toThrow(
+    'modules.json has a module "Dense", which is not supported',
+  );
 });
 
 test('one SafeTensors file stands for its folder', async () => {

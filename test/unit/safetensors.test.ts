@@ -2,7 +2,8 @@ import { closeSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { CommandError } from '../../cli/errors.ts';
-import { configMetadata, familyOf, llama3RopeFactors } from '../../cli/sources/hugging-face/architectures.ts';
+import { familyOf } from '../../cli/sources/hugging-face/architectures.ts';
+import { configMetadata, llama3RopeFactors } from '../../cli/sources/hugging-face/config.ts';
 import { openHuggingFace } from '../../cli/sources/hugging-face/open-folder.ts';
 import { readSentencePieceModel } from '../../cli/sources/hugging-face/sentencepiece-model.ts';
 import { readTokenizerJson } from '../../cli/sources/hugging-face/tokenizer-json.ts';
@@ -88,6 +89,13 @@ describe('config.json', () => {
     ['another architecture', { architectures: ['MambaForCausalLM'] }, /"MambaForCausalLM"/],
     ['no architecture', {}, /architecture null/],
     ['a text for a number', { ...CONFIG, hidden_size: 'x' }, /hidden_size is "x"/],
+    ['another activation', { ...CONFIG, hidden_act: 'relu' }, /activation "relu" is not supported, only silu/],
+    ['windows on a part of the layers', { ...CONFIG, use_sliding_window: true }, /use_sliding_window/],
+    [
+      'relative positions',
+      { ...CONFIG, architectures: ['BertModel'], position_embedding_type: 'relative_key' },
+      /position_embedding_type "relative_key" is not supported/,
+    ],
     ['an unknown rope scaling', { ...CONFIG, rope_scaling: { type: 'yarn' } }, /rope scaling "yarn"/],
   ])('with %s is refused', (_title, config, message) => {
     expect(() => configMetadata(familyOf(config), config)).toThrow(message);
@@ -140,6 +148,8 @@ describe('tokenizer.model', () => {
   test('gives pieces, scores, types, kind and the leading space', () => {
     expect(readSentencePieceModel(model)).toEqual({
       kind: 'bpe',
+      removeExtraSpaces: true,
+      characterMap: null,
       pieces: [{ text: 'a', score: -1.5, type: 1 }],
       addSpacePrefix: false,
     });

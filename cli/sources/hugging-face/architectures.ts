@@ -1,16 +1,31 @@
-/** config.json and tensor names of Hugging Face models under GGUF's keys and names. */
+/** What Hugging Face calls the tensors and numbers of each architecture, and what GGUF calls them. */
 import { CommandError } from '../../errors.ts';
-import type { GgufValue } from '../gguf.ts';
 import type { Json } from './json-files.ts';
-import { object } from './json-files.ts';
 
-interface Family {
+export interface Family {
   /** general.architecture in GGUF. */
-  name: string;
-  /** Tensor names below `layers.N.`, without .weight and .bias, and what GGUF calls them. */
-  layer: Readonly<Record<string, string>>;
+  readonly name: string;
+  /** Beginnings of tensor names that say nothing. */
+  readonly prefix: RegExp;
+  /** What stands before a layer's number, after the prefix. */
+  readonly layers: string;
+  /** Tensor names outside of layers, without .weight and .bias, and GGUF's. */
+  readonly globals: Readonly<Record<string, string>>;
+  /** Tensor names within a layer, without .weight and .bias, and GGUF's. */
+  readonly layer: Readonly<Record<string, string>>;
+  /** Heads that no forward pass here reads. */
+  readonly unread?: RegExp;
+  /** Values of hidden_act and its other names that are computed; the first is meant where the file has none. */
+  readonly activations: readonly string[];
+  /** Whether positions are told by RoPE. */
+  readonly rotates: boolean;
+  /** GGUF roles whose matrices the files hold by columns. */
+  readonly transposed?: readonly string[];
+  /** What is added to the weights of norms. */
+  readonly normOffset?: number;
 }
 
+const DECODER_GLOBALS = { embed_tokens: 'token_embd', norm: 'output_norm', lm_head: 'output' } as const;
 const LLAMA_LAYER = {
   input_layernorm: 'attn_norm',
   'self_attn.q_proj': 'attn_q',
@@ -22,33 +37,97 @@ const LLAMA_LAYER = {
   'mlp.up_proj': 'ffn_up',
   'mlp.down_proj': 'ffn_down',
 } as const;
-const QWEN3_LAYER = { ...LLAMA_LAYER, 'self_attn.q_norm': 'attn_q_norm', 'self_attn.k_norm': 'attn_k_norm' } as const;
-const PHI3_LAYER = {
-  input_layernorm: 'attn_norm',
-  'self_attn.qkv_proj': 'attn_qkv',
-  'self_attn.o_proj': 'attn_output',
-  post_attention_layernorm: 'ffn_norm',
-  'mlp.gate_up_proj': 'ffn_up',
-  'mlp.down_proj': 'ffn_down',
-} as const;
+const HEAD_NORMS = { 'self_attn.q_norm': 'attn_q_norm', 'self_attn.k_norm': 'attn_k_norm' } as const;
 
-/** By config.json's architectures[0]. Those whose files hold other bytes than GGUF (gemma's norms, gpt2's) are not here. */
+const LLAMA: Family = {
+  name: 'llama',
+  prefix: /^model\./,
+  layers: 'layers',
+  globals: DECODER_GLOBALS,
+  layer: LLAMA_LAYER,
+  activations: ['silu'],
+  rotates: true,
+};
+const GEMMA2: Family = {
+  ...LLAMA,
+  name: 'gemma2',
+  layer: {
+    ...LLAMA_LAYER,
+    post_attention_layernorm: 'post_attention_norm',
+    pre_feedforward_layernorm: 'ffn_norm',
+    post_feedforward_layernorm: 'post_ffw_norm',
+  },
+  activations: ['gelu_pytorch_tanh'],
+  normOffset: 1,
+};
+
+/** By config.json's architectures[0]. */
 const FAMILIES: Readonly<Record<string, Family>> = {
-  LlamaForCausalLM: { name: 'llama', layer: LLAMA_LAYER },
-  MistralForCausalLM: { name: 'llama', layer: LLAMA_LAYER },
-  Qwen2ForCausalLM: { name: 'qwen2', layer: LLAMA_LAYER },
-  Qwen3ForCausalLM: { name: 'qwen3', layer: QWEN3_LAYER },
-  Phi3ForCausalLM: { name: 'phi3', layer: PHI3_LAYER },
+  LlamaForCausalLM: LLAMA,
+  MistralForCausalLM: LLAMA,
+  Qwen2ForCausalLM: { ...LLAMA, name: 'qwen2' },
+  Qwen3ForCausalLM: { ...LLAMA, name: 'qwen3', layer: { ...LLAMA_LAYER, ...HEAD_NORMS } },
+  Phi3ForCausalLM: {
+    ...LLAMA,
+    name: 'phi3',
+    layer: {
+      input_layernorm: 'attn_norm',
+      'self_attn.qkv_proj': 'attn_qkv',
+      'self_attn.o_proj': 'attn_output',
+      post_attention_layernorm: 'ffn_norm',
+      'mlp.gate_up_proj': 'ffn_up',
+      'mlp.down_proj': 'ffn_down',
+    },
+  },
+  Gemma2ForCausalLM: GEMMA2,
+  Gemma3ForCausalLM: { ...GEMMA2, name: 'gemma3', layer: { ...GEMMA2.layer, ...HEAD_NORMS } },
+  GPT2LMHeadModel: {
+    name: 'gpt2',
+    prefix: /^transformer\./,
+    layers: 'h',
+    globals: { wte: 'token_embd', wpe: 'position_embd', ln_f: 'output_norm', lm_head: 'output' },
+    layer: {
+      ln_1: 'attn_norm',
+      'attn.c_attn': 'attn_qkv',
+      'attn.c_proj': 'attn_output',
+      ln_2: 'ffn_norm',
+      'mlp.c_fc': 'ffn_up',
+      'mlp.c_proj': 'ffn_down',
+    },
+    activations: ['gelu_new', 'gelu_pytorch_tanh'],
+    rotates: false,
+    transposed: ['attn_qkv', 'attn_output', 'ffn_up', 'ffn_down'],
+  },
+  BertModel: {
+    name: 'bert',
+    prefix: /^bert\./,
+    layers: 'encoder.layer',
+    globals: {
+      'embeddings.word_embeddings': 'token_embd',
+      'embeddings.position_embeddings': 'position_embd',
+      'embeddings.token_type_embeddings': 'token_types',
+      'embeddings.LayerNorm': 'token_embd_norm',
+    },
+    layer: {
+      'attention.self.query': 'attn_q',
+      'attention.self.key': 'attn_k',
+      'attention.self.value': 'attn_v',
+      'attention.output.dense': 'attn_output',
+      'attention.output.LayerNorm': 'attn_output_norm',
+      'intermediate.dense': 'ffn_up',
+      'output.dense': 'ffn_down',
+      'output.LayerNorm': 'layer_output_norm',
+    },
+    unread: /^(pooler|cls)\./,
+    activations: ['gelu', 'gelu_new', 'gelu_pytorch_tanh'],
+    rotates: false,
+  },
 };
 
-const GLOBAL_NAMES: Readonly<Record<string, string>> = {
-  'embed_tokens.weight': 'token_embd.weight',
-  'norm.weight': 'output_norm.weight',
-  'lm_head.weight': 'output.weight',
-};
 /** Buffers that some programs save and no forward pass reads. */
 const BUFFERS = /(^|\.)(rotary_emb\.inv_freq|position_ids|masked_bias|attn\.bias)$/;
-const LAYER_NAME = /^layers\.(\d{1,5})\.(.+)\.(weight|bias)$/;
+/** Norms of models that were trained with TensorFlow. */
+const OLD_KINDS: Readonly<Record<string, string>> = { gamma: 'weight', beta: 'bias' };
 
 export function familyOf(config: Json): Family {
   const stated = Array.isArray(config.architectures) ? (config.architectures as unknown[])[0] : undefined;
@@ -58,85 +137,23 @@ export function familyOf(config: Json): Family {
   });
 }
 
-/** GGUF name of a tensor, null for a buffer that is not needed. `tied` is set where the output is the only embedding. */
+/** GGUF name of a tensor, null for one that is not needed. `tied` is set where the output is the only embedding. */
 export function ggufTensorName(family: Family, name: string, tied: boolean): string | null {
   if (BUFFERS.test(name)) return null;
-  const plain = name.replace(/^model\./, '');
-  if (tied && plain === 'lm_head.weight') return 'token_embd.weight';
-  if (Object.hasOwn(GLOBAL_NAMES, plain)) return GLOBAL_NAMES[plain]!;
-  const [, layer, inner, kind] = LAYER_NAME.exec(plain) ?? [];
-  if (inner !== undefined && Object.hasOwn(family.layer, inner))
-    return `blk.${Number(layer)}.${family.layer[inner]}.${kind}`;
-  throw new CommandError(`tensor ${JSON.stringify(name)} is not known to architecture ${family.name}`);
-}
-
-/** config.json's number under one of these keys; throws for another kind of value. */
-function number(config: Json, ...keys: string[]): number | null {
-  for (const key of keys) {
-    const value = config[key];
-    if (value === undefined || value === null) continue;
-    if (typeof value !== 'number' || !Number.isFinite(value))
-      throw new CommandError(`config.json: ${key} is ${JSON.stringify(value).slice(0, 40)}, expected a number`);
-    return value;
-  }
-  return null;
-}
-
-/** Divisors of RoPE's frequencies that Llama 3.1 and later scale long contexts with; (headSize / 2). */
-export function llama3RopeFactors(scaling: Json, base: number, ropeDims: number): number[] {
-  const factor = number(scaling, 'factor') ?? 8;
-  const low = number(scaling, 'low_freq_factor') ?? 1;
-  const high = number(scaling, 'high_freq_factor') ?? 4;
-  const context = number(scaling, 'original_max_position_embeddings') ?? 8192;
-  return Array.from({ length: ropeDims / 2 }, (_, i) => {
-    const wavelength = 2 * Math.PI * base ** ((2 * i) / ropeDims);
-    if (wavelength < context / high) return 1;
-    if (wavelength > context / low) return factor;
-    const smooth = (context / wavelength - low) / (high - low);
-    return 1 / ((1 - smooth) / factor + smooth);
-  });
-}
-
-/** Metadata of config.json under GGUF's keys. */
-export function configMetadata(family: Family, config: Json): Map<string, GgufValue> {
-  const out = new Map<string, GgufValue>([['general.architecture', family.name]]);
-  const set = (suffix: string, value: number | null): void => {
-    if (value !== null) out.set(`${family.name}.${suffix}`, value);
+  const plain = name.replace(family.prefix, '');
+  if (family.unread?.test(plain) === true) return null;
+  const unknown = (): never => {
+    throw new CommandError(`tensor ${JSON.stringify(name)} is not known to architecture ${family.name}`);
   };
-  const dim = number(config, 'hidden_size');
-  const heads = number(config, 'num_attention_heads');
-  const headSize = number(config, 'head_dim') ?? (dim !== null && heads !== null && heads > 0 ? dim / heads : null);
-  set('block_count', number(config, 'num_hidden_layers'));
-  set('embedding_length', dim);
-  set('feed_forward_length', number(config, 'intermediate_size'));
-  set('context_length', number(config, 'max_position_embeddings'));
-  set('attention.head_count', heads);
-  set('attention.head_count_kv', number(config, 'num_key_value_heads') ?? heads);
-  if (number(config, 'head_dim') !== null) {
-    set('attention.key_length', headSize);
-    set('attention.value_length', headSize);
+  const [, stem, stated] = /^(.+)\.(weight|bias|gamma|beta)$/.exec(plain) ?? [];
+  if (stem === undefined || stated === undefined) return unknown();
+  const kind = OLD_KINDS[stated] ?? stated;
+  if (Object.hasOwn(family.globals, stem)) {
+    const global = family.globals[stem]!;
+    return `${tied && global === 'output' ? 'token_embd' : global}.${kind}`;
   }
-  set('attention.layer_norm_rms_epsilon', number(config, 'rms_norm_eps'));
-  const parameters = object(config.rope_parameters) ?? {};
-  const base = number(config, 'rope_theta') ?? number(parameters, 'rope_theta') ?? 10_000;
-  set('rope.freq_base', base);
-  const partial = number(config, 'partial_rotary_factor') ?? 1;
-  const ropeDims = headSize === null ? null : headSize * partial;
-  set('rope.dimension_count', ropeDims);
-  if (family.name === 'phi3') set('attention.sliding_window', number(config, 'sliding_window'));
-  set('vocab_size', number(config, 'vocab_size'));
-  // Q and K stand in the file as they were trained, where GGUF's llama has their rows permuted.
-  if (family.name === 'llama') out.set('hartonomous.rope.layout', 'halves');
-  const scaling = object(config.rope_scaling) ?? parameters;
-  const kind = scaling.rope_type ?? scaling.type ?? 'default';
-  if (kind === 'llama3') {
-    if (ropeDims === null || !Number.isInteger(ropeDims) || ropeDims < 2 || ropeDims > 1024)
-      throw new CommandError(`config.json: head size ${ropeDims} cannot be rotated`);
-    out.set('hartonomous.rope.factors', llama3RopeFactors(scaling, base, ropeDims));
-  } else if (kind === 'linear') {
-    out.set(`${family.name}.rope.scaling.type`, 'linear');
-    set('rope.scaling.factor', number(scaling, 'factor'));
-  } else if (kind !== 'default')
-    throw new CommandError(`config.json: rope scaling ${JSON.stringify(kind).slice(0, 40)} is not supported`);
-  return out;
+  if (!stem.startsWith(`${family.layers}.`)) return unknown();
+  const [, layer, inner] = /^(\d{1,5})\.(.+)$/.exec(stem.slice(family.layers.length + 1)) ?? [];
+  if (inner === undefined || !Object.hasOwn(family.layer, inner)) return unknown();
+  return `blk.${Number(layer)}.${family.layer[inner]}.${kind}`;
 }

@@ -1,7 +1,7 @@
 /** The small files of a Hugging Face folder, read with bounds. */
 import { CommandError } from '../../errors.ts';
 import type { SourceFile } from '../model-source.ts';
-import { parseObject } from '../safetensors.ts';
+import { parseObject, parseValue } from '../safetensors.ts';
 
 /** The largest tokenizer.json known, of 262,144 tokens, has 33 MB. */
 const MAX_TEXT_BYTES = 64 << 20;
@@ -16,6 +16,10 @@ export async function readSmallFile(file: SourceFile): Promise<Buffer> {
   const { bytesRead } = await file.handle.read(out, 0, file.size, 0);
   if (bytesRead !== file.size) throw new CommandError(`file ${file.path} ends early: it shrank while it was read`);
   return out;
+}
+
+export async function readJsonValue(file: SourceFile): Promise<unknown> {
+  return parseValue((await readSmallFile(file)).toString('utf8'), `file ${file.name}`);
 }
 
 export async function readJson(file: SourceFile): Promise<Json> {

@@ -8,9 +8,10 @@ import type { ModelSource, SourceFile, SourceTensor } from '../model-source.ts';
 import { readSafetensorsHeader } from '../safetensors.ts';
 import type { SafetensorsTensor } from '../safetensors.ts';
 import { StringTable } from '../string-table.ts';
-import { configMetadata, familyOf, ggufTensorName } from './architectures.ts';
+import { familyOf, ggufTensorName } from './architectures.ts';
+import { configMetadata, embeddingMetadata } from './config.ts';
 import type { Json } from './json-files.ts';
-import { list, object, readJson, readSmallFile } from './json-files.ts';
+import { list, object, readJson, readJsonValue, readSmallFile } from './json-files.ts';
 import { readSentencePieceModel } from './sentencepiece-model.ts';
 import type { Vocabulary } from './tokenizer-json.ts';
 import { readTokenizerJson, TYPE } from './tokenizer-json.ts';
@@ -26,7 +27,12 @@ export const SMALL_FILES: readonly string[] = [
   'tokenizer.model',
   'vocab.json',
   'merges.txt',
+  'vocab.txt',
   'chat_template.jinja',
+  'modules.json',
+  'sentence_bert_config.json',
+  'config_sentence_transformers.json',
+  '1_Pooling/config.json',
 ];
 export const WEIGHTS = 'model.safetensors';
 export const INDEX = 'model.safetensors.index.json';
@@ -68,6 +74,31 @@ async function fromVocabAndMerges(files: SmallFiles, added: Json): Promise<Json 
   };
 }
 
+const SPECIAL_WORDS: ReadonlySet<string> = new Set(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']);
+
+/** vocab.txt is WordPiece's vocabulary alone, a piece a line. */
+function fromVocabTxt(text: string, settings: Json, rows: number): Vocabulary {
+  const pieces = text.replace(/\n$/, '').split('\n');
+  return readTokenizerJson(
+    {
+      model: {
+        type: 'WordPiece',
+        vocab: Object.fromEntries(pieces.map((piece, id) => [piece, id])),
+        unk_token: '[UNK]',
+      },
+      normalizer: {
+        type: 'BertNormalizer',
+        lowercase: settings.do_lower_case ?? true,
+        strip_accents: settings.strip_accents ?? null,
+      },
+      added_tokens: pieces.flatMap((content, id) =>
+        SPECIAL_WORDS.has(content) ? [{ content, id, special: true }] : [],
+      ),
+    },
+    rows,
+  );
+}
+
 async function readVocabulary(files: SmallFiles, rows: number, architecture: string): Promise<Vocabulary> {
   const whole = files.get('tokenizer.json');
   const tokenizer = whole === undefined ? null : await readJson(whole);
@@ -100,12 +131,26 @@ async function readVocabulary(files: SmallFiles, rows: number, architecture: str
       addSpacePrefix: model.addSpacePrefix,
       unknown: model.pieces.find((piece) => piece.type === TYPE.unknown)?.text ?? null,
       addBos: fromJson?.addBos ?? null,
+      settings: {
+        ...(model.characterMap === null ? {} : { 'tokenizer.ggml.precompiled_charsmap': [...model.characterMap] }),
+        'tokenizer.ggml.remove_extra_whitespaces': model.removeExtraSpaces,
+        ...fromJson?.settings,
+      },
     };
   }
   if (fromJson !== null) return fromJson;
   const parts = await fromVocabAndMerges(files, await json(files, 'added_tokens.json'));
+  const words = files.get('vocab.txt');
+  if (parts === null && words !== undefined)
+    return fromVocabTxt(
+      (await readSmallFile(words)).toString('utf8'),
+      await json(files, 'tokenizer_config.json'),
+      rows,
+    );
   if (parts === null)
-    throw new CommandError('model has no tokenizer.json, no tokenizer.model, and no vocab.json with merges.txt');
+    throw new CommandError(
+      'model has no tokenizer.json, no tokenizer.model, no vocab.json with merges.txt, and no vocab.txt',
+    );
   const vocabulary = readTokenizerJson(parts, rows);
   return { ...vocabulary, pre: architecture === 'qwen2' || architecture === 'qwen3' ? 'qwen2' : 'gpt-2' };
 }
@@ -130,6 +175,8 @@ async function tokenizerSettings(
     (list(value) ?? [value]).filter((id): id is number => typeof id === 'number' && Number.isInteger(id) && id >= 0);
   for (const [name, key] of [
     ['bos_token', 'bos_token_id'],
+    ['cls_token', 'cls_token_id'],
+    ['sep_token', 'seperator_token_id'], // as GGUF spells it
     ['eos_token', 'eos_token_id'],
     ['unk_token', 'unknown_token_id'],
     ['pad_token', 'padding_token_id'],
@@ -193,7 +240,8 @@ function readTensors(files: readonly SourceFile[], firstShard: number, config: J
   const family = familyOf(config);
   const headers = files.slice(firstShard).map((file) => readSafetensorsHeader(file.handle.fd));
   const all = headers.flat();
-  const tied = !all.some((tensor) => /(^|\.)embed_tokens\.weight$/.test(tensor.name));
+  // Files of tied weights may hold the output alone.
+  const tied = !all.some((tensor) => ggufTensorName(family, tensor.name, false) === 'token_embd.weight');
   const names = new Set<string>();
   return headers.flatMap((header, shard) =>
     header.flatMap((tensor) => {
@@ -236,10 +284,15 @@ export async function openHuggingFace(path: string): Promise<ModelSource> {
     const generation = await json(files, 'generation_config.json');
     const family = familyOf(config);
     const metadata = configMetadata(family, config);
+    const embedding = embeddingMetadata(family, {
+      modules: files.has('modules.json') ? await readJsonValue(files.get('modules.json')!) : null,
+      pooling: await json(files, '1_Pooling/config.json'),
+      limits: await json(files, 'sentence_bert_config.json'),
+    });
+    for (const [key, value] of embedding) metadata.set(key, value);
     const tensors = readTensors(open.files, firstShard, config);
     const rows = tensors.find((tensor) => tensor.name === 'token_embd.weight')?.rowCount;
-    if (rows === undefined)
-      throw new CommandError('model has no tensor model.embed_tokens.weight and no lm_head.weight');
+    if (rows === undefined) throw new CommandError('model has no tensor of token embeddings and no lm_head.weight');
     const vocabulary = await readVocabulary(files, rows, family.name);
     metadata.set('tokenizer.ggml.model', vocabulary.model);
     if (vocabulary.pre !== null) metadata.set('tokenizer.ggml.pre', vocabulary.pre);
@@ -248,6 +301,7 @@ export async function openHuggingFace(path: string): Promise<ModelSource> {
     if (vocabulary.scores !== null) metadata.set('tokenizer.ggml.scores', vocabulary.scores);
     if (vocabulary.merges !== null) metadata.set('tokenizer.ggml.merges', StringTable.of(vocabulary.merges));
     if (vocabulary.addSpacePrefix !== null) metadata.set('tokenizer.ggml.add_space_prefix', vocabulary.addSpacePrefix);
+    for (const [key, value] of Object.entries(vocabulary.settings)) metadata.set(key, value);
     for (const [key, value] of await tokenizerSettings(files, vocabulary, config, generation)) metadata.set(key, value);
     return {
       format: 'safetensors',

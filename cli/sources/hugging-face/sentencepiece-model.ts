@@ -12,6 +12,9 @@ export interface SentencePieceModel {
   kind: 'unigram' | 'bpe';
   pieces: Piece[];
   addSpacePrefix: boolean;
+  removeExtraSpaces: boolean;
+  /** Precompiled normalisation; null for none. */
+  characterMap: Buffer | null;
 }
 
 interface Field {
@@ -66,7 +69,13 @@ const UNIGRAM = 1;
 const BPE = 2;
 
 export function readSentencePieceModel(file: Buffer): SentencePieceModel {
-  const model: SentencePieceModel = { kind: 'unigram', pieces: [], addSpacePrefix: true };
+  const model: SentencePieceModel = {
+    kind: 'unigram',
+    pieces: [],
+    addSpacePrefix: true,
+    removeExtraSpaces: true,
+    characterMap: null,
+  };
   let kind = UNIGRAM;
   for (const { number, bytes } of fields(file)) {
     if (bytes === null) continue;
@@ -74,7 +83,11 @@ export function readSentencePieceModel(file: Buffer): SentencePieceModel {
     else if (number === 2) {
       for (const field of fields(bytes)) if (field.number === 3) kind = field.value;
     } else if (number === 3) {
-      for (const field of fields(bytes)) if (field.number === 3) model.addSpacePrefix = field.value !== 0;
+      for (const field of fields(bytes)) {
+        if (field.number === 2 && field.bytes !== null && field.bytes.length > 0) model.characterMap = field.bytes;
+        else if (field.number === 3) model.addSpacePrefix = field.value !== 0;
+        else if (field.number === 4) model.removeExtraSpaces = field.value !== 0;
+      }
     }
   }
   if (kind !== UNIGRAM && kind !== BPE)

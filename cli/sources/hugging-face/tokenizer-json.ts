@@ -1,5 +1,6 @@
 /** tokenizer.json as a vocabulary under GGUF's names. Format: https://github.com/huggingface/tokenizers */
 import { CommandError } from '../../errors.ts';
+import type { GgufValue } from '../gguf.ts';
 import type { Json } from './json-files.ts';
 import { list, object } from './json-files.ts';
 
@@ -23,6 +24,8 @@ export interface Vocabulary {
   unknown: string | null;
   /** Whether encoding a text begins with a special token, where the file says it. */
   addBos: boolean | null;
+  /** Further settings under GGUF's keys. */
+  settings: Readonly<Record<string, GgufValue>>;
 }
 
 const CL100K = (digits: string): string =>
@@ -121,6 +124,27 @@ function beginsSpecial(tokenizer: Json): boolean | null {
   return templates.some((step) => object(list(step.single)?.[0])?.SpecialToken !== undefined);
 }
 
+/** What the normalizer does, and which added tokens take the white space after them with them. */
+function normalizerSettings(tokenizer: Json): Record<string, GgufValue> {
+  const settings: Record<string, GgufValue> = {};
+  for (const step of steps(tokenizer.normalizer)) {
+    if (step.type === 'BertNormalizer') {
+      const lowercase = step.lowercase !== false;
+      settings['tokenizer.ggml.normalizer.lowercase'] = lowercase;
+      settings['tokenizer.ggml.normalizer.strip_accents'] =
+        typeof step.strip_accents === 'boolean' ? step.strip_accents : lowercase;
+    }
+    if (step.type === 'Precompiled' && typeof step.precompiled_charsmap === 'string')
+      settings['tokenizer.ggml.precompiled_charsmap'] = [...Buffer.from(step.precompiled_charsmap, 'base64')];
+    if (step.type === 'Replace' && object(step.pattern)?.Regex === ' {2,}')
+      settings['tokenizer.ggml.remove_extra_whitespaces'] = true;
+  }
+  const stripping = (list(tokenizer.added_tokens) ?? []).map((added) => object(added) ?? {});
+  const ids = stripping.filter((token) => token.rstrip === true).map((token) => token.id);
+  if (ids.length > 0) settings['tokenizer.hartonomous.rstrip_token_ids'] = ids.filter((id) => typeof id === 'number');
+  return settings;
+}
+
 /** Read tokenizer.json. `rows` is the number of embeddings, to which the vocabulary is filled up. */
 export function readTokenizerJson(tokenizer: Json, rows: number): Vocabulary {
   const model = object(tokenizer.model);
@@ -142,7 +166,13 @@ export function readTokenizerJson(tokenizer: Json, rows: number): Vocabulary {
     table.set(token.id, token.content, type);
   }
   table.fill(Math.min(rows, MAX_TOKENS));
-  const base = { tokens: table.tokens, types: table.types, unknown, addBos: beginsSpecial(tokenizer) };
+  const base = {
+    tokens: table.tokens,
+    types: table.types,
+    unknown,
+    addBos: beginsSpecial(tokenizer),
+    settings: normalizerSettings(tokenizer),
+  };
   const merges = list(model.merges) ?? [];
   if (kind === 'BPE' && byteLevel)
     return {

@@ -7,6 +7,7 @@ import { poll, query, useHugePages } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { readConfig } from '../model/config.ts';
 import type { Precision } from '../model/model.ts';
+import { inModelForm } from '../model/model-form.ts';
 import { Model } from '../model/model.ts';
 import { dbWeightSource } from '../model/source-db.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -115,7 +116,7 @@ export interface UsedModel {
 
 /** Read a model's weights. Throws where its embeddings are fewer than its tokens. */
 function loadModel(description: ModelDescription, tokenizer: Tokenizer, precision: Precision): Model {
-  const source = dbWeightSource(description.id);
+  const source = inModelForm(dbWeightSource(description.id), description.hyperparameters);
   const config = readConfig(description.architecture, description.hyperparameters, source.tensors());
   if (config.vocabSize < tokenizer.vocabSize) {
     raise(

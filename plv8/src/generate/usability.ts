@@ -2,6 +2,7 @@
 import { query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { readConfig } from '../model/config.ts';
+import { inModelForm } from '../model/model-form.ts';
 import { dbWeightSource } from '../model/source-db.ts';
 import { checkWeights } from '../model/weights.ts';
 import { readVocabulary } from '../tokenizer/source-db.ts';
@@ -19,8 +20,9 @@ export function checkModel(modelId: number): void {
     [modelId],
   )[0];
   if (row === undefined) raise(SQLSTATE.undefinedObject, `model with id ${modelId} does not exist`);
-  const tensors = dbWeightSource(modelId).tensors();
-  const config = readConfig(String(row.architecture), (row.hyperparameters ?? {}) as Record<string, unknown>, tensors);
+  const hyperparameters = (row.hyperparameters ?? {}) as Record<string, unknown>;
+  const tensors = inModelForm(dbWeightSource(modelId), hyperparameters).tensors();
+  const config = readConfig(String(row.architecture), hyperparameters, tensors);
   checkWeights(config, tensors);
   if (config.vocabSize < Number(row.vocabulary_size)) {
     raise(
