@@ -3,6 +3,7 @@
  * One file a topic, as there.
  */
 export * from './entry/batches.ts';
+export * from './entry/classification.ts';
 export * from './entry/constrained.ts';
 export * from './entry/embeddings.ts';
 export * from './entry/explain.ts';

@@ -68,9 +68,19 @@ export function chatIds(model: PromptModel, messages: ChatMessage[], options: Ge
   return encodeRendered(model.tokenizer, renderMessages(model, messages, options));
 }
 
-/** Ids of one user turn, or of the text itself where that is wanted or the model has no template. */
-export function promptIds(model: PromptModel, prompt: string, options: GenerateOptions): number[] {
+/** Whether `promptIds` makes the prompt a user turn. */
+export function isTurn(model: PromptModel, options: GenerateOptions): boolean {
+  return !options.raw && templateOf(model, options) !== null;
+}
+
+/**
+ * Ids of one user turn, or of the text itself where that is wanted or the model has no template; `begun` is how the answer
+ * begins.
+ */
+export function promptIds(model: PromptModel, prompt: string, options: GenerateOptions, begun = ''): number[] {
+  const { tokenizer } = model;
   const template = options.raw ? null : templateOf(model, options);
-  if (template === null) return model.tokenizer.encode(prompt, { addSpecial: true, parseSpecial: true, poll });
-  return encodeRendered(model.tokenizer, render(template, model, [{ role: 'user', content: prompt }], options));
+  if (template === null) return tokenizer.encode(prompt + begun, { addSpecial: true, parseSpecial: true, poll });
+  const turn = render(template, model, [{ role: 'user', content: prompt }], options);
+  return encodeRendered(tokenizer, turn + begun);
 }

@@ -63,6 +63,26 @@ export interface SampleOptions {
   traceTop?: number;
 }
 
+interface WorkSpace {
+  adjusted: Float32Array;
+  ids: Int32Array;
+  probabilities: Float64Array;
+}
+
+let shared: WorkSpace | null = null;
+
+/** Work space of all samplers of a vocabulary: they sample one after the other, and nothing in it outlives a call. */
+function workSpace(vocabSize: number): WorkSpace {
+  if (shared?.ids.length !== vocabSize) {
+    shared = {
+      adjusted: new Float32Array(vocabSize),
+      ids: new Int32Array(vocabSize),
+      probabilities: new Float64Array(vocabSize),
+    };
+  }
+  return shared;
+}
+
 export class Sampler {
   private readonly random: Random;
   /** (vocabSize) logits after bias and penalties */
@@ -79,9 +99,7 @@ export class Sampler {
     private readonly vocabSize: number,
   ) {
     this.random = new Random(options.seed);
-    this.adjusted = new Float32Array(vocabSize);
-    this.ids = new Int32Array(vocabSize);
-    this.probabilities = new Float64Array(vocabSize);
+    ({ adjusted: this.adjusted, ids: this.ids, probabilities: this.probabilities } = workSpace(vocabSize));
     for (const id of options.logitBias.keys()) {
       if (id >= vocabSize) {
         raise(
@@ -313,6 +331,12 @@ function highest(logits: Float32Array, n: number): number {
     raise(SQLSTATE.dataCorrupted, `highest logit is ${maximum}, expected a finite number`);
   }
   return best;
+}
+
+/** Logarithm of the sum of e^logit over the vocabulary: what a logit is above its log-probability. Throws as `highest`. */
+export function logTotal(logits: Float32Array): number {
+  const maximum = logits[highest(logits, logits.length)]!;
+  return maximum + Math.log(sumOfExponents(logits, logits.length, maximum));
 }
 
 /** Table of e^(-i / EXP_STEPS); what lies further below the maximum than EXP_RANGE adds less than a rounding error. */

@@ -1,0 +1,68 @@
+/** How likely a model finds given texts, where they differ. */
+import { poll } from '../db.ts';
+import { releaseCache, forkCache, takeCache } from './caches.ts';
+import { logTotal } from './sampler.ts';
+import type { UsedModel } from './registry.ts';
+
+/** Sequences that go together: each has a copy of what they share, and the kernels take tokens in fours. */
+const TOGETHER = 4;
+
+/** Number of leading ids that all sequences share, less than the length of any. */
+export function sharedLength(sequences: readonly (readonly number[])[]): number {
+  const first = sequences[0] ?? [];
+  let length = Infinity;
+  for (const ids of sequences) {
+    const most = Math.min(length, ids.length - 1);
+    let n = 0;
+    while (n < most && ids[n] === first[n]) n++;
+    length = n;
+  }
+  return length === Infinity ? 0 : length;
+}
+
+/**
+ * Natural logarithm of the probability of each sequence's ids after those that all of them share, which must be at least
+ * one. What they share is evaluated once; `reuse` takes it from the caller's caches and leaves it there.
+ */
+export function scoreSequences(
+  used: UsedModel,
+  caller: string,
+  sequences: readonly (readonly number[])[],
+  reuse: boolean,
+): number[] {
+  const { model } = used.entry;
+  const length = sharedLength(sequences);
+  const ids = sequences[0]!.slice(0, length);
+  const wanted = { model, caller, ids, most: length - 1, expected: length };
+  const shared = reuse ? takeCache(wanted, true) : forkCache(wanted, false);
+  const { usage } = used.entry;
+  usage.calls++;
+  usage.promptTokens += length;
+  usage.reusedTokens += shared.length;
+  if (shared.length > 0) usage.cacheHits++;
+  try {
+    const logits = model.forward(ids.slice(shared.length), shared, { poll });
+    const total = logTotal(logits);
+    const scores = sequences.map((sequence) => logits[sequence[length]!]! - total);
+    const longer = [...sequences.keys()].filter((i) => sequences[i]!.length > length + 1);
+    for (let at = 0; at < longer.length; at += TOGETHER) {
+      const group = longer.slice(at, at + TOGETHER);
+      const steps = group.map((i) => {
+        const cache = forkCache({ ...wanted, expected: sequences[i]!.length }, false);
+        cache.copyFrom(shared, length, poll);
+        return { ids: sequences[i]!.slice(length, -1), cache };
+      });
+      try {
+        model.forwardEach(steps, { poll }, (step, index, after) => {
+          const i = group[step]!;
+          scores[i]! += after[sequences[i]![length + index + 1]!]! - logTotal(after);
+        });
+      } finally {
+        for (const { cache } of steps) releaseCache(cache);
+      }
+    }
+    return scores;
+  } finally {
+    releaseCache(shared);
+  }
+}
