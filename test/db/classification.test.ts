@@ -26,7 +26,12 @@ afterAll(async () => {
   await database.drop();
 });
 
-async function classify(text: unknown, labels: unknown, model: string, options: object = {}): Promise<Row[]> {
+async function classify(
+  text: unknown,
+  labels: unknown,
+  model: string,
+  options: object = { calibrate: false },
+): Promise<Row[]> {
   const { rows } = await database.pool.query<Row>('select * from hartonomous.classify($1, $2::text[], $3, $4)', [
     text,
     labels,
@@ -72,7 +77,7 @@ describe('classify', () => {
   const LABELS = ['happy', 'sad', 'the dog was very big', 'red', 'a', 'happy and red'];
   const QUESTION = `Say which of these fits the text best: ${LABELS.join(', ')}.\n\nText: Lily smiled.\n\nAnswer:`;
 
-  it.each([{}, { cache: false }, { raw: true }])(
+  it.each([{ calibrate: false }, { calibrate: false, cache: false }, { calibrate: false, raw: true }])(
     'gives the labels the shares that the likelihoods of their tokens have, continuing a text: %o',
     async (options) => {
       const rows = await classify('Lily smiled.', LABELS, 'stories', options);
@@ -104,6 +109,18 @@ describe('classify', () => {
     }
   });
 
+  it('divides by the likelihood that a label has for a text that says nothing', async () => {
+    const plain = new Map((await classify('Lily smiled.', LABELS, 'stories')).map((r) => [r.label, r.probability]));
+    const neutral = new Map((await classify('N/A', LABELS, 'stories')).map((r) => [r.label, r.probability]));
+    const ratio = (label: string): number => plain.get(label)! / neutral.get(label)!;
+    const sum = LABELS.reduce((total, label) => total + ratio(label), 0);
+    for (let i = 0; i < 2; i++) {
+      for (const { label, probability } of await classify('Lily smiled.', LABELS, 'stories', {})) {
+        expect(probability).toBeCloseTo(ratio(label) / sum, 6);
+      }
+    }
+  });
+
   it('evaluates an instruction once for many texts', async () => {
     const client = await database.pool.connect();
     try {
@@ -111,7 +128,7 @@ describe('classify', () => {
       const texts = ['The dog barked.', 'A red ball.', 'She cried all day.'];
       const { rows } = await client.query<Row & { n: number }>(
         `select t.n, c.* from unnest($1::text[]) with ordinality as t (text, n),
-           lateral hartonomous.classify(t.text, '{joy,grief}', 'stories', '{"instruction": "Once upon a time there was a feeling"}') as c`,
+           lateral hartonomous.classify(t.text, '{joy,grief}', 'stories', '{"instruction": "Once upon a time there was a feeling", "calibrate": false}') as c`,
         [texts],
       );
       expect(rows).toHaveLength(6);
@@ -151,6 +168,7 @@ describe('classify', () => {
     [['a', ''], {}, 'label 2 is not a text with characters'],
     [['a', 'b', 'a'], {}, 'label 3 is the same as label 1'],
     [['a', 'b'], { instruction: 7 }, 'option instruction must be a text, got 7'],
+    [['a', 'b'], { calibrate: 1 }, 'option calibrate must be true or false, got 1'],
     [['a', 'b'], { num_ctx: 4 }, 'the context holds 4'],
     [['a', 'b'], { instructions: 'x' }, 'unknown option "instructions"'],
   ])('refuses labels %j with options %j', async (labels, options, message) => {

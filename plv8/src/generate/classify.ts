@@ -1,12 +1,16 @@
 /** Which of several labels fits a text: the likelihood of each as the model's answer. */
 import { raise, SQLSTATE } from '../errors.ts';
+import type { Model } from '../model/model.ts';
 import { checkPrompt, contextLength } from './generate.ts';
 import { isTurn, promptIds } from './prompt.ts';
+import type { UsedModel } from './registry.ts';
 import { openRequest, promptModel } from './request.ts';
 import { scoreSequences } from './score.ts';
 
 /** Labels of one call. */
 const MAX_LABELS = 1000;
+/** A text that speaks for no label; what a model answers to it is its bias. */
+const NEUTRAL_TEXT = 'N/A';
 
 export interface LabelRow {
   label: string;
@@ -29,9 +33,41 @@ function checkLabels(labels: readonly unknown[]): asserts labels is readonly str
   });
 }
 
+/** The last labels' scores for NEUTRAL_TEXT: rows of a table ask the same question again and again. */
+let lastBias: { model: Model; sequences: string; scores: number[] } | null = null;
+
+function biasOf(used: UsedModel, caller: string, sequences: number[][], reuse: boolean): number[] {
+  const { model } = used.entry;
+  const key = JSON.stringify(sequences);
+  if (lastBias?.model !== model || lastBias.sequences !== key) {
+    lastBias = { model, sequences: key, scores: scoreSequences(used, caller, sequences, reuse) };
+  }
+  return lastBias.scores;
+}
+
+interface OwnOptions {
+  instruction: string | null;
+  calibrate: boolean;
+  /** The options that generate knows, too. */
+  rest: Record<string, unknown>;
+}
+
+function ownOptions(given: Record<string, unknown>): OwnOptions {
+  const { instruction, calibrate, ...rest } = given;
+  if (typeof (instruction ?? '') !== 'string') {
+    raise(SQLSTATE.invalidParameterValue, `option instruction must be a text, got ${JSON.stringify(instruction)}`);
+  }
+  if (typeof (calibrate ?? true) !== 'boolean') {
+    raise(SQLSTATE.invalidParameterValue, `option calibrate must be true or false, got ${JSON.stringify(calibrate)}`);
+  }
+  return { instruction: (instruction ?? null) as string | null, calibrate: (calibrate ?? true) as boolean, rest };
+}
+
 /**
  * Each label with its probability, the likeliest first: that of the label's tokens after the prompt, as shares of the sum
- * over all labels. Option `instruction` says what is asked; without it the labels are named.
+ * over all labels. Option `instruction` says what is asked; without it the labels are named. With `calibrate` the label's
+ * likelihood is divided by the one it has for a text that says nothing (Zhao et al., "Calibrate Before Use", 2021), as
+ * small models have favourites.
  */
 export function classifyText(
   input: string,
@@ -40,19 +76,23 @@ export function classifyText(
   given: Record<string, unknown> | null,
 ): LabelRow[] {
   checkLabels(labels);
-  const { instruction: wanted = null, ...rest } = given ?? {};
-  if (wanted !== null && typeof wanted !== 'string') {
-    raise(SQLSTATE.invalidParameterValue, `option instruction must be a text, got ${JSON.stringify(wanted)}`);
-  }
-  const { caller, used, options } = openRequest(model, rest);
-  const instruction = wanted ?? `Say which of these fits the text best: ${labels.join(', ')}.`;
+  const own = ownOptions(given ?? {});
+  const { caller, used, options } = openRequest(model, own.rest);
+  const instruction = own.instruction ?? `Say which of these fits the text best: ${labels.join(', ')}.`;
   const prepared = promptModel(used);
-  const prompt = `${instruction}\n\nText: ${input}\n\nAnswer:`;
-  const space = isTurn(prepared, options) ? '' : ' ';
-  const sequences = labels.map((label) => promptIds(prepared, prompt, options, space + label));
   const context = contextLength(options, used.entry.model.config.contextLength);
-  for (const ids of sequences) checkPrompt(ids, context);
-  const scores = scoreSequences(used, caller, sequences, options.cache);
+  const space = isTurn(prepared, options) ? '' : ' ';
+  const sequencesFor = (text: string): number[][] =>
+    labels.map((label) => {
+      const ids = promptIds(prepared, `${instruction}\n\nText: ${text}\n\nAnswer:`, options, space + label);
+      checkPrompt(ids, context);
+      return ids;
+    });
+  const scores = scoreSequences(used, caller, sequencesFor(input), options.cache);
+  if (own.calibrate) {
+    const bias = biasOf(used, caller, sequencesFor(NEUTRAL_TEXT), options.cache);
+    bias.forEach((score, i) => (scores[i]! -= score));
+  }
   const best = Math.max(...scores);
   const weights = scores.map((score) => Math.exp(score - best));
   const total = weights.reduce((sum, weight) => sum + weight, 0);
