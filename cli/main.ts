@@ -14,6 +14,7 @@ import { registerProxyCluster } from './commands/proxy-cluster.ts';
 import { registerQuery } from './commands/query.ts';
 import { registerRm } from './commands/rm.ts';
 import { registerRun } from './commands/run.ts';
+import { registerServe } from './commands/serve.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerVerify } from './commands/verify.ts';
 import { CommandError, EXIT } from './errors.ts';
@@ -69,6 +70,7 @@ for (const register of [
   registerRun,
   registerModels,
   registerBackends,
+  registerServe,
   registerStatus,
   registerQuery,
   registerVerify,

@@ -28,8 +28,9 @@ export class Conversation {
 
   /** The request that answers one more prompt. */
   ask(prompt: string): AnswerRequest {
-    const options = { record: true, ...this.options };
-    if (!this.hasTemplate) return { model: this.model, options, prompt };
+    if (!this.hasTemplate) return { model: this.model, options: { record: true, ...this.options }, prompt };
+    // As long as the model has something to say; Ctrl-C stops it.
+    const options = { record: true, num_predict: -1, ...this.options };
     const system = this.system === null ? [] : [{ role: 'system', content: this.system }];
     return {
       model: this.model,

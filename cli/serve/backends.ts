@@ -1,0 +1,202 @@
+/** The pool of backends that answer, each with its models in memory, and the queue before it. */
+import { AnswerCancelled, Backend } from '../answer/backend.ts';
+import type { ConnectionOptions } from '../cluster/connect.ts';
+import { HttpError, isBroken } from './errors.ts';
+
+/** Seconds after which a client that found the queue full may come again. */
+const RETRY_AFTER = 1;
+
+export interface PoolOptions {
+  /** backends at most */
+  size: number;
+  /** requests that wait at most */
+  queue: number;
+}
+
+interface Member {
+  backend: Backend;
+  /** What it answered last: its cache holds the keys and values of this. */
+  last: string;
+  broken: boolean;
+}
+
+interface Waiter {
+  resolve(member: Member | null): void;
+  reject(error: unknown): void;
+}
+
+export class BackendPool {
+  /** Most recently used last. */
+  private readonly idle: Member[] = [];
+  private readonly waiting: Waiter[] = [];
+  /** Places taken: connections open or being opened. */
+  private slots = 0;
+  private closed = false;
+
+  constructor(
+    private readonly connection: ConnectionOptions,
+    private readonly options: PoolOptions,
+  ) {}
+
+  /** Open every backend and let each load the default model, so that no request waits for that. */
+  async warm(): Promise<void> {
+    const count = this.options.size - this.slots;
+    await Promise.all(
+      Array.from({ length: count }, () =>
+        this.use('', undefined, async (backend) => {
+          const { rows } = await backend.client.query<{ name: string | null }>(
+            'select hartonomous.default_model() as name',
+          );
+          if (rows[0]!.name !== null) await loadModel(backend, rows[0]!.name);
+        }),
+      ),
+    );
+  }
+
+  /**
+   * Run `body` with a backend; of the idle ones with that which answered the likest text last, since its cache may
+   * hold the beginning. Throws 503 when as many requests as may wait are waiting.
+   */
+  async use<T>(text: string, signal: AbortSignal | undefined, body: (backend: Backend) => Promise<T>): Promise<T> {
+    const lease = await this.lease(text, signal);
+    try {
+      return await body(lease.backend);
+    } catch (error) {
+      if (isBroken(error)) lease.broken();
+      throw error;
+    } finally {
+      lease.release();
+    }
+  }
+
+  /** A backend until it is released, for answers that outlive a call. */
+  async lease(text: string, signal: AbortSignal | undefined): Promise<Lease> {
+    const member = await this.take(text, signal);
+    if (text !== '') member.last = text;
+    let released = false;
+    return {
+      backend: member.backend,
+      broken: () => (member.broken = true),
+      release: () => {
+        if (released) return;
+        released = true;
+        this.release(member);
+      },
+    };
+  }
+
+  /** End every connection once it is idle; those that wait are refused. */
+  async close(): Promise<void> {
+    this.closed = true;
+    for (const waiter of this.waiting.splice(0)) waiter.reject(new HttpError(503, 'the server is stopping'));
+    await Promise.all(this.idle.splice(0).map((member) => member.backend.close()));
+  }
+
+  /** An idle backend, a fresh one, or the next that is released. Decides without a pause, so none is missed. */
+  private async take(text: string, signal: AbortSignal | undefined): Promise<Member> {
+    if (this.closed) throw new HttpError(503, 'the server is stopping');
+    const idle = this.takeIdle(text);
+    if (idle !== null) return idle;
+    if (this.slots < this.options.size) {
+      this.slots++;
+      return this.connect();
+    }
+    return (await this.wait(signal)) ?? this.connect();
+  }
+
+  private takeIdle(text: string): Member | null {
+    if (this.idle.length === 0) return null;
+    let best = this.idle.length - 1;
+    let longest = commonLength(this.idle[best]!.last, text);
+    for (let i = best - 1; i >= 0; i--) {
+      const length = commonLength(this.idle[i]!.last, text);
+      if (length > longest) [best, longest] = [i, length];
+    }
+    return this.idle.splice(best, 1)[0]!;
+  }
+
+  /** Wait for a backend that is released; null is the place of one that is gone, for a fresh one. */
+  private wait(signal: AbortSignal | undefined): Promise<Member | null> {
+    if (this.waiting.length >= this.options.queue) {
+      throw new HttpError(
+        503,
+        `all ${this.options.size} backends are busy and ${this.waiting.length} requests are waiting, at most ${this.options.queue} may`,
+        { code: 'queue_full', retryAfter: RETRY_AFTER },
+      );
+    }
+    if (signal?.aborted === true) throw new AnswerCancelled();
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => {
+        const at = this.waiting.indexOf(waiter);
+        if (at < 0) return;
+        this.waiting.splice(at, 1);
+        reject(new AnswerCancelled());
+      };
+      const waiter: Waiter = {
+        resolve: (member) => {
+          signal?.removeEventListener('abort', onAbort);
+          resolve(member);
+        },
+        reject,
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.waiting.push(waiter);
+    });
+  }
+
+  /** Open a connection in a place that is taken already; gives the place on when that fails. */
+  private async connect(): Promise<Member> {
+    try {
+      const member: Member = { backend: await Backend.open(this.connection), last: '', broken: false };
+      member.backend.client.once('end', () => {
+        member.broken = true;
+        const at = this.idle.indexOf(member);
+        if (at < 0) return;
+        this.idle.splice(at, 1);
+        this.leavePlace();
+      });
+      return member;
+    } catch (error) {
+      this.leavePlace();
+      throw error;
+    }
+  }
+
+  private release(member: Member): void {
+    if (member.broken || this.closed) {
+      void member.backend.close();
+      this.leavePlace();
+      return;
+    }
+    const next = this.waiting.shift();
+    if (next === undefined) this.idle.push(member);
+    else next.resolve(member);
+  }
+
+  private leavePlace(): void {
+    const next = this.waiting.shift();
+    if (next === undefined) this.slots--;
+    else next.resolve(null);
+  }
+}
+
+export interface Lease {
+  readonly backend: Backend;
+  /** The connection is of no further use. */
+  broken(): void;
+  release(): void;
+}
+
+/** Let a backend load a model; throws as a request for it would. */
+export async function loadModel(backend: Backend, model: string): Promise<void> {
+  const answer = backend.answer({ prompt: ' ', model, options: { raw: true, num_predict: 0, record: false } });
+  while ((await answer.next()).done !== true);
+}
+
+/** Length of what two texts have in common at their beginning. */
+function commonLength(a: string, b: string): number {
+  const most = Math.min(a.length, b.length);
+  let n = 0;
+  while (n < most && a.charCodeAt(n) === b.charCodeAt(n)) n++;
+  return n;
+}

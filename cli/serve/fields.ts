@@ -1,0 +1,192 @@
+/** Which fields of a request mean what: taken, an option of SQL, ignored, or refused because they change the answer. */
+import { HttpError } from './errors.ts';
+
+export type Treatment =
+  /** the route uses it */
+  | 'take'
+  /** an option of SQL with the same name */
+  | 'option'
+  /** an option of SQL with this name */
+  | { option: string }
+  /** changes nothing that is said; named in a header of the response */
+  | 'ignore'
+  /** would change the answer, unless it has one of these values */
+  | { harmless: readonly unknown[] };
+
+export type FieldTable = Readonly<Record<string, Treatment>>;
+
+export const IGNORED_HEADER = 'X-Hartonomous-Ignored';
+
+export interface SortedFields {
+  taken: Record<string, unknown>;
+  options: Record<string, unknown>;
+  ignored: string[];
+}
+
+/** Sort the fields of a body; null is as good as absent. Throws 400 naming the field that is refused or unknown. */
+export function sortFields(body: Record<string, unknown>, table: FieldTable, prefix = ''): SortedFields {
+  const sorted: SortedFields = { taken: {}, options: {}, ignored: [] };
+  for (const [name, value] of Object.entries(body)) {
+    if (value === null || value === undefined) continue;
+    const shown = prefix + name.slice(0, 64);
+    // 1e999 is JSON, and would go on as null.
+    if (value === Infinity || value === -Infinity) throw new HttpError(400, `field ${shown} is not finite`);
+    const treatment = Object.hasOwn(table, name) ? table[name]! : undefined;
+    if (treatment === undefined) throw new HttpError(400, `unknown field ${JSON.stringify(shown)}`, { param: shown });
+    if (treatment === 'take') sorted.taken[name] = value;
+    else if (treatment === 'option') sorted.options[name] = value;
+    else if (treatment === 'ignore') sorted.ignored.push(shown);
+    else if ('option' in treatment) sorted.options[treatment.option] = value;
+    else if (treatment.harmless.some((harmless) => JSON.stringify(harmless) === JSON.stringify(value))) continue;
+    else throw new HttpError(400, `field ${shown} is not supported`, { param: shown, code: 'unsupported_parameter' });
+  }
+  return sorted;
+}
+
+/** Options of SQL that neither protocol has, taken from both. */
+const OWN_OPTIONS: FieldTable = Object.fromEntries(
+  ['top_k', 'min_p', 'typical_p', 'repeat_penalty', 'repeat_last_n', 'num_ctx', 'cache', 'precision'].map((name) => [
+    name,
+    'option' as const,
+  ]),
+);
+
+const SAMPLING: FieldTable = {
+  temperature: 'option',
+  top_p: 'option',
+  presence_penalty: 'option',
+  frequency_penalty: 'option',
+  seed: 'option',
+  stop: 'option',
+  ...OWN_OPTIONS,
+};
+
+/** Fields of OpenAI that say nothing about the answer. */
+const OPENAI_IGNORED: FieldTable = Object.fromEntries(
+  [
+    'user',
+    'store',
+    'metadata',
+    'service_tier',
+    'safety_identifier',
+    'prompt_cache_key',
+    'prompt_cache_retention',
+    'prediction',
+    'keep_alive',
+    'num_thread',
+  ].map((name) => [name, 'ignore' as const]),
+);
+
+export const CHAT_COMPLETIONS: FieldTable = {
+  ...SAMPLING,
+  ...OPENAI_IGNORED,
+  model: 'take',
+  messages: 'take',
+  stream: 'take',
+  stream_options: 'take',
+  tools: 'take',
+  tool_choice: 'take',
+  parallel_tool_calls: 'ignore',
+  verbosity: 'ignore',
+  max_tokens: { option: 'num_predict' },
+  max_completion_tokens: 'take',
+  logprobs: 'option',
+  top_logprobs: 'option',
+  logit_bias: 'option',
+  response_format: 'option',
+  n: { harmless: [1] },
+  modalities: { harmless: [['text']] },
+  reasoning_effort: { harmless: ['none'] },
+  mirostat: { harmless: [0] },
+  audio: { harmless: [] },
+  functions: { harmless: [[]] },
+  function_call: { harmless: ['none'] },
+  web_search_options: { harmless: [] },
+};
+
+export const COMPLETIONS: FieldTable = {
+  ...SAMPLING,
+  ...OPENAI_IGNORED,
+  model: 'take',
+  prompt: 'take',
+  stream: 'take',
+  stream_options: 'take',
+  logprobs: 'take',
+  max_tokens: { option: 'num_predict' },
+  logit_bias: 'option',
+  n: { harmless: [1] },
+  best_of: { harmless: [1] },
+  echo: { harmless: [false] },
+  suffix: { harmless: [''] },
+  mirostat: { harmless: [0] },
+};
+
+export const EMBEDDINGS: FieldTable = {
+  model: 'take',
+  input: 'take',
+  encoding_format: 'take',
+  user: 'ignore',
+  dimensions: { harmless: [] },
+};
+
+/** Fields that Ollama's requests share. */
+const OLLAMA: FieldTable = {
+  model: 'take',
+  stream: 'take',
+  format: 'take',
+  options: 'take',
+  logprobs: 'option',
+  top_logprobs: 'option',
+  keep_alive: 'ignore',
+  think: { harmless: [false] },
+};
+
+export const OLLAMA_GENERATE: FieldTable = {
+  ...OLLAMA,
+  prompt: 'take',
+  system: 'option',
+  template: 'option',
+  raw: 'option',
+  suffix: { harmless: [''] },
+  images: { harmless: [[]] },
+  context: { harmless: [[]] },
+};
+
+export const OLLAMA_CHAT: FieldTable = { ...OLLAMA, messages: 'take', tools: 'take' };
+
+export const OLLAMA_EMBED: FieldTable = {
+  model: 'take',
+  input: 'take',
+  options: 'take',
+  keep_alive: 'ignore',
+  truncate: { harmless: [false] },
+  dimensions: { harmless: [] },
+};
+
+export const OLLAMA_SHOW: FieldTable = { model: 'take', name: 'take', verbose: 'ignore' };
+
+/** `options` of Ollama's requests. */
+export const OLLAMA_OPTIONS: FieldTable = {
+  ...SAMPLING,
+  num_predict: 'option',
+  ...Object.fromEntries(
+    [
+      'num_thread',
+      'num_gpu',
+      'main_gpu',
+      'num_batch',
+      'num_keep',
+      'numa',
+      'low_vram',
+      'f16_kv',
+      'use_mmap',
+      'use_mlock',
+      'vocab_only',
+      'mirostat_tau',
+      'mirostat_eta',
+    ].map((name) => [name, 'ignore' as const]),
+  ),
+  mirostat: { harmless: [0] },
+  tfs_z: { harmless: [1] },
+  penalize_newline: { harmless: [true] },
+};

@@ -1,0 +1,198 @@
+/** Ollama's endpoints: /api/generate, /api/chat, /api/embed, /api/tags, /api/show, /api/ps, /api/version. */
+import type { Context } from 'hono';
+import { Hono } from 'hono';
+import type { AnswerFacts, AnswerRequest, AnswerToken } from '../answer/backend.ts';
+import { quantization } from '../show-model.ts';
+import { formatCount } from '../output.ts';
+import type { Wire } from './answers.ts';
+import { streamedAnswer, wholeAnswer } from './answers.ts';
+import { loadModel } from './backends.ts';
+import type { ListedModel } from './catalog.ts';
+import { embeddings } from './embeddings.ts';
+import { HttpError, ollamaError } from './errors.ts';
+import type { SortedFields } from './fields.ts';
+import { OLLAMA_CHAT, OLLAMA_EMBED, OLLAMA_GENERATE, OLLAMA_OPTIONS, OLLAMA_SHOW } from './fields.ts';
+import type { ApiContext } from './openai.ts';
+import { flagOf, messagesOf, readBody, textOf, textsOf } from './request.ts';
+
+const MAX_INPUTS = 2048;
+
+/** A message or a response with what was written, under the key its endpoint has. */
+type Content = (text: string) => object;
+
+function now(): string {
+  return new Date().toISOString();
+}
+
+function factsOf(facts: AnswerFacts): object {
+  return {
+    done: true,
+    done_reason: facts.done_reason,
+    total_duration: facts.total_duration,
+    load_duration: facts.load_duration,
+    prompt_eval_count: facts.prompt_eval_count,
+    prompt_eval_duration: facts.prompt_eval_duration,
+    eval_count: facts.eval_count,
+    eval_duration: facts.eval_duration,
+  };
+}
+
+function logprobsOf(tokens: readonly AnswerToken[]): object {
+  const entries = tokens.flatMap((token) => (token.logprobs === null ? [] : [token.logprobs]));
+  return entries.length === 0 ? {} : { logprobs: entries };
+}
+
+function line(value: object): string {
+  return `${JSON.stringify(value)}\n`;
+}
+
+function ollamaWire(model: string, content: Content): Wire {
+  return {
+    contentType: 'application/x-ndjson',
+    begin: () => '',
+    token: (token) =>
+      token.token === '' && token.logprobs === null
+        ? ''
+        : line({ model, created_at: now(), ...content(token.token), done: false, ...logprobsOf([token]) }),
+    end: (facts) => line({ model, created_at: now(), ...content(''), ...factsOf(facts) }),
+    error: (error) => line(ollamaError(error)),
+  };
+}
+
+/** `format`: "json" or a schema. */
+function responseFormat(format: unknown): Record<string, unknown> {
+  if (format === undefined || format === '') return {};
+  if (format === 'json') return { response_format: { type: 'json_object' } };
+  if (typeof format === 'object' && format !== null)
+    return { response_format: { type: 'json_schema', json_schema: { name: 'format', schema: format } } };
+  throw new HttpError(400, 'field format must be json or a JSON schema', { param: 'format' });
+}
+
+async function answer(
+  c: Context,
+  api: ApiContext,
+  { taken, options }: SortedFields,
+  prompt: AnswerRequest['prompt'],
+  content: Content,
+): Promise<Response> {
+  const model = await api.catalog.modelName(textOf(taken, 'model'));
+  // Nothing to answer: clients ask so to have a model loaded.
+  if (prompt.length === 0) {
+    await api.pool.use('', c.req.raw.signal, (backend) => loadModel(backend, model));
+    return c.json({ model, created_at: now(), ...content(''), done: true, done_reason: 'load' });
+  }
+  const request: AnswerRequest = {
+    model,
+    prompt,
+    options: { ...api.defaults, ...options, ...responseFormat(taken.format) },
+  };
+  if (flagOf(taken, 'stream', true)) return streamedAnswer(c, api.pool, request, ollamaWire(model, content));
+  const { tokens, facts } = await wholeAnswer(api.pool, request, c.req.raw.signal);
+  return c.json({ model, created_at: now(), ...content(facts.text), ...factsOf(facts), ...logprobsOf(tokens) });
+}
+
+async function generate(c: Context, api: ApiContext): Promise<Response> {
+  const fields = await readBody(c, OLLAMA_GENERATE, OLLAMA_OPTIONS);
+  return answer(c, api, fields, textOf(fields.taken, 'prompt') ?? '', (text) => ({ response: text }));
+}
+
+async function chat(c: Context, api: ApiContext): Promise<Response> {
+  const fields = await readBody(c, OLLAMA_CHAT, OLLAMA_OPTIONS);
+  const { tools } = fields.taken;
+  if (tools !== undefined && !(Array.isArray(tools) && tools.length === 0)) fields.options.tools = tools;
+  const messages = messagesOf(fields.taken.messages ?? []);
+  return answer(c, api, fields, messages, (text) => ({ message: { role: 'assistant', content: text } }));
+}
+
+async function embed(c: Context, api: ApiContext): Promise<Response> {
+  const started = performance.now();
+  const { taken } = await readBody(c, OLLAMA_EMBED, { num_ctx: 'ignore', ...ignoredOptions() });
+  const model = await api.catalog.modelName(textOf(taken, 'model'));
+  const inputs = textsOf(taken, 'input', MAX_INPUTS);
+  const { vectors, promptTokens } = await embeddings(api.pool, model, inputs, {}, c.req.raw.signal);
+  return c.json({
+    model,
+    embeddings: vectors,
+    total_duration: Math.round((performance.now() - started) * 1e6),
+    load_duration: 0,
+    prompt_eval_count: promptTokens,
+  });
+}
+
+/** Options of generation say nothing about an embedding. */
+function ignoredOptions(): Record<string, 'ignore'> {
+  return Object.fromEntries(Object.keys(OLLAMA_OPTIONS).map((name) => [name, 'ignore' as const]));
+}
+
+function detailsOf(model: ListedModel, quantizationLevel: string): object {
+  return {
+    parent_model: '',
+    format: model.source_format,
+    family: model.architecture,
+    families: [model.architecture],
+    parameter_size: formatCount(Number(model.parameter_count)),
+    quantization_level: quantizationLevel,
+  };
+}
+
+async function listed(api: ApiContext, model: ListedModel): Promise<object> {
+  return {
+    name: model.name,
+    model: model.name,
+    modified_at: model.ingested_at.toISOString(),
+    size: Number(model.source_bytes),
+    digest: model.digest,
+    details: detailsOf(model, quantization(await api.catalog.details(model.name))),
+  };
+}
+
+async function show(c: Context, api: ApiContext): Promise<Response> {
+  const { taken } = await readBody(c, OLLAMA_SHOW);
+  const name = textOf(taken, 'model') ?? textOf(taken, 'name');
+  const model = await api.catalog.model(await api.catalog.modelName(name));
+  const details = await api.catalog.details(model.name);
+  const parameters = Object.entries(details.default_options).flatMap(([option, value]) =>
+    (Array.isArray(value) ? (value as unknown[]) : [value]).map(
+      (item) => `${option.padEnd(30)} ${typeof item === 'string' ? JSON.stringify(item) : String(item)}`,
+    ),
+  );
+  return c.json({
+    license: details.license ?? '',
+    modelfile: '',
+    parameters: parameters.join('\n'),
+    template: details.chat_template ?? '',
+    system: details.system_prompt ?? '',
+    details: detailsOf(model, quantization(details)),
+    model_info: {
+      'general.architecture': details.architecture,
+      'general.parameter_count': details.parameter_count,
+      ...details.metadata,
+    },
+    capabilities: ['completion'],
+    modified_at: model.ingested_at.toISOString(),
+  });
+}
+
+/** When a model leaves memory is not known: with its backend. Clients want a time, so it is a far one. */
+const NEVER = '9999-12-31T23:59:59Z';
+
+/** The routes below /api. */
+export function ollamaRoutes(api: ApiContext, version: string): Hono {
+  return new Hono()
+    .post('/generate', (c) => generate(c, api))
+    .post('/chat', (c) => chat(c, api))
+    .post('/embed', (c) => embed(c, api))
+    .post('/show', (c) => show(c, api))
+    .get('/tags', async (c) =>
+      c.json({ models: await Promise.all((await api.catalog.models()).map((model) => listed(api, model))) }),
+    )
+    .get('/ps', async (c) => {
+      const models = await api.catalog.loaded();
+      return c.json({
+        models: await Promise.all(
+          models.map(async (model) => ({ ...(await listed(api, model)), expires_at: NEVER, size_vram: 0 })),
+        ),
+      });
+    })
+    .get('/version', (c) => c.json({ version }));
+}

@@ -1,0 +1,120 @@
+/** Reading a request: its JSON body, its messages, and what becomes of them in SQL. */
+import type { Context } from 'hono';
+import type { AnswerRequest, ChatMessage } from '../answer/backend.ts';
+import { HttpError } from './errors.ts';
+import type { FieldTable, SortedFields } from './fields.ts';
+import { IGNORED_HEADER, sortFields } from './fields.ts';
+
+/** The body as an object, its fields sorted; those that are ignored are named in a header of the response. */
+export async function readBody(c: Context, table: FieldTable, nested?: FieldTable): Promise<SortedFields> {
+  let body: unknown;
+  try {
+    body = JSON.parse(await c.req.text());
+  } catch (cause) {
+    throw new HttpError(400, 'request body is not valid JSON', { cause });
+  }
+  const sorted = sortFields(objectOf(body, 'request body'), table);
+  if (nested !== undefined && sorted.taken.options !== undefined) {
+    const inner = sortFields(objectOf(sorted.taken.options, 'field options'), nested, 'options.');
+    Object.assign(sorted.options, inner.options);
+    sorted.ignored.push(...inner.ignored);
+  }
+  if (sorted.ignored.length > 0) c.header(IGNORED_HEADER, sorted.ignored.join(', '));
+  return sorted;
+}
+
+export function objectOf(value: unknown, what: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new HttpError(400, `${what} must be an object`);
+  }
+  return value as Record<string, unknown>;
+}
+
+export function textOf(taken: Record<string, unknown>, name: string): string | null {
+  const value = taken[name];
+  if (value === undefined) return null;
+  if (typeof value !== 'string') throw new HttpError(400, `field ${name} must be a text`, { param: name });
+  return value;
+}
+
+export function flagOf(taken: Record<string, unknown>, name: string, fallback: boolean): boolean {
+  const value = taken[name] ?? fallback;
+  if (typeof value !== 'boolean') throw new HttpError(400, `field ${name} must be true or false`, { param: name });
+  return value;
+}
+
+/** A text or a list of texts; token ids are not taken. */
+export function textsOf(taken: Record<string, unknown>, name: string, most: number): string[] {
+  const value = taken[name];
+  const texts: unknown[] = Array.isArray(value) ? value : [value];
+  if (texts.length === 0) throw new HttpError(400, `field ${name} is an empty list`, { param: name });
+  if (texts.length > most)
+    throw new HttpError(400, `field ${name} has ${texts.length} texts, at most ${most} are taken`, { param: name });
+  return texts.map((text) => {
+    if (typeof text !== 'string')
+      throw new HttpError(400, `field ${name} must be a text or a list of texts`, { param: name });
+    return text;
+  });
+}
+
+/** Fields of a message that a chat template may read. */
+const MESSAGE_FIELDS = ['name', 'tool_calls', 'tool_call_id', 'tool_name'] as const;
+
+/** Messages as SQL takes them: contents are texts, arguments of tool calls are objects. Throws 400 naming the message. */
+export function messagesOf(value: unknown): ChatMessage[] {
+  if (!Array.isArray(value)) throw new HttpError(400, 'field messages must be a list', { param: 'messages' });
+  return value.map((given: unknown, i) => {
+    const where = `messages[${i}]`;
+    const message = objectOf(given, where);
+    if (typeof message.role !== 'string') throw new HttpError(400, `${where}.role must be a text`, { param: where });
+    const images = message.images ?? [];
+    if (!Array.isArray(images) || images.length > 0)
+      throw new HttpError(400, `${where}.images are not supported`, { param: where });
+    const shown: ChatMessage = {
+      role: message.role === 'developer' ? 'system' : message.role,
+      content: contentOf(message.content, where),
+    };
+    for (const field of MESSAGE_FIELDS) if ((message[field] ?? null) !== null) shown[field] = message[field];
+    if (shown.tool_calls !== undefined) shown.tool_calls = toolCallsOf(shown.tool_calls, where);
+    return shown;
+  });
+}
+
+function contentOf(content: unknown, where: string): string {
+  if (content === null || content === undefined) return '';
+  if (typeof content === 'string') return content;
+  const parts: unknown[] = Array.isArray(content) ? content : [content];
+  return parts
+    .map((part) => {
+      const { type, text } = objectOf(part, `${where}.content`);
+      if (type !== 'text' || typeof text !== 'string')
+        throw new HttpError(400, `${where}.content may have parts of type text only`, { param: where });
+      return text;
+    })
+    .join('');
+}
+
+/** OpenAI writes the arguments of a call as JSON text, templates want them as an object. */
+function toolCallsOf(value: unknown, where: string): unknown[] {
+  if (!Array.isArray(value)) throw new HttpError(400, `${where}.tool_calls must be a list`, { param: where });
+  return value.map((given: unknown) => {
+    const call = objectOf(given, `${where}.tool_calls`);
+    const called = objectOf(call.function, `${where}.tool_calls.function`);
+    if (typeof called.arguments !== 'string') return call;
+    try {
+      return { ...call, function: { ...called, arguments: JSON.parse(called.arguments) as unknown } };
+    } catch {
+      return call;
+    }
+  });
+}
+
+/** What a backend's cache knows a request by. Throws 400 for values that nest too deeply to be written down. */
+export function requestText({ model, prompt, options }: AnswerRequest): string {
+  try {
+    JSON.stringify(options);
+    return `${model ?? ''} ${JSON.stringify(prompt)}`;
+  } catch (cause) {
+    throw new HttpError(400, 'request nests too deeply', { cause });
+  }
+}

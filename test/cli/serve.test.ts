@@ -1,0 +1,561 @@
+/** `serve` as the npm clients `openai` and `ollama` meet it, and as careless or hostile clients do. */
+import { once } from 'node:events';
+import http from 'node:http';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Ollama } from 'ollama';
+import OpenAI from 'openai';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { packageRoot } from '../../cli/package-root.ts';
+import { startServer } from '../../cli/serve/server.ts';
+import type { RunningServer, ServerOptions } from '../../cli/serve/server.ts';
+import { createDatabase, ingestFile } from '../db/harness.ts';
+import type { TestDatabase } from '../db/harness.ts';
+import { hartonomous } from './program.ts';
+
+const TINY = join(packageRoot(), 'models/tiny/hartonomous-tiny-q8_0.gguf');
+const GREETING = 'Hello! How can I help you?';
+const HELLO = [{ role: 'user' as const, content: 'hello' }];
+/** What the tiny model says to every question it was not taught; long enough to be streamed. */
+const QUESTION = 'how are you?';
+const WELL = "I'm doing well, thank you for asking!";
+
+let database: TestDatabase;
+let server: RunningServer;
+let openai: OpenAI;
+let ollama: Ollama;
+
+async function start(options: Partial<ServerOptions> = {}): Promise<RunningServer> {
+  return startServer({
+    connection: { databaseUrl: database.url },
+    host: '127.0.0.1',
+    port: 0,
+    backends: 2,
+    queue: 8,
+    token: null,
+    record: false,
+    version: '0.0.0',
+    ...options,
+  });
+}
+
+beforeAll(async () => {
+  database = await createDatabase();
+  await ingestFile(database.url, TINY, 'tiny');
+  server = await start();
+  openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
+  ollama = new Ollama({ host: server.url });
+});
+
+afterAll(async () => {
+  await server.close();
+  await database.drop();
+});
+
+async function post(
+  path: string,
+  body: unknown,
+  headers: Record<string, string> = {},
+  url = server.url,
+): Promise<Response> {
+  return fetch(url + path, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json', ...headers },
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+  });
+}
+
+describe('the client of OpenAI', () => {
+  test('lists models', async () => {
+    const ids: string[] = [];
+    for await (const model of openai.models.list()) ids.push(model.id);
+    expect(ids).toEqual(['tiny']);
+    expect(await openai.models.retrieve('tiny')).toMatchObject({ id: 'tiny', object: 'model' });
+    await expect(openai.models.retrieve('nobody')).rejects.toMatchObject({ status: 404, code: 'model_not_found' });
+  });
+
+  test('chats, whole and streamed, to the same text', async () => {
+    const whole = await openai.chat.completions.create({ model: 'tiny', messages: HELLO, temperature: 0 });
+    expect(whole.choices).toMatchObject([
+      { index: 0, finish_reason: 'stop', message: { role: 'assistant', content: GREETING } },
+    ]);
+    expect(whole.usage).toMatchObject({ prompt_tokens: 12, completion_tokens: 8, total_tokens: 20 });
+    const stream = await openai.chat.completions.create({
+      model: 'tiny',
+      messages: HELLO,
+      temperature: 0,
+      stream: true,
+      stream_options: { include_usage: true },
+    });
+    let text = '';
+    let pieces = 0;
+    const ends: unknown[] = [];
+    for await (const chunk of stream) {
+      text += chunk.choices[0]?.delta.content ?? '';
+      pieces++;
+      if (chunk.choices[0]?.finish_reason) ends.push(chunk.choices[0].finish_reason);
+      if (chunk.usage) ends.push(chunk.usage.completion_tokens);
+    }
+    expect(text).toBe(GREETING);
+    expect(pieces).toBe(1 + 8 + 1 + 1);
+    expect(ends).toEqual(['stop', 8]);
+  });
+
+  test('has a conversation whose next turn computes only what is new', async () => {
+    const first = await openai.chat.completions.create({ model: 'tiny', messages: HELLO, temperature: 0 });
+    const second = await openai.chat.completions.create({
+      model: 'tiny',
+      messages: [...HELLO, first.choices[0]!.message, { role: 'user', content: QUESTION }],
+      temperature: 0,
+    });
+    const { prompt_tokens, prompt_tokens_details } = second.usage!;
+    expect(prompt_tokens_details?.cached_tokens).toBeGreaterThanOrEqual(12 + 8);
+    expect(prompt_tokens).toBeGreaterThan(12 + 8);
+  });
+
+  test('gets log-probabilities', async () => {
+    const { choices } = await openai.chat.completions.create({
+      model: 'tiny',
+      messages: HELLO,
+      temperature: 0,
+      max_tokens: 3,
+      logprobs: true,
+      top_logprobs: 2,
+    });
+    expect(choices[0]!.finish_reason).toBe('length');
+    const content = choices[0]!.logprobs!.content!;
+    expect(content.map((entry) => entry.token)).toEqual(['Hello', '!', ' How']);
+    for (const entry of content) {
+      expect(entry.top_logprobs).toHaveLength(2);
+      expect(entry.top_logprobs[0]).toMatchObject({ token: entry.token, logprob: entry.logprob });
+      expect(Buffer.from(entry.bytes!).toString()).toBe(entry.token);
+    }
+  });
+
+  test('completes text, one prompt or several, whole and streamed', async () => {
+    const request = {
+      model: 'tiny',
+      prompt: '<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n',
+      temperature: 0,
+    };
+    const whole = await openai.completions.create({ ...request, logprobs: 1 });
+    expect(whole.choices[0]).toMatchObject({ text: GREETING, finish_reason: 'stop' });
+    expect(whole.choices[0]!.logprobs).toMatchObject({
+      tokens: ['Hello', '!', ' How', ' can', ' I', ' help', ' you', '?'],
+    });
+    expect(whole.choices[0]!.logprobs!.text_offset).toEqual([0, 5, 6, 10, 14, 16, 21, 25]);
+    const two = await openai.completions.create({
+      ...request,
+      prompt: [request.prompt, request.prompt],
+      max_tokens: 2,
+    });
+    expect(two.choices.map(({ index, text }) => [index, text])).toEqual([
+      [0, 'Hello!'],
+      [1, 'Hello!'],
+    ]);
+    let text = '';
+    for await (const chunk of await openai.completions.create({ ...request, stream: true }))
+      text += chunk.choices[0]!.text;
+    expect(text).toBe(GREETING);
+  });
+
+  test('gives tools to the template, with calls and their results', async () => {
+    const tools = [{ type: 'function' as const, function: { name: 'clock', parameters: { type: 'object' } } }];
+    const answer = await openai.chat.completions.create({
+      model: 'tiny',
+      temperature: 0,
+      max_tokens: 4,
+      tools,
+      tool_choice: 'auto',
+      messages: [
+        ...HELLO,
+        {
+          role: 'assistant',
+          content: null,
+          tool_calls: [{ id: '1', type: 'function', function: { name: 'clock', arguments: '{"zone": "UTC"}' } }],
+        },
+        { role: 'tool', tool_call_id: '1', content: [{ type: 'text', text: 'noon' }] },
+      ],
+    });
+    expect(answer.usage!.completion_tokens).toBeGreaterThan(0);
+  });
+
+  test('is told of the fields that were ignored, and refused those that change the answer', async () => {
+    const { response } = await openai.chat.completions
+      .create({ model: 'tiny', messages: HELLO, max_tokens: 1, user: 'me', store: true, n: 1 })
+      .withResponse();
+    expect(response.headers.get('x-hartonomous-ignored')).toBe('user, store');
+    await expect(openai.chat.completions.create({ model: 'tiny', messages: HELLO, n: 2 })).rejects.toMatchObject({
+      status: 400,
+      param: 'n',
+      code: 'unsupported_parameter',
+    });
+  });
+});
+
+describe('the client of Ollama', () => {
+  test('lists, shows and sees what runs', async () => {
+    const { models } = await ollama.list();
+    expect(models).toMatchObject([{ name: 'tiny', details: { family: 'qwen2', quantization_level: 'Q8_0' } }]);
+    const shown = await ollama.show({ model: 'tiny' });
+    expect(shown.template).toContain('im_start');
+    expect(shown.model_info).toMatchObject({ 'qwen2.block_count': 4 });
+    await ollama.generate({ model: 'tiny', prompt: 'hello', stream: false });
+    expect((await ollama.ps()).models).toMatchObject([{ name: 'tiny', size_vram: 0 }]);
+    expect((await ollama.version()).version).toBe('0.0.0');
+  });
+
+  test('generates and chats, whole and streamed, to the same text', async () => {
+    const options = { temperature: 0 };
+    const whole = await ollama.generate({ model: 'tiny', prompt: 'hello', options });
+    expect(whole).toMatchObject({ response: GREETING, done: true, done_reason: 'stop', eval_count: 8 });
+    let text = '';
+    for await (const part of await ollama.generate({ model: 'tiny', prompt: 'hello', options, stream: true }))
+      text += part.response;
+    expect(text).toBe(GREETING);
+    const chat = await ollama.chat({ model: 'tiny', messages: HELLO, options });
+    expect(chat).toMatchObject({ message: { role: 'assistant', content: GREETING }, done_reason: 'stop' });
+    text = '';
+    let last = {};
+    for await (const part of await ollama.chat({
+      model: 'tiny',
+      messages: [{ role: 'user', content: QUESTION }],
+      options,
+      stream: true,
+    })) {
+      text += part.message.content;
+      last = part;
+    }
+    expect(text).toBe(WELL);
+    expect(last).toMatchObject({ done: true, eval_count: 10 });
+  });
+
+  test('loads a model with an empty prompt', async () => {
+    expect(await ollama.generate({ model: 'tiny', prompt: '' })).toMatchObject({ done: true, done_reason: 'load' });
+  });
+
+  test('gets errors as Ollama gives them', async () => {
+    await expect(ollama.generate({ model: 'nobody', prompt: 'x' })).rejects.toThrow('model "nobody" does not exist');
+    await expect(ollama.chat({ model: 'tiny', messages: HELLO, options: { mirostat: 2 } as object })).rejects.toThrow(
+      'field options.mirostat is not supported',
+    );
+    await expect(ollama.chat({ model: 'tiny', messages: HELLO, options: { temperature: -1 } })).rejects.toThrow(
+      'option temperature must be a number between 0 and 100, got -1',
+    );
+  });
+});
+
+describe('what a client may send', () => {
+  const chat = (fields: object): string => JSON.stringify({ model: 'tiny', messages: HELLO, max_tokens: 1, ...fields });
+
+  test.each([
+    ['no JSON', '{"model": ', 400],
+    ['nothing', '', 400],
+    ['a list', '[]', 400],
+    ['a number', '7', 400],
+    ['null', 'null', 400],
+    ['no messages', '{"model": "tiny"}', 400],
+    ['messages that are a text', chat({ messages: 'hello' }), 400],
+    ['no message in the list', chat({ messages: [] }), 400],
+    ['a message that is a text', chat({ messages: ['hello'] }), 400],
+    ['a message without a role', chat({ messages: [{ content: 'x' }] }), 400],
+    ['a role that is a number', chat({ messages: [{ role: 1, content: 'x' }] }), 400],
+    ['an image', chat({ messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] }), 400],
+    ['a content that is a number', chat({ messages: [{ role: 'user', content: 7 }] }), 400],
+    ['tool calls that are a text', chat({ messages: [{ role: 'assistant', tool_calls: 'x' }] }), 400],
+    ['a tool call without a function', chat({ messages: [{ role: 'assistant', tool_calls: [{}] }] }), 400],
+    ['a model that is a number', chat({ model: 7 }), 400],
+    ['a model that does not exist', chat({ model: 'x'.repeat(10_000) }), 404],
+    ['a model with quotes', chat({ model: `'; drop table hartonomous.models; --` }), 404],
+    ['a model with NUL', chat({ model: 'ti\0ny' }), 400],
+    ['a stream that is a text', chat({ stream: 'yes' }), 400],
+    ['stream options that are a list', chat({ stream: true, stream_options: [] }), 400],
+    ['a temperature that is a text', chat({ temperature: 'warm' }), 400],
+    ['a temperature below zero', chat({ temperature: -1 }), 400],
+    ['an infinite temperature', chat({}).replace(/}$/, ',"temperature":1e999}'), 400],
+    ['a seed with a fraction', chat({ seed: 1.5 }), 400],
+    ['too many log-probabilities', chat({ logprobs: true, top_logprobs: 21 }), 400],
+    ['both limits', chat({ max_completion_tokens: 5 }), 400],
+    ['a thousand stops', chat({ stop: Array.from({ length: 1000 }, () => 'x') }), 400],
+    ['a bias for no token', chat({ logit_bias: { x: 1 } }), 400],
+    ['a response format that is a text', chat({ response_format: 'json' }), 400],
+    ['several answers', chat({ n: 3 }), 400],
+    ['a forced tool', chat({ tool_choice: { type: 'function', function: { name: 'x' } } }), 400],
+    ['tools that are a text', chat({ tools: 'clock' }), 400],
+    ['functions', chat({ functions: [{ name: 'x' }] }), 400],
+    ['audio', chat({ modalities: ['audio'] }), 400],
+    ['an unknown field', chat({ colour: 'blue' }), 400],
+    ['__proto__', chat({}).replace('{', '{"__proto__": {"stream": true},'), 400],
+    ['a name of Object', chat({ constructor: 1 }), 400],
+    ['NUL in a message', chat({ messages: [{ role: 'user', content: 'a\0b' }] }), 400],
+    ['half a surrogate', chat({ messages: [{ role: 'user', content: 'X' }] }).replace('X', '\\ud800'), 400],
+    ['deep nesting', chat({ tools: 'X' }).replace('"X"', '['.repeat(50_000) + ']'.repeat(50_000)), 400],
+    ['a prompt longer than the context', chat({ messages: [{ role: 'user', content: 'word '.repeat(5000) }] }), 400],
+    ['9 MB', chat({ messages: [{ role: 'user', content: 'x'.repeat(9_000_000) }] }), 413],
+  ])('%s is answered with the right status and shape', async (_title, body, status) => {
+    const response = await post('/v1/chat/completions', body);
+    const answer = (await response.json()) as { error: { message: string; type: string } };
+    expect({ status: response.status, message: answer.error.message }).toEqual({
+      status,
+      message: expect.stringMatching(/\S/) as string,
+    });
+    expect(answer.error.type).toBe('invalid_request_error');
+    expect(answer.error.message).not.toMatch(/\n|\bat .*:\d+:\d+/);
+  });
+
+  test.each([
+    ['/api/chat', { model: 'tiny', messages: HELLO, think: true }, 400],
+    ['/api/chat', { model: 'tiny', messages: HELLO, format: 7 }, 400],
+    ['/api/chat', { model: 'tiny', messages: [{ role: 'user', content: 'x', images: ['AA=='] }] }, 400],
+    ['/api/chat', { model: 'tiny', messages: HELLO, options: [] }, 400],
+    ['/api/chat', { model: 'tiny', messages: HELLO, options: { colour: 1 } }, 400],
+    ['/api/generate', { model: 'tiny', prompt: 7 }, 400],
+    ['/api/generate', { model: 'tiny', prompt: 'x', context: [1] }, 400],
+    ['/api/generate', { model: 'tiny', prompt: 'x', suffix: 'y' }, 400],
+    ['/api/embed', { model: 'tiny', input: [1] }, 400],
+    ['/api/embed', { model: 'tiny', input: [] }, 400],
+    ['/api/show', { model: 'nobody' }, 404],
+    ['/api/pull', { model: 'x' }, 404],
+  ])('%s refuses %j in the shape of Ollama', async (path, body, status) => {
+    const response = await post(path, body);
+    expect({ status: response.status, body: await response.json() }).toEqual({
+      status,
+      body: { error: expect.stringMatching(/\S/) as string },
+    });
+  });
+
+  test('an empty list of everything harmless is fine', async () => {
+    const response = await post('/api/chat', {
+      model: 'tiny',
+      messages: HELLO,
+      stream: false,
+      tools: [],
+      think: false,
+      keep_alive: '5m',
+      options: { num_predict: 1, num_thread: 8, mirostat: 0 },
+    });
+    expect(response.status).toBe(200);
+    expect(response.headers.get('x-hartonomous-ignored')).toBe('keep_alive, options.num_thread');
+  });
+
+  test('after all of it the backends still answer', async () => {
+    const { choices } = await openai.chat.completions.create({ model: 'tiny', messages: HELLO, temperature: 0 });
+    expect(choices[0]!.message.content).toBe(GREETING);
+  });
+});
+
+describe('who may ask', () => {
+  test('with a token only those who bring it', async () => {
+    const guarded = await start({ token: 'secret' });
+    try {
+      const ask = (apiKey: string) => new OpenAI({ baseURL: `${guarded.url}/v1`, apiKey, maxRetries: 0 }).models.list();
+      await expect(ask('wrong')).rejects.toMatchObject({ status: 401, type: 'authentication_error' });
+      expect((await ask('secret')).data).toHaveLength(1);
+      expect((await fetch(`${guarded.url}/api/tags`)).status).toBe(401);
+      expect((await fetch(`${guarded.url}/api/tags`, { headers: { Authorization: 'Bearer secret' } })).status).toBe(
+        200,
+      );
+      expect((await fetch(`${guarded.url}/`)).status).toBe(200);
+    } finally {
+      await guarded.close();
+    }
+  });
+
+  test('pages of other origins and under other names may not', async () => {
+    const body = { model: 'tiny', messages: HELLO, max_tokens: 1 };
+    expect((await post('/v1/chat/completions', body, { Origin: 'https://example.com' })).status).toBe(403);
+    expect((await post('/v1/chat/completions', body, { Origin: 'http://localhost:3000' })).status).toBe(200);
+    const renamed = http.get(`${server.url}/api/tags`, { headers: { Host: 'rebound.example' } });
+    const [response] = (await once(renamed, 'response')) as [http.IncomingMessage];
+    response.resume();
+    expect(response.statusCode).toBe(403);
+  });
+});
+
+/** A connection that holds a table, so that whatever needs it waits. */
+async function holding<T>(table: string, body: (waiting: () => Promise<number[]>) => Promise<T>): Promise<T> {
+  const holder = await database.pool.connect();
+  await holder.query('begin');
+  await holder.query(`lock table hartonomous.${table} in access exclusive mode`);
+  const waiting = async (): Promise<number[]> =>
+    (
+      await database.pool.query<{ pid: number }>(
+        `select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' order by query_start`,
+      )
+    ).rows.map((row) => row.pid);
+  try {
+    return await body(waiting);
+  } finally {
+    await holder.query('rollback');
+    holder.release();
+  }
+}
+
+/** Let the next request load the model again, which reads its tokens. */
+async function forgetModel(): Promise<void> {
+  await database.pool.query(`select hartonomous.stop_model('tiny')`);
+}
+
+const ASK = { model: 'tiny', messages: HELLO, temperature: 0 };
+
+describe('a client that leaves', () => {
+  test.each([
+    ['before the answer began', '/v1/chat/completions', {}],
+    ['before the stream began', '/v1/chat/completions', { stream: true }],
+    ["before Ollama's answer began", '/api/chat', {}],
+  ])('%s cancels its query', async (_title, path, fields) => {
+    await forgetModel();
+    await holding('tokens', async (waiting) => {
+      const leaving = new AbortController();
+      const ask = { model: 'tiny', messages: HELLO };
+      const asked = fetch(server.url + path, {
+        method: 'POST',
+        body: JSON.stringify({ ...ask, ...fields }),
+        signal: leaving.signal,
+      });
+      await expect.poll(waiting, { timeout: 10_000 }).toHaveLength(1);
+      leaving.abort();
+      await expect(asked).rejects.toThrow();
+      await expect.poll(waiting, { timeout: 10_000 }).toHaveLength(0);
+    });
+    expect((await openai.chat.completions.create(ASK)).choices[0]!.message.content).toBe(GREETING);
+  });
+
+  test('in the middle of a stream cancels it, and leaves no session behind', async () => {
+    const recording = await start({ record: true, backends: 1 });
+    try {
+      await holding('runs', async (waiting) => {
+        const stream = await new OpenAI({ baseURL: `${recording.url}/v1`, apiKey: 'none' }).chat.completions.create({
+          ...ASK,
+          stream: true,
+        });
+        let text = '';
+        for await (const chunk of stream) {
+          text += chunk.choices[0]!.delta.content ?? '';
+          if (text.startsWith('Hello')) break;
+        }
+        await expect.poll(waiting, { timeout: 10_000 }).toHaveLength(0);
+      });
+      await expect
+        .poll(async () => (await post('/v1/chat/completions', ASK, {}, recording.url)).status, { timeout: 10_000 })
+        .toBe(200);
+    } finally {
+      await recording.close();
+    }
+  });
+});
+
+describe('a backend that is killed', () => {
+  test('loses its request with a clear error, and the next one is answered', async () => {
+    await forgetModel();
+    await holding('tokens', async (waiting) => {
+      const asked = openai.chat.completions.create(ASK);
+      asked.catch(() => undefined);
+      await expect.poll(waiting, { timeout: 10_000 }).toHaveLength(1);
+      await database.pool.query('select pg_terminate_backend($1)', (await waiting()).slice(0, 1));
+      await expect(asked).rejects.toMatchObject({
+        status: 502,
+        message: '502 terminating connection due to administrator command',
+      });
+    });
+    expect((await openai.chat.completions.create(ASK)).choices[0]!.message.content).toBe(GREETING);
+  });
+
+  test('in the middle of a stream ends the stream with an error', async () => {
+    const recording = await start({ record: true, backends: 1 });
+    const client = new OpenAI({ baseURL: `${recording.url}/v1`, apiKey: 'none', maxRetries: 0 });
+    try {
+      await holding('runs', async (waiting) => {
+        let text = '';
+        const read = async (): Promise<void> => {
+          for await (const chunk of await client.chat.completions.create({ ...ASK, stream: true }))
+            text += chunk.choices[0]!.delta.content ?? '';
+        };
+        const reading = read();
+        reading.catch(() => undefined);
+        await expect.poll(waiting, { timeout: 10_000 }).toHaveLength(1);
+        await database.pool.query('select pg_terminate_backend($1)', await waiting());
+        await expect(reading).rejects.toThrow('terminating connection due to administrator command');
+        expect(GREETING.startsWith(text)).toBe(true);
+        expect(text).not.toBe('');
+      });
+      expect((await client.chat.completions.create(ASK)).choices[0]!.message.content).toBe(GREETING);
+    } finally {
+      await recording.close();
+    }
+  });
+
+  test('while it is idle is noticed before the next request', async () => {
+    const { rows } = await database.pool.query<{ pid: number }>(
+      `select pg_terminate_backend(pid) from pg_stat_activity
+       where datname = current_database() and application_name = 'hartonomous' and state = 'idle'`,
+    );
+    expect(rows.length).toBeGreaterThan(0);
+    await sleep(100);
+    for (let i = 0; i < 3; i++) {
+      expect((await openai.chat.completions.create(ASK)).choices[0]!.message.content).toBe(GREETING);
+    }
+  });
+});
+
+test('when all backends are busy and the queue is full a client is told when to come again', async () => {
+  const small = await start({ backends: 1, queue: 1 });
+  try {
+    await forgetModel();
+    const answers = await holding('tokens', async (waiting) => {
+      const first = post('/v1/chat/completions', ASK, {}, small.url);
+      await expect.poll(waiting, { timeout: 10_000 }).toHaveLength(1);
+      const second = post('/api/chat', { ...ASK, temperature: undefined, stream: false }, {}, small.url);
+      await sleep(200);
+      const third = await post('/v1/chat/completions', ASK, {}, small.url);
+      expect(third.status).toBe(503);
+      expect(third.headers.get('retry-after')).toBe('1');
+      expect(await third.json()).toMatchObject({
+        error: { code: 'queue_full', message: 'all 1 backends are busy and 1 requests are waiting, at most 1 may' },
+      });
+      // What the database knows is told all the same.
+      expect((await fetch(`${small.url}/api/tags`)).status).toBe(200);
+      return [first, second];
+    });
+    expect(await Promise.all(answers.map(async (answer) => (await answer).status))).toEqual([200, 200]);
+  } finally {
+    await small.close();
+  }
+});
+
+test('32 clients at once are all answered alike, and leave no session', async () => {
+  const texts = await Promise.all(
+    Array.from({ length: 32 }, async (_, i) => {
+      const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 100 });
+      const messages = [{ role: 'user' as const, content: i % 2 === 0 ? 'hello' : QUESTION }];
+      let text = '';
+      for (let round = 0; round < 3; round++) {
+        const { choices } = await client.chat.completions.create({ model: 'tiny', messages, temperature: 0 });
+        text = choices[0]!.message.content ?? '';
+      }
+      return text;
+    }),
+  );
+  expect(texts).toEqual(Array.from({ length: 32 }, (_, i) => (i % 2 === 0 ? GREETING : WELL)));
+  const { rows } = await database.pool.query<{ n: number }>(
+    `select count(*)::integer as n from pg_stat_activity where datname = current_database() and application_name = 'hartonomous'`,
+  );
+  expect(rows[0]!.n).toBe(2);
+});
+
+test('the command listens on loopback, and stops at SIGTERM', async () => {
+  let asked: Promise<Response> | null = null;
+  const { code, stdout, stderr } = await hartonomous(['serve', '--port', '0', '--backends', '1'], {
+    url: database.url,
+    onStart: (child) => {
+      child.stdout!.once('data', (text: Buffer) => {
+        const url = /http:\/\/127\.0\.0\.1:\d+/.exec(String(text))![0];
+        asked = post('/v1/chat/completions', { model: 'tiny', messages: HELLO, temperature: 0 }, {}, url);
+        void asked.finally(() => child.kill('SIGTERM'));
+      });
+    },
+  });
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  expect(stdout).toMatch(/^listening at http:\/\/127\.0\.0\.1:\d+ \(OpenAI: \/v1, Ollama: \/api\)\n$/);
+  expect((await asked!).status).toBe(200);
+});
