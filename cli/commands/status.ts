@@ -16,7 +16,26 @@ interface StatusRow {
   size_bytes: string;
 }
 
-function lines(row: StatusRow): string {
+/** What a model has alone and what it shares; of ready models only. */
+interface SharingRow {
+  model: string;
+  own_atoms: string;
+  own_bytes: string;
+  shared_atoms: string;
+  shared_bytes: string;
+  shared_with: string[];
+}
+
+function sharingLines(row: SharingRow): string[] {
+  const { shared_with: others } = row;
+  return [
+    `Own:           ${row.own_atoms} atoms, ${formatBytes(Number(row.own_bytes))}`,
+    `Shared:        ${row.shared_atoms} atoms, ${formatBytes(Number(row.shared_bytes))}` +
+      (others.length > 0 ? `, with ${others.join(', ')}` : ''),
+  ];
+}
+
+function lines(row: StatusRow, sharing: SharingRow | undefined): string {
   return [
     `Atoms:         ${row.atoms}`,
     `Relations:     ${row.relations}`,
@@ -24,6 +43,7 @@ function lines(row: StatusRow): string {
     `Tokens:        ${row.tokens}`,
     `Embeddings:    ${row.embeddings} (${row.embeddings_percent ?? '0'} %)`,
     `Weights:       ${row.weights} (${row.layers} layers)`,
+    ...(sharing === undefined ? [] : sharingLines(sharing)),
     `Size${row.model === null ? ' on disk:' : ':        '} ${formatBytes(Number(row.size_bytes))}`,
   ].join('\n');
 }
@@ -35,10 +55,15 @@ export function registerStatus(program: Command): void {
     .description('show what is stored, per model and in all')
     .action(async (_options: unknown, command: Command) => {
       const globals = globalsOf(command);
-      const { rows } = await withClient(globals, (client) =>
-        client.query<StatusRow>('select * from hartonomous.status'),
-      );
-      if (globals.format === 'json') return printJson(rows);
-      for (const row of rows) process.stdout.write(`${row.model ?? 'in all'}\n${lines(row).replace(/^/gm, '  ')}\n\n`);
+      const { rows, sharing } = await withClient(globals, async (client) => ({
+        rows: (await client.query<StatusRow>('select * from hartonomous.status')).rows,
+        sharing: (await client.query<SharingRow>('select * from hartonomous.model_sharing')).rows,
+      }));
+      const byModel = new Map(sharing.map((row) => [row.model, row]));
+      const sharingOf = (row: StatusRow): SharingRow | undefined =>
+        row.model === null ? undefined : byModel.get(row.model);
+      if (globals.format === 'json') return printJson(rows.map((row) => ({ ...row, ...sharingOf(row) })));
+      for (const row of rows)
+        process.stdout.write(`${row.model ?? 'in all'}\n${lines(row, sharingOf(row)).replace(/^/gm, '  ')}\n\n`);
     });
 }

@@ -11,5 +11,6 @@ export * from './entry/generation.ts';
 export * from './entry/ingest.ts';
 export * from './entry/mathematics.ts';
 export * from './entry/models.ts';
+export * from './entry/nearest.ts';
 export * from './entry/sessions.ts';
 export * from './entry/tokens.ts';

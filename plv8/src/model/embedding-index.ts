@@ -3,13 +3,12 @@
  * over its first four principal components, so that near indices tend to be near meanings.
  */
 import { eachRow, execute, poll, query } from '../db.ts';
-import { raise, SQLSTATE } from '../errors.ts';
 import { RowAssembler } from '../format/tiles.ts';
 import { hilbertEncode } from '../hilbert/hilbert.ts';
 import { dequantizeRow } from './dequantize.ts';
+import type { EmbeddingMatrix } from './embedding-rows.ts';
+import { embeddingMatrix } from './embedding-rows.ts';
 
-/** Name GGUF gives the input embedding of every architecture. */
-const EMBEDDING_TENSOR = 'token_embd.weight';
 /** Dimensions and bits of the index: 4 x 15 = 60 bits fit a bigint. */
 const COMPONENTS = 4;
 const BITS = 15;
@@ -19,32 +18,6 @@ const MAX_SAMPLE_BYTES = 32 * 1024 * 1024;
 /** Rounds of subspace iteration; the leading components of embeddings settle long before. */
 const ITERATIONS = 12;
 const ROWS_PER_INSERT = 8192;
-
-interface EmbeddingMatrix {
-  id: number;
-  type: string;
-  dim: number;
-  rows: number;
-  rowBytes: number;
-  atomId: number;
-}
-
-function findMatrix(modelId: number): EmbeddingMatrix {
-  const row = query(
-    `select id::float8 as id, storage_type, shape[1]::float8 as dim, row_count::float8 as rows, row_bytes, atom_id::float8 as atom_id
-     from hartonomous.weight_matrices where model_id = $1::bigint and name = $2::text`,
-    [modelId, EMBEDDING_TENSOR],
-  )[0];
-  if (row === undefined) raise(SQLSTATE.dataCorrupted, `model ${modelId} has no tensor ${EMBEDDING_TENSOR}`);
-  return {
-    id: Number(row.id),
-    type: String(row.storage_type),
-    dim: Number(row.dim),
-    rows: Number(row.rows),
-    rowBytes: Number(row.row_bytes),
-    atomId: Number(row.atom_id),
-  };
-}
 
 /** Call `visit` with every row of the matrix as floats (dim); the buffer is reused. */
 function eachEmbedding(matrix: EmbeddingMatrix, visit: (index: number, row: Float32Array) => void): void {
@@ -119,7 +92,7 @@ function principalComponents(sample: Float32Array, n: number, dim: number): Floa
 
 /** Index every token of a model; the number of rows written. Existing rows of the model are replaced. */
 export function indexModelEmbeddings(modelId: number): number {
-  const matrix = findMatrix(modelId);
+  const matrix = embeddingMatrix(modelId);
   const { dim, rows } = matrix;
   const norms = new Float32Array(rows);
   const sampleRows = Math.max(1, Math.min(rows, MAX_SAMPLE_ROWS, Math.floor(MAX_SAMPLE_BYTES / (dim * 4))));

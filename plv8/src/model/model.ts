@@ -304,6 +304,19 @@ export class Model {
     }
   }
 
+  /** Dot products of x (dim) with the embedding of every token (vocabSize). */
+  embeddingProducts(x: Float32Array, poll: () => void): Float32Array {
+    const { layers } = this;
+    const { arena, buffers, weights } = layers;
+    const bytes = weights.embedding.rows * 4;
+    const out = arena.allocate(bytes);
+    arena.f32.set(x, buffers.normed / 4);
+    layers.multiply([weights.embedding], buffers.normed, [out], 1, poll);
+    const products = this.view(out, weights.embedding.rows).slice();
+    arena.release(out, bytes);
+    return products;
+  }
+
   /** Final norm and output matrix for `count` rows of the residual stream at address x; logits (vocabSize) each. */
   private logitsOf(x: number, count: number, poll: () => void): Float32Array[] {
     const { layers } = this;
