@@ -2,7 +2,11 @@ import { describe, expect, it } from 'vitest';
 import { SQLSTATE, HartonomousError } from '../../plv8/src/errors.ts';
 import type { ChatInput } from '../../plv8/src/tokenizer/chat-template.ts';
 import { parseMessages, renderChat } from '../../plv8/src/tokenizer/chat-template.ts';
+import { namedTemplate, TEMPLATE_NAMES } from '../../plv8/src/tokenizer/named-templates.ts';
 import { readGgufMetadata } from '../golden/gguf-vocabulary.ts';
+
+/** Documented: a hostile template ends in a clear error in less than two seconds. */
+const HANG_GUARD_MS = 4 * 2000;
 
 const input = (changes: Partial<ChatInput> = {}): ChatInput => ({
   messages: [{ role: 'user', content: 'Hi' }],
@@ -52,6 +56,38 @@ describe('chat template', () => {
     );
   });
 
+  const CONVERSATION = [
+    { role: 'system', content: 'S' },
+    { role: 'user', content: 'a' },
+    { role: 'assistant', content: 'b' },
+    { role: 'user', content: 'c' },
+  ];
+
+  // As the format's authors publish it; zephyr's is also TinyLlama's.
+  it.each([
+    [
+      'chatml',
+      '<|im_start|>system\nS<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n',
+    ],
+    ['llama2', '<s>[INST] <<SYS>>\nS\n<</SYS>>\n\na [/INST] b </s><s>[INST] c [/INST]'],
+    [
+      'llama3',
+      '<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\na<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nb<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nc<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n',
+    ],
+    [
+      'gemma',
+      '<s><start_of_turn>user\nS\n\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n<start_of_turn>user\nc<end_of_turn>\n<start_of_turn>model\n',
+    ],
+    ['phi3', '<|system|>\nS<|end|>\n<|user|>\na<|end|>\n<|assistant|>\nb<|end|>\n<|user|>\nc<|end|>\n<|assistant|>\n'],
+    ['zephyr', '<|system|>\nS</s>\n<|user|>\na</s>\n<|assistant|>\nb</s>\n<|user|>\nc</s>\n<|assistant|>\n'],
+    ['mistral', '<s>[INST] S\n\na [/INST] b</s>[INST] c [/INST]'],
+    ['alpaca', 'S\n\n### Instruction:\na\n\n### Response:\nb</s>\n\n### Instruction:\nc\n\n### Response:\n'],
+    ['vicuna', 'S\n\nUSER: a\nASSISTANT: b</s>\nUSER: c\nASSISTANT:'],
+  ])('knows the format %s by name', (name, expected) => {
+    expect(TEMPLATE_NAMES).toContain(name);
+    expect(renderChat(namedTemplate(name)!, input({ messages: CONVERSATION }))).toBe(expected);
+  });
+
   it("passes on the template's own refusal", () => {
     const error = errorOf("{{ raise_exception('roles must\nalternate') }}");
     expect([error.code, error.message]).toEqual([
@@ -76,11 +112,34 @@ describe('chat template', () => {
     ],
     ['deep brackets', `{{ ${'('.repeat(50000)}1${')'.repeat(50000)} }}`, /^chat template is not valid: /],
     ['nested blocks', '{% if x %}'.repeat(20000), /^chat template is not valid: /],
+    ['a text of a megabyte', 'x'.repeat(1_000_000), /has 1000000 bytes, at most 262144 are read$/],
     ['a huge text', 'x'.repeat(300000), /has 300000 bytes, at most 262144 are read$/],
     ['a call of what is not there', '{{ nothing() }}', /^chat template failed: /],
     ['a step of 0', '{{ range(1, 2, 0) }}', /calls range with step 0$/],
+    [
+      'a macro that calls two of itself',
+      '{% macro f(n) %}{{ f(n + 1) }}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}',
+      /nests deeper than 400 levels$/,
+    ],
+    [
+      'a text repeated',
+      "{% for i in range(100000) %}{{ 'x' * 1000 }}{% endfor %}",
+      /^chat template (failed|takes more|makes more)/,
+    ],
+    [
+      'a long list joined',
+      '{% set ns = namespace(a=[]) %}{% for i in range(99999) %}{% set ns.a = ns.a + [i] %}{% endfor %}{{ ns.a | join }}',
+      /takes more than 250000 steps$/,
+    ],
+    [
+      'replacements that grow',
+      "{% set ns = namespace(a='a') %}{% for i in range(40) %}{% set ns.a = ns.a | replace('a', 'aa') %}{% endfor %}",
+      /takes more than 250000 steps$/,
+    ],
   ])('ends in one line: %s', (_, template, message) => {
+    const started = Date.now();
     const error = errorOf(template);
+    expect(Date.now() - started).toBeLessThan(HANG_GUARD_MS);
     expect(error.message).toMatch(message);
     expect(error.message).not.toContain('\n');
   });

@@ -74,7 +74,9 @@ export function renderChat(template: string, input: ChatInput): string {
   define('add_generation_prompt', input.addGenerationPrompt);
   define('bos_token', input.bosToken);
   define('eos_token', input.eosToken);
-  if (input.tools !== undefined) define('tools', input.tools);
+  // As transformers has it: there, and none where none were given.
+  define('tools', input.tools ?? null);
+  define('documents', null);
   try {
     const result = new BoundedInterpreter(environment, input.poll ?? ((): void => undefined)).run(program);
     return String(result.value);
