@@ -2,7 +2,7 @@
 //
 // Files: handler.cc (what PostgreSQL calls), info.cc (plv8_version and its like), isolate.cc (V8, isolates, compiled
 // functions), builtins.cc (arguments too large for V8), convert.cc (values both ways), arrays.cc and text.cc (of those, arrays and strings), spi.cc (the database
-// side of the plv8 object), object.cc (the plv8 object and its plain members), trigger.cc (NEW, OLD, TG_*), errors.cc
+// side of the plv8 object), handle.cc (objects of plans, cursors and segments), segments.cc (shared memory), object.cc (the plv8 object and its plain members), trigger.cc (NEW, OLD, TG_*), errors.cc
 // (errors both ways), interrupts.cc (cancel and timeout), settings.cc (GUCs).
 #pragma once
 
@@ -92,9 +92,6 @@ struct Compiled {
   v8::Global<v8::Function> function;
 };
 
-struct Cursor;
-struct Plan;
-
 class CountingAllocator;
 
 // One V8 isolate: one per role and backend, alive until the backend ends or plv8_reset().
@@ -175,6 +172,31 @@ std::string std_string(v8::Local<v8::Value> value);
 char* pg_string(v8::Local<v8::Value> value);  // palloc'd, in the database's encoding; may run toString()
 bool js_property(v8::Local<v8::Object> object, const char* name, v8::Local<v8::Value>* out);
 
+// ---- handle.cc ------------------------------------------------------------------------------------------------
+
+// What a JavaScript handle object carries; `kind` keeps a method of one kind from being applied to another.
+struct Handle {
+  enum Kind { kPlan, kCursor, kSegment };
+  explicit Handle(Kind k) : kind(k) {}
+  virtual ~Handle() = default;
+  const Kind kind;
+  v8::Global<v8::Object> object;
+};
+
+v8::Local<v8::Object> handle_for(Handle* data);  // an object that carries `data` and deletes it when it is collected
+Handle* handle_in(v8::Local<v8::Object> object, Handle::Kind kind, const char* missing);
+
+// The handle that a method was called on.
+template <typename T>
+T* handle_of(const v8::FunctionCallbackInfo<v8::Value>& info, const char* missing) {
+  return static_cast<T*>(handle_in(info.This(), T::kKind, missing));
+}
+
+// ---- segments.cc ----------------------------------------------------------------------------------------------
+
+void install_segments(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
+bool is_mapped(const void* address);  // within a segment that was mapped; may be called by a signal handler
+
 // ---- object.cc, spi.cc, trigger.cc ----------------------------------------------------------------------------
 
 void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> global);
@@ -239,6 +261,8 @@ extern int execution_timeout_s;
 extern int max_eval_size;
 extern bool interrupts_enabled;
 extern bool extras_enabled;
+extern char* segment_role;
+extern int segment_budget_mb;
 void define_settings();
 
 }  // namespace host

@@ -150,6 +150,20 @@ void on_trap(int number, siginfo_t*, void*) {
   raise(number);
 }
 
+// Code outside WebAssembly has written to a mapped segment, or a segment's file was cut short: the session ends, the server
+// and other sessions go on. WebAssembly's own stores are V8's to turn into traps; any other fault does what it always did.
+void on_fault(int number, siginfo_t* info, void*) {
+  if (running != nullptr && syscall(SYS_gettid) == getpid() && is_mapped(info->si_addr)) {
+    sigset_t mask;
+    sigemptyset(&mask);
+    sigaddset(&mask, number);
+    pthread_sigmask(SIG_UNBLOCK, &mask, nullptr);
+    signal(number, SIG_DFL);
+    ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("memory of a shared segment was written to or is gone")));
+  }
+  signal(number, SIG_DFL);  // and the instruction is run again
+}
+
 void start_v8() {
   static bool started = false;
   if (started) return;
@@ -164,6 +178,11 @@ void start_v8() {
   platform = v8::platform::NewDefaultPlatform(1).release();
   v8::V8::InitializePlatform(platform);
   v8::V8::Initialize();
+  struct sigaction fault = {};
+  fault.sa_sigaction = on_fault;
+  fault.sa_flags = SA_SIGINFO;
+  sigaction(SIGBUS, &fault, nullptr);
+  sigaction(SIGSEGV, &fault, nullptr);  // V8 takes its place and gives back what is not a trap
   v8::V8::EnableWebAssemblyTrapHandler(true);
   struct sigaction trap = {};
   trap.sa_sigaction = on_trap;

@@ -338,7 +338,10 @@ void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> g
   set_member(context, plv8, "commit", commit_callback, kPlv8Member);
   set_member(context, plv8, "rollback", rollback_callback, kPlv8Member);
   install_spi(context, plv8);
-  if (extras_enabled) install_pages(context, plv8);
+  if (extras_enabled) {
+    install_pages(context, plv8);
+    install_segments(context, plv8);
+  }
   global->Set(context, key("plv8"), plv8).Check();
 
   static const std::pair<const char*, int> levels[] = {

@@ -17,6 +17,8 @@ int execution_timeout_s = 300;
 int max_eval_size = 2 * 1024 * 1024;
 bool interrupts_enabled = true;
 bool extras_enabled = true;
+char* segment_role = nullptr;
+int segment_budget_mb = 16384;
 
 namespace {
 char* icu_data = nullptr;
@@ -54,6 +56,10 @@ void define_settings() {
   DefineCustomBoolVariable("hartonomous_v8.interrupts", "Interrupt running JavaScript and WebAssembly loops.",
                            "Off: only statements run through SPI notice a cancel, as with upstream PL/V8.",
                            &interrupts_enabled, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("hartonomous_v8.segment_role", "Role whose functions may use plv8.segments.", nullptr,
+                             &segment_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("hartonomous_v8.segment_budget", "Most that all segments of the cluster take on disk; 0: none are used.",
+                          nullptr, &segment_budget_mb, 16384, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MB, nullptr, nullptr, nullptr);
   DefineCustomBoolVariable("hartonomous_v8.extras", "Offer what upstream PL/V8 does not have.", nullptr,
                            &extras_enabled, true, PGC_SUSET, 0, nullptr, nullptr, nullptr);
 }

@@ -20,14 +20,6 @@ struct VariableTypes {
   int count = 0;
 };
 
-// What a JavaScript handle object carries; `kind` keeps a method of one kind from being applied to the other.
-struct Handle {
-  enum Kind { kPlan, kCursor };
-  explicit Handle(Kind k) : kind(k) {}
-  const Kind kind;
-  v8::Global<v8::Object> object;
-};
-
 struct Plan : Handle {
   static constexpr Kind kKind = kPlan;
   Plan() : Handle(kPlan) {}
@@ -35,6 +27,7 @@ struct Plan : Handle {
   VariableTypes* variable = nullptr;  // of a plan whose parameter types the parser worked out
   std::vector<Oid> types;
   int running = 0;  // executions under way, which may reach free() through SQL
+  ~Plan() override;
 };
 
 struct Cursor : Handle {
@@ -223,18 +216,6 @@ void execute_callback(Info info) {
   });
 }
 
-// The plan or cursor that a method was called on.
-template <typename T>
-T* handle_of(Info info, const char* missing) {
-  v8::Local<v8::Object> self = info.This();
-  if (self->InternalFieldCount() != 1) throw_js(missing);
-  v8::Local<v8::Value> field = self->GetInternalField(0);
-  if (field.IsEmpty() || !field->IsExternal()) throw_js(missing);
-  Handle* handle = static_cast<Handle*>(field.As<v8::External>()->Value());
-  if (handle->kind != T::kKind) throw_js(missing);
-  return static_cast<T*>(handle);
-}
-
 Plan* plan_of(Info info) {
   Plan* plan = handle_of<Plan>(info, "not a plan");
   if (plan->plan == nullptr) throw_js("plan expected -1 argument(s), given is " + std::to_string(arguments_from(info, 0)->Length()));
@@ -279,6 +260,12 @@ void release_plan(Plan* plan) {
   }
   plan->variable = nullptr;
 }
+
+}  // namespace
+
+Plan::~Plan() { release_plan(this); }
+
+namespace {
 
 void plan_free(Info info) {
   callback_body(info, [&] {
@@ -338,28 +325,6 @@ void cursor_close(Info info) {
     guarded([&] { SPI_cursor_close(portal); });
     info.GetReturnValue().Set(1);
   });
-}
-
-// A JavaScript object that carries `data` and frees it when it is collected.
-template <typename T>
-v8::Local<v8::Object> handle_for(T* data) {
-  v8::Isolate* isolate = v8::Isolate::GetCurrent();
-  v8::Local<v8::Context> context = isolate->GetCurrentContext();
-  v8::Local<v8::Object> object =
-      current_instance()->shared->handle_template.Get(isolate)->NewInstance(context).ToLocalChecked();
-  object->SetInternalField(0, v8::External::New(isolate, static_cast<Handle*>(data)));
-  data->object.Reset(isolate, object);
-  data->object.SetWeak(
-      data,
-      [](const v8::WeakCallbackInfo<T>& gone) {
-        gone.GetParameter()->object.Reset();
-        gone.SetSecondPassCallback([](const v8::WeakCallbackInfo<T>& second) {
-          if constexpr (std::is_same_v<T, Plan>) release_plan(second.GetParameter());
-          delete second.GetParameter();
-        });
-      },
-      v8::WeakCallbackType::kParameter);
-  return object;
 }
 
 void plan_cursor(Info info) {
