@@ -5,7 +5,7 @@ import { Cluster, postgresBin } from '../cluster/cluster.ts';
 import { connect, databaseUrl } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
 import { languageHost } from '../install/language.ts';
-import { printJson } from '../output.ts';
+import { formatBytes, printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
 
 interface Finding {
@@ -115,6 +115,16 @@ async function database(client: pg.Client, fix: boolean): Promise<Finding[]> {
       next: fix ? '' : 'ingest the same file again, or run: hartonomous doctor --fix',
     });
   }
+  const segments = await client.query<{ n: string; bytes: string }>(
+    'select count(*) as n, coalesce(sum(bytes), 0) as bytes from hartonomous.segment_list',
+  );
+  const swept = fix ? (await client.query<{ n: number }>('select hartonomous._sweep_segments() as n')).rows[0]!.n : 0;
+  findings.push({
+    check: 'shared weights',
+    ok: true,
+    found: `${segments.rows[0]!.n} segments, ${formatBytes(Number(segments.rows[0]!.bytes))}${swept > 0 ? `, ${swept} files swept` : ''}`,
+    next: '',
+  });
   const problems = await client.query<{ n: string }>('select count(*) as n from hartonomous.check_integrity(false)');
   const broken = Number(problems.rows[0]?.n);
   findings.push({
@@ -131,7 +141,7 @@ export function registerDoctor(program: Command): void {
   program
     .command('doctor')
     .description('check this machine and the database, and say what to do')
-    .option('--fix', 'sweep what unfinished ingests left behind')
+    .option('--fix', 'sweep what unfinished ingests and models that are gone left behind')
     .action(async (options: { fix?: boolean }, command: Command) => {
       const globals = globalsOf(command);
       const findings = local();

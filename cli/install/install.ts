@@ -61,6 +61,23 @@ async function ensureLanguage(client: pg.Client): Promise<string> {
   return extension;
 }
 
+/**
+ * Let the owner's functions use segments, memory that backends share (docs/host.md). Only superusers can; without it every
+ * backend loads a copy of its own.
+ */
+async function allowSegments(client: pg.Client, host: string): Promise<void> {
+  if (host !== 'hartonomous_v8') return;
+  const { rows } = await client.query<{ superuser: boolean }>(
+    'select rolsuper as superuser from pg_roles where rolname = current_user',
+  );
+  if (rows[0]?.superuser !== true) return;
+  const name = 'hartonomous_v8.segment_role';
+  await client.query(
+    `do $$ begin execute format('alter database %I set ${name} = hartonomous_owner', current_database()); end $$`,
+  );
+  await client.query(`set ${name} = hartonomous_owner`);
+}
+
 async function refuseNewerSchema(client: pg.Client, folder: string): Promise<void> {
   const known = (await readdir(folder)).filter((name) => name.endsWith('.sql')).length;
   const { rows } = await client.query<{ applied: number }>(
@@ -130,6 +147,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
     await client.query('set search_path = hartonomous');
     await refuseNewerSchema(client, folder);
     const host = await ensureLanguage(client);
+    await allowSegments(client, host);
     const before = await client.query<{ id: number }>('select id from hartonomous.migrations');
     const done = new Set(before.rows.map((row) => row.id));
     const completed = await migrate({ client }, folder);

@@ -40,7 +40,7 @@ select publish(key('a'), 2);
 reset role;
 set hartonomous_v8.segment_role = 'segment_owner';
 select publish(key('a'), 2), use(key('a'), 2, ''), use(key('b'), 2, '');
-select segments();
+select segments(), member('plv8.segments.usable()');
 -- a store into it is a trap, and it is as it was
 select use(key('a'), 2, 'store');
 select use(key('a'), 2, '');
@@ -87,6 +87,7 @@ select member('plv8.segments.publish("a".repeat(64), 7, "", new WebAssembly.Memo
 set role segment_user;
 create function try_list() returns jsonb language plv8 as $$ return plv8.segments.list() $$;
 create function try_definer() returns jsonb security definer language plv8 as $$ return plv8.segments.open('f'.repeat(64), 7) $$;
+do $$ plv8.elog(NOTICE, plv8.segments.usable()) $$ language plv8;
 select try_list();
 select try_definer();
 do $$ plv8.segments.drop('f'.repeat(64)) $$ language plv8;

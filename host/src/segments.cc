@@ -139,7 +139,7 @@ size_t blocks_of(const Header& header) { return (pages(header.manifest_bytes) + 
 
 // ---- who may
 
-void require_right() {
+bool has_right() {
   bool allowed = false;
   guarded([&] {
     Oid role = segment_role == nullptr || segment_role[0] == '\0' ? InvalidOid : get_role_oid(segment_role, true);
@@ -149,7 +149,11 @@ void require_right() {
     allowed = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple))->proowner == role;
     ReleaseSysCache(tuple);
   });
-  if (!allowed) {
+  return allowed;
+}
+
+void require_right() {
+  if (!has_right()) {
     guarded([] {
       ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for segments"),
                       errdetail("Only functions of the role that hartonomous_v8.segment_role names may use them.")));
@@ -594,6 +598,11 @@ void drop(Info info) {
   });
 }
 
+// usable(): whether the running function has the right and there is a budget.
+void usable(Info info) {
+  callback_body(info, [&] { info.GetReturnValue().Set(segment_budget_mb > 0 && has_right()); });
+}
+
 void sweep_now(Info info) {
   callback_body(info, [&] {
     require_right();
@@ -614,6 +623,7 @@ bool is_mapped(const void* address) {
 void install_segments(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8) {
   v8::Isolate* isolate = context->GetIsolate();
   v8::Local<v8::Object> segments = v8::Object::New(isolate);
+  set_member(context, segments, "usable", usable, kPlv8Member);
   set_member(context, segments, "publish", publish, kPlv8Member);
   set_member(context, segments, "open", open_segment, kPlv8Member);
   set_member(context, segments, "check", check, kPlv8Member);

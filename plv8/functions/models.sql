@@ -21,7 +21,7 @@ comment on function hartonomous.unload(text) is
     'free a loaded model of this backend, or all of them; returns how many were freed';
 
 create or replace function hartonomous._loaded(
-    out model text, out "precision" text, out memory_bytes bigint, out cache_bytes bigint, out cached_tokens integer,
+    out model text, out "precision" text, out memory_bytes bigint, out shared_bytes bigint, out cache_bytes bigint, out cached_tokens integer,
     out load_duration bigint, out calls bigint, out prompt_tokens bigint, out reused_tokens bigint,
     out generated_tokens bigint, out loaded_at timestamptz, out last_used_at timestamptz, out caches integer,
     out cache_hits bigint)
@@ -38,6 +38,7 @@ comment on column hartonomous.loaded_models.pid is 'process id of this backend';
 comment on column hartonomous.loaded_models.model is 'name of the model when it was loaded';
 comment on column hartonomous.loaded_models."precision" is 'how the matrices are held: their own integers, q8 or f32';
 comment on column hartonomous.loaded_models.memory_bytes is 'WebAssembly memory of weights, caches and activations';
+comment on column hartonomous.loaded_models.shared_bytes is 'part of it that stands in a segment, once for all backends';
 comment on column hartonomous.loaded_models.cache_bytes is 'part of it that key/value caches take';
 comment on column hartonomous.loaded_models.cached_tokens is 'tokens whose keys and values are kept for later calls';
 comment on column hartonomous.loaded_models.load_duration is 'nanoseconds that loading took';

@@ -90,9 +90,12 @@ language plpgsql volatile security definer set search_path = hartonomous, pg_tem
 as $$
 declare
     found_ids bigint[];
+    digests text[];
+    digest text;
 begin
     perform pg_advisory_xact_lock(hashtext('hartonomous.ingest'));
-    select array_agg(m.id) into found_ids from hartonomous.models m where m.name = remove_model.name;
+    select array_agg(m.id), array_agg(encode(m.source_digest, 'hex')) filter (where m.source_digest is not null)
+    into found_ids, digests from hartonomous.models m where m.name = remove_model.name;
     if found_ids is null then
         raise exception using errcode = 'undefined_object', message = format('model %s does not exist', remove_model.name);
     end if;
@@ -102,6 +105,9 @@ begin
     delete from hartonomous.weight_matrices where model_id = any (found_ids);
     delete from hartonomous.models where id = any (found_ids);
     delete from hartonomous.settings s where s.name = 'default_model' and s.value = to_jsonb(remove_model.name);
+    foreach digest in array coalesce(digests, '{}') loop
+        perform hartonomous._drop_segments(digest);
+    end loop;
     return hartonomous._sweep_atoms();
 end
 $$;

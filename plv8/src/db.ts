@@ -19,6 +19,37 @@ interface Plv8Plan {
   free(): void;
 }
 
+/** Memory that backends share, an extension of our own host; see docs/host.md. Offsets and lengths are whole pages. */
+export interface SegmentStore {
+  /** Whether the running function may use segments at all. */
+  usable(): boolean;
+  publish(key: string, layout: number, manifest: string, memory: object, offset: number, bytes: number): boolean;
+  open(key: string, layout: number): OpenSegment | null;
+  list(): SegmentFacts[];
+  drop(key: string): number;
+  /** Whether every block is as it was published; null where there is no such segment. */
+  check(key: string, layout: number): boolean | null;
+  sweep(): number;
+}
+
+export interface OpenSegment {
+  readonly manifest: string;
+  readonly bytes: number;
+  map(memory: object, offset: number): void;
+  close(): void;
+}
+
+export interface SegmentFacts {
+  key: string;
+  layout: number;
+  bytes: number;
+  /** oid of the database that published it */
+  database: number;
+  /** milliseconds since 1970 */
+  published: number;
+  mapped: number;
+}
+
 interface Plv8 {
   execute(sql: string, args?: SqlValue[]): Row[] | number;
   prepare(sql: string, types?: string[]): Plv8Plan;
@@ -30,6 +61,7 @@ interface Plv8 {
 /** What our own host has beyond PL/V8's API, and only where its extras are on. */
 interface Extras {
   huge_pages?(view: Uint8Array): boolean;
+  segments?: SegmentStore;
 }
 
 declare const plv8: Plv8;
@@ -95,6 +127,12 @@ export function poll(): void {
   lastPoll = now;
   pollPlan ??= plv8.prepare('select 1', []);
   pollPlan.execute([]);
+}
+
+/** Segments of this server, or null where the running function has none: another host, or switched off. */
+export function segmentStore(): SegmentStore | null {
+  const store = (plv8 as Extras).segments;
+  return store !== undefined && store.usable() ? store : null;
 }
 
 /** Emit one row of the set-returning function that is running. */

@@ -34,6 +34,8 @@ async function asAdmin(sql: string): Promise<void> {
 export async function createDatabase(options: { empty?: boolean } = {}): Promise<TestDatabase> {
   const name = `t_${process.pid}_${Date.now().toString(36)}_${count++}`;
   await asAdmin(`create database ${name} template ${options.empty ? "template0 encoding 'UTF8'" : TEMPLATE}`);
+  // What install does in the database it installs into; a clone does not inherit it.
+  if (!options.empty) await asAdmin(`alter database ${name} set hartonomous_v8.segment_role = hartonomous_owner`);
   const url = urlOf(name);
   const pool = new pg.Pool({ connectionString: url, max: 8 });
   pool.on('error', () => undefined);

@@ -13,10 +13,12 @@ import { dbWeightSource } from '../model/source-db.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { createTokenizer } from '../tokenizer/tokenizer.ts';
 import { readVocabulary } from '../tokenizer/source-db.ts';
+import type { Vocabulary } from '../tokenizer/vocabulary.ts';
 import { beginCall, cacheFacts, DEFAULT_MAX_CACHE_BYTES, forgetCaches } from './caches.ts';
 import type { Catalog, ModelDescription } from './catalog.ts';
 import { describeModel, findModel, readCatalog, readingModel } from './catalog.ts';
 import { showPresence } from './presence.ts';
+import { dropSegmentsOf, ModelSegment } from './sharing.ts';
 
 /** Models a backend keeps loaded when the setting max_loaded_models does not say otherwise. */
 const DEFAULT_MAX_LOADED = 2;
@@ -45,6 +47,7 @@ export interface LoadedModel {
 interface TokenizerEntry {
   readonly description: ModelDescription;
   readonly tokenizer: Tokenizer;
+  readonly vocabulary: Vocabulary;
 }
 
 /** Insertion order is order of use: the first is the least recently used. */
@@ -70,7 +73,11 @@ function dropStale(catalog: Catalog): void {
     const row = models.get(id);
     return row?.digest !== digest || row.unloadGeneration !== unloadGeneration;
   };
-  for (const [key, entry] of loaded) if (isStale(entry.description)) drop(key);
+  for (const [key, entry] of loaded) {
+    if (!isStale(entry.description)) continue;
+    drop(key);
+    dropSegmentsOf(entry.description.digest, catalog);
+  }
   for (const [id, entry] of tokenizers) if (isStale(entry.description)) tokenizers.delete(id);
 }
 
@@ -94,15 +101,17 @@ export function currentCatalog(): Catalog {
   return catalog;
 }
 
-/** Tokenizer and description of a model; reads no weights. */
-export function useTokenizer(catalog: Catalog, name: string | null): TokenizerEntry {
+/** Tokenizer and description of a model; reads no weights. A segment that holds the vocabulary saves reading it from rows. */
+export function useTokenizer(catalog: Catalog, name: string | null, precision: Precision = 'auto'): TokenizerEntry {
   const row = findModel(catalog, name);
   const known = tokenizers.get(row.id);
   if (known !== undefined) return known;
-  const entry = readingModel(row, () => ({
-    description: describeModel(row),
-    tokenizer: createTokenizer(readVocabulary(row.id)),
-  }));
+  const entry = readingModel(row, () => {
+    const segment = ModelSegment.of(row.digest, precision);
+    const vocabulary = segment?.vocabulary() ?? readVocabulary(row.id);
+    segment?.close();
+    return { description: describeModel(row), vocabulary, tokenizer: createTokenizer(vocabulary) };
+  });
   tokenizers.set(row.id, entry);
   return entry;
 }
@@ -115,7 +124,7 @@ export interface UsedModel {
 }
 
 /** Read a model's weights. Throws where its embeddings are fewer than its tokens. */
-function loadModel(description: ModelDescription, tokenizer: Tokenizer, precision: Precision): Model {
+function loadModel({ description, tokenizer, vocabulary }: TokenizerEntry, precision: Precision): Model {
   const source = inModelForm(dbWeightSource(description.id), description.hyperparameters);
   const config = readConfig(description.architecture, description.hyperparameters, source.tensors());
   if (config.vocabSize < tokenizer.vocabSize) {
@@ -124,13 +133,17 @@ function loadModel(description: ModelDescription, tokenizer: Tokenizer, precisio
       `model ${description.name} has ${tokenizer.vocabSize} tokens and embeddings for ${config.vocabSize}`,
     );
   }
-  return Model.load(config, source, { precision, poll, prepareMemory: useHugePages });
+  const segment = ModelSegment.of(description.digest, precision, vocabulary);
+  const model = Model.load(config, source, { precision, segment, poll, prepareMemory: useHugePages });
+  segment?.close();
+  return model;
 }
 
 /** A loaded model, loading it first if this backend does not hold it. Polls for interrupts while it loads. */
 export function useModel(catalog: Catalog, name: string | null, precision: Precision): UsedModel {
   const started = Date.now();
-  const { tokenizer, description } = useTokenizer(catalog, name);
+  const reading = useTokenizer(catalog, name, precision);
+  const { tokenizer, description } = reading;
   const key = loadedKey(description.id, precision);
   const known = loaded.get(key);
   if (known !== undefined) {
@@ -144,7 +157,7 @@ export function useModel(catalog: Catalog, name: string | null, precision: Preci
     if (oldest === undefined) break;
     drop(oldest);
   }
-  const model = readingModel(description, () => loadModel(description, tokenizer, precision));
+  const model = readingModel(description, () => loadModel(reading, precision));
   const now = new Date();
   const loadNs = (now.getTime() - started) * NS_PER_MS;
   const entry: LoadedModel = {
@@ -185,6 +198,7 @@ export function loadedModelRows(): Record<string, unknown>[] {
       model: entry.description.name,
       precision: entry.model.precision,
       memory_bytes: entry.model.memoryBytes,
+      shared_bytes: entry.model.sharedBytes,
       cache_bytes: entry.model.cacheBytes,
       cached_tokens: tokens,
       load_duration: entry.loadNs,

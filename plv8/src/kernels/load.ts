@@ -79,6 +79,7 @@ export interface Kernels {
   rmsNorm(x: number, weight: number, out: number, n: number, tokens: number, eps: number): void;
   layerNorm(x: number, weight: number, bias: number, out: number, n: number, tokens: number, eps: number): void;
   addInto(x: number, y: number, n: number): void;
+  copyFloats(from: number, to: number, n: number): void;
   addBias(x: number, bias: number, n: number, tokens: number): void;
   siluMultiply(gate: number, up: number, n: number): void;
   geluMultiply(gate: number, up: number, n: number): void;
@@ -142,8 +143,8 @@ export const PAGE_BYTES = 65536;
 /** The most a 32-bit WebAssembly memory can hold: 4 GiB. */
 export const MAX_PAGES = 65536;
 
-export function newMemory(pages: number): WasmMemory {
-  return new (api().Memory)({ initial: pages, maximum: MAX_PAGES });
+export function newMemory(pages: number, maximum = MAX_PAGES): WasmMemory {
+  return new (api().Memory)({ initial: pages, maximum });
 }
 
 export function instantiateKernels(memory: WasmMemory): Kernels {

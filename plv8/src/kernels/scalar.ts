@@ -383,6 +383,10 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       for (let i = 0; i < n; i++) f32[x / 4 + i]! += f32[y / 4 + i]!;
     },
 
+    copyFloats(from, to, n) {
+      views().f32.copyWithin(to / 4, from / 4, from / 4 + n);
+    },
+
     addBias(x, bias, n, tokens) {
       const { f32 } = views();
       for (let t = 0; t < tokens; t++) for (let i = 0; i < n; i++) f32[x / 4 + t * n + i]! += f32[bias / 4 + i]!;

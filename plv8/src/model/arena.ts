@@ -1,14 +1,23 @@
-/** One WebAssembly memory, handed out in 16-byte aligned pieces. Weights come first and stay; caches come and go. */
+/**
+ * One WebAssembly memory, handed out in 16-byte aligned pieces. Weights come first and stay; caches come and go. Weights
+ * that backends share stand at the top instead, in pages of their own that the host maps and that JavaScript has no view of;
+ * such a memory never grows, because V8 would copy it.
+ */
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Kernels, WasmMemory } from '../kernels/load.ts';
 import { instantiateKernels, MAX_PAGES, newMemory, PAGE_BYTES } from '../kernels/load.ts';
+
+/** What the host can map: pages of the operating system. */
+const SYSTEM_PAGE_BYTES = 4096;
+/** Sizes to try for a memory that cannot grow, beyond what is surely needed; pages that nobody touches cost nothing. */
+const ROOM_BYTES = [4 * 1024 ** 3, 1024 ** 3];
 
 /** Below this address lie the kernels' own constants. */
 const FIRST_BYTE = PAGE_BYTES;
 const ALIGN = 16;
 
-function roundUp(bytes: number): number {
-  return Math.ceil(bytes / ALIGN) * ALIGN;
+function roundUp(bytes: number, unit = ALIGN): number {
+  return Math.ceil(bytes / unit) * unit;
 }
 
 export interface Piece {
@@ -23,34 +32,85 @@ export class Arena {
   private freed: Piece[] = [];
   /** What was handed out for good when `seal` was called: all below `next` but the pieces of `freed`. */
   private sealed: { next: number; freed: Piece[] } = { next: FIRST_BYTE, freed: [] };
+  /** Where the part for weights begins; Infinity when they stand among the rest. */
+  private weightsAt = Infinity;
+  private nextWeight = 0;
+  private mapped = 0;
   private f32View: Float32Array | null = null;
   private u8View: Uint8Array | null = null;
 
-  /** `bytes` is what will surely be needed; more is taken from the system when asked for. */
-  constructor(bytes: number) {
-    const pages = Math.ceil((FIRST_BYTE + bytes) / PAGE_BYTES) + 1;
+  /**
+   * `bytes` is what will surely be needed; more is taken from the system when asked for. With `weightBytes`, so many more are
+   * set apart at the top for weights to be shared. Throws outOfMemory.
+   */
+  constructor(bytes: number, weightBytes: number | null = null) {
+    const top = weightBytes === null ? 0 : roundUp(weightBytes, PAGE_BYTES);
+    const pages = Math.ceil((FIRST_BYTE + bytes + top) / PAGE_BYTES) + 1;
     if (pages > MAX_PAGES) {
       raise(
         SQLSTATE.programLimitExceeded,
-        `model needs ${bytes} bytes of WebAssembly memory, at most ${MAX_PAGES * PAGE_BYTES} can be had`,
+        `model needs ${bytes + top} bytes of WebAssembly memory, at most ${MAX_PAGES * PAGE_BYTES} can be had`,
       );
     }
     try {
-      this.memory = newMemory(pages);
+      this.memory = weightBytes === null ? newMemory(pages) : fixedMemory(pages);
     } catch (cause) {
       raise(SQLSTATE.outOfMemory, `could not allocate ${pages * PAGE_BYTES} bytes of WebAssembly memory`, { cause });
+    }
+    if (weightBytes !== null) {
+      this.weightsAt = this.memory.buffer.byteLength - top;
+      this.nextWeight = this.weightsAt;
     }
     this.kernels = instantiateKernels(this.memory);
   }
 
-  /** The next `bytes` bytes that `allocate` will hand out of memory nobody has used yet. */
+  /** The next `bytes` bytes that `allocateWeights` will hand out of memory nobody has used yet. */
   untouched(bytes: number): Uint8Array {
-    return this.u8.subarray(this.next, this.next + bytes);
+    const at = this.weightsAt === Infinity ? this.next : this.nextWeight;
+    return this.u8.subarray(at, at + bytes);
   }
 
   /** Bytes handed out and not given back. */
   get usedBytes(): number {
-    return this.next - FIRST_BYTE - this.freed.reduce((sum, piece) => sum + piece.bytes, 0);
+    const weights = this.weightsAt === Infinity ? 0 : this.nextWeight - this.weightsAt;
+    return this.next - FIRST_BYTE - this.freed.reduce((sum, piece) => sum + piece.bytes, 0) + weights;
+  }
+
+  /** Bytes of it that backends share. */
+  get sharedBytes(): number {
+    return this.mapped;
+  }
+
+  /** Address where the weights that can be shared begin. */
+  get firstWeight(): number {
+    return this.weightsAt;
+  }
+
+  /** As `allocate`, for weights. */
+  allocateWeights(bytes: number): number {
+    if (this.weightsAt === Infinity) return this.allocate(bytes);
+    const at = this.nextWeight;
+    this.nextWeight += roundUp(bytes);
+    if (this.nextWeight > this.memory.buffer.byteLength) {
+      raise(
+        SQLSTATE.internalError,
+        `weights take more than the ${this.memory.buffer.byteLength - this.weightsAt} bytes planned`,
+      );
+    }
+    return at;
+  }
+
+  /** Call `use` with the memory and the place of the weights: whole pages that begin with the first. */
+  withWeights<T>(use: (memory: WasmMemory, at: number, bytes: number) => T): T {
+    return use(this.memory, this.weightsAt, roundUp(this.nextWeight - this.weightsAt, SYSTEM_PAGE_BYTES));
+  }
+
+  /** The first `bytes` bytes of weights are mapped now: JavaScript has no view of them any more. */
+  sealWeights(bytes: number): void {
+    this.mapped = bytes;
+    this.nextWeight = this.weightsAt + bytes;
+    this.f32View = null;
+    this.u8View = null;
   }
 
   /** Address of `bytes` bytes; their content is whatever was there. Throws outOfMemory when the memory cannot grow. */
@@ -67,9 +127,10 @@ export class Arena {
     }
     const end = this.next + size;
     const pages = Math.ceil(end / PAGE_BYTES);
-    const have = this.memory.buffer.byteLength / PAGE_BYTES;
+    const have = Math.min(this.memory.buffer.byteLength, this.weightsAt) / PAGE_BYTES;
     if (pages > have) {
       try {
+        if (this.weightsAt !== Infinity) throw new RangeError('memory with shared weights does not grow');
         if (pages > MAX_PAGES) throw new RangeError('over 4 GiB');
         this.memory.grow(pages - have);
       } catch (cause) {
@@ -126,17 +187,35 @@ export class Arena {
     this.next = next;
   }
 
-  /** The whole memory as floats; taken anew after every growth. */
+  /** The memory as floats, without weights that are shared; taken anew after every growth. */
   get f32(): Float32Array {
     if (this.f32View === null || this.f32View.buffer !== this.memory.buffer)
-      this.f32View = new Float32Array(this.memory.buffer);
+      this.f32View = new Float32Array(this.memory.buffer, 0, this.viewBytes / 4);
     return this.f32View;
   }
 
-  /** The whole memory as bytes; taken anew after every growth. */
+  /** The memory as bytes, without weights that are shared; taken anew after every growth. */
   get u8(): Uint8Array {
     if (this.u8View === null || this.u8View.buffer !== this.memory.buffer)
-      this.u8View = new Uint8Array(this.memory.buffer);
+      this.u8View = new Uint8Array(this.memory.buffer, 0, this.viewBytes);
     return this.u8View;
   }
+
+  private get viewBytes(): number {
+    return this.mapped > 0 ? this.weightsAt : this.memory.buffer.byteLength;
+  }
+}
+
+/** A memory of at least `pages` pages that never grows. */
+function fixedMemory(pages: number): WasmMemory {
+  let failure: unknown;
+  for (const room of ROOM_BYTES) {
+    const size = Math.min(pages + room / PAGE_BYTES, MAX_PAGES);
+    try {
+      return newMemory(size, size);
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
 }

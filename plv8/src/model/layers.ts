@@ -6,8 +6,10 @@ import type { Matrix } from './matrix.ts';
 import { copyRow, multiplyIntegers } from './matrix.ts';
 import { RopeTable } from './rope.ts';
 import type { WeightSource } from './source.ts';
-import type { LayerWeights, Norm, Precision, Weights } from './weights.ts';
+import type { LayerWeights, Norm, Precision, WeightPlan, Weights } from './weights.ts';
 import { loadWeights, planWeights } from './weights.ts';
+import type { WeightSegment } from './segment.ts';
+import { loadShared } from './segment.ts';
 
 /** Tokens that go through a layer together: one pass over its weights serves them all. */
 export const CHUNK_TOKENS = 32;
@@ -20,6 +22,8 @@ const MIN_ENCODER_TOKENS = 512;
 
 export interface LoadOptions {
   precision: Precision;
+  /** Where weights that backends share are found and published; without it they are this backend's own. */
+  segment?: WeightSegment | null;
   /** Called every few milliseconds; throws to stop. */
   poll(): void;
   /** Called with the memory that the weights are about to fill, before it is touched. */
@@ -92,7 +96,7 @@ export class Layers {
     readonly weights: Weights,
     readonly buffers: Buffers,
   ) {
-    this.ropes = ropeTables(arena, config, weights);
+    this.ropes = ropeTables(arena, config, weights, buffers);
   }
 
   /** Read every tile of the source into kernel layout. Throws naming the tensor or number that is wrong. */
@@ -100,9 +104,9 @@ export class Layers {
     const plan = planWeights(source.tensors(), options.precision, TILE_TARGET_BYTES);
     const sizes = Object.entries(bufferBytes(config));
     const sum = sizes.reduce((total, [, bytes]) => total + bytes + 16, 0);
-    const arena = new Arena(plan.bytes + plan.stagingBytes + sum + 2 * RopeTable.bytes(config));
-    options.prepareMemory?.(arena.untouched(plan.bytes));
-    const weights = loadWeights(arena, config, source, plan, options.poll);
+    const others = sum + 2 * RopeTable.bytes(config);
+    const { arena, weights } =
+      loadShared(config, source, plan, others, options) ?? loadPrivate(config, source, plan, others, options);
     const buffers = Object.fromEntries(sizes.map(([name, bytes]) => [name, arena.allocate(bytes)]));
     const layers = new Layers(config, plan.precision, arena, weights, buffers as unknown as Buffers);
     arena.seal();
@@ -277,17 +281,37 @@ export class Layers {
   }
 }
 
+interface Loaded {
+  arena: Arena;
+  weights: Weights;
+}
+
+function loadPrivate(
+  config: ModelConfig,
+  source: WeightSource,
+  plan: WeightPlan,
+  otherBytes: number,
+  options: LoadOptions,
+): Loaded {
+  const arena = new Arena(plan.bytes + plan.stagingBytes + otherBytes);
+  options.prepareMemory?.(arena.untouched(plan.bytes));
+  return { arena, weights: loadWeights(arena, config, source, plan, options.poll).weights };
+}
+
 /** One table for all layers, or two where the windowed layers have a base of their own. */
-function ropeTables(arena: Arena, config: ModelConfig, weights: Weights): (RopeTable | null)[] {
+function ropeTables(arena: Arena, config: ModelConfig, weights: Weights, buffers: Buffers): (RopeTable | null)[] {
   const { windows, windowRopeBase, ropeDims } = config;
   if (config.architecture.rope === null) return windows.map(() => null);
   const inFile = weights.ropeFactors;
-  const factors =
-    inFile === null
-      ? config.ropeFactors
-      : Array.from(arena.f32.subarray(inFile.weights / 4, inFile.weights / 4 + ropeDims / 2));
+  const factors = inFile === null ? config.ropeFactors : floatsOf(arena, inFile, buffers.padded, ropeDims / 2);
   const full = new RopeTable(arena, config, { base: config.ropeBase, scale: config.ropeScale, factors });
   if (windowRopeBase === null) return windows.map(() => full);
   const windowed = new RopeTable(arena, config, { base: windowRopeBase, scale: 1, factors: null });
   return windows.map((window) => (window === Infinity ? full : windowed));
+}
+
+/** The first n floats of a vector, by way of a scratch address: JavaScript has no view of shared weights. */
+function floatsOf(arena: Arena, vector: Matrix, scratch: number, n: number): number[] {
+  copyRow(arena, vector, 0, scratch);
+  return Array.from(arena.f32.subarray(scratch / 4, scratch / 4 + n));
 }

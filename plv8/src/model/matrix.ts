@@ -103,7 +103,7 @@ export function unplacedMatrix(info: TensorInfo, layout: Layout): Matrix {
 
 export function allocateMatrix(arena: Arena, info: TensorInfo, layout: Layout): Matrix {
   const matrix = unplacedMatrix(info, layout);
-  matrix.weights = arena.allocate(matrixBytes(info, layout));
+  matrix.weights = arena.allocateWeights(matrixBytes(info, layout));
   return matrix;
 }
 
@@ -241,8 +241,7 @@ export function rowByteLength(type: string, cols: number): number {
 export function copyRow(arena: Arena, matrix: Matrix, index: number, to: number): void {
   const { stride, cols, layout } = matrix;
   if (layout === 'f32') {
-    const from = matrix.weights / 4 + index * stride;
-    arena.f32.copyWithin(to / 4, from, from + cols);
+    arena.kernels.copyFloats(matrix.weights + index * stride * 4, to, cols);
     return;
   }
   const oct = octAt(matrix, index);

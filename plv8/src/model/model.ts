@@ -59,6 +59,11 @@ export class Model {
     return this.layers.arena.usedBytes;
   }
 
+  /** Bytes of it that stand in a segment and are every backend's. */
+  get sharedBytes(): number {
+    return this.layers.arena.sharedBytes;
+  }
+
   get cacheBytes(): number {
     let bytes = 0;
     for (const cache of this.caches) bytes += cache.bytes;

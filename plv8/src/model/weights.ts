@@ -114,7 +114,7 @@ export function planWeights(tensors: TensorInfo[], precision: Precision, largest
   return { bytes, stagingBytes: staging + 64, precision: [...used].sort().join(', '), layouts };
 }
 
-interface BoundWeights {
+export interface BoundWeights {
   weights: Weights;
   matrices: Map<string, Matrix>;
 }
@@ -241,6 +241,28 @@ export function checkWeights(config: ModelConfig, tensors: TensorInfo[]): void {
   bindWeights(config, tensors, (info) => unplacedMatrix(info, layouts.get(info.name) ?? 'f32'));
 }
 
+/** Addresses of matrices by tensor, from the first weight of the arena on. */
+export type Places = Record<string, number>;
+
+/** Where the matrices of a loaded model stand, for `weightsAt` of another arena. */
+export function placesOf(matrices: ReadonlyMap<string, Matrix>, first: number): Places {
+  return Object.fromEntries([...matrices].map(([name, matrix]) => [name, matrix.weights - first]));
+}
+
+/** Weights that stand in the arena already, at the places that `placesOf` gave. Throws as bindWeights does. */
+export function weightsAt(
+  config: ModelConfig,
+  tensors: TensorInfo[],
+  plan: WeightPlan,
+  places: Places,
+  first: number,
+): Weights {
+  return bindWeights(config, tensors, (info) => {
+    const place = places[info.name] ?? raise(SQLSTATE.dataCorrupted, `tensor ${info.name} has no place in the segment`);
+    return { ...unplacedMatrix(info, plan.layouts.get(info.name) ?? 'f32'), weights: first + place };
+  }).weights;
+}
+
 /** Allocate and fill. Throws as bindWeights does, and for tiles that do not fit their tensor. */
 export function loadWeights(
   arena: Arena,
@@ -248,7 +270,7 @@ export function loadWeights(
   source: WeightSource,
   plan: WeightPlan,
   poll: () => void,
-): Weights {
+): BoundWeights {
   const { weights, matrices } = bindWeights(config, source.tensors(), (info) =>
     allocateMatrix(arena, info, plan.layouts.get(info.name) ?? 'f32'),
   );
@@ -272,5 +294,5 @@ export function loadWeights(
   for (const [name, rows] of missingRows) {
     if (rows !== 0) raise(SQLSTATE.dataCorrupted, `tensor ${name} lacks ${rows} rows`);
   }
-  return weights;
+  return { weights, matrices };
 }

@@ -34,6 +34,11 @@ export function addInto(x: usize, y: usize, n: i32): void {
   }
 }
 
+/** to[i] = from[i] over n floats. */
+export function copyFloats(from: usize, to: usize, n: i32): void {
+  memory.copy(to, from, <usize>n << 2);
+}
+
 /** Add one bias row (n) to each of `tokens` rows of x. */
 export function addBias(x: usize, bias: usize, n: i32, tokens: i32): void {
   for (let t = 0; t < tokens; t++) {
