@@ -136,6 +136,7 @@ test(
       for (let i = 0; i < PROGRAM_INPUTS; i++) {
         const input = nextInput(i);
         let peak = 0;
+        const started = performance.now();
         const result = await hartonomous(['ingest', input, '--name', `m${i}`], {
           url: database.url,
           onStart: (child) => {
@@ -157,6 +158,7 @@ test(
           expect(result.stderr).not.toMatch(/\n\s+at /);
         }
         expect(peak).toBeLessThan(MAX_BYTES);
+        expect(performance.now() - started, `input ${i}`).toBeLessThan(4 * HANG_MS);
         const { rows } = await database.pool.query(
           `select name, state from hartonomous.models where name = $1 and ($2 or state <> 'ready')`,
           [`m${i}`, result.code === 1],
