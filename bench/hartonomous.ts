@@ -1,7 +1,8 @@
-/** One measurement of Hartonomous through an ordinary connection. */
+/** Measurements of Hartonomous through an ordinary connection. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import pg from 'pg';
+import { median } from './statistics.ts';
 
 export interface Measurement {
   /** Tokens per second of 128 prompt tokens. */
@@ -14,17 +15,41 @@ export interface Measurement {
   memory_bytes: number;
 }
 
+/** Figures that have no counterpart. */
+export interface OwnMeasurement {
+  /** Decode at a context of 2,048 tokens / at 64. */
+  longContext: number;
+  /** Tokens per second of 8 prompts together / of one alone. */
+  batch: number;
+  /** Milliseconds of a call that writes no token. */
+  zeroTokensMs: number;
+}
+
 interface Completion {
   prompt_eval_count: number;
   prompt_eval_duration: number; // ns
   eval_count: number;
   eval_duration: number; // ns
+  text: string;
+}
+
+/** What to measure, and where. */
+export interface Target {
+  url: string;
+  model: string;
+  /** Ids that end a generation and are kept from being drawn. */
+  ends: number[];
+  /** Only what PL/V8 offers, too: without the extras and interrupts of our host. */
+  upstreamOnly?: boolean;
 }
 
 const PREFILL = 128;
 const DECODE = 64;
 const COLD_PROMPT = 16;
-const WORD = ' a'; // one token in every byte-level vocabulary measured here
+const CONTEXT = 2048;
+const BATCH = 8;
+const CALLS = 21;
+const WORD = ' a'; // one token in every byte-level vocabulary measured here, and in sentencepiece's
 
 /** Resident memory of a process that is not PostgreSQL's shared memory, in bytes. Linux only. */
 function privateBytes(pid: number): number {
@@ -33,57 +58,168 @@ function privateBytes(pid: number): number {
   return (kib('RssAnon') + kib('RssFile')) * 1024;
 }
 
-/** Measure one fresh backend, kept on processor 0. */
-export async function measureHartonomous(
-  url: string,
-  model: string,
-  ends: number[],
-  repeats: number,
-): Promise<Measurement> {
-  const started = performance.now();
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
+/** A fresh backend on processor 0. */
+class Backend {
+  private constructor(
+    readonly client: pg.Client,
+    readonly pid: number,
+    private readonly target: Target,
+  ) {}
+
+  static async open(target: Target): Promise<Backend> {
+    const options = target.upstreamOnly ? '-c hartonomous_v8.extras=off -c hartonomous_v8.interrupts=off' : undefined;
+    const client = new pg.Client({ connectionString: target.url, options });
+    await client.connect();
     const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
-    const { pid } = rows[0];
+    const { pid } = rows[0]!;
     execFileSync('taskset', ['-a', '-p', '-c', '0', String(pid)], { stdio: 'ignore' });
-    const complete = async (words: number, tokens: number): Promise<Completion> => {
-      const options = {
-        raw: true,
-        cache: false,
-        record: false,
-        temperature: 0,
-        repeat_penalty: 1,
-        num_predict: tokens,
-        num_ctx: 2048,
-        logit_bias: Object.fromEntries(ends.map((id) => [id, -1000])),
-      };
-      const answer = await client.query<{ answer: Completion }>('select hartonomous.complete($1, $2, $3) as answer', [
-        WORD.repeat(words),
-        model,
-        JSON.stringify(options),
-      ]);
-      const completion = answer.rows[0].answer;
-      if (completion.prompt_eval_count !== words || completion.eval_count !== tokens) {
-        throw new Error(
-          `${model} evaluated ${completion.prompt_eval_count} and wrote ${completion.eval_count} tokens, expected ${words} and ${tokens}`,
-        );
-      }
-      return completion;
-    };
-    await complete(COLD_PROMPT, 1);
+    return new Backend(client, pid, target);
+  }
+
+  /** Options of a run of exactly `tokens` tokens. */
+  options(tokens: number): string {
+    return JSON.stringify({
+      raw: true,
+      cache: false,
+      record: false,
+      temperature: 0,
+      repeat_penalty: 1,
+      num_predict: tokens,
+      num_ctx: CONTEXT,
+      logit_bias: Object.fromEntries(this.target.ends.map((id) => [id, -1000])),
+    });
+  }
+
+  /** A prompt of about `words` tokens (a vocabulary may put one before them) and exactly `tokens` tokens after it. */
+  async complete(words: number, tokens: number): Promise<Completion> {
+    const { model } = this.target;
+    const { rows } = await this.client.query<{ answer: Completion }>(
+      'select hartonomous.complete($1, $2, $3) as answer',
+      [WORD.repeat(words), model, this.options(tokens)],
+    );
+    const { answer } = rows[0]!;
+    if (Math.abs(answer.prompt_eval_count - words) > 2 || answer.eval_count !== tokens) {
+      throw new Error(
+        `${model} evaluated ${answer.prompt_eval_count} and wrote ${answer.eval_count} tokens, expected ${words} and ${tokens}`,
+      );
+    }
+    return answer;
+  }
+
+  /** Seconds and texts of a call. */
+  async timed(sql: string, args: unknown[]): Promise<{ seconds: number; texts: string[] }> {
+    const started = performance.now();
+    const { rows } = await this.client.query<{ text: string }>(sql, args);
+    return { seconds: (performance.now() - started) / 1000, texts: rows.map((row) => row.text) };
+  }
+}
+
+const decodeRate = (completion: Completion): number =>
+  // The first token comes out of the prompt's logits.
+  ((completion.eval_count - 1) / completion.eval_duration) * 1e9;
+
+export async function measureHartonomous(target: Target, repeats: number): Promise<Measurement> {
+  const started = performance.now();
+  const backend = await Backend.open(target);
+  try {
+    await backend.complete(COLD_PROMPT, 1);
     const firstToken = performance.now() - started;
-    await complete(PREFILL, 8); // warm-up
+    await backend.complete(PREFILL, 8); // warm-up
     const prefill: number[] = [];
     const decode: number[] = [];
     for (let i = 0; i < repeats; i++) {
-      // The first token comes out of the prompt's logits: DECODE + 1 tokens are DECODE passes.
-      const completion = await complete(PREFILL, DECODE + 1);
-      prefill.push((PREFILL / completion.prompt_eval_duration) * 1e9);
-      decode.push((DECODE / completion.eval_duration) * 1e9);
+      const completion = await backend.complete(PREFILL, DECODE + 1);
+      prefill.push((completion.prompt_eval_count / completion.prompt_eval_duration) * 1e9);
+      decode.push(decodeRate(completion));
     }
-    return { prefill, decode, first_token_ms: firstToken, memory_bytes: privateBytes(pid) };
+    return { prefill, decode, first_token_ms: firstToken, memory_bytes: privateBytes(backend.pid) };
   } finally {
-    await client.end();
+    await backend.client.end();
+  }
+}
+
+const batchPrompts = Array.from({ length: BATCH }, (_, i) => `The number ${i + 100} is the one that I like`);
+
+/** Throws when a prompt's answer among others is not the one it gets alone. */
+export async function measureOwn(target: Target): Promise<OwnMeasurement> {
+  const backend = await Backend.open(target);
+  const { model } = target;
+  try {
+    await backend.complete(PREFILL, 8); // warm-up
+    const near = decodeRate(await backend.complete(64, DECODE + 1));
+    const far = decodeRate(await backend.complete(CONTEXT - DECODE - 8, DECODE + 1));
+
+    const zero: number[] = [];
+    const none = [WORD, model, backend.options(0)];
+    for (let i = 0; i < CALLS; i++)
+      zero.push((await backend.timed('select hartonomous.generate($1, $2, $3) as text', none)).seconds * 1000);
+
+    const options = backend.options(DECODE);
+    const one: number[] = [];
+    const alone: string[] = [];
+    for (const prompt of batchPrompts) {
+      const { seconds, texts } = await backend.timed('select hartonomous.generate($1::text, $2, $3) as text', [
+        prompt,
+        model,
+        options,
+      ]);
+      one.push(DECODE / seconds);
+      alone.push(texts[0]!);
+    }
+    const together = await backend.timed('select text from hartonomous.generate($1::text[], $2, $3) order by ord', [
+      batchPrompts,
+      model,
+      options,
+    ]);
+    batchPrompts.forEach((prompt, i) => {
+      if (together.texts[i] !== alone[i])
+        throw new Error(`"${prompt}" is answered otherwise among others: ${together.texts[i]} and ${alone[i]}`);
+    });
+    return {
+      longContext: far / near,
+      batch: (BATCH * DECODE) / together.seconds / median(one),
+      zeroTokensMs: median(zero),
+    };
+  } finally {
+    await backend.client.end();
+  }
+}
+
+/** Milliseconds spent in each kernel during one run of 128 and 64 tokens; `rest` is everything else. */
+export async function profileHartonomous(target: Target): Promise<Record<'prefill' | 'decode', Map<string, number>>> {
+  const backend = await Backend.open(target);
+  const run = async (sql: string): Promise<void> => {
+    // The bundle runs in the isolate of its owner.
+    await backend.client.query('begin');
+    await backend.client.query('set local role hartonomous_owner');
+    await backend.client.query(sql);
+    await backend.client.query('commit');
+  };
+  let notice = '';
+  backend.client.on('notice', ({ message }) => (notice = message ?? ''));
+  const read = async (): Promise<Map<string, number>> => {
+    await run(
+      'do $$ plv8.elog(NOTICE, JSON.stringify(globalThis.hartonomousKernelTimes)); globalThis.hartonomousKernelTimes = {} $$ language plv8',
+    );
+    return new Map(Object.entries(JSON.parse(notice) as Record<string, number>));
+  };
+  const add = (times: Map<string, number>, name: string, ms: number): void =>
+    void times.set(name, (times.get(name) ?? 0) + ms);
+  try {
+    await run('do $$ globalThis.hartonomousKernelTimes = {} $$ language plv8');
+    await backend.complete(PREFILL, 8); // warm-up
+    await read();
+    const prompt = await backend.complete(PREFILL, 1);
+    const prefill = await read();
+    const whole = await backend.complete(PREFILL, DECODE + 1);
+    const decode = await read();
+    // What the prompt takes in both.
+    for (const [name, ms] of prefill) add(decode, name, -ms);
+    const kernels = (times: Map<string, number>): number => [...times.values()].reduce((sum, ms) => sum + ms, 0);
+    prefill.set('rest', prompt.prompt_eval_duration / 1e6 - kernels(prefill));
+    decode.set('rest', whole.eval_duration / 1e6 - kernels(decode));
+    return { prefill, decode };
+  } finally {
+    await backend.client.end();
   }
 }

@@ -42,3 +42,8 @@ export function measureLlamaNode(file: string, repeats: number): Measurement {
 export function measureLlamaLibrary(program: string, file: string, repeats: number): Measurement {
   return runPinned([program, LIBRARIES, file, '1', String(repeats)]);
 }
+
+/** llama.cpp as WebAssembly; prefill and decode alone. */
+export function measureWllama(file: string, repeats: number): Pick<Measurement, 'prefill' | 'decode'> {
+  return runPinned([process.execPath, 'wllama.mjs', file, String(repeats)]);
+}

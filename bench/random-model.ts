@@ -96,28 +96,30 @@ const QWEN = {
   format: 'gguf',
 } as const;
 
+const TINYLLAMA = {
+  architecture: 'llama',
+  layers: 22,
+  dim: 2048,
+  hiddenDim: 5632,
+  heads: 32,
+  kvHeads: 4,
+  vocabulary: 32_000,
+  context: 2048,
+  untied: true,
+  ropeBase: 1e4,
+  epsilon: 1e-5,
+  tokenizer: 'llama-spm',
+  format: 'gguf',
+} as const;
+
 const SHAPES = {
   'qwen2.5-0.5b-q8_0': { ...QWEN, fileType: 7, recipe: all('Q8_0') },
   'qwen2.5-0.5b-q4_0': { ...QWEN, fileType: 2, recipe: q4_0 },
   'qwen2.5-0.5b-q4_k_m': { ...QWEN, fileType: 15, recipe: q4_k_m },
+  'qwen2.5-0.5b-f16': { ...QWEN, fileType: 1, recipe: all('F16') },
   'qwen2.5-0.5b-bf16': { ...QWEN, fileType: 32, recipe: all('BF16'), format: 'safetensors' },
-  'tinyllama-1.1b-q4_0': {
-    architecture: 'llama',
-    layers: 22,
-    dim: 2048,
-    hiddenDim: 5632,
-    heads: 32,
-    kvHeads: 4,
-    vocabulary: 32_000,
-    context: 2048,
-    untied: true,
-    ropeBase: 1e4,
-    epsilon: 1e-5,
-    tokenizer: 'llama-spm',
-    fileType: 2,
-    recipe: q4_0,
-    format: 'gguf',
-  },
+  'tinyllama-1.1b-q4_0': { ...TINYLLAMA, fileType: 2, recipe: q4_0 },
+  'tinyllama-1.1b-q4_k_m': { ...TINYLLAMA, fileType: 15, recipe: q4_k_m },
   'llama-3.2-1b-q8_0': {
     architecture: 'llama',
     layers: 16,

@@ -1,84 +1,107 @@
 /**
- * Hartonomous and llama.cpp side by side, one thread each on the same processor, alternating.
- *   npm run bench -- [--models smollm2,qwen] [--rounds 5] [--repeats 3]
- * The peer is the faster of node-llama-cpp and the same library from C, for each figure.
+ * Hartonomous beside llama.cpp, one thread each on the same processor, alternating.
+ *   npm run bench -- [--models qwen-q8_0,smollm2] [--rounds 5] [--repeats 1] [--extra-rounds 2]
+ *   npm run bench -- --profile [--models ...]       where a token's time goes, by kernel
+ * The peer is the faster of node-llama-cpp and the same library from C, for each figure; wllama is llama.cpp as
+ * WebAssembly. Writes results/KEY.json for each model, results/table.json and results/ratios.svg.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import Table from 'cli-table3';
 import pg from 'pg';
 import { Cluster } from '../cli/cluster/cluster.ts';
 import { ingest } from '../cli/ingest/ingest.ts';
 import { install } from '../cli/install/install.ts';
-import { cacheFolder, smollm2File } from '../test/golden/smollm2-file.ts';
-import type { Measurement } from './hartonomous.ts';
-import { measureHartonomous } from './hartonomous.ts';
-import { measureLlamaLibrary, measureLlamaNode, preparePeers } from './llama.ts';
-import { randomModel } from './random-model.ts';
+import { cacheFolder } from '../test/golden/smollm2-file.ts';
+import type { Measurement, OwnMeasurement, Target } from './hartonomous.ts';
+import { measureHartonomous, measureOwn, profileHartonomous } from './hartonomous.ts';
+import { measureLlamaLibrary, measureLlamaNode, measureWllama, preparePeers } from './llama.ts';
+import type { Row } from './report.ts';
+import { printTable, ratioPlot } from './report.ts';
 import { median, spread } from './statistics.ts';
+import type { Subject } from './subjects.ts';
+import { SUBJECTS } from './subjects.ts';
 
-interface Subject {
-  name: string;
-  file: () => string;
-  /** Ids that end a generation and are kept from being drawn. */
-  ends: number[];
-}
-
-const GOLDEN = new URL('../test/golden/smollm2-135m-q4_1.json', import.meta.url);
-const SUBJECTS: Record<string, Subject> = {
-  smollm2: {
-    name: 'bench-smollm2-135m-q4_1',
-    file: () => smollm2File((JSON.parse(readFileSync(GOLDEN, 'utf8')) as { sha256: string }).sha256),
-    ends: [0, 2],
-  },
-  qwen: {
-    name: 'bench-qwen2.5-0.5b-shape-q8_0',
-    file: () => randomModel('qwen2.5-0.5b-q8_0'),
-    ends: [151643, 151645],
-  },
-};
+/** The model that the figures without a native peer are taken of. */
+const MAIN = 'qwen-q8_0';
+const COLD_BAR_MS = 3000;
+const COLD_UPSTREAM_BAR_MS = 5000;
+const MEMORY_BAR = 1.35;
+const WLLAMA_BARS = { prefill: 2.5, decode: 1.8 };
 
 interface Round {
   hartonomous: Measurement;
-  llamaNode: Measurement;
+  llamaNode: Measurement | null;
   llamaLibrary: Measurement;
 }
 
-interface Row {
-  what: string;
-  unit: string;
-  ours: number;
-  oursSpread: number;
-  peer: number;
-  peerSpread: number;
-  /** Median of the rounds' ratios ours / peer. */
-  ratio: number;
+/** What only the main model is measured for. */
+interface ExtraRound {
+  wllama: Pick<Measurement, 'prefill' | 'decode'>;
+  upstream: Measurement | null;
+  own: OwnMeasurement;
 }
 
-async function ingestInto(url: string, name: string, file: string): Promise<void> {
+const { values } = parseArgs({
+  options: {
+    models: { type: 'string', default: SUBJECTS.map((subject) => subject.key).join(',') },
+    rounds: { type: 'string', default: '5' },
+    repeats: { type: 'string', default: '1' },
+    'extra-rounds': { type: 'string', default: '2' },
+    profile: { type: 'boolean', default: false },
+  },
+});
+const subjects = values.models.split(',').map((key) => {
+  const subject = SUBJECTS.find((known) => known.key === key);
+  if (subject === undefined)
+    throw new Error(`unknown model ${key}, known: ${SUBJECTS.map((known) => known.key).join(', ')}`);
+  return subject;
+});
+const rounds = Number(values.rounds);
+const repeats = Number(values.repeats);
+const extraRounds = Number(values['extra-rounds']);
+const url = process.env.DATABASE_URL ?? (await new Cluster().up()).url;
+
+async function withClient<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {
-    await install(client);
-    await ingest(client, file, { name, replace: true });
+    return await work(client);
   } finally {
     await client.end();
   }
 }
 
+/** Whether the host's extras can be switched off: our host, and a role that may. */
+async function canSwitchOff(): Promise<boolean> {
+  return await withClient(async (client) => {
+    try {
+      await client.query("load '$libdir/hartonomous_v8'; set hartonomous_v8.extras = off");
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+const better = (a: number, b: number | undefined, smaller: boolean): number =>
+  b === undefined ? a : smaller ? Math.min(a, b) : Math.max(a, b);
+
 /** Pair our figure with the better of the two peers' in every round. */
-function row(
+function paired(
   what: string,
   unit: string,
-  rounds: Round[],
-  figure: (m: Measurement) => number,
-  better: (...v: number[]) => number,
+  list: readonly Round[],
+  figure: (measurement: Measurement) => number,
+  options: { bar: number | null; smaller?: boolean; compare?: boolean },
 ): Row {
-  const ours = rounds.map((round) => figure(round.hartonomous));
-  const peer = rounds.map((round) => better(figure(round.llamaNode), figure(round.llamaLibrary)));
+  const { bar, smaller = false, compare = true } = options;
+  const ours = list.map((round) => figure(round.hartonomous));
+  const peer = list.map((round) =>
+    better(figure(round.llamaLibrary), round.llamaNode === null ? undefined : figure(round.llamaNode), smaller),
+  );
   return {
     what,
     unit,
@@ -86,79 +109,194 @@ function row(
     oursSpread: spread(ours),
     peer: median(peer),
     peerSpread: spread(peer),
-    ratio: median(ours.map((value, i) => value / peer[i])),
+    ratio: compare ? median(ours.map((value, i) => value / peer[i]!)) : null,
+    bar,
+    smaller,
   };
 }
 
-function rows(rounds: Round[]): Row[] {
+/** A figure of our own, with a bar on the figure itself. */
+function alone(
+  what: string,
+  unit: string,
+  list: readonly number[],
+  options: { bar: number | null; smaller?: boolean },
+): Row {
+  const { bar, smaller = false } = options;
+  const oursSpread = list.length > 1 ? spread(list) : null;
+  return { what, unit, ours: median(list), oursSpread, peer: null, peerSpread: null, ratio: null, bar, smaller };
+}
+
+function rowsOf(subject: Subject, list: readonly Round[]): Row[] {
+  const { title, bars, key } = subject;
+  const main = key === MAIN;
+  const fileBytes = statSync(subject.file()).size;
   return [
-    row('prefill 128', 'tok/s', rounds, (m) => median(m.prefill), Math.max),
-    row('decode 64', 'tok/s', rounds, (m) => median(m.decode), Math.max),
-    row('first token, cold', 'ms', rounds, (m) => m.first_token_ms, Math.min),
-    row('memory', 'MB', rounds, (m) => m.memory_bytes / 1e6, Math.min),
+    paired(`${title}: decode`, 'tok/s', list, (m) => median(m.decode), { bar: bars.decode }),
+    paired(`${title}: prefill`, 'tok/s', list, (m) => median(m.prefill), { bar: bars.prefill }),
+    paired(`${title}: first token, cold`, 'ms', list, (m) => m.first_token_ms, {
+      bar: main ? COLD_BAR_MS : null,
+      smaller: true,
+      compare: false,
+    }),
+    paired(`${title}: memory`, 'MB', list, (m) => m.memory_bytes / 1e6, { bar: null, smaller: true }),
+    alone(
+      `${title}: memory / file`,
+      'x',
+      list.map((round) => round.hartonomous.memory_bytes / fileBytes),
+      { bar: main ? MEMORY_BAR : null, smaller: true },
+    ),
   ];
 }
 
-function print(name: string, results: Row[]): void {
-  const table = new Table({
-    head: [name, 'unit', 'hartonomous', 'spread', 'llama.cpp', 'spread', 'ratio'],
-    style: { head: [], border: [] },
-  });
-  const percent = (value: number): string => `${Math.round(value * 100)} %`;
-  for (const r of results) {
-    table.push([
-      r.what,
-      r.unit,
-      r.ours.toFixed(1),
-      percent(r.oursSpread),
-      r.peer.toFixed(1),
-      percent(r.peerSpread),
-      r.ratio.toFixed(2),
-    ]);
+function extraRowsOf(list: readonly ExtraRound[], ours: readonly Round[]): Row[] {
+  const against = (what: string, figure: (m: Pick<Measurement, 'prefill' | 'decode'>) => number, bar: number): Row => {
+    const mine = ours.map((round) => figure(round.hartonomous));
+    const theirs = list.map((round) => figure(round.wllama));
+    return {
+      what,
+      unit: 'tok/s',
+      ours: median(mine),
+      oursSpread: spread(mine),
+      peer: median(theirs),
+      peerSpread: spread(theirs),
+      ratio: median(mine) / median(theirs),
+      bar,
+      smaller: false,
+    };
+  };
+  const rows = [
+    against('against wllama: decode', (m) => median(m.decode), WLLAMA_BARS.decode),
+    against('against wllama: prefill', (m) => median(m.prefill), WLLAMA_BARS.prefill),
+    alone(
+      '8 prompts together / one',
+      'x',
+      list.map((round) => round.own.batch),
+      { bar: 1.5 },
+    ),
+    alone(
+      'decode at 2,048 tokens / at 64',
+      'x',
+      list.map((round) => round.own.longContext),
+      { bar: 0.75 },
+    ),
+    alone(
+      'a call of no tokens',
+      'ms',
+      list.map((round) => round.own.zeroTokensMs),
+      { bar: 5, smaller: true },
+    ),
+  ];
+  const upstream = list.flatMap((round) => (round.upstream === null ? [] : [round.upstream]));
+  if (upstream.length > 0) {
+    const only = 'upstream API only: ';
+    rows.push(
+      alone(
+        `${only}decode`,
+        'tok/s',
+        upstream.map((m) => median(m.decode)),
+        { bar: null },
+      ),
+      alone(
+        `${only}prefill`,
+        'tok/s',
+        upstream.map((m) => median(m.prefill)),
+        { bar: null },
+      ),
+      alone(
+        `${only}first token, cold`,
+        'ms',
+        upstream.map((m) => m.first_token_ms),
+        {
+          bar: COLD_UPSTREAM_BAR_MS,
+          smaller: true,
+        },
+      ),
+      alone(
+        `${only}memory`,
+        'MB',
+        upstream.map((m) => m.memory_bytes / 1e6),
+        { bar: null, smaller: true },
+      ),
+    );
   }
-  console.log(table.toString());
+  return rows;
 }
 
-const { values } = parseArgs({
-  options: {
-    models: { type: 'string', default: 'smollm2,qwen' },
-    rounds: { type: 'string', default: '5' },
-    repeats: { type: 'string', default: '3' },
-  },
-});
-const roundCount = Number(values.rounds);
-const repeats = Number(values.repeats);
-const program = preparePeers(cacheFolder());
-const url = process.env.DATABASE_URL ?? (await new Cluster().up()).url;
+const progress = (text: string): void =>
+  void process.stderr.write(`${new Date().toISOString().slice(11, 19)} ${text}\n`);
 const results = fileURLToPath(new URL('results/', import.meta.url));
 mkdirSync(results, { recursive: true });
 
-for (const key of values.models.split(',')) {
-  const subject = SUBJECTS[key];
-  if (subject === undefined) throw new Error(`unknown model ${key}, known: ${Object.keys(SUBJECTS).join(', ')}`);
-  const file = subject.file();
-  await ingestInto(url, subject.name, file);
-  const rounds: Round[] = [];
-  const loadBefore = loadavg()[0]; // processes that wanted a processor in the last minute: near 0 for figures worth quoting
-  for (let i = 0; i < roundCount; i++) {
-    const llamaNode = measureLlamaNode(file, repeats);
-    const hartonomous = await measureHartonomous(url, subject.name, subject.ends, repeats);
-    const llamaLibrary = measureLlamaLibrary(program, file, repeats);
-    rounds.push({ hartonomous, llamaNode, llamaLibrary });
-    console.error(
-      `${subject.name}, round ${i + 1} of ${roundCount}: decode ${median(hartonomous.decode).toFixed(1)} tok/s`,
-    );
-  }
-  const summary = rows(rounds);
-  print(subject.name, summary);
-  const report = {
-    model: subject.name,
-    measured_at: new Date().toISOString(),
-    load_before: loadBefore,
-    processor: cpus()[0].model,
-    threads: 1,
-    summary,
-    rounds,
-  };
-  writeFileSync(join(results, `${key}.json`), `${JSON.stringify(report, null, 1)}\n`);
+async function ingestSubject(subject: Subject): Promise<Target> {
+  await withClient(async (client) => ingest(client, subject.file(), { name: subject.name, replace: true }));
+  return { url, model: subject.name, ends: subject.ends };
 }
+
+async function profile(): Promise<void> {
+  for (const subject of subjects) {
+    const times = await profileHartonomous(await ingestSubject(subject));
+    for (const [phase, kernels] of Object.entries(times)) {
+      const total = [...kernels.values()].reduce((sum, ms) => sum + ms, 0);
+      console.log(`${subject.title}, ${phase} of ${phase === 'prefill' ? 128 : 64} tokens: ${total.toFixed(0)} ms`);
+      for (const [name, ms] of [...kernels].sort((a, b) => b[1] - a[1]))
+        console.log(
+          `  ${name.padEnd(22)} ${ms.toFixed(0).padStart(6)} ms ${((ms / total) * 100).toFixed(1).padStart(5)} %`,
+        );
+    }
+  }
+}
+
+async function compare(): Promise<void> {
+  const program = preparePeers(cacheFolder());
+  const upstreamToo = await canSwitchOff();
+  const table: Row[] = [];
+  const loadBefore = loadavg()[0]; // processes that wanted a processor in the last minute: near 0 for figures worth quoting
+  const about = {
+    processor: cpus()[0]?.model,
+    threads: 1,
+    load_before: loadBefore,
+    measured_at: new Date().toISOString(),
+  };
+  for (const subject of subjects) {
+    progress(`${subject.title}: ingest`);
+    const file = subject.file();
+    const target = await ingestSubject(subject);
+    const list: Round[] = [];
+    const extra: ExtraRound[] = [];
+    for (let i = 0; i < rounds; i++) {
+      const llamaNode = subject.everyPeer || i === 0 ? measureLlamaNode(file, repeats) : null;
+      const hartonomous = await measureHartonomous(target, repeats);
+      const llamaLibrary = measureLlamaLibrary(program, file, repeats);
+      list.push({ hartonomous, llamaNode, llamaLibrary });
+      const [mine, theirs] = [median(hartonomous.decode), median(llamaLibrary.decode)];
+      progress(
+        `${subject.title}, round ${i + 1} of ${rounds}: decode ${mine.toFixed(1)} and ${theirs.toFixed(1)} tok/s`,
+      );
+    }
+    const rows = rowsOf(subject, list);
+    if (subject.key === MAIN) {
+      for (let i = 0; i < extraRounds; i++) {
+        progress(`${subject.title}, figures without a native peer, round ${i + 1} of ${extraRounds}`);
+        extra.push({
+          wllama: measureWllama(file, repeats),
+          upstream: upstreamToo ? await measureHartonomous({ ...target, upstreamOnly: true }, repeats) : null,
+          own: await measureOwn(target),
+        });
+      }
+      if (extra.length > 0) rows.push(...extraRowsOf(extra, list));
+    }
+    table.push(...rows);
+    const report = { model: subject.title, ...about, rows, rounds: list, extra };
+    writeFileSync(join(results, `${subject.key}.json`), `${JSON.stringify(report, null, 1)}\n`);
+  }
+  printTable(`one thread on ${about.processor ?? 'this processor'}`, table);
+  writeFileSync(join(results, 'table.json'), `${JSON.stringify({ ...about, rows: table }, null, 1)}\n`);
+  writeFileSync(
+    join(results, 'ratios.svg'),
+    ratioPlot(`Tokens per second, Hartonomous / peer (one thread, ${about.processor ?? ''})`, table),
+  );
+}
+
+await withClient((client) => install(client));
+await (values.profile ? profile() : compare());

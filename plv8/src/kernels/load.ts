@@ -147,8 +147,32 @@ export function newMemory(pages: number, maximum = MAX_PAGES): WasmMemory {
   return new (api().Memory)({ initial: pages, maximum });
 }
 
+/** Milliseconds by kernel; set on globalThis before a model is loaded, it makes the model's kernels count their time. */
+type KernelTimes = Record<string, number>;
+
+/** The kernels, each of which adds the time it takes to `times`. */
+function timed(kernels: Kernels, times: () => KernelTimes): Kernels {
+  const wrapped = Object.entries(kernels).map(([name, kernel]) => {
+    if (typeof kernel !== 'function') return [name, kernel as unknown];
+    const count = (...args: unknown[]): unknown => {
+      const started = Date.now();
+      try {
+        return (kernel as (...args: unknown[]) => unknown)(...args);
+      } finally {
+        times()[name] = (times()[name] ?? 0) + Date.now() - started;
+      }
+    };
+    return [name, count];
+  });
+  return Object.fromEntries(wrapped) as Kernels;
+}
+
 export function instantiateKernels(memory: WasmMemory): Kernels {
   module ??= new (api().Module)(decodeBase64(base64));
   const instance = new (api().Instance)(module, { env: { memory, abort: () => undefined } });
-  return instance.exports as Kernels;
+  const kernels = instance.exports as Kernels;
+  const profile = globalThis as { hartonomousKernelTimes?: KernelTimes };
+  return profile.hartonomousKernelTimes === undefined
+    ? kernels
+    : timed(kernels, () => (profile.hartonomousKernelTimes ??= {}));
 }

@@ -1,0 +1,67 @@
+/** The models that are measured. */
+import { readFileSync } from 'node:fs';
+import { smollm2File } from '../test/golden/smollm2-file.ts';
+import { randomModel } from './random-model.ts';
+
+export interface Subject {
+  /** Name of its file of results, and on the command line. */
+  key: string;
+  /** What people call it. */
+  title: string;
+  /** Its name in the database. */
+  name: string;
+  file: () => string;
+  /** Ids that end a generation and are kept from being drawn. */
+  ends: number[];
+  /** Least ratios ours / llama.cpp that the project promises; null where it promises nothing. */
+  bars: { prefill: number | null; decode: number | null };
+  /** Whether node-llama-cpp takes part in every round; else in the first, as the same library from C is faster. */
+  everyPeer: boolean;
+}
+
+const GOLDEN = new URL('../test/golden/smollm2-135m-q4_1.json', import.meta.url);
+const QWEN_ENDS = [151_643, 151_645];
+
+type Options = Pick<Subject, 'key' | 'title' | 'file'> & Partial<Subject>;
+
+function subject(options: Options): Subject {
+  return {
+    name: `bench-${options.key}`,
+    ends: QWEN_ENDS,
+    bars: { prefill: null, decode: 0.8 },
+    everyPeer: false,
+    ...options,
+  };
+}
+
+export const SUBJECTS: readonly Subject[] = [
+  subject({
+    key: 'qwen-q8_0',
+    title: 'Qwen2.5-0.5B shape, Q8_0',
+    file: () => randomModel('qwen2.5-0.5b-q8_0'),
+    bars: { prefill: 0.5, decode: 0.9 },
+    everyPeer: true,
+  }),
+  subject({ key: 'qwen-q4_0', title: 'Qwen2.5-0.5B shape, Q4_0', file: () => randomModel('qwen2.5-0.5b-q4_0') }),
+  subject({ key: 'qwen-q4_k_m', title: 'Qwen2.5-0.5B shape, Q4_K_M', file: () => randomModel('qwen2.5-0.5b-q4_k_m') }),
+  subject({
+    key: 'tinyllama-q4_k_m',
+    title: 'TinyLlama-1.1B shape, Q4_K_M',
+    file: () => randomModel('tinyllama-1.1b-q4_k_m'),
+    ends: [2],
+  }),
+  subject({
+    key: 'qwen-f16',
+    title: 'Qwen2.5-0.5B shape, F16',
+    file: () => randomModel('qwen2.5-0.5b-f16'),
+    bars: { prefill: null, decode: null },
+  }),
+  subject({
+    key: 'smollm2',
+    title: 'SmolLM2-135M, Q4_1',
+    file: () => smollm2File((JSON.parse(readFileSync(GOLDEN, 'utf8')) as { sha256: string }).sha256),
+    ends: [0, 2],
+    bars: { prefill: null, decode: null },
+    everyPeer: true,
+  }),
+];
