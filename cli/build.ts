@@ -15,6 +15,7 @@ await build({
   format: 'esm',
   target: 'node20',
   packages: 'external',
+  loader: { '.html': 'text' },
   absWorkingDir: ROOT,
   banner: { js: '#!/usr/bin/env node' },
 });

@@ -6,6 +6,7 @@ import pg from 'pg';
 import { registerBackends } from './commands/backends.ts';
 import { registerCluster } from './commands/cluster.ts';
 import { registerDoctor } from './commands/doctor.ts';
+import { registerExplain } from './commands/explain.ts';
 import { registerExport } from './commands/export.ts';
 import { registerIngest } from './commands/ingest.ts';
 import { registerInstall } from './commands/install.ts';
@@ -74,6 +75,7 @@ for (const register of [
   registerStatus,
   registerQuery,
   registerVerify,
+  registerExplain,
   registerExport,
   registerRm,
   registerProxyCluster,

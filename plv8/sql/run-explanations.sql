@@ -3,7 +3,7 @@
 
 create or replace view hartonomous.explanations with (security_barrier) as
 select e.run_id, e.step, r.caller, r.model_name as model, r.created_at as run_at, e.created_at as explained_at,
-    e.token_id, e.token, e.logit, e.logprob, exp(e.logprob)::real as model_probability, e.probability, e.entropy,
+    e.token_id, e.token, e.logit, e.logprob, exp(greatest(e.logprob, -85))::real as model_probability, e.probability, e.entropy,
     e.runner_up_id, e.runner_up, e.runner_up_logit, e.runner_up_probability, e.logit - e.runner_up_logit as margin, e.draw,
     e.component_sum, e.residual, e.replay_difference, e.choice_reproduced, e.settled_layer,
     e.top_head_layer, e.top_head, e.top_head_contribution, e.top_head_position, e.top_head_weight,
@@ -206,7 +206,7 @@ comment on column hartonomous.layer_influence.total_contrast is 'sum of contribu
 comment on column hartonomous.layer_influence.mean is 'mean contribution';
 
 create or replace view hartonomous.uncertain_tokens with (security_barrier) as
-select e.run_id, e.step, r.caller, r.model_name as model, e.token, exp(e.logprob)::real as model_probability, e.probability,
+select e.run_id, e.step, r.caller, r.model_name as model, e.token, exp(greatest(e.logprob, -85))::real as model_probability, e.probability,
     e.entropy, e.runner_up, e.runner_up_probability, e.logit - e.runner_up_logit as margin, e.settled_layer, e.top_input
 from hartonomous.runs r join hartonomous.explained_tokens e on e.run_id = r.id
 where e.logprob < -0.693 and array[r.caller, '*'] && (select hartonomous._visible_callers());

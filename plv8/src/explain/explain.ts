@@ -368,6 +368,7 @@ function finish({ token, inputs }: Explanation, run: RecordedRun, used: RunModel
       (row) =>
         row.unit === 'token' &&
         row.cosine !== null &&
+        row.input.trim() !== '' &&
         ids[row.first_position] !== token.token_id &&
         !used.tokenizer.isControl(ids[row.first_position]!),
     )

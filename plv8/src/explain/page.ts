@@ -8,6 +8,8 @@ const CANDIDATES = 10;
 
 const rounded = (x: number, digits: number): number => Number(x.toFixed(digits));
 const share = (x: number): number => rounded(x, 4);
+/** Shares in long lists are whole thousandths, and tokens of the lens numbers of a list of texts. */
+const thousandths = (x: number): number => Math.round(x * 1000);
 
 export function pageOf(
   run: RecordedRun,
@@ -16,7 +18,13 @@ export function pageOf(
 ): Record<string, unknown> {
   const { tokenizer } = used;
   const { nLayers } = used.entry.model.config;
-  return {
+  const numbers = new Map<string, number>();
+  const numberOf = (text: string): number => {
+    const known = numbers.get(text) ?? numbers.size;
+    numbers.set(text, known);
+    return known;
+  };
+  const page = {
     run_id: run.id,
     model: run.modelName,
     digest: run.digest,
@@ -62,11 +70,17 @@ export function pageOf(
           .slice(0, CANDIDATES)
           .map((one) => [one.layer, one.head, rounded(one.contribution, 3)]),
         edges: edges.map((one) => [one.layer, one.head, one.position, rounded(one.weight, 3)]),
-        lens: lens.map((row) => [row.rank, share(row.probability), row.top_tokens, row.top_probabilities.map(share)]),
-        rollout: all.some((row) => row.rollout === null) ? null : all.map((row) => share(row.rollout!)),
-        value: all.map((row) => share(row.value_weighted)),
+        lens: lens.map((row) => [
+          row.rank,
+          thousandths(row.probability),
+          ...row.top_tokens.map(numberOf),
+          ...row.top_probabilities.map(thousandths),
+        ]),
+        rollout: all.some((row) => row.rollout === null) ? null : all.map((row) => thousandths(row.rollout!)),
+        value: all.map((row) => thousandths(row.value_weighted)),
         inputs: units.map((row) => [row.first_position, row.last_position, rounded(row.leave_one_out!, 3)]),
       };
     }),
   };
+  return { ...page, texts: [...numbers.keys()] };
 }

@@ -10,6 +10,15 @@ import type {
   LensTableRow,
 } from './explanation.ts';
 
+/** Smaller numbers are 0 in a column of type real, and an error to PostgreSQL. */
+const LEAST_REAL = 1e-37;
+
+function asJson(value: object): string {
+  return JSON.stringify(value, (_key, item: unknown) =>
+    typeof item === 'number' && Math.abs(item) < LEAST_REAL ? 0 : item,
+  );
+}
+
 /** The stored explanation of a step; null where there is none. */
 export function readExplained(runId: number, step: number): (ExplainedToken & { attention_stored: boolean }) | null {
   const row = query(
@@ -73,39 +82,39 @@ export function storeExplanation(explanation: Explanation): void {
   const written = execute(
     `insert into hartonomous.explained_tokens
      select (jsonb_populate_record(null::hartonomous.explained_tokens,
-       $1::jsonb || jsonb_build_object('created_at', now(), 'attention_stored', exists (
+       $1::text::jsonb || jsonb_build_object('created_at', now(), 'attention_stored', exists (
          select from hartonomous.connections where run_id = $2::bigint and step = $3::integer)))).*
      on conflict do nothing`,
-    [token, ...key],
+    [asJson(token), ...key],
   );
   if (written === 0) return;
   execute(
     `insert into hartonomous.explained_candidates (run_id, step, rank, token_id, token, logit, penalised_logit, scaled_logit,
        cut_by, model_probability, probability, chosen)
-     select $2::bigint, $3::integer, r.* from jsonb_to_recordset($1::jsonb->'rows') as r (rank integer, token_id integer,
+     select $2::bigint, $3::integer, r.* from jsonb_to_recordset($1::text::jsonb) as r (rank integer, token_id integer,
        token text, logit real, penalised_logit real, scaled_logit real, cut_by text, model_probability real,
        probability real, chosen boolean)`,
-    [{ rows: explanation.candidates }, ...key],
+    [asJson(explanation.candidates), ...key],
   );
   execute(
     `insert into hartonomous.explained_components (run_id, step, component, layer, head, contribution, versus_contribution)
-     select $2::bigint, $3::integer, r.* from jsonb_to_recordset($1::jsonb->'rows') as r (
+     select $2::bigint, $3::integer, r.* from jsonb_to_recordset($1::text::jsonb) as r (
        component hartonomous.component_kind, layer smallint, head smallint, contribution real, versus_contribution real)`,
-    [{ rows: explanation.components }, ...key],
+    [asJson(explanation.components), ...key],
   );
   execute(
     `insert into hartonomous.explained_lens (run_id, step, layer, rank, probability, top_token_ids, top_tokens,
        top_probabilities, stays_first)
-     select $2::bigint, $3::integer, r.* from jsonb_to_recordset($1::jsonb->'rows') as r (layer integer, rank integer,
+     select $2::bigint, $3::integer, r.* from jsonb_to_recordset($1::text::jsonb) as r (layer integer, rank integer,
        probability real, top_token_ids integer[], top_tokens text[], top_probabilities real[], stays_first boolean)`,
-    [{ rows: explanation.lens }, ...key],
+    [asJson(explanation.lens), ...key],
   );
   execute(
     `insert into hartonomous.explained_inputs (run_id, step, unit, first_position, last_position, input, leave_one_out,
        rollout, value_weighted, cosine)
-     select $2::bigint, $3::integer, r.* from jsonb_to_recordset($1::jsonb->'rows') as r (unit text, first_position integer,
+     select $2::bigint, $3::integer, r.* from jsonb_to_recordset($1::text::jsonb) as r (unit text, first_position integer,
        last_position integer, input text, leave_one_out real, rollout real, value_weighted real, cosine real)`,
-    [{ rows: explanation.inputs }, ...key],
+    [asJson(explanation.inputs), ...key],
   );
   if (replaced === 0) addToRollups(token.run_id, token.step);
 }
@@ -137,12 +146,12 @@ export function storeAttention(
   execute(
     `insert into hartonomous.connections (run_id, step, layer, head, from_position, to_position, from_id, to_id, weight)
      select $2::bigint, $3::integer, e.layer, e.head, $4::integer, e.position, f.atom_id, t.atom_id, e.weight
-     from jsonb_to_recordset($1::jsonb->'rows') as e (layer integer, head integer, position integer, weight real)
+     from jsonb_to_recordset($1::text::jsonb) as e (layer integer, head integer, position integer, weight real)
      join (select id from hartonomous.models where source_digest = decode($6::text, 'hex') and state = 'ready' order by id limit 1) m on true
      join hartonomous.tokens f on f.model_id = m.id and f.token_id = ($5::integer[])[$4::integer + 1]
      join hartonomous.tokens t on t.model_id = m.id and t.token_id = ($5::integer[])[e.position + 1]
      on conflict do nothing`,
-    [{ rows: edges }, run.id, step, from, ids as number[], run.digest],
+    [asJson(edges), run.id, step, from, ids as number[], run.digest],
   );
   execute(
     `update hartonomous.explained_tokens set attention_stored = true where run_id = $1::bigint and step = $2::integer`,

@@ -1,0 +1,195 @@
+/** The command `explain`, and its page in a browser where there is one. */
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { Browser, Page } from 'playwright-core';
+import { chromium } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseQuestion } from '../../cli/explain/find-token.ts';
+import { createDatabase, ingestFile } from '../db/harness.ts';
+import type { TestDatabase } from '../db/harness.ts';
+import { hartonomous } from './program.ts';
+
+const TINY = fileURLToPath(new URL('../../models/tiny/hartonomous-tiny-q8_0.gguf', import.meta.url));
+const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
+const MAX_PAGE_BYTES = 2_000_000;
+/** Where screenshots go for a person to look at; none are taken when it is not set. */
+const SCREENSHOTS = process.env.EXPLAIN_SCREENSHOTS;
+
+let database: TestDatabase;
+let folder: string;
+
+beforeAll(async () => {
+  database = await createDatabase();
+  folder = mkdtempSync(join(tmpdir(), 'hartonomous-page-'));
+  await ingestFile(database.url, TINY, 'tiny');
+  await hartonomous(['run', 'tiny', '--temperature', '0', 'Hello, how are you?'], { url: database.url });
+});
+
+afterAll(async () => {
+  rmSync(folder, { recursive: true, force: true });
+  await database.drop();
+});
+
+describe('a question', () => {
+  test.each<[string, string | null, string | null]>([
+    [`why did you say 'well'?`, 'well', null],
+    [`why did you say "doing well"?`, 'doing well', null],
+    [`why did you say 'I'm'?`, `I'm`, null],
+    [`why didn't you say 'no'?`, 'no', null],
+    [`why 'well' and not 'fine'?`, 'well', 'fine'],
+    [`why ‘well’?`, 'well', null],
+    ['well', 'well', null],
+    ['why did you say that', null, null],
+  ])('%s', (question, said, versus) => {
+    expect(parseQuestion(question)).toEqual({ said, versus });
+  });
+});
+
+describe('hartonomous explain', () => {
+  const explain = (...args: string[]) => hartonomous(['explain', ...args], { url: database.url });
+
+  test('prints the summary of the token that the question quotes', async () => {
+    const { code, stdout } = await explain(`why did you say 'well'?`);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^Token 'well' selected via:\n1\. embedding similarity to '\S+' \(-?\d\.\d\d\)\n/);
+    expect(stdout).toMatch(/^2\. attention from position \d+ \(layer \d, head \d, \d\.\d\d\)$/m);
+    expect(stdout).toMatch(/^3\. FFN contribution \(layer \d, [+-]\d+\.\d logit\)$/m);
+    expect(stdout).toMatch(/^Runner-up: '/m);
+  });
+
+  test('gives JSON with every row', async () => {
+    const { stdout } = await explain(`'well'`, '--format', 'json');
+    const answer = JSON.parse(stdout) as Record<string, unknown[]>;
+    expect(answer.token).toBe(' well');
+    for (const rows of ['candidates', 'components', 'lens', 'input_rows'])
+      expect(answer[rows]!.length).toBeGreaterThan(3);
+  });
+
+  test.each<[string[], number, RegExp]>([
+    [[`'zebra'`], 1, /^hartonomous: no recorded run of yours says 'zebra'\n/],
+    [['why', 'did', 'you'], 2, /^hartonomous: nothing to explain: the question quotes no word\n/],
+    [[`'o'`], 2, /^hartonomous: run 1 says 'o' at steps .+\nname one: --run 1 --step \d+\n/],
+    [[`'well'`, '--step', '0'], 2, /^hartonomous: run 1 says 'well' at steps 3, not at step 0\n/],
+    [['--run', '1', '--step', '99'], 1, /^hartonomous: run 1 has steps 0 to \d+, got 99\n/],
+    [['--run', 'x'], 2, /^hartonomous: option --run must be a whole number, got x\n/],
+    [['--run', '1', '--html', '/nowhere/page.html'], 1, /^hartonomous: could not write \/nowhere\/page.html: /],
+  ])('%j fails with %i', async (args, exitCode, message) => {
+    const { code, stderr } = await explain(...args);
+    expect(stderr).toMatch(message);
+    expect(code).toBe(exitCode);
+  });
+});
+
+describe('the page', () => {
+  test('has 300 tokens in less than 2 MB', async () => {
+    const { rows } = await database.pool.query<{ id: string }>(
+      `select hartonomous.complete('Tell me a story', options => '{"num_predict": 300, "temperature": 2, "top_k": 0,
+         "top_p": 1, "record": true, "seed": 4, "logit_bias": {"3069": -1000, "3070": -1000, "3071": -1000}}')->>'run_id' as id`,
+    );
+    const file = join(folder, 'long.html');
+    const { code } = await hartonomous(['explain', '--run', rows[0]!.id, '--html', file], { url: database.url });
+    expect(code).toBe(0);
+    expect(
+      (await database.pool.query('select 1 from hartonomous.explanations where run_id = $1', [rows[0]!.id])).rows
+        .length,
+    ).toBe(300);
+    expect(statSync(file).size).toBeLessThan(MAX_PAGE_BYTES);
+  });
+
+  test('shows text of a model as text', async () => {
+    await database.pool.query(
+      `select hartonomous.complete('</script><img src=x onerror=alert(1)>', options => '{"num_predict": 2, "record": true}')`,
+    );
+    const file = join(folder, 'hostile.html');
+    const { rows } = await database.pool.query<{ id: string }>('select max(id)::text as id from hartonomous.run_list');
+    await hartonomous(['explain', '--run', rows[0]!.id, '--html', file], { url: database.url });
+    expect(readFileSync(file, 'utf8')).not.toContain('</script><img');
+  });
+});
+
+if (CHROMIUM === undefined) console.log('skipped the page in a browser: there is no chromium on this machine');
+
+describe.skipIf(CHROMIUM === undefined)('the page in a browser', () => {
+  let browser: Browser;
+  let page: Page;
+  const complaints: string[] = [];
+  const requests: string[] = [];
+
+  beforeAll(async () => {
+    const file = join(folder, 'page.html');
+    await hartonomous(['explain', `'well'`, '--html', file], { url: database.url });
+    browser = await chromium.launch({ executablePath: CHROMIUM!, args: ['--no-sandbox'] });
+    page = await browser.newPage({ viewport: { width: 1000, height: 900 } });
+    page.on('console', (message) => {
+      if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
+    });
+    page.on('pageerror', (error) => complaints.push(error.message));
+    page.on('request', (request) => requests.push(request.url()));
+    await page.goto(pathToFileURL(file).toString());
+  });
+
+  afterAll(async () => {
+    await browser?.close();
+  });
+
+  const summary = () => page.locator('#summary').innerText();
+  const panel = () => page.locator('#panel').innerText();
+  async function look(name: string): Promise<void> {
+    if (SCREENSHOTS !== undefined) await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true });
+  }
+
+  test('opens with the token asked about, and another one is a click away', async () => {
+    expect(await summary()).toMatch(/^Token 'well' selected via:/);
+    await look('candidates');
+    await page.locator('.written button').first().click();
+    expect(await summary()).toMatch(/^Token 'I' selected via:/);
+  });
+
+  test('has every view behind its tab', async () => {
+    for (const [tab, words] of [
+      ['Lens', 'likeliest'],
+      ['Components', 'layer 3 FFN'],
+      ['Attention', 'Attention rollout'],
+      ['Inputs', 'speaks for it'],
+      ['Candidates', 'Entropy'],
+    ] as const) {
+      await page.getByRole('tab', { name: tab }).click();
+      expect(await panel()).toContain(words);
+      await look(tab.toLowerCase());
+    }
+  });
+
+  test('is used with the keyboard alone', async () => {
+    await page.reload();
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Home');
+    expect(await summary()).toMatch(/^Token 'I' /);
+    await page.keyboard.press('ArrowRight');
+    await page.keyboard.press('ArrowRight');
+    expect(await summary()).toMatch(/^Token 'doing' /);
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('ArrowRight');
+    expect(await page.getByRole('tab', { selected: true }).innerText()).toBe('Lens');
+    await page.keyboard.press('Tab');
+    expect(await page.evaluate('document.activeElement.id')).toBe('panel');
+  });
+
+  test('fits 400 pixels and is dark where that is wanted', async () => {
+    await page.setViewportSize({ width: 400, height: 800 });
+    const light = await page.evaluate('getComputedStyle(document.body).backgroundColor');
+    await page.emulateMedia({ colorScheme: 'dark' });
+    expect(await page.evaluate('getComputedStyle(document.body).backgroundColor')).not.toBe(light);
+    for (const tab of ['Lens', 'Components', 'Attention', 'Inputs', 'Candidates']) {
+      await page.getByRole('tab', { name: tab }).click();
+      expect(await page.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(400);
+      await look(`narrow-dark-${tab.toLowerCase()}`);
+    }
+  });
+
+  test('asks for nothing over the network and has no complaints', () => {
+    expect(requests.filter((url) => !url.startsWith('file:') && !url.startsWith('data:'))).toEqual([]);
+    expect(complaints).toEqual([]);
+  });
+});
