@@ -52,7 +52,7 @@ const CALLS = 21;
 const WORD = ' a'; // one token in every byte-level vocabulary measured here, and in sentencepiece's
 
 /** Resident memory of a process that is not PostgreSQL's shared memory, in bytes. Linux only. */
-function privateBytes(pid: number): number {
+export function privateBytes(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   const kib = (field: string): number => Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0);
   return (kib('RssAnon') + kib('RssFile')) * 1024;
