@@ -432,25 +432,25 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       }
     },
 
-    attention(q, keys, values, out, scores, heads, kvHeads, headSize, length, kvStride, scale, cap) {
+    attention(q, keys, values, out, _scores, heads, kvHeads, headSize, length, kvStride, scale, cap) {
       const { f32 } = views();
       const group = heads / kvHeads;
       for (let h = 0; h < heads; h++) {
         const kvAt = Math.floor(h / group) * headSize;
+        const scores = new Float32Array(length);
         let largest = -Infinity;
         for (let p = 0; p < length; p++) {
           let dot = 0;
           for (let d = 0; d < headSize; d++)
             dot += f32[q / 4 + h * headSize + d]! * f32[(keys + p * kvStride) / 4 + kvAt + d]!;
           const score = dot * scale;
-          f32[scores / 4 + p] = cap > 0 ? cap * Math.tanh(score / cap) : score;
-          largest = Math.max(largest, f32[scores / 4 + p]!);
+          scores[p] = cap > 0 ? cap * Math.tanh(score / cap) : score;
+          largest = Math.max(largest, scores[p]!);
         }
         let total = 0;
         const sums = new Float64Array(headSize); // (headSize) weighted values
         for (let p = 0; p < length; p++) {
-          const weight = Math.exp(f32[scores / 4 + p]! - largest);
-          f32[scores / 4 + p] = weight;
+          const weight = Math.exp(scores[p]! - largest);
           total += weight;
           for (let d = 0; d < headSize; d++) sums[d]! += weight * f32[(values + p * kvStride) / 4 + kvAt + d]!;
         }

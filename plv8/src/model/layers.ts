@@ -48,7 +48,7 @@ export interface Buffers {
   quantScales: number; // (tokens, widest row / 32)
   quantSums: number; // (tokens, widest row / 32) int32
   quantScaledSums: number; // (tokens, widest row / 32)
-  scores: number; // (contextLength)
+  scores: number; // (128 + 2 * nHeads): scores of a block of positions, and what is known of each head's so far
   lasts: number; // (sequences, dim) residual stream of each sequence's last token
   logits: number; // (sequences, vocabSize)
 }
@@ -78,7 +78,7 @@ function bufferBytes(config: ModelConfig): Record<keyof Buffers, number> {
     quantScales: (CHUNK_TOKENS * wide) / 8,
     quantSums: (CHUNK_TOKENS * wide) / 8,
     quantScaledSums: (CHUNK_TOKENS * wide) / 8,
-    scores: config.contextLength * 4,
+    scores: (128 + 2 * config.nHeads) * 4,
     lasts: encoder ? 0 : MAX_SEQUENCES * config.dim * 4,
     logits: encoder ? 0 : MAX_SEQUENCES * config.vocabSize * 4,
   };

@@ -1,6 +1,22 @@
-// Attention over the key/value cache.
+// Attention over the key/value cache, with the softmax taken as positions go by (Milakov and Gimelshein, "Online normalizer
+// calculation for softmax", 2018). Positions go by in blocks, counted from the first one that is attended to, and all heads
+// that share a block's keys and values use them while they are in the nearest cache.
 import { exponential, lanes } from './simd';
 import { softcap } from './softcap';
+
+/** Positions of a block: keys and values of 64 floats each take 32 KiB. */
+const POSITIONS: i32 = 64;
+/** Bytes of a block's scores. */
+const SCORES: usize = 256;
+
+/** Sums of the lanes of four vectors, one a lane. */
+// @ts-ignore: decorator
+@inline
+function fourSums(a0: v128, a1: v128, a2: v128, a3: v128): v128 {
+  const low = f32x4.add(v128.shuffle<i32>(a0, a1, 0, 4, 1, 5), v128.shuffle<i32>(a0, a1, 2, 6, 3, 7));
+  const high = f32x4.add(v128.shuffle<i32>(a2, a3, 0, 4, 1, 5), v128.shuffle<i32>(a2, a3, 2, 6, 3, 7));
+  return f32x4.add(v128.shuffle<i64>(low, high, 0, 2), v128.shuffle<i64>(low, high, 1, 3));
+}
 
 /** Products of a query (headBytes / 4 floats) with the keys of four positions, `stride` bytes apart, one a lane. */
 // @ts-ignore: decorator
@@ -23,15 +39,225 @@ function fourScores(q: usize, key: usize, headBytes: usize, stride: usize): v128
     k2 += 16;
     k3 += 16;
   } while (q < end);
-  const low = f32x4.add(v128.shuffle<i32>(a0, a1, 0, 4, 1, 5), v128.shuffle<i32>(a0, a1, 2, 6, 3, 7));
-  const high = f32x4.add(v128.shuffle<i32>(a2, a3, 0, 4, 1, 5), v128.shuffle<i32>(a2, a3, 2, 6, 3, 7));
-  return f32x4.add(v128.shuffle<i64>(low, high, 0, 2), v128.shuffle<i64>(low, high, 1, 3));
+  return fourSums(a0, a1, a2, a3);
+}
+
+/** As fourScores, for two queries that stand one behind the other; stores both, times `factor`. */
+// @ts-ignore: decorator
+@inline
+function fourScoresOfTwo(q: usize, key: usize, to: usize, headBytes: usize, stride: usize, factor: v128): void {
+  let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
+  let b0 = f32x4.splat(0), b1 = f32x4.splat(0), b2 = f32x4.splat(0), b3 = f32x4.splat(0);
+  let k1 = key + stride;
+  let k2 = k1 + stride;
+  let k3 = k2 + stride;
+  const end = q + headBytes;
+  let other = end;
+  do {
+    const v = v128.load(q);
+    const w = v128.load(other);
+    let k = v128.load(key);
+    a0 = f32x4.add(a0, f32x4.mul(v, k));
+    b0 = f32x4.add(b0, f32x4.mul(w, k));
+    k = v128.load(k1);
+    a1 = f32x4.add(a1, f32x4.mul(v, k));
+    b1 = f32x4.add(b1, f32x4.mul(w, k));
+    k = v128.load(k2);
+    a2 = f32x4.add(a2, f32x4.mul(v, k));
+    b2 = f32x4.add(b2, f32x4.mul(w, k));
+    k = v128.load(k3);
+    a3 = f32x4.add(a3, f32x4.mul(v, k));
+    b3 = f32x4.add(b3, f32x4.mul(w, k));
+    q += 16;
+    other += 16;
+    key += 16;
+    k1 += 16;
+    k2 += 16;
+    k3 += 16;
+  } while (q < end);
+  v128.store(to, f32x4.mul(fourSums(a0, a1, a2, a3), factor));
+  v128.store(to + SCORES, f32x4.mul(fourSums(b0, b1, b2, b3), factor));
 }
 
 /**
- * Attention of one token's heads over `length` cached positions. q, out: (heads, headSize); keys, values: rows of
- * kvStride bytes, (kvHeads, headSize) each; scores: room for `length` floats,
- * rounded up to a multiple of 4; headSize a multiple of 4. Scores are bounded by `cap` before the softmax, 0 for not.
+ * Scores of `n` positions (at most POSITIONS) with one query, or two (those of the second SCORES bytes on), scaled,
+ * bounded and padded to whole vectors by -Infinity.
+ */
+// @ts-ignore: decorator
+@inline
+function blockScores(
+  q: usize, two: bool, key: usize, scores: usize, n: i32, headBytes: usize, stride: usize, scale: f32, cap: f32,
+): void {
+  const factor = f32x4.splat(scale);
+  let to = scores;
+  let left = n;
+  for (; left >= 4; left -= 4) {
+    if (two) fourScoresOfTwo(q, key, to, headBytes, stride, factor);
+    else v128.store(to, f32x4.mul(fourScores(q, key, headBytes, stride), factor));
+    key += 4 * stride;
+    to += 16;
+  }
+  for (; left > 0; left--) {
+    // One position alone, in the order in which it would be summed among four.
+    store<f32>(to, f32x4.extract_lane(fourScores(q, key, headBytes, 0), 0) * scale);
+    if (two) store<f32>(to + SCORES, f32x4.extract_lane(fourScores(q + headBytes, key, headBytes, 0), 0) * scale);
+    key += stride;
+    to += 4;
+  }
+  finishScores(scores, n, cap);
+  if (two) finishScores(scores + SCORES, n, cap);
+}
+
+function finishScores(scores: usize, n: i32, cap: f32): void {
+  if (cap > 0) softcap(scores, n, cap);
+  for (let p = n; p & 3; p++) store<f32>(scores + (<usize>p << 2), -Infinity);
+}
+
+/** The largest of `n` scores. */
+// @ts-ignore: decorator
+@inline
+function largestOf(scores: usize, n: i32): f32 {
+  let largest = v128.load(scores);
+  for (let p = 4; p < n; p += 4) largest = f32x4.pmax(largest, v128.load(scores + (<usize>p << 2)));
+  return max<f32>(
+    max<f32>(f32x4.extract_lane(largest, 0), f32x4.extract_lane(largest, 1)),
+    max<f32>(f32x4.extract_lane(largest, 2), f32x4.extract_lane(largest, 3)),
+  );
+}
+
+/**
+ * Take a block's scores into a head's state, the largest so far and the sum of e^(score - largest), and turn them into
+ * weights. Returns what the values added so far are to be multiplied by.
+ */
+function takeScores(state: usize, scores: usize, n: i32): f32 {
+  const before = load<f32>(state);
+  const top = max<f32>(before, largestOf(scores, n));
+  const kept = f32x4.extract_lane(exponential(f32x4.splat(before - top)), 0);
+  store<f32>(state, top);
+  store<f32>(state, load<f32>(state, 4) * kept + exponentials(scores, n, top), 4);
+  return kept;
+}
+
+/** scores = e^(scores - top) over `n` positions; returns their sum. */
+// @ts-ignore: decorator
+@inline
+function exponentials(scores: usize, n: i32, top: f32): f32 {
+  const shift = f32x4.splat(top);
+  let totals = f32x4.splat(0);
+  for (let p = 0; p < n; p += 4) {
+    const e = exponential(f32x4.sub(v128.load(scores), shift));
+    v128.store(scores, e);
+    totals = f32x4.add(totals, e);
+    scores += 16;
+  }
+  return lanes(totals);
+}
+
+/** 16 bytes of out = out * kept + the `n` positions' values times their weights. */
+// @ts-ignore: decorator
+@inline
+function addVector(out: usize, v: usize, w: usize, n: i32, stride: usize, kept: f32): void {
+  let acc = f32x4.mul(v128.load(out), f32x4.splat(kept));
+  do {
+    acc = f32x4.add(acc, f32x4.mul(v128.load_splat<f32>(w), v128.load(v)));
+    v += stride;
+    w += 4;
+  } while (--n);
+  v128.store(out, acc);
+}
+
+/** out (headSize) = out * kept + the `n` positions' values times their weights. */
+function addValues(out: usize, values: usize, weights: usize, n: i32, headBytes: usize, stride: usize, kept: f32): void {
+  const factor = f32x4.splat(kept);
+  const end = out + headBytes;
+  for (; out + 64 <= end; out += 64) {
+    let a0 = f32x4.mul(v128.load(out), factor);
+    let a1 = f32x4.mul(v128.load(out, 16), factor);
+    let a2 = f32x4.mul(v128.load(out, 32), factor);
+    let a3 = f32x4.mul(v128.load(out, 48), factor);
+    let v = values;
+    let w = weights;
+    let left = n;
+    do {
+      const weight = v128.load_splat<f32>(w);
+      a0 = f32x4.add(a0, f32x4.mul(weight, v128.load(v)));
+      a1 = f32x4.add(a1, f32x4.mul(weight, v128.load(v, 16)));
+      a2 = f32x4.add(a2, f32x4.mul(weight, v128.load(v, 32)));
+      a3 = f32x4.add(a3, f32x4.mul(weight, v128.load(v, 48)));
+      v += stride;
+      w += 4;
+    } while (--left);
+    v128.store(out, a0);
+    v128.store(out, a1, 16);
+    v128.store(out, a2, 32);
+    v128.store(out, a3, 48);
+    values += 64;
+  }
+  for (; out < end; out += 16) {
+    addVector(out, values, weights, n, stride, kept);
+    values += 16;
+  }
+}
+
+/** As addValues, for two heads that stand one behind the other; the second's weights are SCORES bytes on. */
+function addValuesOfTwo(
+  out: usize, values: usize, weights: usize, n: i32, headBytes: usize, stride: usize, kept: f32, keptOther: f32,
+): void {
+  const end = out + headBytes;
+  for (; out + 64 <= end; out += 64) {
+    const other = out + headBytes;
+    let factor = f32x4.splat(kept);
+    let a0 = f32x4.mul(v128.load(out), factor);
+    let a1 = f32x4.mul(v128.load(out, 16), factor);
+    let a2 = f32x4.mul(v128.load(out, 32), factor);
+    let a3 = f32x4.mul(v128.load(out, 48), factor);
+    factor = f32x4.splat(keptOther);
+    let b0 = f32x4.mul(v128.load(other), factor);
+    let b1 = f32x4.mul(v128.load(other, 16), factor);
+    let b2 = f32x4.mul(v128.load(other, 32), factor);
+    let b3 = f32x4.mul(v128.load(other, 48), factor);
+    let v = values;
+    let w = weights;
+    let left = n;
+    do {
+      const weight = v128.load_splat<f32>(w);
+      const second = v128.load_splat<f32>(w + SCORES);
+      let four = v128.load(v);
+      a0 = f32x4.add(a0, f32x4.mul(weight, four));
+      b0 = f32x4.add(b0, f32x4.mul(second, four));
+      four = v128.load(v, 16);
+      a1 = f32x4.add(a1, f32x4.mul(weight, four));
+      b1 = f32x4.add(b1, f32x4.mul(second, four));
+      four = v128.load(v, 32);
+      a2 = f32x4.add(a2, f32x4.mul(weight, four));
+      b2 = f32x4.add(b2, f32x4.mul(second, four));
+      four = v128.load(v, 48);
+      a3 = f32x4.add(a3, f32x4.mul(weight, four));
+      b3 = f32x4.add(b3, f32x4.mul(second, four));
+      v += stride;
+      w += 4;
+    } while (--left);
+    v128.store(out, a0);
+    v128.store(out, a1, 16);
+    v128.store(out, a2, 32);
+    v128.store(out, a3, 48);
+    v128.store(other, b0);
+    v128.store(other, b1, 16);
+    v128.store(other, b2, 32);
+    v128.store(other, b3, 48);
+    values += 64;
+  }
+  for (; out < end; out += 16) {
+    addVector(out, values, weights, n, stride, kept);
+    addVector(out + headBytes, values, weights + SCORES, n, stride, keptOther);
+    values += 16;
+  }
+}
+
+/**
+ * Attention of one token's heads over `length` (at least 1) cached positions. q, out: (heads, headSize); keys, values:
+ * rows of kvStride bytes, (kvHeads, headSize) each; headSize a multiple of 4. scores: room for 128 + 2 * heads floats.
+ * Scores are bounded by `cap` before the softmax, 0 for not.
  */
 export function attention(
   q: usize, keys: usize, values: usize, out: usize, scores: usize,
@@ -39,64 +265,39 @@ export function attention(
 ): void {
   const group = heads / kvHeads;
   const headBytes = <usize>headSize << 2;
+  memory.fill(out, 0, <usize>heads * headBytes);
+  const states = scores + 2 * SCORES;
   for (let h = 0; h < heads; h++) {
-    const kvAt = <usize>(h / group) * headBytes;
-    const qp = q + <usize>h * headBytes;
-    let largest: f32 = -Infinity;
-    let kp = keys + kvAt;
-    let p = 0;
-    for (; p + 4 <= length; p += 4) {
-      const four = fourScores(qp, kp, headBytes, kvStride);
-      v128.store(scores + (<usize>p << 2), f32x4.mul(four, f32x4.splat(scale)));
-      kp += 4 * kvStride;
-    }
-    for (; p < length; p++) {
-      // One position alone, in the order in which it would be summed among four.
-      const acc = fourScores(qp, kp, headBytes, 0);
-      store<f32>(scores + (<usize>p << 2), f32x4.extract_lane(acc, 0) * scale);
-      kp += kvStride;
-    }
-    if (cap > 0) softcap(scores, length, cap);
-    for (p = 0; p < length; p++) largest = max<f32>(largest, load<f32>(scores + (<usize>p << 2)));
-    // The scores' buffer is whole vectors; what lies past the last position must not weigh.
-    for (p = length; p & 3; p++) store<f32>(scores + (<usize>p << 2), -Infinity);
-    const top = f32x4.splat(largest);
-    let totals = f32x4.splat(0);
-    for (p = 0; p < length; p += 4) {
-      const at = scores + (<usize>p << 2);
-      const e = exponential(f32x4.sub(v128.load(at), top));
-      v128.store(at, e);
-      totals = f32x4.add(totals, e);
-    }
-    const inverse = f32x4.splat(1 / lanes(totals));
-    const op = out + <usize>h * headBytes;
-    let d: usize = 0;
-    for (; d + 64 <= headBytes; d += 64) {
-      let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
-      let vp = values + kvAt + d;
-      let sp = scores;
-      for (p = length; p > 0; p--) {
-        const weight = v128.load_splat<f32>(sp);
-        a0 = f32x4.add(a0, f32x4.mul(weight, v128.load(vp)));
-        a1 = f32x4.add(a1, f32x4.mul(weight, v128.load(vp, 16)));
-        a2 = f32x4.add(a2, f32x4.mul(weight, v128.load(vp, 32)));
-        a3 = f32x4.add(a3, f32x4.mul(weight, v128.load(vp, 48)));
-        vp += kvStride;
-        sp += 4;
+    store<f32>(states + (<usize>h << 3), -Infinity);
+    store<f32>(states + (<usize>h << 3), 0, 4);
+  }
+  for (let first = 0; first < length; first += POSITIONS) {
+    const n = min<i32>(POSITIONS, length - first);
+    let h = 0;
+    while (h < heads) {
+      const at = <usize>h * headBytes;
+      const kvAt = <usize>first * kvStride + <usize>(h / group) * headBytes;
+      const state = states + (<usize>h << 3);
+      // Two heads with the same keys and values share their loads.
+      const two = h % group < group - 1;
+      blockScores(q + at, two, keys + kvAt, scores, n, headBytes, kvStride, scale, cap);
+      const kept = takeScores(state, scores, n);
+      if (two) {
+        const keptOther = takeScores(state + 8, scores + SCORES, n);
+        addValuesOfTwo(out + at, values + kvAt, scores, n, headBytes, kvStride, kept, keptOther);
+        h += 2;
+      } else {
+        addValues(out + at, values + kvAt, scores, n, headBytes, kvStride, kept);
+        h++;
       }
-      v128.store(op + d, f32x4.mul(a0, inverse));
-      v128.store(op + d, f32x4.mul(a1, inverse), 16);
-      v128.store(op + d, f32x4.mul(a2, inverse), 32);
-      v128.store(op + d, f32x4.mul(a3, inverse), 48);
     }
-    for (; d < headBytes; d += 16) {
-      let acc = f32x4.splat(0);
-      let vp = values + kvAt + d;
-      for (p = 0; p < length; p++) {
-        acc = f32x4.add(acc, f32x4.mul(v128.load_splat<f32>(scores + (<usize>p << 2)), v128.load(vp)));
-        vp += kvStride;
-      }
-      v128.store(op + d, f32x4.mul(acc, inverse));
-    }
+  }
+  for (let h = 0; h < heads; h++) {
+    const inverse = f32x4.splat(1 / load<f32>(states + (<usize>h << 3), 4));
+    const end = out + headBytes;
+    do {
+      v128.store(out, f32x4.mul(v128.load(out), inverse));
+      out += 16;
+    } while (out < end);
   }
 }
