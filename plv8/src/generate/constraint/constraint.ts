@@ -4,6 +4,7 @@
  */
 import { raise, SQLSTATE } from '../../errors.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
+import type { ByteClasses } from './byte-classes.ts';
 import { byteText, utf8Encoding } from './characters.ts';
 import type { Expression } from './expression.ts';
 import { Expressions, NEVER } from './expression.ts';
@@ -24,8 +25,8 @@ const MAX_GRAMMAR_LENGTH = 256 * 1024;
 /** Bytes of the remembered sets of one grammar. */
 const MAX_MASK_BYTES = 32 * 1024 * 1024;
 
-/** States whose table of successors is remembered, a kilobyte each. */
-const MAX_TABLES = 30_000;
+/** States whose successors are remembered, some hundred bytes each. */
+const MAX_SUCCESSORS = 100_000;
 
 /** Bytes of the shortest text that an answer may need. */
 const MAX_SHORTEST_BYTES = 1_000_000;
@@ -38,6 +39,13 @@ const POLL_STRIDE = 32_768;
 
 const UNKNOWN = -1;
 
+/** What follows a state. */
+interface Successors {
+  classes: ByteClasses;
+  /** (classes) next state, UNKNOWN until it is asked for */
+  next: Int32Array;
+}
+
 interface Mask {
   /** (vocabSize / 32) one bit for each token */
   bits: Uint32Array;
@@ -49,7 +57,7 @@ interface Mask {
 class Automaton {
   private readonly expressions = new Expressions();
   readonly start: Expression;
-  private readonly tables = new Map<Expression, Int32Array>(); // (256) next state by byte
+  private readonly successors = new Map<Expression, Successors>();
   private readonly masks = new Map<Expression, Mask>();
   private readonly costs = new Map<Expression, number>();
 
@@ -90,8 +98,7 @@ class Automaton {
   /** Whether nothing may follow. */
   isComplete(state: Expression): boolean {
     if (!this.acceptsEnd(state)) return false;
-    for (let byte = 0; byte < 256; byte++) if (this.step(state, byte) !== NEVER) return false;
-    return true;
+    return this.successorsOf(state).classes.bytes.every((byte) => this.step(state, byte) === NEVER);
   }
 
   after(state: Expression, bytes: Uint8Array): Expression {
@@ -134,7 +141,7 @@ class Automaton {
     const bits = new Uint32Array((this.trie.tokenizer.vocabSize + 31) >> 5);
     const states = new Int32Array(longest + 1);
     states[0] = state;
-    const stack: Int32Array[] = [this.tableOf(state)];
+    const stack: Successors[] = [this.successorsOf(state)];
     let worst = 0;
     let pollAt = POLL_STRIDE;
     let seen = 0;
@@ -145,7 +152,8 @@ class Automaton {
       }
       const depth = depths[node]!;
       const byte = bytes[node]!;
-      let next = stack[depth]![byte]!;
+      const { classes, next: known } = stack[depth]!;
+      let next = known[classes.of[byte]!]!;
       if (next === UNKNOWN) next = this.step(states[depth]!, byte);
       if (next === NEVER) {
         node = ends[node]!;
@@ -160,10 +168,10 @@ class Automaton {
           if (needed > worst) worst = needed;
         }
       }
-      // Leaves need no table of what follows.
+      // Nothing is asked about what follows a leaf.
       if (ends[node]! > node + 1) {
         states[depth + 1] = next;
-        stack[depth + 1] = this.tableOf(next);
+        stack[depth + 1] = this.successorsOf(next);
       }
       node++;
     }
@@ -176,24 +184,26 @@ class Automaton {
     return this.trie.coversBytes && length <= left && length <= MAX_SHORTEST_BYTES ? length : this.cost(state);
   }
 
-  private tableOf(state: Expression): Int32Array {
-    let table = this.tables.get(state);
-    if (table === undefined) {
-      if (this.tables.size >= MAX_TABLES) this.tables.clear();
-      table = new Int32Array(256).fill(UNKNOWN);
-      this.tables.set(state, table);
+  private successorsOf(state: Expression): Successors {
+    let successors = this.successors.get(state);
+    if (successors === undefined) {
+      if (this.successors.size >= MAX_SUCCESSORS) this.successors.clear();
+      const classes = this.expressions.classesOf(state);
+      successors = { classes, next: new Int32Array(classes.bytes.length).fill(UNKNOWN) };
+      this.successors.set(state, successors);
     }
-    return table;
+    return successors;
   }
 
   private step(state: Expression, byte: number): Expression {
-    const table = this.tableOf(state);
-    let next = table[byte]!;
-    if (next === UNKNOWN) {
-      next = this.expressions.derive(state, byte);
-      table[byte] = next;
+    const { classes, next } = this.successorsOf(state);
+    const place = classes.of[byte]!;
+    let found = next[place]!;
+    if (found === UNKNOWN) {
+      found = this.expressions.derive(state, byte);
+      next[place] = found;
     }
-    return next;
+    return found;
   }
 }
 

@@ -5,6 +5,8 @@
  * state that comes again is known. Through references the states form a stack automaton, which JSON needs.
  */
 import { raise, SQLSTATE } from '../../errors.ts';
+import type { ByteClasses } from './byte-classes.ts';
+import { BytePartitions } from './byte-classes.ts';
 
 /** Number of a node. */
 export type Expression = number;
@@ -31,6 +33,8 @@ export class Expressions {
   private readonly known = new Map<string, Expression>();
   private readonly sequences = new Map<number, Expression>();
   private readonly derivatives = new Map<number, Expression>();
+  private readonly partitions = new BytePartitions();
+  private readonly classes: (ByteClasses | undefined)[] = [];
   private readonly shortestTexts = new Map<Expression, string>();
   private readonly nullable: boolean[] = [];
   /** Bytes of the shortest text; Infinity when there is none. */
@@ -159,6 +163,40 @@ export class Expressions {
         }
         return derived;
       }
+    }
+  }
+
+  /** Bytes that `derive` does not tell apart. */
+  classesOf(e: Expression): ByteClasses {
+    let classes = this.classes[e];
+    if (classes === undefined) {
+      classes = this.classesOfNode(this.nodes[e]!);
+      this.classes[e] = classes;
+    }
+    return classes;
+  }
+
+  private classesOfNode(node: Node): ByteClasses {
+    const { partitions } = this;
+    switch (node.kind) {
+      case 'bytes':
+        return partitions.partition((byte) => String(node.set[byte]));
+      case 'literal': {
+        const first = node.text.charCodeAt(node.from);
+        return partitions.partition((byte) => String(byte === first));
+      }
+      case 'sequence': {
+        const classes = this.classesOf(node.first);
+        return this.nullable[node.first] ? partitions.refine(classes, this.classesOf(node.rest)) : classes;
+      }
+      case 'any':
+        return node.of.reduce((classes, e) => partitions.refine(classes, this.classesOf(e)), partitions.one);
+      case 'repeat':
+        return this.classesOf(node.of);
+      case 'reference':
+        return this.classesOf(this.definitions[node.to]!);
+      default:
+        return partitions.one;
     }
   }
 

@@ -372,7 +372,7 @@ class SchemaCompiler {
       members.push({ name, value, required: true });
     }
     const names = members.map(({ name }) => name);
-    const other = expressions.sequence(this.otherName(names), this.colon, otherValue);
+    const other = otherValue === NEVER ? NEVER : expressions.sequence(this.otherName(names), this.colon, otherValue);
     const next = (e: Expression): Expression => expressions.sequence(this.separator, e);
     const moreOthers = otherValue === NEVER ? EMPTY : expressions.repeat(next(other), 0, Infinity);
     // From the last member to the first: what may follow when no member stands before, and when one does.
@@ -394,13 +394,14 @@ class SchemaCompiler {
   /** A member's name that is none of `names`, without escapes, which could spell one of them. */
   private otherName(names: readonly string[]): Expression {
     const { expressions } = this;
+    const beyondAscii = this.encode(normalise([[0x80, LAST_CODE_POINT]]));
     const plain = (taken: ReadonlySet<string>): Expression => {
       const foreign = [...taken].some((character) => character.codePointAt(0)! > 0x7f);
       const ascii = expressions.bytes(
         (byte) =>
           byte >= 0x20 && byte < 0x7f && byte !== 0x22 && byte !== 0x5c && !taken.has(String.fromCharCode(byte)),
       );
-      return expressions.any([ascii, foreign ? NEVER : this.encode(normalise([[0x80, LAST_CODE_POINT]]))]);
+      return expressions.any([ascii, foreign ? NEVER : beyondAscii]);
     };
     const rest = expressions.sequence(expressions.repeat(plain(new Set()), 0, Infinity), expressions.literal('"'));
     const differing = (suffixes: readonly string[]): Expression => {
