@@ -11,6 +11,7 @@ export interface ChatGolden {
     rendered: string;
     ids: number[];
     greedy_ids: number[];
+    greedy_text: string;
     greedy_margins: number[];
     native_greedy_ids: number[];
   }[];
