@@ -2,6 +2,7 @@
  * Hartonomous beside llama.cpp, one thread each on the same processor, alternating.
  *   npm run bench -- [--models qwen-q8_0,smollm2] [--rounds 5] [--repeats 1] [--extra-rounds 2]
  *   npm run bench -- --profile [--models ...]       where a token's time goes, by kernel
+ *   npm run bench -- --shared [--rounds 5]          weights that backends share, see shared.ts
  * The peer is the faster of node-llama-cpp and the same library from C, for each figure; wllama is llama.cpp as
  * WebAssembly. Writes results/KEY.json for each model, results/table.json and results/ratios.svg.
  */
@@ -20,6 +21,7 @@ import { measureHartonomous, measureOwn, profileHartonomous } from './hartonomou
 import { measureLlamaLibrary, measureLlamaNode, measureWllama, preparePeers } from './llama.ts';
 import type { Row } from './report.ts';
 import { printTable, ratioPlot } from './report.ts';
+import { measureShared } from './shared.ts';
 import { median, spread } from './statistics.ts';
 import type { Subject } from './subjects.ts';
 import { SUBJECTS } from './subjects.ts';
@@ -51,6 +53,7 @@ const { values } = parseArgs({
     repeats: { type: 'string', default: '1' },
     'extra-rounds': { type: 'string', default: '2' },
     profile: { type: 'boolean', default: false },
+    shared: { type: 'boolean', default: false },
   },
 });
 const subjects = values.models.split(',').map((key) => {
@@ -298,5 +301,11 @@ async function compare(): Promise<void> {
   );
 }
 
+async function shared(): Promise<void> {
+  const subject = SUBJECTS.find(({ key }) => key === MAIN)!;
+  const { model, ends } = await ingestSubject(subject);
+  await measureShared(url, model, ends, rounds, results);
+}
+
 await withClient((client) => install(client));
-await (values.profile ? profile() : compare());
+await (values.shared ? shared() : values.profile ? profile() : compare());

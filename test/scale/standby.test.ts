@@ -40,6 +40,21 @@ describe('a hot standby', () => {
     }
   });
 
+  test('shares weights between its backends, in segments of its own', async () => {
+    for (let i = 0; i < 2; i++) {
+      const client = new pg.Client({ connectionString: standby.url });
+      await client.connect();
+      try {
+        await client.query(GENERATE);
+        const { rows } = await client.query('select shared_bytes > 0 as shared from hartonomous.loaded_models');
+        expect(rows).toEqual([{ shared: true }]);
+      } finally {
+        await client.end();
+      }
+    }
+    expect(await query(standby.url, 'select count(*)::integer as n from hartonomous.segment_list')).toEqual([{ n: 1 }]);
+  });
+
   test('records nothing, though it was asked to', async () => {
     const count = `select count(*)::integer as n from hartonomous.run_list`;
     await standby.catchUp(primary.url);
