@@ -12,13 +12,14 @@ create function key(digit text) returns text immutable language sql as $$ select
 create function publish(key text, pages int) returns boolean security definer language plv8 as $$
     const memory = new WebAssembly.Memory({ initial: pages + 1, maximum: pages + 1 });
     new Uint32Array(memory.buffer).forEach((_, i, all) => (all[i] = i));
-    return plv8.segments.publish(key, 7, JSON.stringify({ note: 'größe', pages }), memory, 65536, pages * 65536);
+    return plv8.segments.publish(key, 7, JSON.stringify({ note: 'größe', pages }) + '\nsecond', memory, 65536, pages * 65536);
 $$;
 create function use(key text, pages int, what text) returns text security definer language plv8 as $$
     const segment = plv8.segments.open(key, 7);
     if (segment === null) return 'absent';
     const memory = new WebAssembly.Memory({ initial: pages + 2, maximum: pages + 2 });
     segment.map(memory, 65536);
+    const text = [0, 1, 2].map((n) => segment.line(n)).join('|');
     segment.close();
     globalThis.memory = memory;
     const code = new WebAssembly.Module(plv8.execute('select module() as code')[0].code);
@@ -27,7 +28,7 @@ create function use(key text, pages int, what text) returns text security define
     if (what === 'javascript') new Uint8Array(memory.buffer)[65536 + 8] = 1;
     poke(0, 5);
     poke((pages + 1) * 65536, 6);
-    return [segment.manifest, peek(65536 + 8), peek(pages * 65536 + 65532), peek(0), peek((pages + 1) * 65536)].join(' ');
+    return [text, peek(65536 + 8), peek(pages * 65536 + 65532), peek(0), peek((pages + 1) * 65536)].join(' ');
 $$;
 create function segments() returns jsonb security definer language plv8
     as $$ return plv8.segments.list().map((s) => [s.key[0], s.layout, s.bytes, s.published > 1e12, s.mapped >= s.published - 1000]) $$;

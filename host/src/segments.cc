@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -413,7 +414,6 @@ void publish(Info info) {
     uint64 bytes = bytes_from(info[5]);
     const char* data = range_of(info[3], info[4], bytes);
     if (manifest.size() > kMostManifest) throw_js("manifest of " + std::to_string(manifest.size()) + " bytes is too long");
-    manifest.reserve(pages(manifest.size()));
     Header header = {};
     memcpy(header.magic, kMagic, sizeof kMagic);
     header.endianness = kEndianness;
@@ -441,17 +441,22 @@ void publish(Info info) {
     try {
       if (flock(file.fd(), LOCK_EX | LOCK_NB) != 0) throw_file_error("lock", path);
       if (lseek(file.fd(), static_cast<off_t>(front), SEEK_SET) < 0) throw_file_error("seek in", path);
-      std::vector<char> block(kBlock);
       uint64 total = manifest.size() + bytes, at = 0;
       for (uint32& sum : sums) {
-        size_t size = std::min<uint64>(kBlock, total - at), head = 0;
-        if (at < manifest.size()) {
-          head = std::min(size, manifest.size() - static_cast<size_t>(at));
-          memcpy(block.data(), manifest.data() + at, head);
+        // A block holds the end of the manifest, then data.
+        size_t size = std::min<uint64>(kBlock, total - at);
+        size_t head = at < manifest.size() ? std::min(size, manifest.size() - static_cast<size_t>(at)) : 0;
+        const char* body = data + (at + head - manifest.size());
+        pg_crc32c block;
+        INIT_CRC32C(block);
+        if (head > 0) COMP_CRC32C(block, manifest.data() + at, head);
+        if (size > head) COMP_CRC32C(block, body, size - head);
+        FIN_CRC32C(block);
+        sum = block;
+        if ((head > 0 && !write_all(file.fd(), manifest.data() + at, head)) ||
+            (size > head && !write_all(file.fd(), body, size - head))) {
+          throw_file_error("write", path);
         }
-        if (size > head) memcpy(block.data() + head, data + (at + head - manifest.size()), size - head);
-        sum = checksum(block.data(), size);
-        if (!write_all(file.fd(), block.data(), size)) throw_file_error("write", path);
         at += size;
         check_for_interrupts();
       }
@@ -494,14 +499,35 @@ void map(Info info) {
   });
 }
 
+// segment.line(n): a line of the manifest, from 0; undefined behind the last.
+void manifest_line(Info info) {
+  callback_body(info, [&] {
+    require_right();
+    Segment* segment = handle_of<Segment>(info, "not a segment");
+    if (!segment->file.open()) throw_js("segment is closed");
+    if (info.Length() < 1 || !info[0]->IsUint32()) throw_js("line needs a number");
+    std::string text(segment->header.manifest_bytes, '\0');
+    off_t at = static_cast<off_t>(segment->header.data_at - pages(text.size()));
+    if (!read_all(segment->file.fd(), text.data(), text.size(), at)) throw_js("manifest of the segment could not be read");
+    size_t from = 0;
+    for (uint32 line = info[0].As<v8::Uint32>()->Value(); line > 0; line--) {
+      from = text.find('\n', from);
+      if (from == std::string::npos) return;
+      from++;
+    }
+    info.GetReturnValue().Set(js_string(text.substr(from, text.find('\n', from) - from)));
+  });
+}
+
 void close_segment(Info info) {
   callback_body(info, [&] {
     Segment* segment = handle_of<Segment>(info, "not a segment");
     if (segment->file.open()) close(segment->file.release());
+    malloc_trim(0);  // what reading the manifest took
   });
 }
 
-// open(key, layout): an object with manifest, bytes, map and close; null where there is no whole segment of that name.
+// open(key, layout): an object with line, bytes, map and close; null where there is no whole segment of that name.
 void open_segment(Info info) {
   callback_body(info, [&] {
     require_right();
@@ -524,10 +550,6 @@ void open_segment(Info info) {
       remove_segment(path);
       return;
     }
-    std::string manifest(header.manifest_bytes, '\0');
-    if (!read_all(file.fd(), manifest.data(), manifest.size(), static_cast<off_t>(header.data_at - pages(manifest.size())))) {
-      throw_file_error("read", path);
-    }
     Segment* segment = new Segment(file.release());
     segment->header = header;
     v8::Isolate* isolate = info.GetIsolate();
@@ -535,7 +557,7 @@ void open_segment(Info info) {
     v8::Local<v8::Object> object = handle_for(segment);
     set_member(context, object, "map", map);
     set_member(context, object, "close", close_segment);
-    object->Set(context, js_string("manifest"), js_string(manifest)).Check();
+    set_member(context, object, "line", manifest_line);
     object->Set(context, js_string("bytes"), v8::Number::New(isolate, static_cast<double>(header.data_bytes))).Check();
     info.GetReturnValue().Set(object);
   });

@@ -33,7 +33,8 @@ export interface SegmentStore {
 }
 
 export interface OpenSegment {
-  readonly manifest: string;
+  /** A line of the manifest, from 0. */
+  line(index: number): string;
   readonly bytes: number;
   map(memory: object, offset: number): void;
   close(): void;

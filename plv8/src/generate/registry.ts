@@ -47,7 +47,8 @@ export interface LoadedModel {
 interface TokenizerEntry {
   readonly description: ModelDescription;
   readonly tokenizer: Tokenizer;
-  readonly vocabulary: Vocabulary;
+  /** For a segment to be published; null where it came from one. */
+  readonly vocabulary: Vocabulary | null;
 }
 
 /** Insertion order is order of use: the first is the least recently used. */
@@ -108,9 +109,11 @@ export function useTokenizer(catalog: Catalog, name: string | null, precision: P
   if (known !== undefined) return known;
   const entry = readingModel(row, () => {
     const segment = ModelSegment.of(row.digest, precision);
-    const vocabulary = segment?.vocabulary() ?? readVocabulary(row.id);
+    const shared = segment?.vocabulary() ?? null;
     segment?.close();
-    return { description: describeModel(row), vocabulary, tokenizer: createTokenizer(vocabulary) };
+    const vocabulary = shared ?? readVocabulary(row.id);
+    const tokenizer = createTokenizer(vocabulary);
+    return { description: describeModel(row), tokenizer, vocabulary: shared === null ? vocabulary : null };
   });
   tokenizers.set(row.id, entry);
   return entry;
@@ -133,7 +136,7 @@ function loadModel({ description, tokenizer, vocabulary }: TokenizerEntry, preci
       `model ${description.name} has ${tokenizer.vocabSize} tokens and embeddings for ${config.vocabSize}`,
     );
   }
-  const segment = ModelSegment.of(description.digest, precision, vocabulary);
+  const segment = ModelSegment.of(description.digest, precision, () => vocabulary ?? readVocabulary(description.id));
   const model = Model.load(config, source, { precision, segment, poll, prepareMemory: useHugePages });
   segment?.close();
   return model;

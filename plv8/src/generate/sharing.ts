@@ -38,14 +38,14 @@ export class ModelSegment implements WeightSegment {
     private readonly store: SegmentStore,
     private readonly digest: string,
     private readonly layout: number,
-    private readonly toPublish: Vocabulary | null,
+    private readonly toPublish: (() => Vocabulary) | null,
   ) {}
 
   /**
-   * The segment of a model and precision, which need not be there yet; null where there can be none. `toPublish` is the
-   * model's vocabulary, which goes into it with the weights.
+   * The segment of a model and precision, which need not be there yet; null where there can be none. `toPublish` gives
+   * the model's vocabulary, which goes into it with the weights.
    */
-  static of(digest: string, precision: Precision, toPublish: Vocabulary | null = null): ModelSegment | null {
+  static of(digest: string, precision: Precision, toPublish: (() => Vocabulary) | null = null): ModelSegment | null {
     const store = segmentStore();
     const layout = layoutOf(precision);
     return store === null || layout === null ? null : new ModelSegment(store, digest, layout, toPublish);
@@ -58,8 +58,8 @@ export class ModelSegment implements WeightSegment {
 
   /** The vocabulary, if the segment is there. */
   vocabulary(): Vocabulary | null {
-    const manifest = this.open()?.manifest;
-    return manifest === undefined ? null : vocabularyOf(manifest.slice(manifest.indexOf('\n') + 1));
+    const text = this.open()?.line(1);
+    return text === undefined ? null : vocabularyOf(text);
   }
 
   /** The weights, if they are there, or another backend is about to publish them; else this backend becomes the publisher. */
@@ -72,10 +72,9 @@ export class ModelSegment implements WeightSegment {
     }
     const segment = this.open();
     if (segment === null) return null;
-    const { manifest, bytes } = segment;
     return {
-      bytes,
-      places: JSON.parse(manifest.slice(0, manifest.indexOf('\n'))) as Places,
+      bytes: segment.bytes,
+      places: JSON.parse(segment.line(0)) as Places,
       map: (memory: WasmMemory, at: number) => segment.map(memory, at),
     };
   }
@@ -92,7 +91,7 @@ export class ModelSegment implements WeightSegment {
   publish(places: Places, memory: WasmMemory, at: number, bytes: number): boolean {
     if (!this.publisher || this.toPublish === null) return false;
     try {
-      return this.store.publish(this.digest, this.layout, manifestOf(places, this.toPublish), memory, at, bytes);
+      return this.store.publish(this.digest, this.layout, manifestOf(places, this.toPublish()), memory, at, bytes);
     } catch (error) {
       // A full disk, say: the model is loaded, and works from this backend's own memory.
       logDebug(`segment was not published: ${error instanceof Error ? error.message : String(error)}`);

@@ -71,7 +71,7 @@ export class ByteBpeEncoder {
     for (let byte = 0; byte < 256; byte++) this.byteSymbols[byte] = this.symbolOf(BYTE_CHARACTERS[byte]!);
     const count = merges.pairs.length / 2;
     let size = 16;
-    while (size < count * 2) size *= 2;
+    while (size < count * 1.5) size *= 2;
     this.mask = size - 1;
     this.lefts = new Int32Array(size).fill(NONE);
     this.rights = new Int32Array(size);

@@ -14,11 +14,21 @@ function isTypedText(value: object): value is TypedText {
 }
 
 export function vocabularyText(vocabulary: Vocabulary): string {
-  return JSON.stringify(vocabulary, (_key, value: unknown) => {
-    const name = Object.keys(TYPED).find((type) => value instanceof TYPED[type as keyof typeof TYPED]);
-    if (name === undefined) return value;
-    return { typed: name, values: Array.from(value as Float32Array, (n) => (Number.isFinite(n) ? n : String(n))) };
-  });
+  return JSON.stringify(withTexts(vocabulary));
+}
+
+/** A copy with typed arrays in a form that JSON has; other arrays, of texts and numbers, as they are. */
+function withTexts(value: object): object {
+  const typed = Object.keys(TYPED).find((name) => value instanceof TYPED[name as keyof typeof TYPED]);
+  if (typed !== undefined)
+    return { typed, values: Array.from(value as Float32Array, (n) => (Number.isFinite(n) ? n : String(n))) };
+  if (Array.isArray(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, member]: [string, unknown]) => [
+      key,
+      typeof member === 'object' && member !== null ? withTexts(member) : member,
+    ]),
+  );
 }
 
 /** What `vocabularyText` wrote. */
@@ -29,7 +39,7 @@ export function vocabularyOf(text: string): Vocabulary {
 /** Put typed arrays back; arrays of texts and numbers are left alone. */
 function revived(value: object): object {
   if (Array.isArray(value)) return value;
-  if (isTypedText(value)) return TYPED[value.typed].from(value.values.map(Number));
+  if (isTypedText(value)) return TYPED[value.typed].from(value.values as number[]);
   for (const [key, member] of Object.entries(value)) {
     if (typeof member === 'object' && member !== null)
       (value as Record<string, unknown>)[key] = revived(member as object);
