@@ -499,16 +499,31 @@ void map(Info info) {
   });
 }
 
+std::string manifest_of(Segment* segment) {
+  if (!segment->file.open()) throw_js("segment is closed");
+  std::string text(segment->header.manifest_bytes, '\0');
+  off_t at = static_cast<off_t>(segment->header.data_at - pages(text.size()));
+  if (!read_all(segment->file.fd(), text.data(), text.size(), at)) throw_js("manifest of the segment could not be read");
+  return text;
+}
+
+// segment.manifest: the whole text, read when it is asked for.
+void manifest(v8::Local<v8::Name>, const v8::PropertyCallbackInfo<v8::Value>& info) {
+  try {
+    info.GetReturnValue().Set(js_string(manifest_of(static_cast<Segment*>(handle_in(info.This(), Handle::kSegment, "not a segment")))));
+  } catch (const PgError& error) {
+    throw_in_javascript(info.GetIsolate(), error.edata);
+  } catch (const JsPending&) {
+  }
+}
+
 // segment.line(n): a line of the manifest, from 0; undefined behind the last.
 void manifest_line(Info info) {
   callback_body(info, [&] {
     require_right();
     Segment* segment = handle_of<Segment>(info, "not a segment");
-    if (!segment->file.open()) throw_js("segment is closed");
     if (info.Length() < 1 || !info[0]->IsUint32()) throw_js("line needs a number");
-    std::string text(segment->header.manifest_bytes, '\0');
-    off_t at = static_cast<off_t>(segment->header.data_at - pages(text.size()));
-    if (!read_all(segment->file.fd(), text.data(), text.size(), at)) throw_js("manifest of the segment could not be read");
+    std::string text = manifest_of(segment);
     size_t from = 0;
     for (uint32 line = info[0].As<v8::Uint32>()->Value(); line > 0; line--) {
       from = text.find('\n', from);
@@ -527,7 +542,7 @@ void close_segment(Info info) {
   });
 }
 
-// open(key, layout): an object with line, bytes, map and close; null where there is no whole segment of that name.
+// open(key, layout): an object with manifest, line, bytes, map and close; null where there is no whole segment of that name.
 void open_segment(Info info) {
   callback_body(info, [&] {
     require_right();
@@ -558,6 +573,7 @@ void open_segment(Info info) {
     set_member(context, object, "map", map);
     set_member(context, object, "close", close_segment);
     set_member(context, object, "line", manifest_line);
+    object->SetLazyDataProperty(context, js_string("manifest"), manifest).Check();
     object->Set(context, js_string("bytes"), v8::Number::New(isolate, static_cast<double>(header.data_bytes))).Check();
     info.GetReturnValue().Set(object);
   });
