@@ -14,6 +14,9 @@ const QUERY_CANCELED = '57014';
 
 const ENDLESS = `select hartonomous.complete(repeat('Tell a very long story. ', 20), '${MODEL}',
   '{"raw": true, "num_predict": -1, "num_ctx": 2048, "temperature": 0, "record": false, "logit_bias": {"2": -1000, "0": -1000}}')`;
+// A prompt of about 2,000 tokens that stands in no cache.
+const LONG_PROMPT = `select hartonomous.complete(repeat('Tell a very long story. ', 330), '${MODEL}',
+  '{"raw": true, "num_predict": 1, "num_ctx": 2100, "record": false, "cache": false}')`;
 const SHORT = `select hartonomous.complete('Once upon', '${MODEL}', '{"raw": true, "num_predict": 2, "record": false}') as answer`;
 
 let database: Awaited<ReturnType<typeof createDatabase>>;
@@ -99,6 +102,17 @@ describe.each([
       await expectAnswer(client);
     });
   });
+
+  it.each([100, 300, TIMEOUT_MS])(
+    'statement_timeout of %i ms ends the prefill of a prompt of 2,000 tokens',
+    async (timeout) => {
+      await withClient([...setup, SHORT, `set statement_timeout = ${timeout}`], async (client) => {
+        const { code, elapsed } = await untilError(client, LONG_PROMPT);
+        check(`statement_timeout of ${timeout} ms in a prefill, ${title}`, code, elapsed - timeout);
+        await expectAnswer(client);
+      });
+    },
+  );
 
   it.each([20, 60, 150, 400, TIMEOUT_MS])(
     'statement_timeout of %i ms ends a call that has to load first',

@@ -1,0 +1,78 @@
+/** A backend that has generated 10,000 tokens, with prefixes reused and models loaded and freed, is no larger than before. */
+import { readFileSync } from 'node:fs';
+import pg from 'pg';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { modelPath } from '../golden/model-files.ts';
+import type { TestDatabase } from './harness.ts';
+import { createDatabase, ingestFile } from './harness.ts';
+
+const ROUNDS = 40;
+const TOKENS = 10_000;
+/** Rounds after which V8's heap and the allocator have what they keep. */
+const WARM_UP = 10;
+/** Models not given back would take 7 MB from then on, caches more. */
+const GROWTH_BYTES = 4e6;
+
+let database: TestDatabase;
+
+beforeAll(async () => {
+  database = await createDatabase();
+  await ingestFile(database.url, modelPath('stories260k/stories260k-q8_0.gguf'), 'stories');
+  await ingestFile(database.url, modelPath('stories260k/stories260k-f32.gguf'), 'floats');
+}, 120_000);
+
+afterAll(async () => {
+  await database?.drop();
+});
+
+/** Resident memory of a process that belongs to no file. Linux only. */
+function ownBytes(pid: number): number {
+  return Number(/^RssAnon:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024;
+}
+
+test.skipIf(process.platform !== 'linux')(
+  'ten thousand tokens leave the memory of a backend as it was',
+  async () => {
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    try {
+      const pid = (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid;
+      const sizes: number[] = [];
+      const perRound = TOKENS / ROUNDS;
+      let tokens = 0;
+      let reused = 0;
+      for (let round = 0; round < ROUNDS; round++) {
+        const model = round % 2 === 0 ? 'stories' : 'floats';
+        let prompt = `Once upon a time there were ${round} dogs`;
+        for (const count of [perRound / 2, perRound / 2]) {
+          const { rows } = await client.query<{ answer: { text: string; eval_count: number } }>(
+            'select hartonomous.complete($1, $2, $3) as answer',
+            [
+              prompt,
+              model,
+              { raw: true, num_predict: count, num_ctx: 512, seed: round, logit_bias: { 1: -1000, 2: -1000 } },
+            ],
+          );
+          tokens += rows[0]!.answer.eval_count;
+          // The next prompt begins as this one did.
+          prompt += rows[0]!.answer.text;
+        }
+        const { rows } = await client.query<{ hits: number }>(
+          'select sum(cache_hits)::integer as hits from hartonomous.loaded_models',
+        );
+        reused += rows[0]!.hits;
+        if (round % 3 === 2) await client.query('select hartonomous.unload()');
+        sizes.push(ownBytes(pid));
+      }
+      expect(tokens).toBe(TOKENS);
+      expect(reused).toBeGreaterThan(0);
+      const before = Math.max(...sizes.slice(0, WARM_UP));
+      const after = Math.min(...sizes.slice(-3));
+      console.log(`memory of the backend: ${before / 1e6} MB after warm-up, ${after / 1e6} MB at the end`);
+      expect(after - before).toBeLessThan(GROWTH_BYTES);
+    } finally {
+      await client.end();
+    }
+  },
+  180_000,
+);
