@@ -20,6 +20,9 @@ as $$ {{entry.unload(model)}} $$;
 comment on function hartonomous.unload(text) is
     'free a loaded model of this backend, or all of them; returns how many were freed';
 
+-- Builds differ in its columns, which cannot be replaced.
+drop view if exists hartonomous.loaded_models;
+drop function if exists hartonomous._loaded();
 create or replace function hartonomous._loaded(
     out model text, out "precision" text, out memory_bytes bigint, out shared_bytes bigint, out cache_bytes bigint, out cached_tokens integer,
     out load_duration bigint, out calls bigint, out prompt_tokens bigint, out reused_tokens bigint,
