@@ -72,6 +72,26 @@ describe('sampler', () => {
         [0, 1, 2, 3, 4, 5, 6],
       ),
     ],
+    // llama.cpp's default chain: each of these comes out otherwise in another order.
+    ['logit_bias before top_k', { logitBias: new Map([[4, Math.log(100)]]), topK: 1 }, keep(P, [4])],
+    [
+      'penalties before top_k',
+      { frequencyPenalty: Math.log(2), topK: 2 },
+      keep(
+        P.map((p, i) => (i === 3 ? p / 2 : p)),
+        [3, 5],
+      ),
+    ],
+    ['top_k before top_p', { topK: 2, topP: 0.5 }, keep(P, [1])],
+    ['typical_p before top_p', { typicalP: 0.4, topP: 0.5 }, keep(P, [3])],
+    [
+      'top_p and min_p before temperature',
+      { topP: 0.9, minP: 0.5, temperature: 4 },
+      keep(
+        P.map((p) => p ** 0.25),
+        [1, 3, 5],
+      ),
+    ],
   ])('draws as often as expected: %s', (_, changes, expected) => {
     const sampler = new Sampler(neutral(changes), P.length);
     const counts = P.map(() => 0);
@@ -173,6 +193,37 @@ describe('sampler', () => {
     expect(() => new Sampler(neutral({ logitBias: new Map([[3, 1]]) }), 3)).toThrow(
       'option logit_bias names token 3, the vocabulary has ids 0 to 2',
     );
+  });
+});
+
+describe('a sampler that may choose some tokens only', () => {
+  const only = (ids: number[]): Uint32Array => Uint32Array.of(ids.reduce((bits, id) => bits | (1 << id), 0));
+
+  it('draws them as often as their probabilities say', () => {
+    const sampler = new Sampler(neutral({}), P.length);
+    const expected = keep(P, [0, 2, 4]);
+    const counts = P.map(() => 0);
+    for (let i = 0; i < DRAWS; i++) counts[sampler.sample(logitsOf(P), [], { allowed: only([0, 2, 4]) }).id]!++;
+    let chiSquare = 0;
+    expected.forEach((p, i) => {
+      if (p === 0) expect(counts[i]).toBe(0);
+      else chiSquare += (counts[i]! - DRAWS * p) ** 2 / (DRAWS * p);
+    });
+    expect(chiSquare).toBeLessThan(13.82); // 0.999 quantile, 2 degrees of freedom
+  });
+
+  it('takes the highest of them at temperature 0 and tells what the others were cut by', () => {
+    const sampler = new Sampler(neutral({ temperature: 0 }), P.length);
+    const sampled = sampler.sample(logitsOf(P), [], { allowed: only([0, 2, 4]), traceTop: 3, topLogprobs: 2 });
+    expect(sampled.id).toBe(2);
+    expect(sampled.trace!.map(({ id, cutBy }) => [id, cutBy])).toEqual([
+      [1, 'constraint'],
+      [3, 'constraint'],
+      [5, 'constraint'],
+      [2, null],
+    ]);
+    expect(sampled.topLogprobs.map(({ id }) => id)).toEqual([1, 3]);
+    expect(sampled.topLogprobs[0]!.logprob).toBeCloseTo(Math.log(0.3), 5);
   });
 });
 
