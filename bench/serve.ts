@@ -3,7 +3,7 @@
  *   npx tsx bench/serve.ts [--clients 32] [--seconds 120] [--backends 2] [--queue 16] [--kill-every 15]
  * Fails when anything happens that the documents do not tell.
  */
-import { mkdirSync, chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +13,6 @@ import { Cluster } from '../cli/cluster/cluster.ts';
 import { ingest } from '../cli/ingest/ingest.ts';
 import { install } from '../cli/install/install.ts';
 import { startServer } from '../cli/serve/server.ts';
-import { readChatGolden } from '../test/golden/chat-golden.ts';
 import { smollm2File } from '../test/golden/smollm2-file.ts';
 import type { Question } from './serve-load.ts';
 import { loadServer } from './serve-load.ts';
@@ -42,7 +41,9 @@ try {
   const admin = new pg.Client({ connectionString: url });
   await admin.connect();
   await install(admin);
-  const golden = readChatGolden('smollm2-135m-q4_1.json');
+  const golden = JSON.parse(
+    readFileSync(new URL('../test/golden/smollm2-135m-q4_1.json', import.meta.url), 'utf8'),
+  ) as { sha256: string; prompts: { text: string }[] };
   await ingest(admin, smollm2File(golden.sha256), { name: 'smollm2' });
   const questions: Question[] = [];
   for (const { text } of golden.prompts) {

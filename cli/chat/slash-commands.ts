@@ -3,6 +3,7 @@ import type { ChatMessage } from '../answer/backend.ts';
 import { CommandError } from '../errors.ts';
 import { showSection, showText } from '../show-model.ts';
 import type { Section, ShownModel } from '../show-model.ts';
+import { explainAnswer } from './explain-answer.ts';
 import { savedConversation } from './conversation.ts';
 import type { Repl } from './repl.ts';
 
@@ -12,6 +13,7 @@ const HELP = `Available Commands:
   /load <name>    Load a saved conversation, or another model
   /save <name>    Save this conversation
   /clear          Clear the conversation
+  /explain <word> Explain why the latest answer has a word
   /bye            Exit
   /?, /help       Help for a command
   /? shortcuts    Help for keyboard shortcuts
@@ -78,6 +80,9 @@ export async function runSlashCommand(repl: Repl, input: string): Promise<'leave
       return 'stay';
     case '/show':
       await show(repl, words[0]);
+      return 'stay';
+    case '/explain':
+      await explainAnswer(repl, input.trim().slice('/explain'.length).trim());
       return 'stay';
     case '/save':
       conversation.save(argument(words, '/save <name>'));

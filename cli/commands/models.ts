@@ -21,7 +21,7 @@ interface ShowOptions {
   template?: boolean;
 }
 
-/** `list`, `show` and `default`: the models of the database, with ollama's columns. */
+/** `list`, `show`, `cp` and `default`: the models of the database, with ollama's columns. */
 export function registerModels(program: Command): void {
   program
     .command('list')
@@ -62,6 +62,18 @@ export function registerModels(program: Command): void {
       if (globals.format === 'json') return printJson(model);
       const section = (['license', 'parameters', 'system', 'template'] as const).find((key) => options[key] === true);
       process.stdout.write(section === undefined ? showText(model) : showSection(model, section));
+    });
+  program
+    .command('cp <source> <destination>')
+    .description('give a model a second name; its content is not stored again')
+    .action(async (source: string, destination: string, _options: unknown, command: Command) => {
+      const globals = globalsOf(command);
+      await withClient(globals, async (client) => {
+        await requireInstalled(client);
+        await client.query('select hartonomous.copy_model($1, $2)', [source, destination]);
+      });
+      if (globals.format === 'json') printJson({ source, destination });
+      else process.stdout.write(`copied ${source} to ${destination}\n`);
     });
   program
     .command('default [model]')

@@ -173,6 +173,19 @@ describe('slash commands', () => {
     expect(await terminal.ask(line)).toMatch(answer);
   });
 
+  test('/explain tells why the latest answer has a word', async () => {
+    const own = await chat({ rows: 60 });
+    expect(await own.ask('/explain Hello')).toBe('nothing was answered yet');
+    await own.ask('hello');
+    expect(await own.ask('/explain')).toMatch(/^usage: \/explain WORD/);
+    expect(await own.ask('/explain nonsense')).toMatch(/nonsense/);
+    const explained = await own.ask(`/explain why did you say 'help'?`);
+    expect(explained).toMatch(/run \d+, step 5; components sum to the logit/);
+    expect(await own.ask('hello'), 'and the conversation goes on').toMatch(/\S/);
+    own.type(CTRL_D);
+    expect(await own.end()).toBe(0);
+  });
+
   test('/save and /load keep a conversation, and `chat NAME` goes on with it', async () => {
     const first = await chat();
     await first.ask('hello');

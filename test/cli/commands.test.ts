@@ -71,6 +71,15 @@ describe('what the database holds', () => {
     }
   });
 
+  test('cp gives a model a second name', async () => {
+    expect((await call(['cp', 'stories', 'tales'])).stdout).toBe('copied stories to tales\n');
+    expect((await call(['cp', 'stories', 'tales'])).stderr).toContain('model tales exists');
+    expect((await call(['run', 'tales', PROMPT, ...SHORT])).stdout).toBe(
+      (await call(['run', 'stories', PROMPT, ...SHORT])).stdout,
+    );
+    expect((await call(['rm', 'tales'])).code).toBe(0);
+  });
+
   test('default shows and chooses the model that is used where none is named', async () => {
     expect((await call(['default', 'stories'])).stdout).toBe('stories\n');
     expect((await call(['list'])).stdout).toContain('stories (default)');

@@ -11,6 +11,7 @@ import { startServer } from '../../cli/serve/server.ts';
 import type { RunningServer, ServerOptions } from '../../cli/serve/server.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
+import { modelPath } from '../golden/model-files.ts';
 import { hartonomous } from './program.ts';
 
 const TINY = join(packageRoot(), 'models/tiny/hartonomous-tiny-q8_0.gguf');
@@ -42,7 +43,7 @@ async function start(options: Partial<ServerOptions> = {}): Promise<RunningServe
 beforeAll(async () => {
   database = await createDatabase();
   await ingestFile(database.url, TINY, 'tiny');
-  server = await start();
+  server = await start({ record: true });
   openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
   ollama = new Ollama({ host: server.url });
 });
@@ -178,6 +179,45 @@ describe('the client of OpenAI', () => {
       ],
     });
     expect(answer.usage!.completion_tokens).toBeGreaterThan(0);
+  });
+
+  test('gets JSON of a schema', async () => {
+    const schema = {
+      type: 'object',
+      properties: { mood: { enum: ['good', 'bad'] }, score: { type: 'integer', minimum: 0, maximum: 9 } },
+      required: ['mood', 'score'],
+      additionalProperties: false,
+    };
+    const { choices } = await openai.chat.completions.create({
+      model: 'tiny',
+      messages: HELLO,
+      temperature: 0,
+      response_format: { type: 'json_schema', json_schema: { name: 'mood', schema, strict: true } },
+    });
+    const answer = JSON.parse(choices[0]!.message.content!) as { mood: string; score: number };
+    expect(['good', 'bad']).toContain(answer.mood);
+    expect(Number.isInteger(answer.score)).toBe(true);
+    const again = await ollama.chat({ model: 'tiny', messages: HELLO, format: schema, options: { temperature: 0 } });
+    expect(JSON.parse(again.message.content)).toEqual(answer);
+  });
+
+  test('gets embeddings, as floats and packed, the same as SQL gives', async () => {
+    await ingestFile(database.url, modelPath('zoo/bert-tiny-f32.gguf'), 'bert');
+    const input = ['hello', 'how are you?'];
+    const { rows } = await database.pool.query<{ embedding: number[] }>(
+      `select embedding from hartonomous.embed($1::text[], 'bert') order by ord`,
+      [input],
+    );
+    const expected = rows.map((row) => row.embedding);
+    const floats = await openai.embeddings.create({ model: 'bert', input, encoding_format: 'float' });
+    expect(floats.data.map(({ embedding }) => embedding)).toEqual(expected);
+    expect(floats.usage.prompt_tokens).toBeGreaterThan(1);
+    const packed = await openai.embeddings.create({ model: 'bert', input });
+    expect(packed.data.map(({ embedding }) => [...embedding])).toEqual(
+      expected.map((vector) => [...Float32Array.from(vector)]),
+    );
+    expect((await ollama.embed({ model: 'bert', input })).embeddings).toEqual(expected);
+    await database.pool.query(`select hartonomous.remove_model('bert')`);
   });
 
   test('is told of the fields that were ignored, and refused those that change the answer', async () => {
@@ -372,15 +412,16 @@ describe('who may ask', () => {
   });
 });
 
-/** A connection that holds a table, so that whatever needs it waits. */
-async function holding<T>(table: string, body: (waiting: () => Promise<number[]>) => Promise<T>): Promise<T> {
+/** A connection that holds the table of runs, so that answers wait at their end, where they are recorded. */
+async function holdingRuns<T>(body: (waiting: () => Promise<number[]>) => Promise<T>): Promise<T> {
   const holder = await database.pool.connect();
   await holder.query('begin');
-  await holder.query(`lock table hartonomous.${table} in access exclusive mode`);
+  await holder.query('lock table hartonomous.runs in access exclusive mode');
   const waiting = async (): Promise<number[]> =>
     (
       await database.pool.query<{ pid: number }>(
-        `select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' order by query_start`,
+        `select pid from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock' and query like '%next_tokens%'`,
       )
     ).rows.map((row) => row.pid);
   try {
@@ -391,21 +432,15 @@ async function holding<T>(table: string, body: (waiting: () => Promise<number[]>
   }
 }
 
-/** Let the next request load the model again, which reads its tokens. */
-async function forgetModel(): Promise<void> {
-  await database.pool.query(`select hartonomous.stop_model('tiny')`);
-}
-
 const ASK = { model: 'tiny', messages: HELLO, temperature: 0 };
 
 describe('a client that leaves', () => {
   test.each([
     ['before the answer began', '/v1/chat/completions', {}],
-    ['before the stream began', '/v1/chat/completions', { stream: true }],
-    ["before Ollama's answer began", '/api/chat', {}],
+    ['before the stream began', '/v1/chat/completions', { stream: true, max_tokens: 1 }],
+    ["before Ollama's answer began", '/api/chat', { stream: false }],
   ])('%s cancels its query', async (_title, path, fields) => {
-    await forgetModel();
-    await holding('tokens', async (waiting) => {
+    await holdingRuns(async (waiting) => {
       const leaving = new AbortController();
       const ask = { model: 'tiny', messages: HELLO };
       const asked = fetch(server.url + path, {
@@ -424,7 +459,7 @@ describe('a client that leaves', () => {
   test('in the middle of a stream cancels it, and leaves no session behind', async () => {
     const recording = await start({ record: true, backends: 1 });
     try {
-      await holding('runs', async (waiting) => {
+      await holdingRuns(async (waiting) => {
         const stream = await new OpenAI({ baseURL: `${recording.url}/v1`, apiKey: 'none' }).chat.completions.create({
           ...ASK,
           stream: true,
@@ -447,8 +482,7 @@ describe('a client that leaves', () => {
 
 describe('a backend that is killed', () => {
   test('loses its request with a clear error, and the next one is answered', async () => {
-    await forgetModel();
-    await holding('tokens', async (waiting) => {
+    await holdingRuns(async (waiting) => {
       const asked = openai.chat.completions.create(ASK);
       asked.catch(() => undefined);
       await expect.poll(waiting, { timeout: 10_000 }).toHaveLength(1);
@@ -465,7 +499,7 @@ describe('a backend that is killed', () => {
     const recording = await start({ record: true, backends: 1 });
     const client = new OpenAI({ baseURL: `${recording.url}/v1`, apiKey: 'none', maxRetries: 0 });
     try {
-      await holding('runs', async (waiting) => {
+      await holdingRuns(async (waiting) => {
         let text = '';
         const read = async (): Promise<void> => {
           for await (const chunk of await client.chat.completions.create({ ...ASK, stream: true }))
@@ -499,10 +533,9 @@ describe('a backend that is killed', () => {
 });
 
 test('when all backends are busy and the queue is full a client is told when to come again', async () => {
-  const small = await start({ backends: 1, queue: 1 });
+  const small = await start({ record: true, backends: 1, queue: 1 });
   try {
-    await forgetModel();
-    const answers = await holding('tokens', async (waiting) => {
+    const answers = await holdingRuns(async (waiting) => {
       const first = post('/v1/chat/completions', ASK, {}, small.url);
       await expect.poll(waiting, { timeout: 10_000 }).toHaveLength(1);
       const second = post('/api/chat', { ...ASK, temperature: undefined, stream: false }, {}, small.url);
