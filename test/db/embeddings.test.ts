@@ -179,6 +179,27 @@ test('a hartonomous_user embeds, in a read-only transaction too; PUBLIC does not
   }
 });
 
+test('embed is computed once a query, so that an index on embeddings answers `order by`', async () => {
+  await database.pool.query(`
+    create extension cube;
+    create table places (note text, place cube);
+    insert into places select u.note, cube(e.embedding::float8[])
+      from unnest(array['a cat', 'a dog', 'the moon', '12345']) with ordinality as u (note, n)
+      join hartonomous.embed(array['a cat', 'a dog', 'the moon', '12345'], 'bert') e on e.ord = u.n;
+    create index on places using gist (place)`);
+  const nearest = `select note as value from places order by place <-> cube(hartonomous.embed('the moon', 'bert')::float8[]) limit 1`;
+  const client = await database.pool.connect();
+  try {
+    await client.query('begin; set local enable_seqscan = off');
+    expect((await client.query<{ value: string }>(nearest)).rows[0]!.value).toBe('the moon');
+    const { rows } = await client.query<{ 'QUERY PLAN': string }>(`explain ${nearest}`);
+    expect(rows.map((row) => row['QUERY PLAN']).join('\n')).toMatch(/Index Scan using places_place_idx/);
+    await client.query('rollback');
+  } finally {
+    client.release();
+  }
+});
+
 test('an embedding becomes a vector of pgvector, and an index on vectors answers `order by`', async (context) => {
   const available = await value<boolean>(
     `select exists (select from pg_available_extensions where name = 'vector') as value`,
