@@ -45,7 +45,9 @@ def main():
         if 0 in readable:
             given = os.read(0, 65536)
             if not given:
-                sources.remove(0)
+                # Whoever tested is gone: hang up.
+                os.close(terminal)
+                break
             pending += given
             *lines, pending = pending.split(b"\n")
             for line in lines:
