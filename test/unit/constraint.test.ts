@@ -166,6 +166,18 @@ describe('an answer', () => {
     expect(answer.text).toMatch(/^(a|b)*a(a|b){60}$/);
   });
 
+  it('keeps counts that no token reaches at once', () => {
+    const schema = { type: 'array', items: { type: 'string', minLength: 60, maxLength: 90 }, minItems: 2, maxItems: 2 };
+    const validate = validator(schema);
+    for (const on of subjects) {
+      const least = fewest(on, json(schema));
+      for (const more of [0, 3, 40, 200]) {
+        const answer = generate(on, json(schema), { seed: more, num_predict: least + more, temperature: 30 });
+        expect(validate(JSON.parse(answer.text)), answer.text).toBe(true);
+      }
+    }
+  });
+
   it('may be as long as the context', () => {
     const answer = generate(sentencePiece, json({ type: 'string', minLength: 3 }), { num_predict: -1, seed: 2 });
     expect(JSON.parse(answer.text)).toMatch(/.{3}/s);

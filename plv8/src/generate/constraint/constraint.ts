@@ -127,13 +127,17 @@ class Automaton {
 
   /** Tokens after which the text can be ended with `left` more. */
   allowed(state: Expression, left: number, poll: () => void): Uint32Array {
-    let mask = this.masks.get(state);
+    // Where tokens are counted by bytes, states that no token tells apart share a set.
+    const { e, removed } = this.trie.coversBytes
+      ? this.expressions.relax(state, this.trie.longest)
+      : { e: state, removed: 0 };
+    let mask = this.masks.get(e);
     if (mask === undefined) {
-      mask = this.walk(state, Infinity, poll);
+      mask = this.walk(e, Infinity, poll);
       if ((this.masks.size + 1) * mask.bits.byteLength > MAX_MASK_BYTES) this.masks.clear();
-      this.masks.set(state, mask);
+      this.masks.set(e, mask);
     }
-    return mask.worst <= left ? mask.bits : this.walk(state, left, poll).bits;
+    return mask.worst + removed <= left ? mask.bits : this.walk(state, left, poll).bits;
   }
 
   private walk(state: Expression, left: number, poll: () => void): Mask {

@@ -19,6 +19,11 @@ export const EMPTY: Expression = 1;
 /** Nodes, with the members of alternatives counted: some hundred bytes each, and a second of work at most. */
 const MAX_SIZE = 300_000;
 
+interface Relaxed {
+  e: Expression;
+  removed: number;
+}
+
 type Node =
   | { kind: 'never' | 'empty' }
   | { kind: 'bytes'; set: Uint8Array } // (256) 1 for a byte that is accepted
@@ -35,6 +40,7 @@ export class Expressions {
   private readonly derivatives = new Map<number, Expression>();
   private readonly partitions = new BytePartitions();
   private readonly classes: (ByteClasses | undefined)[] = [];
+  private readonly relaxedForms = new Map<Expression, Relaxed>();
   private readonly shortestTexts = new Map<Expression, string>();
   private readonly nullable: boolean[] = [];
   /** Bytes of the shortest text; Infinity when there is none. */
@@ -197,6 +203,42 @@ export class Expressions {
         return this.classesOf(this.definitions[node.to]!);
       default:
         return partitions.one;
+    }
+  }
+
+  /**
+   * The expression with counts of repetition that `bytes` bytes cannot reach made smaller, so that states which differ in
+   * them only are one: what may follow within so many bytes is the same. `removed` bounds the bytes by which shortest
+   * texts became shorter.
+   */
+  relax(e: Expression, bytes: number): Relaxed {
+    let relaxed = this.relaxedForms.get(e);
+    if (relaxed === undefined) {
+      relaxed = this.relaxNode(e, this.nodes[e]!, bytes);
+      this.relaxedForms.set(e, relaxed);
+    }
+    return relaxed;
+  }
+
+  private relaxNode(e: Expression, node: Node, bytes: number): Relaxed {
+    switch (node.kind) {
+      case 'sequence': {
+        const first = this.relax(node.first, bytes);
+        const rest = this.relax(node.rest, bytes);
+        return { e: this.pair(first.e, rest.e), removed: first.removed + rest.removed };
+      }
+      case 'any': {
+        const of = node.of.map((member) => this.relax(member, bytes));
+        return { e: this.any(of.map((member) => member.e)), removed: Math.max(...of.map((member) => member.removed)) };
+      }
+      case 'repeat': {
+        const least = Math.min(node.least, bytes + 1);
+        const most = node.most > bytes + 1 ? Infinity : node.most;
+        const removed = node.least > least ? (node.least - least) * this.least[node.of]! : 0;
+        return { e: this.repeat(node.of, least, most), removed };
+      }
+      default:
+        return { e, removed: 0 };
     }
   }
 
