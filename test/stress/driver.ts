@@ -125,6 +125,7 @@ class Worker {
     ['session', 10, () => this.sessionAnswer()],
 
     ['batch', 10, () => this.batch()],
+    ['explain', 5, () => this.explain()],
     ['cancelled', 6, () => this.cancelled()],
     ['ingest', 5, () => this.ingest()],
     ['remove', 3, () => this.remove()],
@@ -205,6 +206,15 @@ class Worker {
     }
     await client.query('select hartonomous.close_session($1)', [opened.rows[0]?.id]);
     this.expectAnswer(STAYING, prompt, text);
+  }
+
+  private async explain(): Promise<void> {
+    const client = await this.session();
+    const { rows } = await client.query<{ run: string }>(
+      `select hartonomous.complete($1, $2, $3) ->> 'run_id' as run`,
+      [this.pick(PROMPTS), STAYING, { ...OPTIONS, record: true }],
+    );
+    await client.query('select hartonomous.explain($1::bigint, 0)', [rows[0]?.run]);
   }
 
   private async cancelled(): Promise<void> {
