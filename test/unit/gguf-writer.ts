@@ -99,10 +99,20 @@ export function ggufBytes(file: WrittenFile): Buffer {
   return Buffer.concat([header, padding, file.data ?? Buffer.alloc(file.dataBytes ?? 160, 1)]);
 }
 
-/** A complete llama of one layer in F32, its weights taken from `weight(i)`; two tokens, embeddings for `vocab`. */
+/** How the elements of tensors are written: GGUF's id of the type, bytes, and a writer. */
+export interface ElementType {
+  id: number;
+  bytes: number;
+  write(data: Buffer, value: number, at: number): void;
+}
+
+const F32: ElementType = { id: 0, bytes: 4, write: (data, value, at) => void data.writeFloatLE(value, at) };
+
+/** A complete llama of one layer, its weights taken from `weight(i)`; two tokens, embeddings for `vocab`. */
 export function llamaBytes(
   shape: { dim: number; hidden: number; vocab: number },
   weight: (i: number) => number,
+  type: ElementType = F32,
 ): Buffer {
   const { dim, hidden, vocab } = shape;
   const shapes: Record<string, number[]> = {
@@ -121,11 +131,11 @@ export function llamaBytes(
   const tensors: WrittenTensor[] = [];
   let offset = 0;
   for (const [name, extents] of Object.entries(shapes)) {
-    tensors.push({ name, shape: extents, type: 0, offset });
-    offset += Math.ceil((extents.reduce((a, b) => a * b, 1) * 4) / 32) * 32;
+    tensors.push({ name, shape: extents, type: type.id, offset });
+    offset += Math.ceil((extents.reduce((a, b) => a * b, 1) * type.bytes) / 32) * 32;
   }
   const data = Buffer.alloc(offset);
-  for (let i = 0; i < offset / 4; i++) data.writeFloatLE(weight(i), i * 4);
+  for (let i = 0; i < offset / type.bytes; i++) type.write(data, weight(i), i * type.bytes);
   const metadata = [
     stringPair('general.architecture', 'llama'),
     pair('llama.block_count', 4, u32(1)),

@@ -10,26 +10,33 @@ function bfloatToFloat(b: number): number {
   return scratch.getFloat32(0);
 }
 
+type ElementReader = (view: DataView, at: number) => number;
+
+/** Types whose blocks are single elements; what a float cannot hold exactly is rounded, and too large a value is infinite. */
+const ELEMENT_READERS: ReadonlyMap<string, ElementReader> = new Map<string, ElementReader>([
+  ['F32', (view, at) => view.getFloat32(at, true)],
+  ['F16', (view, at) => halfToFloat(view.getUint16(at, true))],
+  ['BF16', (view, at) => bfloatToFloat(view.getUint16(at, true))],
+  ['F64', (view, at) => view.getFloat64(at, true)],
+  ['I8', (view, at) => view.getInt8(at)],
+  ['I16', (view, at) => view.getInt16(at, true)],
+  ['I32', (view, at) => view.getInt32(at, true)],
+  ['I64', (view, at) => Number(view.getBigInt64(at, true))],
+]);
+
 /**
  * Write n elements of storage type `type`, found in `bytes` from `offset` on, to out[0..n). Throws featureNotSupported
  * naming the type when it is not known.
  */
 export function dequantizeRow(type: string, bytes: Uint8Array, offset: number, out: Float32Array, n: number): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset + offset);
-  if (type === 'F32') {
-    for (let i = 0; i < n; i++) out[i] = view.getFloat32(i * 4, true);
-    return;
-  }
-  if (type === 'F16') {
-    for (let i = 0; i < n; i++) out[i] = halfToFloat(view.getUint16(i * 2, true));
-    return;
-  }
-  if (type === 'BF16') {
-    for (let i = 0; i < n; i++) out[i] = bfloatToFloat(view.getUint16(i * 2, true));
-    return;
-  }
+  const readElement = ELEMENT_READERS.get(type);
   const read = blockReader(type);
   const known = ggmlTypeByName(type);
+  if (readElement !== undefined && known !== undefined) {
+    for (let k = 0; k < n; k++) out[k] = readElement(view, k * known.blockBytes);
+    return;
+  }
   if (read === undefined || known === undefined) {
     raise(SQLSTATE.featureNotSupported, `tensor type ${type} is not supported`);
   }
