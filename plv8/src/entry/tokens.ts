@@ -3,6 +3,7 @@ import { poll } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { parseOptions } from '../generate/options.ts';
 import { privateCache } from '../generate/caches.ts';
+import { atMost } from '../generate/limits.ts';
 import { currentCatalog, useModel, useTokenizer } from '../generate/registry.ts';
 
 export function tokenize(
@@ -50,7 +51,8 @@ export function logits(
 ): Float32Array | null {
   if (tokens === null) return null;
   const parsed = parseOptions(options ?? {});
-  const { entry } = useModel(currentCatalog(), model, parsed.precision);
+  const catalog = currentCatalog();
+  const { entry } = useModel(catalog, model, parsed.precision);
   const ids = checkedIds(tokens, entry.model.config.vocabSize);
   if (ids.length === 0) raise(SQLSTATE.invalidParameterValue, 'logits needs at least one token');
   if (ids.length > entry.model.config.contextLength) {
@@ -59,6 +61,9 @@ export function logits(
       `logits got ${ids.length} tokens, the model's context is ${entry.model.config.contextLength}`,
     );
   }
+  const maxContext = atMost(ids.length, catalog.limits, 'max_context');
+  if (ids.length > maxContext)
+    raise(SQLSTATE.configurationLimitExceeded, `logits got ${ids.length} tokens, limit max_context is ${maxContext}`);
   const cache = privateCache(entry.model);
   try {
     return entry.model.forward(ids, cache, { poll }).slice();

@@ -66,7 +66,8 @@ export function answerBatch(
   prompts.forEach((prompt, index) => {
     if (prompt === null) return;
     try {
-      const own = parseOptions(options, defaultOptions); // draws a seed
+      const { seed } = parseOptions(options, defaultOptions).sampler; // drawn where none is given
+      const own = { ...parsed, sampler: { ...parsed.sampler, seed } };
       const ids = promptIds(promptModel(used), prompt, own);
       requests.push({ promptIds: ids, options: own, hooks: { logprobs: record } });
       places.push(index);

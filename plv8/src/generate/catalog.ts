@@ -1,5 +1,7 @@
 import { query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
+import type { Limits } from './limits.ts';
+import { readLimits } from './limits.ts';
 
 /** One ready model as the tables know it; what decides whether a loaded copy is still the right one. */
 export interface ModelRow {
@@ -25,12 +27,13 @@ export interface Catalog {
   models: ModelRow[];
   defaultName: string | null;
   settings: Map<string, unknown>;
+  limits: Limits;
 }
 
 /** Names shown in "no such model" errors; a longer list helps nobody. */
 const MAX_NAMES_IN_ERROR = 10;
 
-/** Every ready model and every setting: two small queries a call, so removed or replaced models are noticed at once. */
+/** Every ready model, every setting and limit: three small queries a call, so removed or replaced models are noticed at once. */
 export function readCatalog(): Catalog {
   const models = query(
     `select id::float8 as id, name, encode(source_digest, 'hex') as digest, unload_generation
@@ -45,7 +48,7 @@ export function readCatalog(): Catalog {
     query('select name, value from hartonomous.settings').map((row) => [String(row.name), row.value]),
   );
   const named = settings.get('default_model');
-  return { models, settings, defaultName: typeof named === 'string' ? named : null };
+  return { models, settings, limits: readLimits(), defaultName: typeof named === 'string' ? named : null };
 }
 
 function listNames(models: ModelRow[]): string {

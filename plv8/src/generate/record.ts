@@ -24,7 +24,7 @@ export interface RunRecord {
 
 /**
  * Whether this call is to be recorded: its option `record`, else the session setting hartonomous.record, else the
- * stored setting `record`, else whether it is a chat; never where the transaction may not write.
+ * stored setting `record`, else whether it is a chat; limit `recording` decides before all of them; never where the transaction may not write.
  */
 export function recordingWanted(option: boolean | null, kind: RunRecord['kind'], catalog: Catalog): boolean {
   let wanted = option;
@@ -34,6 +34,8 @@ export function recordingWanted(option: boolean | null, kind: RunRecord['kind'],
   }
   const stored = catalog.settings.get('record');
   wanted ??= typeof stored === 'boolean' ? stored : kind === 'chat';
+  const limit = catalog.limits.get('recording');
+  if (limit !== undefined) wanted = limit > 0;
   return wanted && mayWrite();
 }
 
@@ -61,9 +63,27 @@ function samplingOf({ sampler, precision }: GenerateOptions): Record<string, unk
   };
 }
 
+/** Runs past their retention that one recording deletes, at most. */
+const MAX_DELETED = 100;
+
+/** Delete runs that are older than limit `retention_days` says: recording a run pays for a few old ones. */
+function deleteOldRuns(): void {
+  query(
+    `delete from hartonomous.runs where id in (
+       select r.id from hartonomous.runs r
+       cross join lateral (
+         select value from hartonomous.limits where name = 'retention_days' and role_name in ('*', r.caller)
+         order by role_name = '*' limit 1) l
+       where r.created_at < now() - l.value * interval '1 day'
+         and r.created_at < (select now() - min(value) * interval '1 day' from hartonomous.limits where name = 'retention_days')
+       order by r.created_at limit ${MAX_DELETED})`,
+  );
+}
+
 /** Insert the run and its tokens; the run's id. A model that was removed since it was loaded is named by name and digest only. */
 export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
   const { generation } = run;
+  deleteOldRuns();
   const outputIds = generation.tokens.map((token) => token.id);
   const id = Number(
     query(

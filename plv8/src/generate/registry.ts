@@ -5,18 +5,23 @@
  */
 import { poll, query, useHugePages } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
+import { TILE_TARGET_BYTES } from '../format/tiles.ts';
 import { readConfig } from '../model/config.ts';
 import type { Precision } from '../model/model.ts';
 import { inModelForm } from '../model/model-form.ts';
 import { Model } from '../model/model.ts';
 import { dbWeightSource } from '../model/source-db.ts';
+import { planWeights } from '../model/weights.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { createTokenizer } from '../tokenizer/tokenizer.ts';
 import { readVocabulary } from '../tokenizer/source-db.ts';
 import type { Vocabulary } from '../tokenizer/vocabulary.ts';
 import { beginCall, cacheFacts, DEFAULT_MAX_CACHE_BYTES, forgetCaches } from './caches.ts';
+import { callerRole } from './caller.ts';
 import type { Catalog, ModelDescription } from './catalog.ts';
 import { describeModel, findModel, readCatalog, readingModel } from './catalog.ts';
+import type { Limits } from './limits.ts';
+import { admitCall, atMost } from './limits.ts';
 import { showPresence } from './presence.ts';
 import { dropSegmentsOf, ModelSegment } from './sharing.ts';
 
@@ -126,8 +131,29 @@ export interface UsedModel {
   loadNs: number;
 }
 
-/** Read a model's weights. Throws where its embeddings are fewer than its tokens. */
-function loadModel({ description, tokenizer, vocabulary }: TokenizerEntry, precision: Precision): Model {
+function dropOldest(): void {
+  const oldest = loaded.keys().next().value;
+  if (oldest !== undefined) drop(oldest);
+}
+
+/** Drop models until `bytes` more stay within limit max_model_bytes. Throws where they alone do not. */
+function makeRoom(name: string, bytes: number, limits: Limits): void {
+  const most = limits.get('max_model_bytes') ?? Infinity;
+  if (bytes > most) {
+    raise(SQLSTATE.configurationLimitExceeded, `model ${name} takes ${bytes} bytes, limit max_model_bytes is ${most}`, {
+      hint: 'use a smaller model, or have the operator raise the limit with set_limit',
+    });
+  }
+  const held = (): number => [...loaded.values()].reduce((sum, { model }) => sum + model.memoryBytes, 0);
+  while (loaded.size > 0 && held() + bytes > most) dropOldest();
+}
+
+/** Read a model's weights. Throws where its embeddings are fewer than its tokens, or it is over a limit. */
+function loadModel(
+  { description, tokenizer, vocabulary }: TokenizerEntry,
+  precision: Precision,
+  limits: Limits,
+): Model {
   const source = inModelForm(dbWeightSource(description.id), description.hyperparameters);
   const config = readConfig(description.architecture, description.hyperparameters, source.tensors());
   if (config.vocabSize < tokenizer.vocabSize) {
@@ -136,6 +162,7 @@ function loadModel({ description, tokenizer, vocabulary }: TokenizerEntry, preci
       `model ${description.name} has ${tokenizer.vocabSize} tokens and embeddings for ${config.vocabSize}`,
     );
   }
+  makeRoom(description.name, planWeights(source.tensors(), precision, TILE_TARGET_BYTES).bytes, limits);
   const segment = ModelSegment.of(description.digest, precision, () => vocabulary ?? readVocabulary(description.id));
   const model = Model.load(config, source, { precision, segment, poll, prepareMemory: useHugePages });
   segment?.close();
@@ -145,6 +172,8 @@ function loadModel({ description, tokenizer, vocabulary }: TokenizerEntry, preci
 /** A loaded model, loading it first if this backend does not hold it. Polls for interrupts while it loads. */
 export function useModel(catalog: Catalog, name: string | null, precision: Precision): UsedModel {
   const started = Date.now();
+  const { limits } = catalog;
+  admitCall(callerRole(), limits);
   const reading = useTokenizer(catalog, name, precision);
   const { tokenizer, description } = reading;
   const key = loadedKey(description.id, precision);
@@ -155,12 +184,10 @@ export function useModel(catalog: Catalog, name: string | null, precision: Preci
     known.lastUsedAt = new Date();
     return { entry: known, tokenizer, loadNs: 0 };
   }
-  while (loaded.size >= wholeSetting(catalog, 'max_loaded_models', 1, DEFAULT_MAX_LOADED)) {
-    const oldest = loaded.keys().next().value;
-    if (oldest === undefined) break;
-    drop(oldest);
-  }
-  const model = readingModel(description, () => loadModel(reading, precision));
+  const most = atMost(wholeSetting(catalog, 'max_loaded_models', 1, DEFAULT_MAX_LOADED), limits, 'max_loaded_models');
+  if (most < 1) raise(SQLSTATE.configurationLimitExceeded, `limit max_loaded_models is ${most}`);
+  while (loaded.size >= most) dropOldest();
+  const model = readingModel(description, () => loadModel(reading, precision, limits));
   const now = new Date();
   const loadNs = (now.getTime() - started) * NS_PER_MS;
   const entry: LoadedModel = {

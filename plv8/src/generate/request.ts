@@ -4,7 +4,8 @@ import { callerRole } from './caller.ts';
 import type { Grammar } from './constraint/constraint.ts';
 import type { GeneratedToken, Step } from './continuation.ts';
 import type { Generation } from './generate.ts';
-import { generate as runGeneration } from './generate.ts';
+import { contextLength, generate as runGeneration } from './generate.ts';
+import { limitOptions } from './limits.ts';
 import type { GenerateOptions } from './options.ts';
 import { parseOptions } from './options.ts';
 import type { PromptModel } from './prompt.ts';
@@ -40,7 +41,7 @@ export interface Request {
   options: GenerateOptions;
 }
 
-/** Who asks which model with which options; loads the model where it is not. */
+/** Who asks which model with which options; loads the model where it is not. Throws where a limit is exceeded. */
 export function openRequest(
   model: string | null,
   given: Record<string, unknown> | null,
@@ -49,13 +50,10 @@ export function openRequest(
   const catalog = currentCatalog();
   const { defaultOptions } = useTokenizer(catalog, model).description;
   const options = parseOptions(given ?? {}, defaultOptions, grammar);
-  return {
-    catalog,
-    caller: callerRole(),
-    used: useModel(catalog, model, options.precision),
-    given: given ?? {},
-    options,
-  };
+  const used = useModel(catalog, model, options.precision);
+  const context = contextLength(options, used.entry.model.config.contextLength);
+  limitOptions(options, given ?? {}, catalog.limits, context);
+  return { catalog, caller: callerRole(), used, given: given ?? {}, options };
 }
 
 /** What prompts need of a loaded model. */

@@ -24,6 +24,13 @@ export interface ForwardOptions {
   poll(): void;
 }
 
+let evaluated = 0;
+
+/** Tokens that went through the layers of any model since the bundle was loaded. */
+export function evaluatedTokens(): number {
+  return evaluated;
+}
+
 /** Sees the hidden states (tokens, dim) of a text from token `first` on; the view is valid during the call. */
 export type VisitStates = (text: number, first: number, states: Float32Array) => void;
 
@@ -173,6 +180,7 @@ export class Model {
         while (next < texts.length && tokens + texts[next]!.length <= streamTokens(this.config))
           tokens += texts[next++]!.length;
         const group = texts.slice(first, next);
+        evaluated += tokens;
         encode(layers, group, options.poll);
         let from = layers.buffers.x / 4;
         group.forEach((ids, i) => {
@@ -210,6 +218,7 @@ export class Model {
     checkSteps(steps, this.config.vocabSize);
     for (const { ids, cache } of steps) cache.reserve(cache.length + ids.length, poll);
     for (const chunk of packSteps(steps, CHUNK_TOKENS)) {
+      evaluated += chunk.ids.length;
       this.layersOver(chunk, poll);
       for (const { step, cache, from, tokens } of chunk.segments) {
         const { ids } = steps[step]!;
