@@ -125,7 +125,7 @@ describe('a limit', () => {
     await complete({});
     await limit('max_tokens_per_hour', 200);
     await client.query('set statement_timeout = 500');
-    const endless = `select hartonomous.generate(array_fill('Once'::text, array[10000]), 'stories', '{"raw": true}')`;
+    const endless = `select hartonomous.generate(array_fill('Once'::text, array[200]), 'stories', '{"raw": true, "num_predict": 400}')`;
     await expect(client.query(endless)).rejects.toMatchObject({ code: '57014' });
     await client.query('set statement_timeout = 0');
     await expect(complete({})).rejects.toThrow(/limit max_tokens_per_hour is 200$/);
