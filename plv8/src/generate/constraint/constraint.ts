@@ -57,6 +57,8 @@ interface Mask {
 class Automaton {
   private readonly expressions = new Expressions();
   readonly start: Expression;
+  /** Whether every shortest text can be written byte by byte, so that its bytes bound its tokens. */
+  private readonly countsBytes: boolean;
   private readonly successors = new Map<Expression, Successors>();
   private readonly masks = new Map<Expression, Mask>();
   private readonly costs = new Map<Expression, number>();
@@ -89,6 +91,7 @@ class Automaton {
     if (expressions.shortestLength(this.start) === Infinity) {
       raise(SQLSTATE.invalidParameterValue, `no finite text satisfies the ${nameOf(grammar)}`);
     }
+    this.countsBytes = (expressions.bytesOfShortest(this.start) & ~trie.singleBytes) === 0n;
   }
 
   acceptsEnd(state: Expression): boolean {
@@ -128,7 +131,7 @@ class Automaton {
   /** Tokens after which the text can be ended with `left` more. */
   allowed(state: Expression, left: number, poll: () => void): Uint32Array {
     // Where tokens are counted by bytes, states that no token tells apart share a set.
-    const { e, removed } = this.trie.coversBytes
+    const { e, removed } = this.countsBytes
       ? this.expressions.relax(state, this.trie.longest)
       : { e: state, removed: 0 };
     let mask = this.masks.get(e);
@@ -185,7 +188,7 @@ class Automaton {
   /** Tokens that suffice after `state`: exact where a simple bound does not decide whether `left` are enough. */
   private needed(state: Expression, left: number): number {
     const length = this.shortestLength(state);
-    return this.trie.coversBytes && length <= left && length <= MAX_SHORTEST_BYTES ? length : this.cost(state);
+    return this.countsBytes && length <= left && length <= MAX_SHORTEST_BYTES ? length : this.cost(state);
   }
 
   private successorsOf(state: Expression): Successors {

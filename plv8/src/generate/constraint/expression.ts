@@ -148,6 +148,57 @@ export class Expressions {
     this.closed = true;
   }
 
+  /**
+   * Bytes that may occur in the shortest text of `start` or of anything that may be left of it, as bits. To be asked after
+   * `close`. Of an alternative the shortest members count as long as it is whole, and what is left of any of them after that.
+   */
+  bytesOfShortest(start: Expression): bigint {
+    const whole: bigint[] = new Array<bigint>(this.nodes.length).fill(0n); // in the shortest text of the node
+    const left: bigint[] = new Array<bigint>(this.nodes.length).fill(0n); // in those of its derivatives
+    for (let changed = true; changed;) {
+      changed = false;
+      this.nodes.forEach((node, e) => {
+        const [inWhole, inLeft] = this.bytesOfNode(node, whole, left);
+        if (inWhole === whole[e] && inLeft === left[e]) return;
+        whole[e] = inWhole;
+        left[e] = inLeft;
+        changed = true;
+      });
+    }
+    return whole[start]! | left[start]!;
+  }
+
+  private bytesOfNode(node: Node, whole: readonly bigint[], left: readonly bigint[]): [whole: bigint, left: bigint] {
+    switch (node.kind) {
+      case 'bytes':
+        return [1n << BigInt(node.set.indexOf(1)), 0n];
+      case 'literal': {
+        let bits = 0n;
+        for (let i = node.from; i < node.text.length; i++) bits |= 1n << BigInt(node.text.charCodeAt(i));
+        return [bits, bits];
+      }
+      case 'sequence': {
+        const { first, rest } = node;
+        return [whole[first]! | whole[rest]!, left[first]! | whole[rest]! | left[rest]!];
+      }
+      case 'any': {
+        const length = this.lengthOf(node);
+        const shortest = node.of.filter((e) => this.least[e] === length);
+        return [shortest.reduce((bits, e) => bits | whole[e]!, 0n), node.of.reduce((bits, e) => bits | left[e]!, 0n)];
+      }
+      case 'repeat': {
+        const needed = node.least > 0 ? whole[node.of]! : 0n;
+        return [needed, needed | left[node.of]!];
+      }
+      case 'reference': {
+        const to = this.definitions[node.to]!;
+        return [whole[to]!, left[to]!];
+      }
+      default:
+        return [0n, 0n];
+    }
+  }
+
   /** What may follow `byte`; NEVER when nothing may, or when what may follow never ends. */
   derive(e: Expression, byte: number): Expression {
     const node = this.nodes[e]!;

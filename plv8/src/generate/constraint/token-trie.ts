@@ -19,8 +19,8 @@ export class TokenTrie {
   private readonly roots = new Int32Array(256).fill(-1);
   /** Bytes of the longest token. */
   readonly longest: number;
-  /** Whether every byte is a token of its own. */
-  readonly coversBytes: boolean;
+  /** Bytes that are tokens of their own, as bits. */
+  readonly singleBytes: bigint;
 
   constructor(readonly tokenizer: Tokenizer) {
     const texts: { text: string; id: number }[] = [];
@@ -70,7 +70,10 @@ export class TokenTrie {
     this.twins = twins;
     this.longest = longest;
     for (let node = 0; node < bytes.length; node = ends[node]!) this.roots[bytes[node]!] = node;
-    this.coversBytes = this.roots.every((node) => node >= 0 && tokens[node]! >= 0);
+    this.singleBytes = this.roots.reduce(
+      (bits, node, byte) => (node >= 0 && tokens[node]! >= 0 ? bits | (1n << BigInt(byte)) : bits),
+      0n,
+    );
   }
 
   /** Fewest tokens that make up a text whose characters are bytes; Infinity when none do. */
