@@ -18,6 +18,9 @@ const ENDLESS = `select hartonomous.complete(repeat('Tell a very long story. ', 
 const LONG_PROMPT = `select hartonomous.complete(repeat('Tell a very long story. ', 330), '${MODEL}',
   '{"raw": true, "num_predict": 1, "num_ctx": 2100, "record": false, "cache": false}')`;
 const SHORT = `select hartonomous.complete('Once upon', '${MODEL}', '{"raw": true, "num_predict": 2, "record": false}') as answer`;
+// A recorded run of about 100 tokens: with one deletion for each, explaining it takes far longer than without.
+const RECORDED = `select (hartonomous.complete(repeat('Tell a very long story. ', 16), '${MODEL}',
+  '{"raw": true, "num_predict": 2, "temperature": 0, "record": true}')->>'run_id')::int as id`;
 
 let database: Awaited<ReturnType<typeof createDatabase>>;
 
@@ -124,4 +127,19 @@ describe.each([
       });
     },
   );
+
+  it('statement_timeout ends an explanation among its deletions', async () => {
+    await withClient(setup, async (client) => {
+      const { rows } = await client.query<{ id: number }>(RECORDED);
+      const explain = (inputs: string): string => `select hartonomous.explain(${rows[0].id}, 1, inputs => '${inputs}')`;
+      // All that comes before the deletions, so that the timeout falls among them.
+      const started = performance.now();
+      await client.query(explain('none'));
+      const timeout = Math.ceil(performance.now() - started) + TIMEOUT_MS;
+      await client.query(`set statement_timeout = ${timeout}`);
+      const { code, elapsed } = await untilError(client, explain('tokens'));
+      check(`statement_timeout of ${timeout} ms in an explanation, ${title}`, code, elapsed - timeout);
+      await expectAnswer(client);
+    });
+  });
 });
