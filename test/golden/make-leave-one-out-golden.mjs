@@ -1,0 +1,69 @@
+// Log-probability of a model's greedy token with each token of the prompt left out, in llama.cpp (node-llama-cpp, CPU),
+// into leave-one-out.json beside this file. A beginning-of-sequence token always stays, as in explanations.
+//   (cd bench/peer && npm run setup)
+//   node test/golden/make-leave-one-out-golden.mjs
+// Fixed: 1 thread, flash attention off, KV cache F32, each shortened prompt computed afresh.
+import { createHash } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const peer = createRequire(new URL('../../bench/peer/package.json', import.meta.url));
+const { getLlama, LlamaLogLevel } = await import(pathToFileURL(peer.resolve('node-llama-cpp')).href);
+
+const MODELS = ['zoo/llama32-ropefreqs-f32', 'zoo/qwen3-tiny-f32', 'zoo/phi3-tiny-f32'];
+const PROMPT = 'Lily and Tom went to the';
+
+const llama = await getLlama({
+  gpu: false,
+  build: 'never',
+  skipDownload: true,
+  maxThreads: 1,
+  logLevel: LlamaLogLevel.error,
+});
+
+/** Log of the probability of `id`, by the logits of the whole vocabulary. */
+function logprob(logits, id) {
+  let largest = -Infinity;
+  for (const value of logits.values()) if (value > largest) largest = value;
+  let sum = 0;
+  for (const value of logits.values()) sum += Math.exp(value - largest);
+  return logits.get(id) - largest - Math.log(sum);
+}
+
+const models = [];
+for (const name of MODELS) {
+  const file = fileURLToPath(new URL(`models/${name}.gguf`, import.meta.url));
+  const model = await llama.loadModel({ modelPath: file, useMmap: false, defaultContextFlashAttention: false });
+  const context = await model.createContext({
+    contextSize: 256,
+    batchSize: 256,
+    sequences: 1,
+    flashAttention: false,
+    threads: { ideal: 1, min: 1 },
+    experimentalKvCacheKeyType: 'F32',
+    experimentalKvCacheValueType: 'F32',
+  });
+  const sequence = context.getSequence();
+  const logitsAfter = async (ids) => {
+    await sequence.clearHistory();
+    const last = ids.length - 1;
+    const out = await sequence.controlledEvaluate(
+      ids.map((id, i) => (i === last ? [id, { generateNext: { logits: true } }] : id)),
+    );
+    return out[last].next.logits;
+  };
+  const first = model.tokens.shouldPrependBosToken ? 1 : 0;
+  const ids = [...(first ? [model.tokens.bos] : []), ...model.tokenize(PROMPT)];
+  const whole = await logitsAfter(ids);
+  const chosen = [...whole].reduce((best, each) => (each[1] > best[1] ? each : best))[0];
+  const without = [];
+  for (let position = first; position < ids.length; position++)
+    without.push(logprob(await logitsAfter(ids.filter((_, i) => i !== position)), chosen));
+  const sha256 = createHash('sha256').update(readFileSync(file)).digest('hex');
+  models.push({ name, sha256, ids, first, chosen, logprob: logprob(whole, chosen), without });
+  await model.dispose();
+}
+const golden = { made_by: 'test/golden/make-leave-one-out-golden.mjs, node-llama-cpp 3.22.1', models };
+writeFileSync(new URL('leave-one-out.json', import.meta.url), `${JSON.stringify(golden)}\n`);
+process.exit(0);
