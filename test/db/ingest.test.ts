@@ -265,8 +265,8 @@ describe('a file that is no model for us', () => {
     ['no vocabulary', withMetadata('tokenizer.ggml.tokens'), /no tokenizer.ggml.tokens/],
     [
       'a type the engine cannot compute',
-      ggufBytes({ tensors: [{ name: 'token_embd.weight', shape: [256, 1], type: 24, offset: 0 }], dataBytes: 256 }),
-      /tensor token_embd.weight has type I8/,
+      ggufBytes({ tensors: [{ name: 'token_embd.weight', shape: [256, 1], type: 16, offset: 0 }], dataBytes: 256 }),
+      /tensor token_embd.weight has type IQ2_XXS/,
     ],
     [
       'scores of another length',

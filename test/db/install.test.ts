@@ -67,8 +67,8 @@ describe('install', () => {
     const { url, pool } = await emptyDatabase();
     const { buildId } = await installInto(url);
     await pool.query(`update hartonomous.settings set value = '"older"' where name = 'build_id'`);
-    // A view of another owner's that depends on nothing but stands in the way of create or replace.
-    await pool.query('drop view hartonomous.run_list');
+    // A table stands in the way of create or replace.
+    await pool.query('drop view hartonomous.run_list cascade');
     await pool.query('create table hartonomous.run_list (id integer)');
     await expect(installInto(url)).rejects.toThrow(/run_list/);
     expect((await pool.query('select hartonomous.build_id() as id')).rows).toEqual([{ id: buildId }]);

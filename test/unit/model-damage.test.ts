@@ -78,8 +78,8 @@ describe('a damaged model', () => {
   });
 
   it('with a tensor of a type that cannot be computed with is refused by tensor and type', () => {
-    expect(() => loadDamaged(q8, ({ tensors }) => (tensor(tensors, 'blk.0.attn_q.weight').type = 'I8'))).toThrow(
-      /tensor blk\.0\.attn_q\.weight has type I8|I8 is not supported/,
+    expect(() => loadDamaged(q8, ({ tensors }) => (tensor(tensors, 'blk.0.attn_q.weight').type = 'IQ2_XXS'))).toThrow(
+      /tensor blk\.0\.attn_q\.weight has type IQ2_XXS|IQ2_XXS is not supported/,
     );
   });
 
