@@ -56,7 +56,7 @@ select drop_segment(key('a')), use(key('a'), 2, '');
 select member('memory.buffer.byteLength + " " + new Uint32Array(memory.buffer)[16386]');
 -- damaged: a byte of a block, the header, cut short, another layout; each is as good as absent
 create function damage(command text) returns void language plpgsql as $$
-begin execute format('copy (select 1) to program %L', 'cat > /dev/null; cd pgsql_tmp_hartonomous_v8 && ' || command); end $$;
+begin execute format('copy (select 1) to program %L', 'unset LD_PRELOAD; cat > /dev/null; cd pgsql_tmp_hartonomous_v8 && ' || command); end $$;
 select publish(key('d'), 2);
 select damage('printf x | dd of=$(ls | grep "^d.*7$") bs=1 seek=20000 conv=notrunc 2>/dev/null; rm -f *.checked');
 select check_segment(key('d')), use(key('d'), 2, '');
