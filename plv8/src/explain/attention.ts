@@ -27,7 +27,7 @@ export function attentionWeights(
   const { nHeads, nKvHeads, headSize, attentionScale, attentionSoftcap, windows } = model.config;
   const kvDim = nKvHeads * headSize;
   const n = position + 1;
-  const keys = model.view(cache.keysAt(layer), n * kvDim);
+  const keys = cache.keys(layer, n);
   const weights = new Float32Array(nHeads * n);
   const group = nHeads / nKvHeads;
   for (let h = 0; h < nHeads; h++) {
@@ -104,7 +104,7 @@ export function valueNorms(model: Model, cache: KvCache, positions: number, poll
   const group = nHeads / nKvHeads;
   return Array.from({ length: nLayers }, (_, layer) => {
     const grams = headGrams(model, layer, poll);
-    const values = model.view(cache.valuesAt(layer), positions * kvDim);
+    const values = cache.values(layer, positions);
     const norms = new Float32Array(nHeads * positions);
     for (let h = 0; h < nHeads; h++) {
       for (let p = 0; p < positions; p++) {

@@ -6,6 +6,7 @@
 import { poll, query, useHugePages } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { TILE_TARGET_BYTES } from '../format/tiles.ts';
+import { MAX_MEMORY_BYTES } from '../model/arena.ts';
 import { readConfig } from '../model/config.ts';
 import type { Precision } from '../model/model.ts';
 import { inModelForm } from '../model/model-form.ts';
@@ -23,7 +24,7 @@ import { describeModel, findModel, readCatalog, readingModel } from './catalog.t
 import type { Limits } from './limits.ts';
 import { admitCall, atMost } from './limits.ts';
 import { showPresence } from './presence.ts';
-import { dropSegmentsOf, ModelSegment } from './sharing.ts';
+import { dropSegmentsOf, ModelSegments } from './sharing.ts';
 
 /** Models a backend keeps loaded when the setting max_loaded_models does not say otherwise. */
 const DEFAULT_MAX_LOADED = 2;
@@ -113,9 +114,9 @@ export function useTokenizer(catalog: Catalog, name: string | null, precision: P
   const known = tokenizers.get(row.id);
   if (known !== undefined) return known;
   const entry = readingModel(row, () => {
-    const segment = ModelSegment.of(row.digest, precision);
-    const shared = segment?.vocabulary() ?? null;
-    segment?.close();
+    const segments = ModelSegments.of(row.digest, precision);
+    const shared = segments?.vocabulary() ?? null;
+    segments?.close();
     const vocabulary = shared ?? readVocabulary(row.id);
     const tokenizer = createTokenizer(vocabulary);
     return { description: describeModel(row), tokenizer, vocabulary: shared === null ? vocabulary : null };
@@ -152,7 +153,7 @@ function makeRoom(name: string, bytes: number, limits: Limits): void {
 function loadModel(
   { description, tokenizer, vocabulary }: TokenizerEntry,
   precision: Precision,
-  limits: Limits,
+  catalog: Catalog,
 ): Model {
   const source = inModelForm(dbWeightSource(description.id), description.hyperparameters);
   const config = readConfig(description.architecture, description.hyperparameters, source.tensors());
@@ -162,10 +163,17 @@ function loadModel(
       `model ${description.name} has ${tokenizer.vocabSize} tokens and embeddings for ${config.vocabSize}`,
     );
   }
-  makeRoom(description.name, planWeights(source.tensors(), precision, TILE_TARGET_BYTES).bytes, limits);
-  const segment = ModelSegment.of(description.digest, precision, () => vocabulary ?? readVocabulary(description.id));
-  const model = Model.load(config, source, { precision, segment, poll, prepareMemory: useHugePages });
-  segment?.close();
+  makeRoom(description.name, planWeights(source.tensors(), precision, TILE_TARGET_BYTES).bytes, catalog.limits);
+  const segments = ModelSegments.of(description.digest, precision, () => vocabulary ?? readVocabulary(description.id));
+  const model = Model.load(config, source, {
+    precision,
+    name: description.name,
+    maxMemoryBytes: wholeSetting(catalog, 'max_wasm_memory_bytes', 1, MAX_MEMORY_BYTES),
+    segments,
+    poll,
+    prepareMemory: useHugePages,
+  });
+  segments?.close();
   return model;
 }
 
@@ -187,7 +195,7 @@ export function useModel(catalog: Catalog, name: string | null, precision: Preci
   const most = atMost(wholeSetting(catalog, 'max_loaded_models', 1, DEFAULT_MAX_LOADED), limits, 'max_loaded_models');
   if (most < 1) raise(SQLSTATE.configurationLimitExceeded, `limit max_loaded_models is ${most}`);
   while (loaded.size >= most) dropOldest();
-  const model = readingModel(description, () => loadModel(reading, precision, limits));
+  const model = readingModel(description, () => loadModel(reading, precision, catalog));
   const now = new Date();
   const loadNs = (now.getTime() - started) * NS_PER_MS;
   const entry: LoadedModel = {

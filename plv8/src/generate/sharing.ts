@@ -1,12 +1,12 @@
 /**
- * Which segment holds a model's weights and vocabulary, who publishes it, and when it goes. Segments only save time and
+ * Which segments hold a model's weights and vocabulary, who publishes them, and when they go. Segments only save time and
  * memory: the tables stay the source of truth, and everything works without.
  */
 import type { OpenSegment, SegmentStore } from '../db.ts';
 import { logDebug, poll, query, segmentStore } from '../db.ts';
 import type { WasmMemory } from '../kernels/load.ts';
 import type { Precision } from '../model/model.ts';
-import type { MappableWeights, WeightSegment } from '../model/segment.ts';
+import type { MappableWeights, PublishedWeights, WeightSegments } from '../model/segment.ts';
 import type { Places } from '../model/weights.ts';
 import type { Vocabulary } from '../tokenizer/vocabulary.ts';
 import { vocabularyOf, vocabularyText } from '../tokenizer/vocabulary-text.ts';
@@ -18,80 +18,108 @@ const LOCK_CLASS = 0x48534547;
 const MAX_WAIT_MS = 120_000;
 const PRECISIONS: Precision[] = ['auto', 'f32', 'q8'];
 
-/** Another build may lay weights out in another way, so its segments are not looked at. */
-function layoutOf(precision: Precision): number | null {
+/** More memories than a model of any use has. */
+const MOST_MEMORIES = 64;
+
+/** Number of the segment of one memory. Another build may lay weights out in another way, so its segments are not looked at. */
+function layoutOf(precision: Precision, memory: number): number | null {
   const id = (globalThis as { hartonomous?: { id?: string } }).hartonomous?.id;
-  if (id === undefined) return null;
-  return parseInt(id.slice(0, 7), 16) * 4 + PRECISIONS.indexOf(precision);
+  if (id === undefined || memory >= MOST_MEMORIES) return null;
+  return (parseInt(id.slice(0, 6), 16) * MOST_MEMORIES + memory) * 4 + PRECISIONS.indexOf(precision);
 }
 
-/** The manifest: places of the weights in the first line, the vocabulary in the second. */
-function manifestOf(places: Places, vocabulary: Vocabulary): string {
-  return `${JSON.stringify(places)}\n${vocabularyText(vocabulary)}`;
+/** First line of a segment's text; that of the first memory has the vocabulary in the second. */
+interface Head {
+  /** Memories that the model was spread over. */
+  memories: number;
+  places: Places;
 }
 
-export class ModelSegment implements WeightSegment {
-  private opened: OpenSegment | null = null;
+export class ModelSegments implements WeightSegments {
+  /** By memory. */
+  private readonly opened = new Map<number, OpenSegment>();
   private publisher = false;
 
   private constructor(
     private readonly store: SegmentStore,
     private readonly digest: string,
-    private readonly layout: number,
+    private readonly precision: Precision,
     private readonly toPublish: (() => Vocabulary) | null,
   ) {}
 
   /**
-   * The segment of a model and precision, which need not be there yet; null where there can be none. `toPublish` gives
-   * the model's vocabulary, which goes into it with the weights.
+   * The segments of a model and precision, which need not be there yet; null where there can be none. `toPublish` gives
+   * the model's vocabulary, which goes into the first with the weights.
    */
-  static of(digest: string, precision: Precision, toPublish: (() => Vocabulary) | null = null): ModelSegment | null {
+  static of(digest: string, precision: Precision, toPublish: (() => Vocabulary) | null = null): ModelSegments | null {
     const store = segmentStore();
-    const layout = layoutOf(precision);
-    return store === null || layout === null ? null : new ModelSegment(store, digest, layout, toPublish);
+    return store === null || layoutOf(precision, 0) === null
+      ? null
+      : new ModelSegments(store, digest, precision, toPublish);
   }
 
-  private open(): OpenSegment | null {
-    this.opened ??= this.store.open(this.digest, this.layout);
-    return this.opened;
+  private open(memory: number): OpenSegment | null {
+    const layout = layoutOf(this.precision, memory);
+    const segment = this.opened.get(memory) ?? (layout === null ? null : this.store.open(this.digest, layout));
+    if (segment !== null) this.opened.set(memory, segment);
+    return segment;
   }
 
   /** The vocabulary, if the segment is there. */
   vocabulary(): Vocabulary | null {
-    const text = this.open()?.line(1);
+    const text = this.open(0)?.line(1);
     return text === undefined ? null : vocabularyOf(text);
   }
 
+  /** Null, and nothing open, unless the segments of all memories are there and belong together. */
+  private openAll(memories: number): MappableWeights[] | null {
+    const all: MappableWeights[] = [];
+    for (let memory = 0; memory < memories; memory++) {
+      const segment = this.open(memory);
+      const head = segment === null ? null : (JSON.parse(segment.line(0)) as Head);
+      if (segment === null || head?.memories !== memories) {
+        this.close();
+        return null;
+      }
+      const map = (target: WasmMemory, at: number): void => segment.map(target, at);
+      all.push({ bytes: segment.bytes, places: head.places, map });
+    }
+    return all;
+  }
+
   /** The weights, if they are there, or another backend is about to publish them; else this backend becomes the publisher. */
-  find(): MappableWeights | null {
+  find(memories: number): MappableWeights[] | null {
     const started = Date.now();
-    while (this.open() === null && !this.publisher && Date.now() - started < MAX_WAIT_MS) {
+    let found = this.openAll(memories);
+    while (found === null && !this.publisher && Date.now() - started < MAX_WAIT_MS) {
       this.publisher = this.lock();
       if (!this.publisher) query('select pg_sleep(0.01)');
       poll();
+      found = this.openAll(memories);
     }
-    const segment = this.open();
-    if (segment === null) return null;
-    return {
-      bytes: segment.bytes,
-      places: JSON.parse(segment.line(0)) as Places,
-      map: (memory: WasmMemory, at: number) => segment.map(memory, at),
-    };
+    return found;
   }
 
-  /** Held to the end of the transaction, whatever becomes of it; nobody waits for it once the segment is there. */
+  /** Held to the end of the transaction, whatever becomes of it; nobody waits for it once the segments are there. */
   private lock(): boolean {
     const [row] = query('select pg_try_advisory_xact_lock($1::integer, hashtext($2::text)) as held', [
       LOCK_CLASS,
-      `${this.digest}/${this.layout}`,
+      `${this.digest}/${layoutOf(this.precision, 0)}`,
     ]);
     return row?.held === true;
   }
 
-  publish(places: Places, memory: WasmMemory, at: number, bytes: number): boolean {
-    if (!this.publisher || this.toPublish === null) return false;
+  /** The last memory's comes first: where the first memory's is, all of them are. */
+  publish(weights: readonly PublishedWeights[]): boolean {
+    if (!this.publisher || this.toPublish === null || weights.length > MOST_MEMORIES) return false;
     try {
-      return this.store.publish(this.digest, this.layout, manifestOf(places, this.toPublish()), memory, at, bytes);
+      for (let i = weights.length - 1; i >= 0; i--) {
+        const { places, memory, at, bytes } = weights[i]!;
+        const head: Head = { memories: weights.length, places };
+        const text = `${JSON.stringify(head)}\n${i === 0 ? vocabularyText(this.toPublish()) : ''}`;
+        if (!this.store.publish(this.digest, layoutOf(this.precision, i)!, text, memory, at, bytes)) return false;
+      }
+      return true;
     } catch (error) {
       // A full disk, say: the model is loaded, and works from this backend's own memory.
       logDebug(`segment was not published: ${error instanceof Error ? error.message : String(error)}`);
@@ -101,8 +129,8 @@ export class ModelSegment implements WeightSegment {
   }
 
   close(): void {
-    this.opened?.close();
-    this.opened = null;
+    for (const segment of this.opened.values()) segment.close();
+    this.opened.clear();
   }
 }
 

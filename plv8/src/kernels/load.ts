@@ -140,8 +140,8 @@ function api(): WasmApi {
 let module: object | null = null;
 
 export const PAGE_BYTES = 65536;
-/** The most a 32-bit WebAssembly memory can hold: 4 GiB. */
-export const MAX_PAGES = 65536;
+/** The most a 32-bit WebAssembly memory can hold, 4 GiB, but for a page: so an address behind the last byte is not 0. */
+export const MAX_PAGES = 65535;
 
 export function newMemory(pages: number, maximum = MAX_PAGES): WasmMemory {
   return new (api().Memory)({ initial: pages, maximum });

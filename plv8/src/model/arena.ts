@@ -16,6 +16,11 @@ const ROOM_BYTES = [4 * 1024 ** 3, 1024 ** 3];
 const FIRST_BYTE = PAGE_BYTES;
 const ALIGN = 16;
 
+/** The most bytes of one memory. */
+export const MAX_MEMORY_BYTES = MAX_PAGES * PAGE_BYTES;
+/** Bytes of a memory that are not handed out, at most: the first page, and what rounding to pages takes. */
+export const ARENA_OVERHEAD_BYTES = FIRST_BYTE + 4 * PAGE_BYTES;
+
 function roundUp(bytes: number, unit = ALIGN): number {
   return Math.ceil(bytes / unit) * unit;
 }
@@ -28,6 +33,7 @@ export interface Piece {
 export class Arena {
   readonly kernels: Kernels;
   private readonly memory: WasmMemory;
+  private readonly maxPages: number;
   private next = FIRST_BYTE;
   private freed: Piece[] = [];
   /** What was handed out for good when `seal` was called: all below `next` but the pieces of `freed`. */
@@ -40,20 +46,21 @@ export class Arena {
   private u8View: Uint8Array | null = null;
 
   /**
-   * `bytes` is what will surely be needed; more is taken from the system when asked for. With `weightBytes`, so many more are
-   * set apart at the top for weights to be shared. Throws outOfMemory.
+   * `bytes` is what will surely be needed; more is taken from the system when asked for, up to `limit` in all. With
+   * `weightBytes`, so many more are set apart at the top for weights to be shared. Throws outOfMemory.
    */
-  constructor(bytes: number, weightBytes: number | null = null) {
+  constructor(bytes: number, weightBytes: number | null = null, limit = MAX_MEMORY_BYTES) {
     const top = weightBytes === null ? 0 : roundUp(weightBytes, PAGE_BYTES);
     const pages = Math.ceil((FIRST_BYTE + bytes + top) / PAGE_BYTES) + 1;
-    if (pages > MAX_PAGES) {
+    this.maxPages = Math.min(MAX_PAGES, Math.floor(limit / PAGE_BYTES));
+    if (pages > this.maxPages) {
       raise(
         SQLSTATE.programLimitExceeded,
-        `model needs ${bytes + top} bytes of WebAssembly memory, at most ${MAX_PAGES * PAGE_BYTES} can be had`,
+        `model needs ${bytes + top} bytes of WebAssembly memory, one memory holds ${this.maxPages * PAGE_BYTES}`,
       );
     }
     try {
-      this.memory = weightBytes === null ? newMemory(pages) : fixedMemory(pages);
+      this.memory = weightBytes === null ? newMemory(pages, this.maxPages) : fixedMemory(pages, this.maxPages);
     } catch (cause) {
       raise(SQLSTATE.outOfMemory, `could not allocate ${pages * PAGE_BYTES} bytes of WebAssembly memory`, { cause });
     }
@@ -131,7 +138,7 @@ export class Arena {
     if (pages > have) {
       try {
         if (this.weightsAt !== Infinity) throw new RangeError('memory with shared weights does not grow');
-        if (pages > MAX_PAGES) throw new RangeError('over 4 GiB');
+        if (pages > this.maxPages) throw new RangeError(`over ${this.maxPages * PAGE_BYTES} bytes`);
         this.memory.grow(pages - have);
       } catch (cause) {
         raise(SQLSTATE.outOfMemory, `could not grow WebAssembly memory from ${have * PAGE_BYTES} to ${end} bytes`, {
@@ -206,11 +213,11 @@ export class Arena {
   }
 }
 
-/** A memory of at least `pages` pages that never grows. */
-function fixedMemory(pages: number): WasmMemory {
+/** A memory of at least `pages` and at most `maxPages` pages that never grows. */
+function fixedMemory(pages: number, maxPages: number): WasmMemory {
   let failure: unknown;
   for (const room of ROOM_BYTES) {
-    const size = Math.min(pages + room / PAGE_BYTES, MAX_PAGES);
+    const size = Math.min(pages + room / PAGE_BYTES, maxPages);
     try {
       return newMemory(size, size);
     } catch (error) {

@@ -1,33 +1,52 @@
 /** The pass of an encoder: every token of a text attends to all of them. */
-import { CHUNK_TOKENS } from './layers.ts';
+import { CHUNK_TOKENS } from './buffers.ts';
 import type { Layers } from './layers.ts';
 
 /**
  * Run texts through every layer, all together at most streamTokens tokens; their hidden states (tokens, dim) stand one
- * text after the other at buffers.x. A layer's keys and values are computed for all tokens before the first attends.
+ * text after the other at buffers.x of the last of `parts`.
  */
-export function encode(layers: Layers, texts: readonly ArrayLike<number>[], poll: () => void): void {
-  const { config, buffers, arena, weights } = layers;
-  const width = config.dim * 4;
-  const qBytes = config.nHeads * config.headSize * 4;
-  const kvBytes = config.nKvHeads * config.headSize * 4;
+export function encode(parts: readonly Layers[], texts: readonly ArrayLike<number>[], poll: () => void): void {
+  let before = parts[0]!;
+  const width = before.config.dim * 4;
   const starts: number[] = []; // (tokens) first token of the text that a token belongs to
   const ends: number[] = [];
   const positions: number[] = [];
   for (const ids of texts) {
     const first = starts.length;
-    layers.embed(ids, 0, ids.length, 0, buffers.x + first * width);
+    before.embed(ids, 0, ids.length, 0, before.buffers.x + first * width);
     for (let t = 0; t < ids.length; t++) {
       starts.push(first);
       ends.push(first + ids.length);
       positions.push(t);
     }
   }
+  for (const part of parts) {
+    part.takeStream(before, starts.length);
+    encodeLayers(part, { starts, ends, positions }, poll);
+    before = part;
+  }
+}
+
+/** (tokens) where the text of each token begins and ends in the stream, and the token's position in it. */
+interface TokenPlaces {
+  starts: readonly number[];
+  ends: readonly number[];
+  positions: readonly number[];
+}
+
+/** A layer's keys and values are computed for all tokens before the first attends. */
+function encodeLayers(layers: Layers, { starts, ends, positions }: TokenPlaces, poll: () => void): void {
+  const { config, buffers, arena, weights } = layers;
+  const width = config.dim * 4;
+  const qBytes = config.nHeads * config.headSize * 4;
+  const kvBytes = config.nKvHeads * config.headSize * 4;
   const eachChunk = (visit: (first: number, tokens: number) => void): void => {
     for (let first = 0; first < starts.length; first += CHUNK_TOKENS)
       visit(first, Math.min(CHUNK_TOKENS, starts.length - first));
   };
-  weights.layers.forEach((layer, index) => {
+  for (let index = layers.first; index < layers.end; index++) {
+    const layer = weights.layers[index]!;
     eachChunk((first, tokens) => {
       const keys = buffers.keys + first * kvBytes;
       const input = layers.attentionInput(layer, buffers.x + first * width, tokens);
@@ -60,5 +79,5 @@ export function encode(layers: Layers, texts: readonly ArrayLike<number>[], poll
       layers.addToStream(x, layer.attentionSumNorm, tokens);
       layers.feedForward(layer, x, tokens, poll);
     });
-  });
+  }
 }

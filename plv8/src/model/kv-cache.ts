@@ -27,7 +27,8 @@ export class KvCache {
   private readonly tokenBytes: number; // keys of one token in one layer
 
   constructor(
-    private readonly arena: Arena,
+    /** (nLayers) the memory that holds the layer. */
+    private readonly arenas: readonly Arena[],
     private readonly config: ModelConfig,
     /** Most tokens it may hold. */
     readonly limit: number,
@@ -50,9 +51,13 @@ export class KvCache {
     return this.pieces.reduce((sum, piece) => sum + piece.bytes, 0);
   }
 
-  /** The memory of every layer. */
-  get pieces(): readonly Piece[] {
+  private get pieces(): readonly Piece[] {
     return this.layers ?? [];
+  }
+
+  /** What it has taken of one memory. */
+  piecesIn(arena: Arena): readonly Piece[] {
+    return this.pieces.filter((_, layer) => this.arenas[layer] === arena);
   }
 
   private layerAt(layer: number): Piece & { room: number } {
@@ -67,6 +72,20 @@ export class KvCache {
   valuesAt(layer: number): number {
     const { at, room } = this.layerAt(layer);
     return at + room * this.tokenBytes;
+  }
+
+  /** Keys (tokens, kvDim) of the first tokens in a layer; the view is valid until the memory grows. */
+  keys(layer: number, tokens: number): Float32Array {
+    return this.view(layer, this.keysAt(layer), tokens);
+  }
+
+  /** Values, as `keys`. */
+  values(layer: number, tokens: number): Float32Array {
+    return this.view(layer, this.valuesAt(layer), tokens);
+  }
+
+  private view(layer: number, at: number, tokens: number): Float32Array {
+    return this.arenas[layer]!.f32.subarray(at / 4, (at + tokens * this.tokenBytes) / 4);
   }
 
   /** Take memory for `length` tokens in all. Addresses may change. Throws outOfMemory, or when that is over the limit. */
@@ -84,22 +103,23 @@ export class KvCache {
     for (let index = 0; index < nLayers; index++) {
       const old = layers[index];
       if (old !== undefined && old.room >= room) continue;
-      const piece = { at: this.allocate(bytes), bytes, room };
+      const arena = this.arenas[index]!;
+      const piece = { at: this.allocate(arena, bytes), bytes, room };
       if (old !== undefined) {
         const floats = (this.length * this.tokenBytes) / 4;
-        this.move(old.at, piece.at, floats);
-        this.move(old.at + old.room * this.tokenBytes, piece.at + room * this.tokenBytes, floats);
+        move(arena, old.at, piece.at, floats);
+        move(arena, old.at + old.room * this.tokenBytes, piece.at + room * this.tokenBytes, floats);
       }
       layers[index] = piece;
-      if (old !== undefined) this.arena.release(old.at, old.bytes);
+      if (old !== undefined) arena.release(old.at, old.bytes);
       poll();
     }
   }
 
-  private allocate(bytes: number): number {
+  private allocate(arena: Arena, bytes: number): number {
     for (;;) {
       try {
-        return this.arena.allocate(bytes);
+        return arena.allocate(bytes);
       } catch (error) {
         const memory = error instanceof HartonomousError && error.code === SQLSTATE.outOfMemory;
         if (!memory || this.hooks.evictOne?.() !== true) throw error;
@@ -107,15 +127,12 @@ export class KvCache {
     }
   }
 
-  private move(from: number, to: number, floats: number): void {
-    this.arena.f32.copyWithin(to / 4, from / 4, from / 4 + floats);
-  }
-
   /** Put keys and values of `tokens` tokens (tokens, kvDim) into a layer, from position `start` on. */
   store(layer: number, start: number, keys: number, values: number, tokens: number): void {
     const floats = (tokens * this.tokenBytes) / 4;
-    this.move(keys, this.keysAt(layer) + start * this.tokenBytes, floats);
-    this.move(values, this.valuesAt(layer) + start * this.tokenBytes, floats);
+    const arena = this.arenas[layer]!;
+    move(arena, keys, this.keysAt(layer) + start * this.tokenBytes, floats);
+    move(arena, values, this.valuesAt(layer) + start * this.tokenBytes, floats);
   }
 
   /** Become a copy of the first `length` tokens of another cache of the same model. */
@@ -139,7 +156,11 @@ export class KvCache {
     if (layers === null) return;
     this.ids.length = 0;
     this.layers = null;
-    for (const piece of layers) this.arena.release(piece.at, piece.bytes);
+    layers.forEach((piece, layer) => this.arenas[layer]!.release(piece.at, piece.bytes));
     this.onFree(this);
   }
+}
+
+function move(arena: Arena, from: number, to: number, floats: number): void {
+  arena.f32.copyWithin(to / 4, from / 4, from / 4 + floats);
 }

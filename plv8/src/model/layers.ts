@@ -1,116 +1,33 @@
 /** The arithmetic of a layer apart from attention itself, over up to CHUNK_TOKENS tokens at a time. */
-import { TILE_TARGET_BYTES } from '../format/tiles.ts';
-import { Arena } from './arena.ts';
+import type { Arena } from './arena.ts';
+import type { Buffers } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
 import type { Matrix } from './matrix.ts';
 import { copyRow, multiplyIntegers } from './matrix.ts';
-import { RopeTable } from './rope.ts';
-import type { WeightSource } from './source.ts';
-import type { LayerWeights, Norm, Precision, WeightPlan, Weights } from './weights.ts';
-import { loadWeights, planWeights } from './weights.ts';
-import type { WeightSegment } from './segment.ts';
-import { loadShared } from './segment.ts';
+import type { RopeTable } from './rope.ts';
+import type { LayerWeights, Norm, Weights } from './weights.ts';
 
-/** Tokens that go through a layer together: one pass over its weights serves them all. */
-export const CHUNK_TOKENS = 32;
-/** Sequences whose last tokens' logits are computed together. */
-export const MAX_SEQUENCES = 16;
 /** Multiply-adds of one kernel call, at most; between calls the caller's poll runs. */
 const OPS_PER_CALL = 32_000_000;
-/** Tokens of several texts that an encoder takes together where its context is shorter. */
-const MIN_ENCODER_TOKENS = 512;
-
-export interface LoadOptions {
-  precision: Precision;
-  /** Where weights that backends share are found and published; without it they are this backend's own. */
-  segment?: WeightSegment | null;
-  /** Called every few milliseconds; throws to stop. */
-  poll(): void;
-  /** Called with the memory that the weights are about to fill, before it is touched. */
-  prepareMemory?(view: Uint8Array): void;
-}
-
-/** Addresses of the activations of up to CHUNK_TOKENS tokens; (tokens, width) floats unless said otherwise. */
-export interface Buffers {
-  /** (streamTokens, dim) residual stream: CHUNK_TOKENS tokens of a decoder, all of an encoder */
-  x: number;
-  normed: number; // (tokens, dim)
-  q: number; // (tokens, nHeads * headSize)
-  /** (streamTokens, nKvHeads * headSize) of one layer; a decoder's go into the caches of their sequences */
-  keys: number;
-  values: number;
-  attended: number; // (tokens, nHeads * headSize)
-  projected: number; // (tokens, dim)
-  gate: number; // (tokens, hiddenDim)
-  up: number; // (tokens, hiddenDim)
-  padded: number; // (tokens, widest row rounded up to 4): activations of matrices whose rows are padded
-  quants: number; // (tokens, widest row) int16
-  quantScales: number; // (tokens, widest row / 32)
-  quantSums: number; // (tokens, widest row / 32) int32
-  quantScaledSums: number; // (tokens, widest row / 32)
-  scores: number; // (128 + 2 * nHeads): scores of a block of positions, and what is known of each head's so far
-  lasts: number; // (sequences, dim) residual stream of each sequence's last token
-  logits: number; // (sequences, vocabSize)
-}
-
-/** Tokens whose residual stream is held at once. */
-export function streamTokens(config: ModelConfig): number {
-  return config.architecture.kind === 'encoder' ? Math.max(config.contextLength, MIN_ENCODER_TOKENS) : CHUNK_TOKENS;
-}
-
-function bufferBytes(config: ModelConfig): Record<keyof Buffers, number> {
-  const encoder = config.architecture.kind === 'encoder';
-  const widest = Math.max(config.dim, config.hiddenDim, config.nHeads * config.headSize);
-  const wide = Math.ceil(widest / 32) * 32;
-  const kvBytes = streamTokens(config) * config.nKvHeads * config.headSize * 4;
-  return {
-    x: streamTokens(config) * config.dim * 4,
-    normed: CHUNK_TOKENS * config.dim * 4,
-    q: CHUNK_TOKENS * config.nHeads * config.headSize * 4,
-    keys: kvBytes,
-    values: kvBytes,
-    attended: CHUNK_TOKENS * config.nHeads * config.headSize * 4,
-    projected: CHUNK_TOKENS * config.dim * 4,
-    gate: CHUNK_TOKENS * config.hiddenDim * 4,
-    up: CHUNK_TOKENS * config.hiddenDim * 4,
-    padded: CHUNK_TOKENS * wide * 4,
-    quants: CHUNK_TOKENS * wide * 2,
-    quantScales: (CHUNK_TOKENS * wide) / 8,
-    quantSums: (CHUNK_TOKENS * wide) / 8,
-    quantScaledSums: (CHUNK_TOKENS * wide) / 8,
-    scores: (128 + 2 * config.nHeads) * 4,
-    lasts: encoder ? 0 : MAX_SEQUENCES * config.dim * 4,
-    logits: encoder ? 0 : MAX_SEQUENCES * config.vocabSize * 4,
-  };
-}
-
+/** The layers [first, end) of a model, which stand in one memory with what they compute with. */
 export class Layers {
-  /** (nLayers) null where nothing is rotated */
-  private readonly ropes: readonly (RopeTable | null)[];
-
-  private constructor(
+  constructor(
     readonly config: ModelConfig,
-    /** How the matrices are held, as `q4_1, q8_0`. */
-    readonly precision: string,
     readonly arena: Arena,
+    /** Of the whole model. */
     readonly weights: Weights,
+    readonly first: number,
+    readonly end: number,
     readonly buffers: Buffers,
-  ) {
-    this.ropes = ropeTables(arena, config, weights, buffers);
-  }
+    /** (nLayers) null where nothing is rotated */
+    private readonly ropes: readonly (RopeTable | null)[],
+  ) {}
 
-  /** Read every tile of the source into kernel layout. Throws naming the tensor or number that is wrong. */
-  static load(config: ModelConfig, source: WeightSource, options: LoadOptions): Layers {
-    const plan = planWeights(source.tensors(), options.precision, TILE_TARGET_BYTES);
-    const sizes = Object.entries(bufferBytes(config));
-    const sum = sizes.reduce((total, [, bytes]) => total + bytes + 16, 0);
-    const others = sum + 2 * RopeTable.bytes(config);
-    const { arena, weights } =
-      loadShared(config, source, plan, others, options) ?? loadPrivate(config, source, plan, others, options);
-    const buffers = Object.fromEntries(sizes.map(([name, bytes]) => [name, arena.allocate(bytes)]));
-    const layers = new Layers(config, plan.precision, arena, weights, buffers as unknown as Buffers);
-    arena.seal();
-    return layers;
+  /** Take over the residual stream of `tokens` tokens where other layers, in another memory, leave it. */
+  takeStream(from: Layers, tokens: number): void {
+    if (from === this) return;
+    const at = from.buffers.x / 4;
+    this.arena.f32.set(from.arena.f32.subarray(at, at + tokens * this.config.dim), this.buffers.x / 4);
   }
 
   /** Embeddings of ids[from, from + tokens), which stand at positions from `position` on, at address x. */
@@ -279,39 +196,4 @@ export class Layers {
       }
     });
   }
-}
-
-interface Loaded {
-  arena: Arena;
-  weights: Weights;
-}
-
-function loadPrivate(
-  config: ModelConfig,
-  source: WeightSource,
-  plan: WeightPlan,
-  otherBytes: number,
-  options: LoadOptions,
-): Loaded {
-  const arena = new Arena(plan.bytes + plan.stagingBytes + otherBytes);
-  options.prepareMemory?.(arena.untouched(plan.bytes));
-  return { arena, weights: loadWeights(arena, config, source, plan, options.poll).weights };
-}
-
-/** One table for all layers, or two where the windowed layers have a base of their own. */
-function ropeTables(arena: Arena, config: ModelConfig, weights: Weights, buffers: Buffers): (RopeTable | null)[] {
-  const { windows, windowRopeBase, ropeDims } = config;
-  if (config.architecture.rope === null) return windows.map(() => null);
-  const inFile = weights.ropeFactors;
-  const factors = inFile === null ? config.ropeFactors : floatsOf(arena, inFile, buffers.padded, ropeDims / 2);
-  const full = new RopeTable(arena, config, { base: config.ropeBase, scale: config.ropeScale, factors });
-  if (windowRopeBase === null) return windows.map(() => full);
-  const windowed = new RopeTable(arena, config, { base: windowRopeBase, scale: 1, factors: null });
-  return windows.map((window) => (window === Infinity ? full : windowed));
-}
-
-/** The first n floats of a vector, by way of a scratch address: JavaScript has no view of shared weights. */
-function floatsOf(arena: Arena, vector: Matrix, scratch: number, n: number): number[] {
-  copyRow(arena, vector, 0, scratch);
-  return Array.from(arena.f32.subarray(scratch / 4, scratch / 4 + n));
 }

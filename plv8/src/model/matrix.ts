@@ -64,6 +64,8 @@ export interface Matrix {
   /** Columns that share a scale, 32 or 16; q8 and q4 only. */
   readonly scaleCols: number;
   readonly hasMinimums: boolean;
+  /** Which of the model's memories holds it. */
+  readonly memory: number;
   /** Address of the floats or the first oct. */
   weights: number;
 }
@@ -89,8 +91,8 @@ export function matrixBytes(info: TensorInfo, layout: Layout): number {
   return Math.ceil(matrix.rows / 8) * octBytes(matrix);
 }
 
-/** A matrix that has no memory yet: its address is 0. */
-export function unplacedMatrix(info: TensorInfo, layout: Layout): Matrix {
+/** A matrix that has no place yet: its address is 0. */
+export function unplacedMatrix(info: TensorInfo, layout: Layout, memory = 0): Matrix {
   const cols = info.shape[0] ?? 0;
   const rows = info.shape[1] ?? 1;
   const stride = layout === 'f32' ? Math.ceil(cols / 4) * 4 : cols;
@@ -98,11 +100,11 @@ export function unplacedMatrix(info: TensorInfo, layout: Layout): Matrix {
   const offset = known?.offset ?? 0;
   const scaleCols = known?.scaleCols ?? BLOCK;
   const hasMinimums = known?.hasMinimums ?? false;
-  return { info, layout, rows, cols, stride, offset, scaleCols, hasMinimums, weights: 0 };
+  return { info, layout, rows, cols, stride, offset, scaleCols, hasMinimums, memory, weights: 0 };
 }
 
-export function allocateMatrix(arena: Arena, info: TensorInfo, layout: Layout): Matrix {
-  const matrix = unplacedMatrix(info, layout);
+export function allocateMatrix(arena: Arena, info: TensorInfo, layout: Layout, memory = 0): Matrix {
+  const matrix = unplacedMatrix(info, layout, memory);
   matrix.weights = arena.allocateWeights(matrixBytes(info, layout));
   return matrix;
 }

@@ -1,11 +1,14 @@
 /** A loaded model: its layers, its caches, and the passes over them. */
 import { raise, SQLSTATE } from '../errors.ts';
+import type { Arena } from './arena.ts';
+import { CHUNK_TOKENS, MAX_SEQUENCES, streamTokens } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
 import { encode } from './encoder.ts';
 import type { CacheHooks } from './kv-cache.ts';
 import { KvCache } from './kv-cache.ts';
-import type { LoadOptions } from './layers.ts';
-import { CHUNK_TOKENS, Layers, MAX_SEQUENCES, streamTokens } from './layers.ts';
+import type { Layers } from './layers.ts';
+import type { ModelParts, LoadOptions } from './load.ts';
+import { loadModel } from './load.ts';
 import type { Matrix } from './matrix.ts';
 import { copyRow } from './matrix.ts';
 import type { ForwardObserver } from './observer.ts';
@@ -15,7 +18,7 @@ import type { WeightSource } from './source.ts';
 import type { LayerWeights, Weights } from './weights.ts';
 
 export type { KvCache } from './kv-cache.ts';
-export { MAX_SEQUENCES } from './layers.ts';
+export { MAX_SEQUENCES } from './buffers.ts';
 export type { Step } from './packing.ts';
 export type { Precision } from './weights.ts';
 
@@ -43,32 +46,37 @@ export class Model {
 
   private constructor(
     readonly config: ModelConfig,
-    private loaded: Layers | null,
+    private loaded: ModelParts | null,
   ) {
     this.precision = loaded?.precision ?? '';
   }
 
   /** Read every tile of the source into kernel layout. Throws naming the tensor or number that is wrong. */
   static load(config: ModelConfig, source: WeightSource, options: LoadOptions): Model {
-    return new Model(config, Layers.load(config, source, options));
+    return new Model(config, loadModel(config, source, options));
   }
 
-  private get layers(): Layers {
+  private get held(): ModelParts {
     return this.loaded ?? raise(SQLSTATE.internalError, 'model was used after it was unloaded');
   }
 
   get weights(): Weights {
-    return this.layers.weights;
+    return this.held.weights;
+  }
+
+  /** WebAssembly memories that it is spread over. */
+  get memories(): number {
+    return this.held.parts.length;
   }
 
   /** WebAssembly bytes of weights, buffers and caches. */
   get memoryBytes(): number {
-    return this.layers.arena.usedBytes;
+    return this.held.parts.reduce((sum, { arena }) => sum + arena.usedBytes, 0);
   }
 
-  /** Bytes of it that stand in a segment and are every backend's. */
+  /** Bytes of it that stand in segments and are every backend's. */
   get sharedBytes(): number {
-    return this.layers.arena.sharedBytes;
+    return this.held.parts.reduce((sum, { arena }) => sum + arena.sharedBytes, 0);
   }
 
   get cacheBytes(): number {
@@ -86,7 +94,8 @@ export class Model {
       });
     }
     const onFree = (freed: KvCache): void => void this.caches.delete(freed);
-    const cache = new KvCache(this.layers.arena, this.config, limit, hooks, onFree);
+    const arenas = this.held.parts.flatMap(({ arena, first, end }) => new Array<Arena>(end - first).fill(arena));
+    const cache = new KvCache(arenas, this.config, limit, hooks, onFree);
     this.caches.add(cache);
     return cache;
   }
@@ -94,7 +103,7 @@ export class Model {
   /** Free all caches but these, and memory that a call which was cut off had taken and told nobody about. */
   sweep(kept: ReadonlySet<KvCache>): void {
     for (const cache of [...this.caches]) if (!kept.has(cache)) cache.free();
-    this.layers.arena.retain([...this.caches].flatMap((cache) => cache.pieces));
+    for (const { arena } of this.held.parts) arena.retain([...this.caches].flatMap((cache) => cache.piecesIn(arena)));
   }
 
   free(): void {
@@ -123,7 +132,8 @@ export class Model {
 
   private forwardSteps(steps: readonly Step[], poll: () => void, observer: ForwardObserver | null): Float32Array[] {
     const { dim } = this.config;
-    const { arena, buffers } = this.layers;
+    const { output } = this.held;
+    const { arena, buffers } = output;
     if (steps.length > MAX_SEQUENCES) {
       raise(SQLSTATE.internalError, `forward pass takes ${MAX_SEQUENCES} sequences, ${steps.length} were given`);
     }
@@ -148,7 +158,7 @@ export class Model {
         Array.from({ length: tokens }, (_, t) => ({ step, index: from + t })),
       );
       for (let row = 0; row < ids.length; row += MAX_SEQUENCES) {
-        const x = this.layers.buffers.x + row * this.config.dim * 4;
+        const x = this.held.output.buffers.x + row * this.config.dim * 4;
         const each = this.logitsOf(x, Math.min(MAX_SEQUENCES, ids.length - row), poll);
         each.forEach((logits, i) => visit(owners[row + i]!.step, owners[row + i]!.index, logits));
       }
@@ -171,7 +181,7 @@ export class Model {
       if (ids.length > contextLength)
         raise(SQLSTATE.programLimitExceeded, `text has ${ids.length} tokens, the model's context is ${contextLength}`);
     }
-    const { layers } = this;
+    const { parts, output } = this.held;
     if (architecture.kind === 'encoder') {
       let next = 0;
       while (next < texts.length) {
@@ -181,10 +191,10 @@ export class Model {
           tokens += texts[next++]!.length;
         const group = texts.slice(first, next);
         evaluated += tokens;
-        encode(layers, group, options.poll);
-        let from = layers.buffers.x / 4;
+        encode(parts, group, options.poll);
+        let from = output.buffers.x / 4;
         group.forEach((ids, i) => {
-          visit(first + i, 0, layers.arena.f32.subarray(from, from + ids.length * dim));
+          visit(first + i, 0, output.arena.f32.subarray(from, from + ids.length * dim));
           from += ids.length * dim;
         });
       }
@@ -195,8 +205,8 @@ export class Model {
       const steps = group.map((ids) => ({ ids, cache: this.newCache(ids.length) }));
       try {
         this.advance(steps, options.poll, null, ({ ids, segments }) => {
-          const { buffers, arena, weights } = layers;
-          const at = layers.normalise(buffers.x, weights.norm, buffers.normed, dim, ids.length) / 4;
+          const { buffers, arena, weights } = output;
+          const at = output.normalise(buffers.x, weights.norm, buffers.normed, dim, ids.length) / 4;
           for (const { step, from, row, tokens } of segments) {
             visit(first + step, from, arena.f32.subarray(at + row * dim, at + (row + tokens) * dim));
           }
@@ -207,7 +217,7 @@ export class Model {
     }
   }
 
-  /** Run all tokens through the layers; `done` sees each chunk while its residual stream stands in buffers.x. */
+  /** Run all tokens through the layers; `done` sees each chunk while its residual stream stands in buffers.x of `output`. */
   private advance(
     steps: readonly Step[],
     poll: () => void,
@@ -219,7 +229,7 @@ export class Model {
     for (const { ids, cache } of steps) cache.reserve(cache.length + ids.length, poll);
     for (const chunk of packSteps(steps, CHUNK_TOKENS)) {
       evaluated += chunk.ids.length;
-      this.layersOver(chunk, poll);
+      this.runLayers(chunk, poll);
       for (const { step, cache, from, tokens } of chunk.segments) {
         const { ids } = steps[step]!;
         for (let t = 0; t < tokens; t++) cache.ids.push(ids[from + t]!);
@@ -230,117 +240,127 @@ export class Model {
 
   /** Logits (vocabSize) that the final norm and the output matrix make of a residual stream (dim); valid until the next call. */
   unembed(stream: Float32Array, poll: () => void): Float32Array {
-    const { arena, buffers } = this.layers;
+    const { arena, buffers } = this.held.output;
     arena.f32.set(stream, buffers.x / 4);
     return this.logitsOf(buffers.x, 1, poll)[0]!;
   }
 
   /** A row of a weight matrix as floats, copied to `out` (cols). */
   readRow(matrix: Matrix, index: number, out: Float32Array): void {
-    const { arena, buffers } = this.layers;
+    const { arena, buffers } = this.held.parts[matrix.memory]!;
     copyRow(arena, matrix, index, buffers.padded);
-    out.set(this.view(buffers.padded, matrix.cols));
+    out.set(floatsAt(arena, buffers.padded, matrix.cols));
   }
 
-  /** Floats from an address on; valid until the memory grows. */
-  view(at: number, n: number): Float32Array {
-    return this.layers.arena.f32.subarray(at / 4, at / 4 + n);
-  }
-
-  /** Run one chunk of tokens through every layer; the residual stream stays in buffers.x. */
-  private layersOver(chunk: Chunk, poll: () => void): void {
-    const { layers, config } = this;
-    const { x } = layers.buffers;
+  /** Run one chunk of tokens through every layer; the residual stream ends in buffers.x of `output`. */
+  private runLayers(chunk: Chunk, poll: () => void): void {
+    const { config, held } = this;
+    const { parts, output, weights } = held;
     const { ids, segments } = chunk;
+    let part = parts[0]!;
+    const { x } = part.buffers;
     for (const { cache, row, tokens } of segments) {
-      layers.embed(ids, row, tokens, cache.length, x + row * config.dim * 4);
+      part.embed(ids, row, tokens, cache.length, x + row * config.dim * 4);
     }
-    layers.weights.layers.forEach((layer, index) => {
-      this.observer?.residual(index, this.view(x, ids.length * config.dim));
-      this.attention(layer, index, chunk, poll);
-      layers.feedForward(layer, x, ids.length, poll);
-    });
-    this.observer?.residual(config.nLayers, this.view(x, ids.length * config.dim));
+    for (const next of parts) {
+      next.takeStream(part, ids.length);
+      part = next;
+      for (let index = part.first; index < part.end; index++) {
+        const layer = weights.layers[index]!;
+        this.observeStream(part, index, ids.length);
+        this.attention(part, layer, index, chunk, poll);
+        part.feedForward(layer, part.buffers.x, ids.length, poll);
+      }
+    }
+    output.takeStream(part, ids.length);
+    this.observeStream(output, config.nLayers, ids.length);
+  }
+
+  private observeStream({ arena, buffers }: Layers, layer: number, tokens: number): void {
+    this.observer?.residual(layer, floatsAt(arena, buffers.x, tokens * this.config.dim));
   }
 
   /** Products over all tokens of the chunk together, attention sequence by sequence. */
-  private attention(layer: LayerWeights, index: number, chunk: Chunk, poll: () => void): void {
-    const { layers } = this;
-    const { config, buffers } = layers;
+  private attention(layers: Layers, layer: LayerWeights, index: number, chunk: Chunk, poll: () => void): void {
+    const { config, buffers, arena } = layers;
     const tokens = chunk.ids.length;
     const qDim = config.nHeads * config.headSize;
     const input = layers.attentionInput(layer, buffers.x, tokens);
     layers.project(layer, input, buffers.q, buffers.keys, buffers.values, tokens, poll);
-    for (const segment of chunk.segments) this.attend(index, segment, poll);
+    for (const segment of chunk.segments) attend(layers, index, segment, poll);
     layers.attentionOutput(layer, tokens, poll);
     this.observer?.attention(
       index,
-      this.view(buffers.q, tokens * qDim),
-      this.view(buffers.attended, tokens * qDim),
-      this.view(buffers.projected, tokens * config.dim),
+      floatsAt(arena, buffers.q, tokens * qDim),
+      floatsAt(arena, buffers.attended, tokens * qDim),
+      floatsAt(arena, buffers.projected, tokens * config.dim),
     );
     layers.addToStream(buffers.x, layer.attentionSumNorm, tokens);
   }
 
-  /** Put a segment's keys and values into its cache, and let its queries attend to all of them. */
-  private attend(index: number, { cache, row, tokens }: Segment, poll: () => void): void {
-    const { layers } = this;
-    const { config, buffers, arena } = layers;
-    const qBytes = config.nHeads * config.headSize * 4;
-    const kvBytes = config.nKvHeads * config.headSize * 4;
-    const start = cache.length;
-    const q = buffers.q + row * qBytes;
-    const k = buffers.keys + row * kvBytes;
-    for (let t = 0; t < tokens; t++) {
-      layers.rotate(index, q + t * qBytes, config.nHeads, start + t);
-      layers.rotate(index, k + t * kvBytes, config.nKvHeads, start + t);
-    }
-    cache.store(index, start, k, buffers.values + row * kvBytes, tokens);
-    const keys = cache.keysAt(index);
-    const values = cache.valuesAt(index);
-    for (let t = 0; t < tokens; t++) {
-      const first = Math.max(0, start + t + 1 - config.windows[index]!);
-      arena.kernels.attention(
-        q + t * qBytes,
-        keys + first * kvBytes,
-        values + first * kvBytes,
-        buffers.attended + (row + t) * qBytes,
-        buffers.scores,
-        config.nHeads,
-        config.nKvHeads,
-        config.headSize,
-        start + t + 1 - first,
-        kvBytes,
-        config.attentionScale,
-        config.attentionSoftcap,
-      );
-      poll();
-    }
-  }
-
   /** Dot products of x (dim) with the embedding of every token (vocabSize). */
   embeddingProducts(x: Float32Array, poll: () => void): Float32Array {
-    const { layers } = this;
+    const layers = this.held.parts[0]!;
     const { arena, buffers, weights } = layers;
     const bytes = weights.embedding.rows * 4;
     const out = arena.allocate(bytes);
     arena.f32.set(x, buffers.normed / 4);
     layers.multiply([weights.embedding], buffers.normed, [out], 1, poll);
-    const products = this.view(out, weights.embedding.rows).slice();
+    const products = floatsAt(arena, out, weights.embedding.rows).slice();
     arena.release(out, bytes);
     return products;
   }
 
-  /** Final norm and output matrix for `count` rows of the residual stream at address x; logits (vocabSize) each. */
+  /** Final norm and output matrix for `count` rows of `output`'s residual stream at address x; logits (vocabSize) each. */
   private logitsOf(x: number, count: number, poll: () => void): Float32Array[] {
-    const { layers } = this;
-    const { config, buffers, arena, weights } = layers;
+    const { output } = this.held;
+    const { config, buffers, arena, weights } = output;
     if (weights.output === null)
       raise(SQLSTATE.internalError, `architecture ${config.architecture.name} has no logits`);
-    const normed = layers.normalise(x, weights.norm, buffers.normed, config.dim, count);
-    layers.multiply([weights.output], normed, [buffers.logits], count, poll);
+    const normed = output.normalise(x, weights.norm, buffers.normed, config.dim, count);
+    output.multiply([weights.output], normed, [buffers.logits], count, poll);
     const { vocabSize, logitSoftcap } = config;
     if (logitSoftcap > 0) arena.kernels.softcap(buffers.logits, count * vocabSize, logitSoftcap);
-    return Array.from({ length: count }, (_, i) => this.view(buffers.logits + i * vocabSize * 4, vocabSize));
+    return Array.from({ length: count }, (_, i) => floatsAt(arena, buffers.logits + i * vocabSize * 4, vocabSize));
   }
+}
+
+/** Put a segment's keys and values into its cache, and let its queries attend to all of them. */
+function attend(layers: Layers, index: number, { cache, row, tokens }: Segment, poll: () => void): void {
+  const { config, buffers, arena } = layers;
+  const qBytes = config.nHeads * config.headSize * 4;
+  const kvBytes = config.nKvHeads * config.headSize * 4;
+  const start = cache.length;
+  const q = buffers.q + row * qBytes;
+  const k = buffers.keys + row * kvBytes;
+  for (let t = 0; t < tokens; t++) {
+    layers.rotate(index, q + t * qBytes, config.nHeads, start + t);
+    layers.rotate(index, k + t * kvBytes, config.nKvHeads, start + t);
+  }
+  cache.store(index, start, k, buffers.values + row * kvBytes, tokens);
+  const keys = cache.keysAt(index);
+  const values = cache.valuesAt(index);
+  for (let t = 0; t < tokens; t++) {
+    const first = Math.max(0, start + t + 1 - config.windows[index]!);
+    arena.kernels.attention(
+      q + t * qBytes,
+      keys + first * kvBytes,
+      values + first * kvBytes,
+      buffers.attended + (row + t) * qBytes,
+      buffers.scores,
+      config.nHeads,
+      config.nKvHeads,
+      config.headSize,
+      start + t + 1 - first,
+      kvBytes,
+      config.attentionScale,
+      config.attentionSoftcap,
+    );
+    poll();
+  }
+}
+
+/** Floats from an address on; valid until the memory grows. */
+function floatsAt(arena: Arena, at: number, n: number): Float32Array {
+  return arena.f32.subarray(at / 4, at / 4 + n);
 }

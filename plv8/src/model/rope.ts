@@ -61,3 +61,13 @@ export class RopeTable {
     this.filled = end;
   }
 }
+
+/** One table for all layers, or two where the windowed layers have a base of their own; (nLayers) null where nothing is rotated. */
+export function ropeTables(arena: Arena, config: ModelConfig, factors: readonly number[] | null): (RopeTable | null)[] {
+  const { windows, windowRopeBase } = config;
+  if (config.architecture.rope === null) return windows.map(() => null);
+  const full = new RopeTable(arena, config, { base: config.ropeBase, scale: config.ropeScale, factors });
+  if (windowRopeBase === null) return windows.map(() => full);
+  const windowed = new RopeTable(arena, config, { base: windowRopeBase, scale: 1, factors: null });
+  return windows.map((window) => (window === Infinity ? full : windowed));
+}

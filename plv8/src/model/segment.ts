@@ -1,12 +1,14 @@
 /**
- * Weights in a segment that every backend maps read-only. The first backend that loads a model reads its tiles as always,
- * publishes the result and maps it in place of its own pages; later ones only map. Where that cannot be done, the weights
- * stay, or are read into, the backend's own memory.
+ * Weights in segments, one for each of a model's memories, that every backend maps read-only. The first backend that loads a
+ * model reads its tiles as always, publishes the result and maps it in place of its own pages; later ones only map. Where
+ * that cannot be done, the weights stay, or are read into, the backend's own memory.
  */
 import type { WasmMemory } from '../kernels/load.ts';
 import { HartonomousError, SQLSTATE } from '../errors.ts';
 import { Arena } from './arena.ts';
 import type { ModelConfig } from './config.ts';
+import type { LoadOptions } from './load.ts';
+import type { MemoriesPlan } from './memories.ts';
 import type { WeightSource } from './source.ts';
 import type { Places, WeightPlan, Weights } from './weights.ts';
 import { loadWeights, placesOf, weightsAt } from './weights.ts';
@@ -18,11 +20,19 @@ export interface MappableWeights {
   map(memory: WasmMemory, at: number): void;
 }
 
-export interface WeightSegment {
-  /** The segment as it is now; null where there is none. */
-  find(): MappableWeights | null;
-  /** Publish `bytes` bytes of a memory; false where this backend is not the one to do it or there is no room. */
-  publish(places: Places, memory: WasmMemory, at: number, bytes: number): boolean;
+/** What goes into the segment of one memory: `bytes` bytes from `at` on. */
+export interface PublishedWeights {
+  readonly places: Places;
+  readonly memory: WasmMemory;
+  readonly at: number;
+  readonly bytes: number;
+}
+
+export interface WeightSegments {
+  /** The segments of a model of so many memories as they are now; null unless all of them are there. */
+  find(memories: number): MappableWeights[] | null;
+  /** Publish those of all memories; false where this backend is not the one to do it or there is no room. */
+  publish(weights: readonly PublishedWeights[]): boolean;
 }
 
 /** How a memory is refused that a smaller one, or one that grows, might not be. */
@@ -30,44 +40,46 @@ const NO_SUCH_MEMORY: string[] = [SQLSTATE.outOfMemory, SQLSTATE.programLimitExc
 /** A segment ends with its last page. */
 const PAGE = 4096;
 
-interface Loading {
-  segment?: WeightSegment | null;
-  poll(): void;
-  prepareMemory?(view: Uint8Array): void;
-}
-
-/** Load through a segment. Null where there is no way to: no host for it, or no memory of the size that never has to grow. */
+/** Load through segments. Null where there is no way to: no host for it, or no memories of the sizes that never have to grow. */
 export function loadShared(
   config: ModelConfig,
   source: WeightSource,
   plan: WeightPlan,
-  otherBytes: number,
-  options: Loading,
-): { arena: Arena; weights: Weights } | null {
-  const { segment } = options;
-  if (segment === undefined || segment === null) return null;
-  let arena: Arena;
+  spread: MemoriesPlan,
+  options: LoadOptions,
+): { arenas: Arena[]; weights: Weights } | null {
+  const { segments } = options;
+  if (segments === undefined || segments === null) return null;
+  const { memories } = spread;
+  let arenas: Arena[];
   try {
-    arena = new Arena(plan.stagingBytes + otherBytes, plan.bytes);
+    arenas = memories.map(
+      ({ weightBytes, otherBytes }) => new Arena(plan.stagingBytes + otherBytes, weightBytes, options.maxMemoryBytes),
+    );
   } catch (error) {
     if (error instanceof HartonomousError && NO_SUCH_MEMORY.includes(error.code)) return null;
     throw error;
   }
-  const found = segment.find();
-  if (found !== null && found.bytes <= plan.bytes + PAGE) {
-    map(arena, found);
-    return { arena, weights: weightsAt(config, source.tensors(), plan, found.places, arena.firstWeight) };
+  const found = segments.find(memories.length);
+  if (found?.every(({ bytes }, memory) => bytes <= memories[memory]!.weightBytes + PAGE)) {
+    map(arenas, found);
+    const places = found.map((segment) => segment.places);
+    return { arenas, weights: weightsAt(arenas, config, source.tensors(), plan, spread, places) };
   }
-  options.prepareMemory?.(arena.untouched(plan.bytes));
-  const { weights, matrices } = loadWeights(arena, config, source, plan, options.poll);
-  const places = placesOf(matrices, arena.firstWeight);
-  const published = arena.withWeights((memory, at, bytes) => segment.publish(places, memory, at, bytes));
-  const own = published ? segment.find() : null;
-  if (own !== null) map(arena, own);
-  return { arena, weights };
+  arenas.forEach((arena, memory) => options.prepareMemory?.(arena.untouched(memories[memory]!.weightBytes)));
+  const { weights, matrices } = loadWeights(arenas, config, source, plan, spread, options.poll);
+  const places = placesOf(matrices, arenas);
+  const published = segments.publish(
+    arenas.map((arena, i) => arena.withWeights((memory, at, bytes) => ({ places: places[i]!, memory, at, bytes }))),
+  );
+  const own = published ? segments.find(memories.length) : null;
+  if (own !== null) map(arenas, own);
+  return { arenas, weights };
 }
 
-function map(arena: Arena, found: MappableWeights): void {
-  arena.withWeights((memory, at) => found.map(memory, at));
-  arena.sealWeights(found.bytes);
+function map(arenas: readonly Arena[], found: readonly MappableWeights[]): void {
+  arenas.forEach((arena, i) => {
+    arena.withWeights((memory, at) => found[i]!.map(memory, at));
+    arena.sealWeights(found[i]!.bytes);
+  });
 }

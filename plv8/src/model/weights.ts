@@ -14,12 +14,13 @@ import {
   rowsOf,
   stagingBytes,
 } from './matrix.ts';
+import type { MemoriesPlan } from './memories.ts';
 import type { TensorInfo, WeightSource } from './source.ts';
 
 export type Precision = 'auto' | 'f32' | 'q8';
 
 /** Alignment of a matrix's parts can cost as much. */
-const PADDING_BYTES = 64;
+export const PADDING_BYTES = 64;
 /** Float matrices stay floats under `auto` while that form of the model is smaller than this. */
 const MAX_AUTO_F32_BYTES = 512 * 1024 * 1024;
 
@@ -241,41 +242,53 @@ export function checkWeights(config: ModelConfig, tensors: TensorInfo[]): void {
   bindWeights(config, tensors, (info) => unplacedMatrix(info, layouts.get(info.name) ?? 'f32'));
 }
 
-/** Addresses of matrices by tensor, from the first weight of the arena on. */
+/** Addresses of one memory's matrices by tensor, from its first weight on. */
 export type Places = Record<string, number>;
 
-/** Where the matrices of a loaded model stand, for `weightsAt` of another arena. */
-export function placesOf(matrices: ReadonlyMap<string, Matrix>, first: number): Places {
-  return Object.fromEntries([...matrices].map(([name, matrix]) => [name, matrix.weights - first]));
+/** Where the matrices of a loaded model stand in each of its memories, for `weightsAt` of others. */
+export function placesOf(matrices: ReadonlyMap<string, Matrix>, arenas: readonly Arena[]): Places[] {
+  return arenas.map((arena, memory) =>
+    Object.fromEntries(
+      [...matrices]
+        .filter(([, matrix]) => matrix.memory === memory)
+        .map(([name, matrix]) => [name, matrix.weights - arena.firstWeight]),
+    ),
+  );
 }
 
-/** Weights that stand in the arena already, at the places that `placesOf` gave. Throws as bindWeights does. */
+/** Weights that stand in the arenas already, at the places that `placesOf` gave. Throws as bindWeights does. */
 export function weightsAt(
+  arenas: readonly Arena[],
   config: ModelConfig,
   tensors: TensorInfo[],
   plan: WeightPlan,
-  places: Places,
-  first: number,
+  { memoryOf }: MemoriesPlan,
+  places: readonly Places[],
 ): Weights {
   return bindWeights(config, tensors, (info) => {
-    const place = places[info.name] ?? raise(SQLSTATE.dataCorrupted, `tensor ${info.name} has no place in the segment`);
-    return { ...unplacedMatrix(info, plan.layouts.get(info.name) ?? 'f32'), weights: first + place };
+    const memory = memoryOf(info.name);
+    const place = places[memory]![info.name];
+    if (place === undefined) raise(SQLSTATE.dataCorrupted, `tensor ${info.name} has no place in the segment`);
+    const matrix = unplacedMatrix(info, plan.layouts.get(info.name) ?? 'f32', memory);
+    return { ...matrix, weights: arenas[memory]!.firstWeight + place };
   }).weights;
 }
 
 /** Allocate and fill. Throws as bindWeights does, and for tiles that do not fit their tensor. */
 export function loadWeights(
-  arena: Arena,
+  arenas: readonly Arena[],
   config: ModelConfig,
   source: WeightSource,
   plan: WeightPlan,
+  { memoryOf }: MemoriesPlan,
   poll: () => void,
 ): BoundWeights {
-  const { weights, matrices } = bindWeights(config, source.tensors(), (info) =>
-    allocateMatrix(arena, info, plan.layouts.get(info.name) ?? 'f32'),
-  );
+  const { weights, matrices } = bindWeights(config, source.tensors(), (info) => {
+    const memory = memoryOf(info.name);
+    return allocateMatrix(arenas[memory]!, info, plan.layouts.get(info.name) ?? 'f32', memory);
+  });
   const missingRows = new Map([...matrices].map(([name, matrix]) => [name, matrix.rows]));
-  const staging = arena.allocate(plan.stagingBytes);
+  const staging = arenas.map((arena) => arena.allocate(plan.stagingBytes));
   source.eachTile((info, firstRow, bytes) => {
     const matrix = matrices.get(info.name);
     if (matrix === undefined) raise(SQLSTATE.dataCorrupted, `tensor ${info.name} appeared while loading`);
@@ -285,12 +298,12 @@ export function loadWeights(
         `tensor ${info.name} has a tile of ${bytes.length} bytes, expected at most ${plan.stagingBytes}`,
       );
     }
-    fillMatrix(arena, matrix, firstRow, bytes, staging);
+    fillMatrix(arenas[matrix.memory]!, matrix, firstRow, bytes, staging[matrix.memory]!);
     const rows = bytes.length / rowByteLength(info.type, matrix.cols);
     missingRows.set(info.name, (missingRows.get(info.name) ?? 0) - rows);
     poll();
   });
-  arena.release(staging, plan.stagingBytes);
+  arenas.forEach((arena, memory) => arena.release(staging[memory]!, plan.stagingBytes));
   for (const [name, rows] of missingRows) {
     if (rows !== 0) raise(SQLSTATE.dataCorrupted, `tensor ${name} lacks ${rows} rows`);
   }

@@ -1,0 +1,74 @@
+/** The activations that a memory holds beside its layers' weights. */
+import type { Arena } from './arena.ts';
+import type { ModelConfig } from './config.ts';
+
+/** Tokens that go through a layer together: one pass over its weights serves them all. */
+export const CHUNK_TOKENS = 32;
+/** Sequences whose last tokens' logits are computed together. */
+export const MAX_SEQUENCES = 16;
+/** Tokens of several texts that an encoder takes together where its context is shorter. */
+const MIN_ENCODER_TOKENS = 512;
+
+/** Addresses of the activations of up to CHUNK_TOKENS tokens; (tokens, width) floats unless said otherwise. */
+export interface Buffers {
+  /** (streamTokens, dim) residual stream: CHUNK_TOKENS tokens of a decoder, all of an encoder */
+  x: number;
+  normed: number; // (tokens, dim)
+  q: number; // (tokens, nHeads * headSize)
+  /** (streamTokens, nKvHeads * headSize) of one layer; a decoder's go into the caches of their sequences */
+  keys: number;
+  values: number;
+  attended: number; // (tokens, nHeads * headSize)
+  projected: number; // (tokens, dim)
+  gate: number; // (tokens, hiddenDim)
+  up: number; // (tokens, hiddenDim)
+  padded: number; // (tokens, widest row rounded up to 4): activations of matrices whose rows are padded
+  quants: number; // (tokens, widest row) int16
+  quantScales: number; // (tokens, widest row / 32)
+  quantSums: number; // (tokens, widest row / 32) int32
+  quantScaledSums: number; // (tokens, widest row / 32)
+  scores: number; // (128 + 2 * nHeads): scores of a block of positions, and what is known of each head's so far
+  /** Only in the memory that makes logits. */
+  lasts: number; // (sequences, dim) residual stream of each sequence's last token
+  logits: number; // (sequences, vocabSize)
+}
+
+/** Tokens whose residual stream is held at once. */
+export function streamTokens(config: ModelConfig): number {
+  return config.architecture.kind === 'encoder' ? Math.max(config.contextLength, MIN_ENCODER_TOKENS) : CHUNK_TOKENS;
+}
+
+function sizes(config: ModelConfig, logits: boolean): Record<keyof Buffers, number> {
+  const widest = Math.max(config.dim, config.hiddenDim, config.nHeads * config.headSize);
+  const wide = Math.ceil(widest / 32) * 32;
+  const kvBytes = streamTokens(config) * config.nKvHeads * config.headSize * 4;
+  return {
+    x: streamTokens(config) * config.dim * 4,
+    normed: CHUNK_TOKENS * config.dim * 4,
+    q: CHUNK_TOKENS * config.nHeads * config.headSize * 4,
+    keys: kvBytes,
+    values: kvBytes,
+    attended: CHUNK_TOKENS * config.nHeads * config.headSize * 4,
+    projected: CHUNK_TOKENS * config.dim * 4,
+    gate: CHUNK_TOKENS * config.hiddenDim * 4,
+    up: CHUNK_TOKENS * config.hiddenDim * 4,
+    padded: CHUNK_TOKENS * wide * 4,
+    quants: CHUNK_TOKENS * wide * 2,
+    quantScales: (CHUNK_TOKENS * wide) / 8,
+    quantSums: (CHUNK_TOKENS * wide) / 8,
+    quantScaledSums: (CHUNK_TOKENS * wide) / 8,
+    scores: (128 + 2 * config.nHeads) * 4,
+    lasts: logits ? MAX_SEQUENCES * config.dim * 4 : 0,
+    logits: logits ? MAX_SEQUENCES * config.vocabSize * 4 : 0,
+  };
+}
+
+/** Bytes that `allocateBuffers` takes, at most. */
+export function bufferBytes(config: ModelConfig, logits: boolean): number {
+  return Object.values(sizes(config, logits)).reduce((sum, bytes) => sum + bytes + 16, 0);
+}
+
+export function allocateBuffers(arena: Arena, config: ModelConfig, logits: boolean): Buffers {
+  const places = Object.entries(sizes(config, logits)).map(([name, bytes]) => [name, arena.allocate(bytes)]);
+  return Object.fromEntries(places) as Buffers;
+}

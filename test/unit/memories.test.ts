@@ -1,0 +1,229 @@
+/** Models spread over several WebAssembly memories: the same bits as in one, and what is refused. */
+import { describe, expect, it } from 'vitest';
+import { capture, newMeanAttention } from '../../plv8/src/explain/capture.ts';
+import { TILE_TARGET_BYTES } from '../../plv8/src/format/tiles.ts';
+import { MAX_MEMORY_BYTES } from '../../plv8/src/model/arena.ts';
+import { readConfig } from '../../plv8/src/model/config.ts';
+import type { MemoriesPlan } from '../../plv8/src/model/memories.ts';
+import { planMemories } from '../../plv8/src/model/memories.ts';
+import type { KvCache, Precision } from '../../plv8/src/model/model.ts';
+import { Model } from '../../plv8/src/model/model.ts';
+import { planWeights } from '../../plv8/src/model/weights.ts';
+import { availableModels, modelPath } from '../golden/model-files.ts';
+import { readGguf } from './gguf-source.ts';
+
+const poll = (): void => undefined;
+
+const FILES = availableModels([
+  'stories260k/stories260k-f32',
+  'stories260k/stories260k-q4_0',
+  'tinystories-656k/tinystories-656k-f32',
+  'zoo/llama-untied-gqa-f32',
+  'zoo/llama32-ropefreqs-f32',
+  'zoo/qwen2-tiny-f32',
+  'zoo/qwen3-tiny-f32',
+  'zoo/phi3-tiny-f32',
+  'zoo/gemma2-tiny-f32',
+  'zoo/gemma3-tiny-f32',
+  'zoo/gpt2-tiny-f32',
+  'quants/qwen2-256-q8_0',
+  'quants/qwen2-256-q4_1',
+  'quants/qwen2-256-q4_k_m-mix',
+]);
+const PRECISION: Precision = 'auto';
+
+interface Subject {
+  load(maxMemoryBytes?: number): Model;
+  plan(maxMemoryBytes: number): MemoriesPlan;
+}
+
+function subject(name: string): Subject {
+  const { architecture, hyperparameters, source } = readGguf(modelPath(`${name}.gguf`));
+  const config = readConfig(architecture, hyperparameters, source.tensors());
+  const plan = planWeights(source.tensors(), PRECISION, TILE_TARGET_BYTES);
+  return {
+    load: (maxMemoryBytes = MAX_MEMORY_BYTES) =>
+      Model.load(config, source, { precision: PRECISION, name, poll, maxMemoryBytes }),
+    plan: (limit) => planMemories(name, config, source.tensors(), plan, limit),
+  };
+}
+
+/** The smallest limits under which a model takes at most 4, 3 and 2 memories. */
+function limitsOf({ plan }: Subject): number[] {
+  const count = (limit: number): number => {
+    try {
+      return plan(limit).memories.length;
+    } catch {
+      return Infinity;
+    }
+  };
+  const limits = [4, 3, 2].map((most) => {
+    let low = 0;
+    let high = MAX_MEMORY_BYTES;
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if (count(middle) <= most) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  });
+  return [...new Set(limits)].filter((limit) => count(limit) > 1);
+}
+
+/** A deterministic series of ids. */
+function idsOf(seed: number, length: number, vocabSize: number): number[] {
+  return Array.from({ length }, (_, i) => (Math.imul(seed * 1000 + i + 1, 2654435761) >>> 0) % vocabSize);
+}
+
+function argmax(logits: Float32Array): number {
+  return logits.reduce((best, logit, i) => (logit > logits[best]! ? i : best), 0);
+}
+
+/** Bits of everything that a decoder computes for others, by what it is. */
+function everything(model: Model): Record<string, unknown> {
+  const { vocabSize, contextLength, dim } = model.config;
+  const copy = (logits: Float32Array): Float32Array => logits.slice();
+  const newCache = (): KvCache => model.newCache(contextLength);
+
+  const prompt = idsOf(1, 70, vocabSize);
+  const cache = newCache();
+  const answer = [copy(model.forward(prompt, cache, { poll }))];
+  for (let i = 0; i < 6; i++) answer.push(copy(model.forward([argmax(answer[i]!)], cache, { poll })));
+
+  // A conversation that goes on in a cache, and one that goes on in a copy of its beginning.
+  cache.truncate(40);
+  const forked = newCache();
+  forked.copyFrom(cache, 33, poll);
+  const again = copy(model.forward(idsOf(2, 9, vocabSize), cache, { poll }));
+  const fork = copy(model.forward(idsOf(3, 9, vocabSize), forked, { poll }));
+
+  const prompts = [1, 33, 5, 40].map((length, i) => idsOf(10 + i, length, vocabSize));
+  const caches = prompts.map(newCache);
+  const steps = prompts.map((ids, i) => ({ ids, cache: caches[i]! }));
+  const batch = model.forwardBatch(steps, { poll }).map(copy);
+  const each: Float32Array[] = [];
+  model.forwardEach(steps, { poll }, (_step, _index, logits) => void each.push(copy(logits)));
+
+  const replayed = newCache();
+  const mean = newMeanAttention(model, prompt.length);
+  const captured = capture(model, prompt, [10, prompt.length - 1], replayed, mean, poll);
+
+  const row = (index: number): Float32Array => {
+    const out = new Float32Array(dim);
+    model.readRow(model.weights.layers[index]!.q, 3, out);
+    return out;
+  };
+  const hidden: Float32Array[] = [];
+  model.hiddenStates(prompts, { poll }, (_text, _first, states) => void hidden.push(states.slice()));
+  const result = {
+    answer,
+    again,
+    fork,
+    batch,
+    each,
+    captured,
+    mean,
+    unembedded: copy(model.unembed(captured[1]!.residuals[1]!, poll)),
+    rows: model.weights.layers.map((_, index) => row(index)),
+    products: model.embeddingProducts(captured[0]!.residuals[0]!, poll),
+    hidden,
+  };
+  model.sweep(new Set());
+  return result;
+}
+
+describe.each(FILES)('%s', (name) => {
+  const spread = subject(name);
+  const alone = spread.load();
+  const expected = everything(alone);
+
+  it.each(limitsOf(spread))('gives the same bits in memories of at most %i bytes as in one', (limit) => {
+    const model = spread.load(limit);
+    expect(model.memories).toBe(spread.plan(limit).memories.length);
+    expect(model.memories).toBeGreaterThan(1);
+    const before = model.memoryBytes;
+    const found = everything(model);
+    for (const [what, bits] of Object.entries(expected)) expect(found[what], what).toEqual(bits);
+    expect(model.memoryBytes).toBe(before);
+    expect(before).toBeGreaterThan(alone.memoryBytes);
+  });
+});
+
+describe('an encoder', () => {
+  const spread = subject('zoo/bert-tiny-f32');
+  const texts = (model: Model): Float32Array[] => {
+    const ids = Array.from({ length: 30 }, (_, i) => idsOf(i, 1 + 7 * i, model.config.vocabSize));
+    const states: Float32Array[] = [];
+    model.hiddenStates(ids, { poll }, (_text, _first, rows) => void states.push(rows.slice()));
+    return states;
+  };
+  const expected = texts(spread.load());
+
+  it.each(limitsOf(spread))('gives the same bits in memories of at most %i bytes as in one', (limit) => {
+    const model = spread.load(limit);
+    expect(model.memories).toBeGreaterThan(1);
+    expect(texts(model)).toEqual(expected);
+  });
+});
+
+describe('memories', () => {
+  const spread = subject('quants/qwen2-256-q8_0');
+
+  it('are as few as hold the model, each with a run of layers, and about as large', () => {
+    const counts = limitsOf(spread).map((limit) => spread.plan(limit).memories.length);
+    expect(counts).toEqual([...new Set(counts)].sort().reverse());
+    expect(counts.at(-1)).toBe(2);
+    for (const limit of limitsOf(spread)) {
+      const { memories } = spread.plan(limit);
+      expect(memories.filter(({ output }) => output)).toHaveLength(1);
+      expect(memories[0]!.first).toBe(0);
+      memories.slice(1).forEach(({ first }, before) => expect(first).toBe(memories[before]!.end));
+      // A limit that nothing needs changes nothing.
+      expect(spread.plan(limit + 1).memories).toEqual(memories);
+    }
+  });
+
+  it('are one without a limit', () => {
+    expect(spread.plan(MAX_MEMORY_BYTES).memories).toHaveLength(1);
+    expect(spread.load().memories).toBe(1);
+  });
+
+  it('that a layer does not fit are refused by the name of the model, with both sizes, before any is made', () => {
+    const limit = limitsOf(spread)[0]!;
+    const half = Math.floor(limit / 2);
+    expect(() => spread.load(half)).toThrow(
+      /^model quants\/qwen2-256-q8_0 needs \d{7} bytes of WebAssembly memory for \S+ \S+( matrix)?, one memory holds \d{6,7}$/,
+    );
+    expect(() => spread.load(half)).toThrow(`one memory holds ${half}`);
+  });
+
+  it('are freed of the caches of a sequence together, and say what is lacking when one of them is full', () => {
+    const model = spread.load(limitsOf(spread)[0]);
+    const before = model.memoryBytes;
+    const caches: KvCache[] = [];
+    let evicted = 0;
+    const fill = (hooks: { evictOne?(): boolean }) => (): void => {
+      for (let i = 0; i < 1000; i++) {
+        const cache = model.newCache(model.config.contextLength, hooks);
+        caches.push(cache);
+        cache.reserve(model.config.contextLength, poll);
+      }
+    };
+    expect(fill({})).toThrow(/could not grow WebAssembly memory from \d+ to \d+ bytes/);
+    const fit = caches.length - 1;
+    expect(fit).toBeGreaterThan(0);
+    model.sweep(new Set());
+    expect(model.memoryBytes).toBe(before);
+    caches.length = 0;
+    const evictOne = (): boolean => {
+      const oldest = caches.find((cache) => !cache.isFreed);
+      oldest?.free();
+      return ++evicted < 3 && oldest !== undefined;
+    };
+    expect(fill({ evictOne })).toThrow('could not grow');
+    expect(evicted).toBe(3);
+    expect(caches.length).toBeGreaterThan(fit);
+    model.sweep(new Set());
+    expect(model.memoryBytes).toBe(before);
+  });
+});
