@@ -22,7 +22,14 @@ language plpgsql volatile security definer set search_path = hartonomous, pg_tem
 as $$
 begin
     if to_regrole(quote_ident(grant_runs.reader)) is null then
-        raise exception using errcode = 'undefined_object', message = format('role %s does not exist', grant_runs.reader);
+        raise exception using errcode = 'undefined_object',
+            message = format('role %s does not exist', coalesce(grant_runs.reader, 'null'));
+    end if;
+    -- a role that is gone may have left runs
+    if grant_runs.caller is distinct from '*' and to_regrole(quote_ident(grant_runs.caller)) is null
+        and not exists (select from hartonomous.runs r where r.caller = grant_runs.caller) then
+        raise exception using errcode = 'undefined_object',
+            message = format('role %s does not exist and has left no runs', coalesce(grant_runs.caller, 'null'));
     end if;
     insert into hartonomous.run_grants (reader, caller) values (grant_runs.reader, grant_runs.caller) on conflict do nothing;
 end
@@ -39,6 +46,17 @@ as $$
     select exists (select from gone)
 $$;
 comment on function hartonomous.revoke_runs(text, text) is 'take back what grant_runs gave; whether there was such a grant';
+
+create or replace view hartonomous.run_grant_list with (security_barrier) as
+select g.reader, g.caller, g.granted_at from hartonomous.run_grants g
+where pg_has_role(hartonomous._caller(), 'hartonomous_admin', 'usage')
+    or exists (
+        select from pg_roles granted
+        where granted.rolname = g.reader and pg_has_role(hartonomous._caller(), granted.oid, 'member'));
+comment on view hartonomous.run_grant_list is 'whose runs the caller was granted, beside its own; to an admin all such grants';
+comment on column hartonomous.run_grant_list.reader is 'role whose members see them';
+comment on column hartonomous.run_grant_list.caller is 'role whose runs they are; * for everybody''s';
+comment on column hartonomous.run_grant_list.granted_at is 'when';
 
 create or replace function hartonomous.prune_runs(older_than interval default '30 days', everybody boolean default false)
 returns bigint
@@ -65,7 +83,7 @@ select id, created_at, caller, kind, model_name as model, encode(model_digest, '
     prompt_ids, output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns,
     sampling, held_as, build_id
 from hartonomous.runs where array[caller, '*'] && (select hartonomous._visible_callers());
-comment on view hartonomous.run_list is 'recorded generations: the caller''s own and those granted to it';
+comment on view hartonomous.run_list is 'recorded generations: the caller''s own and those granted to it (run_grant_list)';
 comment on column hartonomous.run_list.id is 'number of the run';
 comment on column hartonomous.run_list.created_at is 'when';
 comment on column hartonomous.run_list.caller is 'role that asked';
@@ -92,7 +110,7 @@ select t.run_id, r.caller, t.position, case when not t.is_prompt then t.position
     t.token_id, t.token, t.is_prompt, t.logprob, t.logit
 from hartonomous.runs r join hartonomous.run_tokens t on t.run_id = r.id
 where array[r.caller, '*'] && (select hartonomous._visible_callers());
-comment on view hartonomous.run_token_list is 'tokens of recorded generations';
+comment on view hartonomous.run_token_list is 'tokens of the recorded generations that the caller sees';
 comment on column hartonomous.run_token_list.run_id is 'the run';
 comment on column hartonomous.run_token_list.caller is 'role that asked';
 comment on column hartonomous.run_token_list.position is 'place in the sequence, from 0';
@@ -108,4 +126,4 @@ revoke all on function hartonomous._visible_callers(), hartonomous._sees_runs_of
 grant execute on function hartonomous._visible_callers(), hartonomous._sees_runs_of(text) to hartonomous_user, hartonomous_reader;
 grant execute on function hartonomous.prune_runs(interval, boolean) to hartonomous_user;
 grant execute on function hartonomous.grant_runs(text, text), hartonomous.revoke_runs(text, text) to hartonomous_admin;
-grant select on hartonomous.run_list, hartonomous.run_token_list to hartonomous_user, hartonomous_reader;
+grant select on hartonomous.run_list, hartonomous.run_token_list, hartonomous.run_grant_list to hartonomous_user, hartonomous_reader;

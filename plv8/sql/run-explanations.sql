@@ -11,7 +11,7 @@ select e.run_id, e.step, r.caller, r.model_name as model, r.created_at as run_at
     e.deleted_count, e.deleted_top_lost, e.deleted_random_lost, e.summary
 from hartonomous.runs r join hartonomous.explained_tokens e on e.run_id = r.id
 where array[r.caller, '*'] && (select hartonomous._visible_callers());
-comment on view hartonomous.explanations is 'explained tokens, one row each';
+comment on view hartonomous.explanations is 'explained tokens of the runs that the caller sees, one row each';
 comment on column hartonomous.explanations.run_id is 'the run';
 comment on column hartonomous.explanations.step is 'place among the tokens written, from 0';
 comment on column hartonomous.explanations.caller is 'role whose run it is';
@@ -152,7 +152,7 @@ join hartonomous.connections c on c.run_id = r.id
 join hartonomous.run_tokens f on f.run_id = c.run_id and f.position = c.from_position
 join hartonomous.run_tokens t on t.run_id = c.run_id and t.position = c.to_position
 where array[r.caller, '*'] && (select hartonomous._visible_callers());
-comment on view hartonomous.attention_edges is 'attention of each head where explain_attention was asked, weights from 0.01 on';
+comment on view hartonomous.attention_edges is 'attention of each head where explain_attention was asked, weights from 0.01 on; empty where it never was';
 comment on column hartonomous.attention_edges.run_id is 'the run';
 comment on column hartonomous.attention_edges.step is 'place among the tokens written, from 0';
 comment on column hartonomous.attention_edges.caller is 'role whose run it is';
@@ -170,7 +170,7 @@ select p.run_id, r.caller, r.model_name as model, p.layer::integer as layer, p.h
     p.total_absolute, p.total_contrast, p.total / p.tokens as mean, p.total_absolute / p.tokens as mean_absolute, p.strongest
 from hartonomous.runs r join hartonomous.component_rollups p on p.run_id = r.id
 where p.component = 'head' and array[r.caller, '*'] && (select hartonomous._visible_callers());
-comment on view hartonomous.head_influence is 'what each attention head did over a run''s explained tokens; sum totals and tokens over runs';
+comment on view hartonomous.head_influence is 'what each attention head did over a run''s explained tokens; over several runs divide sum(total) by sum(tokens)';
 comment on column hartonomous.head_influence.run_id is 'the run';
 comment on column hartonomous.head_influence.caller is 'role whose run it is';
 comment on column hartonomous.head_influence.model is 'name of the model';
@@ -193,7 +193,7 @@ select p.run_id, r.caller, r.model_name as model, p.layer::integer as layer,
 from hartonomous.runs r join hartonomous.component_rollups p on p.run_id = r.id
 where array[r.caller, '*'] && (select hartonomous._visible_callers())
 group by 1, 2, 3, 4, 5;
-comment on view hartonomous.layer_influence is 'what attention and feed-forward network of each layer did over a run''s explained tokens';
+comment on view hartonomous.layer_influence is 'what attention and feed-forward network of each layer did over a run''s explained tokens; over several runs divide sum(total) by sum(tokens), part by part';
 comment on column hartonomous.layer_influence.run_id is 'the run';
 comment on column hartonomous.layer_influence.caller is 'role whose run it is';
 comment on column hartonomous.layer_influence.model is 'name of the model';
@@ -210,7 +210,7 @@ select e.run_id, e.step, r.caller, r.model_name as model, e.token, exp(greatest(
     e.entropy, e.runner_up, e.runner_up_probability, e.logit - e.runner_up_logit as margin, e.settled_layer, e.top_input
 from hartonomous.runs r join hartonomous.explained_tokens e on e.run_id = r.id
 where e.logprob < -0.693 and array[r.caller, '*'] && (select hartonomous._visible_callers());
-comment on view hartonomous.uncertain_tokens is 'explained tokens to which the model gave less than one half';
+comment on view hartonomous.uncertain_tokens is 'explained tokens to which the model gave less than one half, of the runs that the caller sees';
 comment on column hartonomous.uncertain_tokens.run_id is 'the run';
 comment on column hartonomous.uncertain_tokens.step is 'place among the tokens written, from 0';
 comment on column hartonomous.uncertain_tokens.caller is 'role whose run it is';
@@ -222,7 +222,7 @@ comment on column hartonomous.uncertain_tokens.entropy is 'entropy of the model'
 comment on column hartonomous.uncertain_tokens.runner_up is 'the likeliest other token';
 comment on column hartonomous.uncertain_tokens.runner_up_probability is 'probability the model gave that';
 comment on column hartonomous.uncertain_tokens.margin is 'logit less that of the runner-up';
-comment on column hartonomous.uncertain_tokens.settled_layer is 'layer from which the token stays first; null for never';
+comment on column hartonomous.uncertain_tokens.settled_layer is 'layer from which the token stays first; -1 for the embedding, null for never';
 comment on column hartonomous.uncertain_tokens.top_input is 'input whose deletion costs the token most';
 
 -- A column of a table says what the view's column of that name says.

@@ -140,6 +140,30 @@ describe('recorded runs', () => {
     await expect(as(roles.keeper, `select hartonomous.grant_runs('nobody_here')`)).rejects.toThrow(
       'role nobody_here does not exist',
     );
+    await expect(as(roles.keeper, `select hartonomous.grant_runs('hartonomous_reader', 'alcie')`)).rejects.toThrow(
+      'role alcie does not exist and has left no runs',
+    );
+  });
+
+  test('tell a reader whose runs it was granted, and an admin all such grants', async () => {
+    const granted = (role: string) => as(role, 'select reader, caller from hartonomous.run_grant_list order by 1, 2');
+    await as(roles.keeper, 'select hartonomous.grant_runs($1, $2), hartonomous.grant_runs($3, $1)', [
+      roles.bi,
+      roles.alice,
+      roles.bob,
+    ]);
+    const toReader = { reader: roles.bi, caller: roles.alice };
+    expect(await granted(roles.bi)).toEqual([toReader]);
+    expect(await granted(roles.alice)).toEqual([]);
+    expect(await granted(roles.keeper)).toEqual(
+      expect.arrayContaining([toReader, { reader: roles.bob, caller: roles.bi }]),
+    );
+    await as(roles.keeper, 'select hartonomous.revoke_runs($1, $2), hartonomous.revoke_runs($3, $1)', [
+      roles.bi,
+      roles.alice,
+      roles.bob,
+    ]);
+    expect(await granted(roles.keeper)).toEqual([]);
   });
 
   test("go by age: a user's own, and everybody's for an admin", async () => {
