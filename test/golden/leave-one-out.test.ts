@@ -33,7 +33,7 @@ test.each(models)('$name without each token of the prompt', ({ name, ids, first,
   const whole = distribution(model.forward(ids, cache, { poll }), chosen, 0).logprob;
   const asked = [{ position: ids.length - 1, id: chosen }];
   const units = ids.slice(first).map((_, i) => ({ from: first + i, to: first + i + 1 }));
-  const found = leaveOneOut(new Deletions(model, ids, cache, asked, poll), units).map((each) => each[0]!);
+  const found = leaveOneOut(new Deletions(model, ids, cache, poll), units, asked).map((each) => each[0]!);
   expect(found.length).toBe(without.length);
   const worst = Math.max(Math.abs(whole - logprob), ...without.map((expected, i) => Math.abs(found[i]! - expected)));
   console.log(`${name}: ${found.length} deletions, largest difference ${worst.toExponential(1)}`);

@@ -97,6 +97,24 @@ describe.each(MODELS)('a batch of %s with precision %s', (file, precision) => {
     for (const cache of caches) cache.free();
   });
 
+  it('gives the same bits to sequences that share the beginning of one cache', () => {
+    const beginning = idsOf(80, 45, vocabSize);
+    const ends = [1, 30, 3, 40, 2].map((length, seed) => idsOf(seed + 81, length, vocabSize));
+    const starts = [45, 40, 40, 33, 7];
+    const cache = model.newCache(80);
+    model.fill(beginning, cache, { poll });
+    const logits = model.forwardBatch(
+      ends.map((ids, i) => ({ ids, cache, start: starts[i]! })),
+      { poll },
+    );
+    ends.forEach((ids, i) => {
+      const whole = [...beginning.slice(0, starts[i]!), ...ids];
+      expect(Array.from(logits[i]!), `${i}`).toEqual(alone(model, whole, 0)[0]);
+      if (i === ends.length - 1) expect(cache.ids).toEqual(whole);
+    });
+    cache.free();
+  });
+
   it('shows the logits after every token with forwardEach', () => {
     const prompts = [3, 1, 40, 17].map((length, seed) => idsOf(seed + 60, length, vocabSize));
     const caches = prompts.map(() => model.newCache(64));
@@ -189,13 +207,20 @@ describe('a cache', () => {
   it('refuses a batch that is too large, that shares a cache or that goes over a limit', () => {
     const caches = Array.from({ length: MAX_SEQUENCES + 1 }, () => model.newCache(4));
     const step = (cache: KvCache, n: number) => ({ ids: ids.slice(0, n), cache });
-    const run = (steps: { ids: number[]; cache: KvCache }[]) => () => model.forwardBatch(steps, { poll });
+    const run = (steps: { ids: number[]; cache: KvCache; start?: number }[]) => () =>
+      model.forwardBatch(steps, { poll });
     expect(run(caches.map((cache) => step(cache, 1)))).toThrow('forward pass takes 16 sequences, 17 were given');
     expect(run([step(caches[0]!, 1), step(caches[0]!, 1)])).toThrow('share a key/value cache');
     expect(run([step(caches[0]!, 1), step(caches[1]!, 5)])).toThrow(
       'context holds 4 tokens, 0 are there and 5 more were given',
     );
     expect(run([step(caches[0]!, 0)])).toThrow('at least one token');
+    expect(run([step(caches[0]!, 3), { ...step(caches[0]!, 1), start: 4 }])).toThrow(
+      'sequence is to go on after 4 tokens, its cache holds 3',
+    );
+    expect(run([step(caches[0]!, 3), { ...step(caches[0]!, 3), start: 2 }])).toThrow(
+      'context holds 4 tokens, 2 are there and 3 more were given',
+    );
     expect(caches.every((cache) => cache.length === 0)).toBe(true);
     for (const cache of caches) cache.free();
   });

@@ -299,11 +299,12 @@ function deleteInputs(
     position: run.promptIds.length + token.step - 1,
     id: token.token_id,
   }));
-  const deletions = new Deletions(used.entry.model, ids, cache, asked, request.poll);
-  const without = leaveOneOut(deletions, units);
+  const deletions = new Deletions(used.entry.model, ids, cache, request.poll);
+  const without = leaveOneOut(deletions, units, asked);
   const checks = checkDeletions(
     deletions,
     units,
+    asked,
     explanations.map(({ token }) => token.logprob),
     without,
   );

@@ -4,7 +4,7 @@
  * again, so deleting each of n tokens costs about n / 2 passes over the sequence.
  */
 import { Random } from '../generate/random.ts';
-import type { KvCache, Model } from '../model/model.ts';
+import type { KvCache, Model, Step } from '../model/model.ts';
 import { distribution } from './distribution.ts';
 import type { Unit } from './units.ts';
 
@@ -14,94 +14,120 @@ export interface Asked {
   id: number;
 }
 
+/** Parts of the prompt left out together, and the tokens whose log-probabilities without them are wanted. */
+export interface Deletion {
+  /** Ascending, apart. */
+  units: readonly Unit[];
+  /** Ascending, none before the prompt's last position. */
+  asked: readonly Asked[];
+}
+
 /** Random deletions that a top deletion of several units is compared with. */
 const RANDOM_DELETIONS = 8;
 /** Of so many units one is deleted in the check. */
 const UNITS_PER_DELETION = 10;
+/** Tokens that are made ready for the model at once, about. */
+const LOT_TOKENS = 8192;
 
 /** The sequence with parts of it deleted, in a cache that keeps as much of the original as it can. */
 export class Deletions {
   /** Leading ids of the sequence that the cache holds in their own places. */
   private intact: number;
 
-  /** `cache` holds the whole of `ids`; `asked` ascending, all behind the prompt's last token. */
+  /** `cache` holds the whole of `ids`. */
   constructor(
     private readonly model: Model,
     private readonly ids: readonly number[],
     private readonly cache: KvCache,
-    private readonly asked: readonly Asked[],
     private readonly poll: () => void,
   ) {
     this.intact = cache.length;
   }
 
   /**
-   * Log-probability of each asked token with these units (ascending, apart) deleted; null where nothing is left before
-   * it.
+   * (deletions, asked) log-probability of each asked token; null where nothing is left before it. The deletions that
+   * leave most of the beginning come first, so that one cache serves all of them, and they go through the model together.
    */
-  logprobsWithout(units: readonly Unit[]): (number | null)[] {
-    const { ids, asked, model, cache, poll } = this;
-    const gone = (position: number): boolean => units.some((unit) => position >= unit.from && position < unit.to);
-    const last = asked[asked.length - 1]!.position;
-    const left: number[] = []; // original positions
-    for (let position = 0; position <= last; position++) if (!gone(position)) left.push(position);
-    // Place of the position whose logits are wanted: the last one left at or before the asked one.
-    const places = asked.map(({ position }) => lastAtOrBefore(left, position));
-    const first = units[0]?.from ?? 0;
-    // One token more than need be where the place wanted lies before the deletion.
-    const wanted = places.filter((place) => place >= 0);
-    if (wanted.length === 0) return asked.map(() => null);
-    const start = Math.min(first, this.intact, ...wanted);
-    cache.truncate(start);
-    this.intact = start;
-    const { dim, nLayers } = model.config;
-    const streams = new Map<number, Float32Array>();
-    const end = left.length - 1;
-    const logits = model.forward(
-      left.slice(start).map((position) => ids[position]!),
-      cache,
-      {
-        poll,
-        observer: {
-          residual(layer, stream) {
-            if (layer < nLayers) return;
-            for (const place of wanted) {
-              const at = place - cache.length;
-              if (at >= 0 && (at + 1) * dim <= stream.length)
-                streams.set(place, stream.slice(at * dim, (at + 1) * dim));
-            }
-          },
-          attention: () => undefined,
-        },
-      },
-    );
-    this.intact = Math.min(first, cache.length);
-    // Of the last place the logits are there; its buffer serves for the others afterwards.
-    const found = new Map<number, number>();
-    const read = (i: number, values: Float32Array): void => {
-      found.set(i, distribution(values, asked[i]!.id, 0).logprob);
-    };
-    places.forEach((place, i) => {
-      if (place === end) read(i, logits);
+  logprobs(deletions: readonly Deletion[]): (number | null)[][] {
+    const found = deletions.map(({ asked }) => asked.map((): number | null => null));
+    const order = deletions
+      .map((deletion, index) => ({ index, start: startOf(deletion) }))
+      .filter((one): one is { index: number; start: number } => one.start !== null)
+      .sort((a, b) => b.start - a.start);
+    for (let next = 0; next < order.length;) {
+      const lot: typeof order = [];
+      for (let tokens = 0; next < order.length && tokens < LOT_TOKENS; next++) {
+        lot.push(order[next]!);
+        tokens += this.ids.length - order[next]!.start;
+      }
+      this.compute(lot, deletions, found);
+    }
+    return found;
+  }
+
+  private compute(
+    lot: readonly { index: number; start: number }[],
+    deletions: readonly Deletion[],
+    found: (number | null)[][],
+  ): void {
+    const { model, cache, poll, ids } = this;
+    const most = lot[0]!.start;
+    if (most > this.intact) {
+      cache.truncate(this.intact);
+      model.fill(ids.slice(this.intact, most), cache, { poll });
+      this.intact = most;
+    }
+    const steps: Step[] = [];
+    const shown: Set<number>[] = [];
+    for (const { index, start } of lot) {
+      const { units, asked } = deletions[index]!;
+      steps.push({ ids: this.shortened(units, start, asked[asked.length - 1]!.position), cache, start });
+      shown.push(new Set(asked.map((one) => placeOf(one, units) - start)));
+    }
+    model.forwardEach(steps, { poll, shown }, (step, place, logits) => {
+      const { index, start } = lot[step]!;
+      const { units, asked } = deletions[index]!;
+      asked.forEach((one, i) => {
+        if (placeOf(one, units) - start === place) found[index]![i] = distribution(logits, one.id, 0).logprob;
+      });
     });
-    places.forEach((place, i) => {
-      if (place >= 0 && place !== end) read(i, model.unembed(streams.get(place)!, poll));
-    });
-    return asked.map((_, i) => found.get(i) ?? null);
+    this.intact = lot[lot.length - 1]!.start;
+  }
+
+  /** Ids of positions [from, last] that are in none of the units. */
+  private shortened(units: readonly Unit[], from: number, last: number): number[] {
+    const left: number[] = [];
+    let next = from;
+    for (const unit of units) {
+      while (next < unit.from) left.push(this.ids[next++]!);
+      next = Math.max(next, unit.to);
+    }
+    while (next <= last) left.push(this.ids[next++]!);
+    return left;
   }
 }
 
-function lastAtOrBefore(sorted: readonly number[], position: number): number {
-  let at = sorted.length - 1;
-  while (at >= 0 && sorted[at]! > position) at--;
-  return at;
+/** Place in the shortened sequence of the position before an asked token; negative when nothing is left there. */
+function placeOf({ position }: Asked, units: readonly Unit[]): number {
+  return units.reduce((place, { from, to }) => place - (to - from), position);
 }
 
-/** (units, asked) log-probabilities without each unit alone, from the last unit to the first so that prefixes are shared. */
-export function leaveOneOut(deletions: Deletions, units: readonly Unit[]): (number | null)[][] {
-  const without = new Array<(number | null)[]>(units.length);
-  for (let u = units.length - 1; u >= 0; u--) without[u] = deletions.logprobsWithout([units[u]!]);
-  return without;
+/**
+ * Leading ids that need not be computed again: those before the deletion, or one less where its logits are wanted. Null
+ * where nothing is left before any asked token.
+ */
+function startOf({ units, asked }: Deletion): number | null {
+  const places = asked.map((one) => placeOf(one, units)).filter((place) => place >= 0);
+  return places.length === 0 ? null : Math.min(units[0]!.from, ...places);
+}
+
+/** (units, asked) log-probabilities without each unit alone. */
+export function leaveOneOut(
+  deletions: Deletions,
+  units: readonly Unit[],
+  asked: readonly Asked[],
+): (number | null)[][] {
+  return deletions.logprobs(units.map((unit) => ({ units: [unit], asked })));
 }
 
 /** Whether the attribution means anything: probability lost without the most influential units, and without others. */
@@ -115,32 +141,45 @@ export interface DeletionCheck {
 }
 
 /**
- * For each asked token the check, or null where there are too few units. `logprobs` are those with everything there,
- * `without` what leaveOneOut gave.
+ * For each asked token the check, or null where there are too few units. `logprobs` (asked) are those with everything
+ * there, `without` (units, asked) what leaveOneOut gave.
  */
 export function checkDeletions(
   deletions: Deletions,
   units: readonly Unit[],
+  asked: readonly Asked[],
   logprobs: readonly number[],
-  without: readonly (number | null)[][],
+  without: readonly (readonly (number | null)[])[],
 ): (DeletionCheck | null)[] {
   const count = Math.max(1, Math.round(units.length / UNITS_PER_DELETION));
-  return logprobs.map((logprob, asked) => {
-    if (units.length < 2 * count) return null;
-    const lost = (left: number | null | undefined): number => Math.exp(logprob) - Math.exp(left ?? logprob);
-    const order = units.map((_, u) => u).sort((a, b) => lost(without[b]![asked]) - lost(without[a]![asked]) || a - b);
-    const top = order.slice(0, count);
+  if (units.length < 2 * count) return asked.map(() => null);
+  const lost = (a: number, left: number | null): number => Math.exp(logprobs[a]!) - Math.exp(left ?? logprobs[a]!);
+  const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const orders = asked.map((_, a) =>
+    units
+      .map((_unit, u) => u)
+      .sort((one, other) => lost(a, without[other]![a]!) - lost(a, without[one]![a]!) || one - other),
+  );
+  if (count === 1) {
+    return orders.map(([top, ...others], a) => ({
+      count,
+      topLost: lost(a, without[top!]![a]!),
+      randomLost: mean(others.map((u) => lost(a, without[u]![a]!))),
+    }));
+  }
+  const together = orders.flatMap((order, a) => {
+    const random = new Random(a);
     const others = order.slice(count);
-    if (count === 1) {
-      const sum = others.reduce((total, u) => total + lost(without[u]![asked]), 0);
-      return { count, topLost: lost(without[top[0]!]![asked]), randomLost: sum / others.length };
-    }
-    const together = (chosen: readonly number[]): number =>
-      lost(deletions.logprobsWithout([...chosen].sort((a, b) => a - b).map((u) => units[u]!))[asked]);
-    const random = new Random(asked);
-    let sum = 0;
-    for (let i = 0; i < RANDOM_DELETIONS; i++) sum += together(drawn(others, count, random));
-    return { count, topLost: together(top), randomLost: sum / RANDOM_DELETIONS };
+    const sets = [order.slice(0, count)];
+    for (let i = 0; i < RANDOM_DELETIONS; i++) sets.push(drawn(others, count, random));
+    return sets.map((set) => ({ units: set.sort((u, v) => u - v).map((u) => units[u]!), asked: [asked[a]!] }));
+  });
+  const left = deletions.logprobs(together).map(([logprob]) => logprob!);
+  return asked.map((_, a) => {
+    const [topLost, ...randomLost] = left
+      .slice(a * (1 + RANDOM_DELETIONS), (a + 1) * (1 + RANDOM_DELETIONS))
+      .map((logprob) => lost(a, logprob));
+    return { count, topLost: topLost!, randomLost: mean(randomLost) };
   });
 }
 

@@ -147,22 +147,35 @@ export class Model {
     return this.logitsOf(buffers.lasts, steps.length, poll);
   }
 
-  /** As forwardBatch, but `visit` sees the logits after every token: `index` counts the ids of step number `step`. */
+  /**
+   * As forwardBatch, for any number of steps, but `visit` sees the logits after every token, or after those whose indices
+   * among a step's ids are `shown` (step by step). `index` counts the ids of step number `step`.
+   */
   forwardEach(
     steps: readonly Step[],
-    { poll }: ForwardOptions,
+    { poll, shown }: ForwardOptions & { shown?: readonly ReadonlySet<number>[] },
     visit: (step: number, index: number, logits: Float32Array) => void,
   ): void {
-    this.advance(steps, poll, null, ({ ids, segments }) => {
-      const owners = segments.flatMap(({ step, from, tokens }) =>
-        Array.from({ length: tokens }, (_, t) => ({ step, index: from + t })),
-      );
-      for (let row = 0; row < ids.length; row += MAX_SEQUENCES) {
-        const x = this.held.output.buffers.x + row * this.config.dim * 4;
-        const each = this.logitsOf(x, Math.min(MAX_SEQUENCES, ids.length - row), poll);
-        each.forEach((logits, i) => visit(owners[row + i]!.step, owners[row + i]!.index, logits));
+    const { dim } = this.config;
+    const { arena, buffers } = this.held.output;
+    let gathered: { step: number; index: number }[] = []; // whose residual streams stand in buffers.lasts
+    const show = (): void => {
+      const each = this.logitsOf(buffers.lasts, gathered.length, poll);
+      each.forEach((logits, i) => visit(gathered[i]!.step, gathered[i]!.index, logits));
+      gathered = [];
+    };
+    this.advance(steps, poll, null, ({ segments }) => {
+      for (const { step, from, row, tokens } of segments) {
+        for (let t = 0; t < tokens; t++) {
+          if (shown?.[step]!.has(from + t) === false) continue;
+          const at = buffers.x / 4 + (row + t) * dim;
+          arena.f32.copyWithin(buffers.lasts / 4 + gathered.length * dim, at, at + dim);
+          gathered.push({ step, index: from + t });
+          if (gathered.length === MAX_SEQUENCES) show();
+        }
       }
     });
+    if (gathered.length > 0) show();
   }
 
   /** Append ids to a cache where nobody wants logits. */
@@ -226,12 +239,15 @@ export class Model {
   ): void {
     this.observer = observer;
     checkSteps(steps, this.config.vocabSize);
-    for (const { ids, cache } of steps) cache.reserve(cache.length + ids.length, poll);
+    for (const { ids, cache, start = cache.length } of steps) cache.reserve(start + ids.length, poll);
     for (const chunk of packSteps(steps, CHUNK_TOKENS)) {
       evaluated += chunk.ids.length;
+      // What is about to be written over is no longer there, wherever this is cut off.
+      for (const { cache, position } of chunk.segments) cache.truncate(position);
       this.runLayers(chunk, poll);
-      for (const { step, cache, from, tokens } of chunk.segments) {
+      for (const { step, cache, from, position, tokens } of chunk.segments) {
         const { ids } = steps[step]!;
+        cache.truncate(position);
         for (let t = 0; t < tokens; t++) cache.ids.push(ids[from + t]!);
       }
       done(chunk);
@@ -259,8 +275,8 @@ export class Model {
     const { ids, segments } = chunk;
     let part = parts[0]!;
     const { x } = part.buffers;
-    for (const { cache, row, tokens } of segments) {
-      part.embed(ids, row, tokens, cache.length, x + row * config.dim * 4);
+    for (const { position, row, tokens } of segments) {
+      part.embed(ids, row, tokens, position, x + row * config.dim * 4);
     }
     for (const next of parts) {
       next.takeStream(part, ids.length);
@@ -326,22 +342,21 @@ export class Model {
 }
 
 /** Put a segment's keys and values into its cache, and let its queries attend to all of them. */
-function attend(layers: Layers, index: number, { cache, row, tokens }: Segment, poll: () => void): void {
+function attend(layers: Layers, index: number, { cache, position, row, tokens }: Segment, poll: () => void): void {
   const { config, buffers, arena } = layers;
   const qBytes = config.nHeads * config.headSize * 4;
   const kvBytes = config.nKvHeads * config.headSize * 4;
-  const start = cache.length;
   const q = buffers.q + row * qBytes;
   const k = buffers.keys + row * kvBytes;
   for (let t = 0; t < tokens; t++) {
-    layers.rotate(index, q + t * qBytes, config.nHeads, start + t);
-    layers.rotate(index, k + t * kvBytes, config.nKvHeads, start + t);
+    layers.rotate(index, q + t * qBytes, config.nHeads, position + t);
+    layers.rotate(index, k + t * kvBytes, config.nKvHeads, position + t);
   }
-  cache.store(index, start, k, buffers.values + row * kvBytes, tokens);
+  cache.store(index, position, k, buffers.values + row * kvBytes, tokens);
   const keys = cache.keysAt(index);
   const values = cache.valuesAt(index);
   for (let t = 0; t < tokens; t++) {
-    const first = Math.max(0, start + t + 1 - config.windows[index]!);
+    const first = Math.max(0, position + t + 1 - config.windows[index]!);
     arena.kernels.attention(
       q + t * qBytes,
       keys + first * kvBytes,
@@ -351,7 +366,7 @@ function attend(layers: Layers, index: number, { cache, row, tokens }: Segment, 
       config.nHeads,
       config.nKvHeads,
       config.headSize,
-      start + t + 1 - first,
+      position + t + 1 - first,
       kvBytes,
       config.attentionScale,
       config.attentionSoftcap,

@@ -6,6 +6,12 @@ import type { KvCache } from './kv-cache.ts';
 export interface Step {
   ids: ArrayLike<number>;
   cache: KvCache;
+  /**
+   * Leading tokens of the cache that the ids follow; what stands behind them is forgotten. By default all of them. Steps
+   * that name it may share a cache: each finds it as the one before has left it, so sequences that begin alike need no
+   * copies of what they share, only an order in which nobody's beginning has been written over.
+   */
+  start?: number;
 }
 
 /** Tokens of one step that go through the layers together with those of others. */
@@ -15,6 +21,8 @@ export interface Segment {
   cache: KvCache;
   /** Index within the step of its first token. */
   from: number;
+  /** Position in the sequence of its first token. */
+  position: number;
   /** Row within the chunk of its first token. */
   row: number;
   tokens: number;
@@ -30,7 +38,7 @@ export interface Chunk {
 export function packSteps(steps: readonly Step[], size: number): Chunk[] {
   const chunks: Chunk[] = [];
   let chunk: Chunk | null = null;
-  steps.forEach(({ ids, cache }, step) => {
+  steps.forEach(({ ids, cache, start = cache.length }, step) => {
     for (let from = 0; from < ids.length;) {
       if (chunk === null || chunk.ids.length === size) {
         chunk = { ids: [], segments: [] };
@@ -39,7 +47,7 @@ export function packSteps(steps: readonly Step[], size: number): Chunk[] {
       const row = chunk.ids.length;
       const tokens = Math.min(size - row, ids.length - from);
       for (let t = 0; t < tokens; t++) chunk.ids.push(ids[from + t]!);
-      chunk.segments.push({ step, cache, from, row, tokens });
+      chunk.segments.push({ step, cache, from, position: start + from, row, tokens });
       from += tokens;
     }
   });
@@ -57,18 +65,24 @@ export function checkIds(ids: ArrayLike<number>, vocabSize: number): void {
   }
 }
 
-/** Throw where a step's ids cannot be computed with, go over its cache's limit, or two steps share a cache. */
+/** Throw where a step's ids cannot be computed with, go over its cache's limit, or follow what is not there. */
 export function checkSteps(steps: readonly Step[], vocabSize: number): void {
-  const caches = new Set<KvCache>();
-  for (const { ids, cache } of steps) {
-    if (cache.length + ids.length > cache.limit) {
+  const lengths = new Map<KvCache, number>();
+  for (const { ids, cache, start } of steps) {
+    const before = lengths.get(cache);
+    if (before !== undefined && start === undefined)
+      raise(SQLSTATE.internalError, 'two sequences of a batch share a key/value cache');
+    const there = before ?? cache.length;
+    const kept = start ?? there;
+    if (kept > there)
+      raise(SQLSTATE.internalError, `sequence is to go on after ${kept} tokens, its cache holds ${there}`);
+    if (kept + ids.length > cache.limit) {
       raise(
         SQLSTATE.programLimitExceeded,
-        `context holds ${cache.limit} tokens, ${cache.length} are there and ${ids.length} more were given`,
+        `context holds ${cache.limit} tokens, ${kept} are there and ${ids.length} more were given`,
       );
     }
     checkIds(ids, vocabSize);
-    if (caches.has(cache)) raise(SQLSTATE.internalError, 'two sequences of a batch share a key/value cache');
-    caches.add(cache);
+    lengths.set(cache, kept + ids.length);
   }
 }
