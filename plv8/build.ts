@@ -78,7 +78,8 @@ async function main(): Promise<void> {
 language plv8 volatile parallel unsafe cost 100000 security definer set search_path = hartonomous, pg_temp
 as ${BUNDLE_TAG}
 ${code}
-globalThis.hartonomous = { ...hartonomousBundle, id: '${id}' };
+globalThis.hartonomous = { id: '${id}' };
+for (const [name, call] of Object.entries(hartonomousBundle)) globalThis.hartonomous[name] = hartonomousBundle.counted(call);
 return '${id}';
 ${BUNDLE_TAG};
 comment on function hartonomous._load_bundle() is 'load the bundle of this build into the isolate';

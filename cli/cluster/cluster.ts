@@ -30,6 +30,7 @@ max_wal_size = '4GB'
 checkpoint_timeout = '15min'
 max_connections = 100
 log_min_messages = warning
+client_connection_check_interval = '5s'
 `;
 
 /** Folder of the private cluster: HARTONOMOUS_HOME, else a system folder for root, else the user's data folder. */

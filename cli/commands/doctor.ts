@@ -7,14 +7,8 @@ import { CommandError } from '../errors.ts';
 import { languageHost } from '../install/language.ts';
 import { formatBytes, printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
-
-interface Finding {
-  check: string;
-  ok: boolean;
-  found: string;
-  /** What to do about it; empty when it is well. */
-  next: string;
-}
+import type { Finding } from './operation-checks.ts';
+import { operationChecks } from './operation-checks.ts';
 
 function local(): Finding[] {
   const findings: Finding[] = [];
@@ -89,7 +83,7 @@ async function database(client: pg.Client, fix: boolean): Promise<Finding[]> {
     `select (select max(id) from hartonomous.migrations)::integer as version,
        (select value #>> '{}' from hartonomous.settings where name = 'build_id') as build,
        (select count(*) from hartonomous.models where state = 'ready') as models,
-       (select array_agg(name) from hartonomous.models where state = 'ingesting') as unfinished,
+       (select array_agg(model) from hartonomous.ingest_progress where not is_running) as unfinished,
        hartonomous.default_model() as name`,
   );
   const row = facts.rows[0]!;
@@ -125,6 +119,7 @@ async function database(client: pg.Client, fix: boolean): Promise<Finding[]> {
     found: `${segments.rows[0]!.n} segments, ${formatBytes(Number(segments.rows[0]!.bytes))}${swept > 0 ? `, ${swept} files swept` : ''}`,
     next: '',
   });
+  findings.push(...(await operationChecks(client)));
   const problems = await client.query<{ n: string }>('select count(*) as n from hartonomous.check_integrity(false)');
   const broken = Number(problems.rows[0]?.n);
   findings.push({

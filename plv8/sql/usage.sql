@@ -1,7 +1,7 @@
 -- Letting roles use Hartonomous, for admins that may not grant roles themselves.
 
-create or replace function hartonomous.grant_usage(role_name text, read_only boolean default false) returns void
-language plpgsql volatile parallel unsafe cost 100 security definer set search_path = hartonomous, pg_temp
+create or replace function hartonomous._check_grantee(role_name text) returns void
+language plpgsql stable parallel safe cost 100 security definer set search_path = hartonomous, pg_temp
 as $$
 begin
     if role_name is null or not exists (select from pg_roles where rolname = role_name) then
@@ -10,6 +10,15 @@ begin
     if role_name like 'hartonomous\_%' then
         raise exception using errcode = 'invalid_parameter_value', message = format('role %s is one of hartonomous itself', role_name);
     end if;
+end
+$$;
+comment on function hartonomous._check_grantee(text) is 'an error unless the role is there and not one of hartonomous itself';
+
+create or replace function hartonomous.grant_usage(role_name text, read_only boolean default false) returns void
+language plpgsql volatile parallel unsafe cost 100 security definer set search_path = hartonomous, pg_temp
+as $$
+begin
+    perform hartonomous._check_grantee(role_name);
     execute format('grant %I to %I', case when read_only then 'hartonomous_reader' else 'hartonomous_user' end, role_name);
 end
 $$;
@@ -20,16 +29,11 @@ create or replace function hartonomous.revoke_usage(role_name text) returns void
 language plpgsql volatile parallel unsafe cost 100 security definer set search_path = hartonomous, pg_temp
 as $$
 begin
-    if role_name is null or not exists (select from pg_roles where rolname = role_name) then
-        raise exception using errcode = 'undefined_object', message = format('role %s does not exist', coalesce(role_name, 'null'));
-    end if;
-    if role_name like 'hartonomous\_%' then
-        raise exception using errcode = 'invalid_parameter_value', message = format('role %s is one of hartonomous itself', role_name);
-    end if;
+    perform hartonomous._check_grantee(role_name);
     execute format('revoke hartonomous_user, hartonomous_reader from %I', role_name);
 end
 $$;
 comment on function hartonomous.revoke_usage(text) is 'take back what grant_usage gave';
 
-revoke all on function hartonomous.grant_usage(text, boolean), hartonomous.revoke_usage(text) from public;
+revoke all on function hartonomous._check_grantee(text), hartonomous.grant_usage(text, boolean), hartonomous.revoke_usage(text) from public;
 grant execute on function hartonomous.grant_usage(text, boolean), hartonomous.revoke_usage(text) to hartonomous_admin;

@@ -146,9 +146,9 @@ export function subtransaction<T>(body: () => T): T {
   return plv8.subtransaction(body);
 }
 
-/** Write to the server log at debug level 1. Never pass prompt text. */
-export function logDebug(message: string): void {
-  plv8.elog(DEBUG1, message);
+/** One line of JSON to the server log at debug level 1; durations are nanoseconds. Never pass prompt text. */
+export function logEvent(event: string, facts: Record<string, SqlValue>): void {
+  plv8.elog(DEBUG1, `hartonomous ${JSON.stringify({ event, ...facts })}`);
 }
 
 /** Send a notice to the client. Never pass prompt text. */

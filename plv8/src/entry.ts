@@ -1,8 +1,9 @@
 /**
  * The exported surface: one function per SQL function of plv8/functions/*.sql, called with its arguments as they are.
- * One file a topic, as there.
+ * One file a topic, as there. `counted` is for the loader alone.
  */
 export * from './entry/batches.ts';
+export * from './entry/call-errors.ts';
 export * from './entry/classification.ts';
 export * from './entry/constrained.ts';
 export * from './entry/embeddings.ts';

@@ -240,6 +240,34 @@ describe('exit codes', () => {
     expect({ code, stdout }).toMatchObject({ code: 0 });
     expect(stdout).toContain('plv8');
   });
+
+  test('doctor tells of settings, limits, backends, errors and runs, and what to do', async () => {
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    const progress = new pg.Client({ connectionString: database.url, application_name: 'psql loading other 42 %' });
+    await progress.connect();
+    try {
+      await client.query(`select hartonomous.set_limit('max_context', 512)`);
+      await client.query(`select hartonomous.complete('Once', 'stories', '{"num_predict": 1, "record": true}')`);
+      await expect(client.query(`select hartonomous.generate('Once', 'nobody')`)).rejects.toThrow('does not exist');
+      const { code, stdout } = await call(['doctor']);
+      expect({ code, stdout }).toMatchObject({ code: 0 });
+      for (const line of [
+        /^ok {3}power cut +fsync on, full_page_writes on$/m,
+        /^ok {3}lost clients +client_connection_check_interval 5s$/m,
+        /^ok {3}limits +max_context 512$/m,
+        /^ok {3}backends +[1-9]\d* hold a model; psql loading other 42 % \(\d+\) -> hartonomous ps$/m,
+        /^ok {3}errors +1 in 1 backends -> select \* from hartonomous.call_errors_everywhere, and the log of the server$/m,
+        /^ok {3}recorded runs +\d+; \S+ \w+ p50 \d+ ms, p99 \d+ ms -> select \* from hartonomous.run_latency$/m,
+        /^ok {3}log +log_min_messages warning -> set log_min_messages = debug1 /m,
+      ])
+        expect(stdout).toMatch(line);
+    } finally {
+      await client.query(`select hartonomous.set_limit('max_context', null)`);
+      await client.end();
+      await progress.end();
+    }
+  });
 });
 
 test('rm removes the model and its atoms', async () => {

@@ -1,4 +1,5 @@
 /** Which of several labels fits a text: the likelihood of each as the model's answer. */
+import { logEvent } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Model } from '../model/model.ts';
 import { checkPrompt, contextLength } from './generate.ts';
@@ -7,6 +8,7 @@ import type { UsedModel } from './registry.ts';
 import { openRequest, promptModel } from './request.ts';
 import { scoreSequences } from './score.ts';
 
+const NS_PER_MS = 1_000_000;
 /** Labels of one call. */
 const MAX_LABELS = 1000;
 /** A text that speaks for no label; what a model answers to it is its bias. */
@@ -88,11 +90,18 @@ export function classifyText(
       checkPrompt(ids, context);
       return ids;
     });
+  const started = Date.now();
   const scores = scoreSequences(used, caller, sequencesFor(input), options.cache);
   if (own.calibrate) {
     const bias = biasOf(used, caller, sequencesFor(NEUTRAL_TEXT), options.cache);
     bias.forEach((score, i) => (scores[i]! -= score));
   }
+  logEvent('classify', {
+    model: used.entry.description.name,
+    caller,
+    labels: labels.length,
+    duration: (Date.now() - started) * NS_PER_MS,
+  });
   const best = Math.max(...scores);
   const weights = scores.map((score) => Math.exp(score - best));
   const total = weights.reduce((sum, weight) => sum + weight, 0);

@@ -1,11 +1,13 @@
 /** Texts to embeddings: tokens, hidden states, and one vector of them by the model's pooling. */
-import { poll } from '../db.ts';
+import { logEvent, poll } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import type { ModelConfig, Pooling } from '../model/config.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { EmbeddingOptions } from './embedding-options.ts';
 import { parseEmbeddingOptions } from './embedding-options.ts';
 import { currentCatalog, useModel } from './registry.ts';
+
+const NS_PER_MS = 1_000_000;
 
 function poolingOf(config: ModelConfig, options: EmbeddingOptions, name: string): Pooling {
   const pooling = options.pooling ?? config.pooling;
@@ -46,7 +48,7 @@ export function embedTexts(
     if (text === null || typeof text === 'string') continue;
     raise(SQLSTATE.invalidParameterValue, 'texts must be an array of one dimension');
   }
-  const { entry, tokenizer } = useModel(currentCatalog(), model, options.precision);
+  const { entry, tokenizer } = useModel(currentCatalog(), model, options.precision, { inParallel: true });
   const { config } = entry.model;
   const { dim } = config;
   const pooling = poolingOf(config, options, entry.description.name);
@@ -64,12 +66,20 @@ export function embedTexts(
     places.push(i);
     sequences.push(embeddingIds(tokenizer, text, config.embeddingTokens, i + 1, options.truncate));
   });
+  const started = Date.now();
   const vectors = sequences.map(() => new Float64Array(dim));
   entry.model.hiddenStates(sequences, { poll }, (which, first, states) => {
     pool(vectors[which]!, pooling, first, states, sequences[which]!.length);
   });
   entry.usage.calls++;
-  entry.usage.promptTokens += sequences.reduce((sum, ids) => sum + ids.length, 0);
+  const tokens = sequences.reduce((sum, ids) => sum + ids.length, 0);
+  entry.usage.promptTokens += tokens;
+  logEvent('embed', {
+    model: entry.description.name,
+    texts: sequences.length,
+    prompt_tokens: tokens,
+    prompt_eval_duration: (Date.now() - started) * NS_PER_MS,
+  });
   const out: (number[] | null)[] = texts.map(() => null);
   vectors.forEach((vector, which) => (out[places[which]!] = finish(vector, options, normalize)));
   return out;

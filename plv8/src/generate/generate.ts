@@ -1,5 +1,5 @@
 /** Generations: prompt ids in, token after token out, several prompts at a time. */
-import { poll } from '../db.ts';
+import { logEvent, poll } from '../db.ts';
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { KvCache } from '../model/model.ts';
 import { MAX_SEQUENCES } from '../model/model.ts';
@@ -70,6 +70,20 @@ export function generate(
   return generateAll(used, caller, [{ promptIds, options, hooks }], (_index, error) => {
     throw error;
   })[0]!;
+}
+
+/** Tell the server log of an answer: its counts and durations, nothing of its text. */
+export function logAnswer(model: string, caller: string, generation: Generation): void {
+  logEvent('generate', {
+    model,
+    caller,
+    done_reason: generation.doneReason,
+    prompt_tokens: generation.promptIds.length,
+    prompt_eval_count: generation.promptEvalCount,
+    prompt_eval_duration: generation.promptEvalNs,
+    eval_count: generation.tokens.length,
+    eval_duration: generation.evalNs,
+  });
 }
 
 /** One request that is being answered. */
@@ -252,7 +266,7 @@ class Batch {
     usage.reusedTokens += reused;
     usage.generatedTokens += tokens.length;
     if (reused > 0) usage.cacheHits++;
-    this.results[index] = {
+    const generation: Generation = {
       text,
       doneReason: doneReason ?? 'length',
       promptIds,
@@ -261,5 +275,7 @@ class Batch {
       promptEvalNs: (answeringSince - startedAt) * NS_PER_MS,
       evalNs: (Date.now() - answeringSince) * NS_PER_MS,
     };
+    this.results[index] = generation;
+    logAnswer(this.used.entry.description.name, this.caller, generation);
   }
 }

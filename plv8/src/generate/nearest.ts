@@ -83,7 +83,7 @@ function embeddingNorms(model: Model, modelId: number): Float32Array {
 
 /** Cosine with every embedding, through the loaded matrix; loads the model where this backend does not hold it. */
 function exactNeighbours(modelName: string, id: number, k: number): Neighbour[] {
-  const { entry } = useModel(currentCatalog(), modelName, 'auto');
+  const { entry } = useModel(currentCatalog(), modelName, 'auto', { inParallel: true });
   const target = embeddingOf(entry.description.id, id);
   const norms = embeddingNorms(entry.model, entry.description.id);
   const products = entry.model.embeddingProducts(target, poll);

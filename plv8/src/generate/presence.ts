@@ -1,32 +1,58 @@
 /**
- * Tells other sessions which models this backend holds: for each one a shared advisory lock, which anybody can read in
- * pg_locks, on a standby too, and which ends with the backend. The view loaded_everywhere puts names to the locks.
+ * Tells other sessions which models this backend holds and how many errors its calls had: shared advisory locks, one for
+ * each model and one whose key is the count, which anybody can read in pg_locks, on a standby too, and which end with the
+ * backend. The views loaded_everywhere and call_errors_everywhere put names to them.
  */
 import { query } from '../db.ts';
 
-/** First key of the locks, "HART" in ASCII; the second is the model's id. plv8/sql/presence.sql looks for the same. */
-const LOCK_CLASS = 0x48415254;
+/** First keys of the locks, "HART" and "HERR" in ASCII; the second is the model's id, or the number of errors. plv8/sql/presence.sql looks for the same. */
+const MODEL_CLASS = 0x48415254;
+const ERROR_CLASS = 0x48455252;
+/** The largest second key. */
+const MAX_KEY = 2 ** 31 - 1;
 
 /** `discard all` releases session locks behind our back, so they are compared with what is loaded once in a while. */
 const CHECK_INTERVAL_MS = 1000;
 
 let shown: string | null = null;
 let checkedAt = 0;
+let checks = 0;
+let models: ReadonlySet<number> = new Set();
+let errors = 0;
 
-/** Make the locks of this backend those of these models. Cheap when nothing changed since the last second. */
-export function showPresence(modelIds: ReadonlySet<number>): void {
-  const wanted = [...modelIds].sort((a, b) => a - b).join();
+/** How often the locks were looked at: a call that has done so may run statements. */
+export function presenceChecks(): number {
+  return checks;
+}
+
+export function showModels(modelIds: ReadonlySet<number>): void {
+  models = modelIds;
+  showPresence();
+}
+
+export function showErrors(count: number): void {
+  errors = count;
+  showPresence();
+}
+
+/** Make the locks of this backend those that are wanted. Cheap when nothing changed since the last second. */
+function showPresence(): void {
+  checks++;
+  const keys = [...models].sort((a, b) => a - b).map((id): [number, number] => [MODEL_CLASS, id]);
+  if (errors > 0) keys.push([ERROR_CLASS, Math.min(errors, MAX_KEY)]);
+  const wanted = keys.join();
   const now = Date.now();
   if (wanted === shown && (wanted === '' || Math.abs(now - checkedAt) < CHECK_INTERVAL_MS)) return;
   query(
     `with held as materialized (
-       select l.objid::integer as id from pg_catalog.pg_locks l
-       where l.pid = pg_backend_pid() and l.locktype = 'advisory' and l.classid = $1::integer::oid and l.objsubid = 2
-     ), wanted as (select w.id from unnest($2::integer[]) as w (id))
-     select pg_try_advisory_lock_shared($1::integer, w.id) from wanted w where w.id not in (select h.id from held h)
+       select l.classid::integer as class, l.objid::integer as id from pg_catalog.pg_locks l
+       where l.pid = pg_backend_pid() and l.locktype = 'advisory' and l.objsubid = 2
+         and l.classid in ($1::integer::oid, $2::integer::oid)
+     ), wanted as (select w.class, w.id from unnest($3::integer[], $4::integer[]) as w (class, id))
+     select pg_try_advisory_lock_shared(w.class, w.id) from wanted w where (w.class, w.id) not in (select h.class, h.id from held h)
      union all
-     select pg_advisory_unlock_shared($1::integer, h.id) from held h where h.id not in (select w.id from wanted w)`,
-    [LOCK_CLASS, [...modelIds]],
+     select pg_advisory_unlock_shared(h.class, h.id) from held h where (h.class, h.id) not in (select w.class, w.id from wanted w)`,
+    [MODEL_CLASS, ERROR_CLASS, keys.map(([lockClass]) => lockClass), keys.map(([, id]) => id)],
   );
   shown = wanted;
   checkedAt = now;

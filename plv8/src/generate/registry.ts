@@ -3,7 +3,7 @@
  * caches. Lives as long as the isolate. Entries are checked against the tables at every call, so a model removed or replaced elsewhere is
  * dropped here before anything is computed with it.
  */
-import { poll, query, useHugePages } from '../db.ts';
+import { logEvent, poll, query, useHugePages } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { TILE_TARGET_BYTES } from '../format/tiles.ts';
 import { MAX_MEMORY_BYTES } from '../model/arena.ts';
@@ -23,7 +23,9 @@ import type { Catalog, ModelDescription } from './catalog.ts';
 import { describeModel, findModel, readCatalog, readingModel } from './catalog.ts';
 import type { Limits } from './limits.ts';
 import { admitCall, atMost } from './limits.ts';
-import { showPresence } from './presence.ts';
+import { errorTotal } from './call-errors.ts';
+import { showLoading } from './load-progress.ts';
+import { showErrors, showModels } from './presence.ts';
 import { dropSegmentsOf, ModelSegments } from './sharing.ts';
 
 /** Models a backend keeps loaded when the setting max_loaded_models does not say otherwise. */
@@ -69,6 +71,11 @@ function drop(key: string): void {
   const entry = loaded.get(key);
   if (entry === undefined) return;
   loaded.delete(key);
+  logEvent('unload', {
+    model: entry.description.name,
+    memory_bytes: entry.model.memoryBytes,
+    calls: entry.usage.calls,
+  });
   forgetCaches(entry.model);
   entry.model.free();
 }
@@ -102,7 +109,8 @@ function wholeSetting(catalog: Catalog, name: string, least: number, otherwise: 
 export function currentCatalog(): Catalog {
   const catalog = readCatalog();
   dropStale(catalog);
-  showPresence(loadedIds());
+  showModels(loadedIds());
+  showErrors(errorTotal());
   const models = [...loaded.values()].map((entry) => entry.model);
   beginCall(models, wholeSetting(catalog, 'max_cache_bytes', 0, DEFAULT_MAX_CACHE_BYTES));
   return catalog;
@@ -154,8 +162,9 @@ function loadModel(
   { description, tokenizer, vocabulary }: TokenizerEntry,
   precision: Precision,
   catalog: Catalog,
+  read: (bytes: number, of: number) => void,
 ): Model {
-  const source = inModelForm(dbWeightSource(description.id), description.hyperparameters);
+  const source = inModelForm(dbWeightSource(description.id, read), description.hyperparameters);
   const config = readConfig(description.architecture, description.hyperparameters, source.tensors());
   if (config.vocabSize < tokenizer.vocabSize) {
     raise(
@@ -177,8 +186,16 @@ function loadModel(
   return model;
 }
 
-/** A loaded model, loading it first if this backend does not hold it. Polls for interrupts while it loads. */
-export function useModel(catalog: Catalog, name: string | null, precision: Precision): UsedModel {
+/**
+ * A loaded model, loading it first if this backend does not hold it. Polls for interrupts while it loads. A function that
+ * may run in a parallel query must say so: no setting can be changed there, so application_name stays as it is.
+ */
+export function useModel(
+  catalog: Catalog,
+  name: string | null,
+  precision: Precision,
+  { inParallel = false }: { inParallel?: boolean } = {},
+): UsedModel {
   const started = Date.now();
   const { limits } = catalog;
   admitCall(callerRole(), limits);
@@ -195,7 +212,9 @@ export function useModel(catalog: Catalog, name: string | null, precision: Preci
   const most = atMost(wholeSetting(catalog, 'max_loaded_models', 1, DEFAULT_MAX_LOADED), limits, 'max_loaded_models');
   if (most < 1) raise(SQLSTATE.configurationLimitExceeded, `limit max_loaded_models is ${most}`);
   while (loaded.size >= most) dropOldest();
-  const model = readingModel(description, () => loadModel(reading, precision, catalog));
+  const load = (read: (bytes: number, of: number) => void): Model =>
+    readingModel(description, () => loadModel(reading, precision, catalog, read));
+  const model = inParallel ? load(() => undefined) : showLoading(description.name, load);
   const now = new Date();
   const loadNs = (now.getTime() - started) * NS_PER_MS;
   const entry: LoadedModel = {
@@ -208,7 +227,14 @@ export function useModel(catalog: Catalog, name: string | null, precision: Preci
     usage: { calls: 0, promptTokens: 0, reusedTokens: 0, generatedTokens: 0, cacheHits: 0 },
   };
   loaded.set(key, entry);
-  showPresence(loadedIds());
+  showModels(loadedIds());
+  logEvent('load', {
+    model: description.name,
+    precision: model.precision,
+    memory_bytes: model.memoryBytes,
+    shared_bytes: model.sharedBytes,
+    load_duration: loadNs,
+  });
   return { entry, tokenizer, loadNs };
 }
 
@@ -223,7 +249,7 @@ export function unloadModels(name: string | null): number {
   for (const [id, entry] of tokenizers) {
     if (name === null || entry.description.name === name) tokenizers.delete(id);
   }
-  showPresence(loadedIds());
+  showModels(loadedIds());
   return freed;
 }
 

@@ -12,7 +12,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Catalog } from './catalog.ts';
 import type { ContinuationInput, Step } from './continuation.ts';
 import { Continuation } from './continuation.ts';
-import { checkPrompt, contextLength } from './generate.ts';
+import { checkPrompt, contextLength, logAnswer } from './generate.ts';
 import { releaseCache, takeCache } from './caches.ts';
 import type { Answer, Request } from './request.ts';
 import type { GenerateOptions } from './options.ts';
@@ -185,6 +185,7 @@ export function nextSteps(id: number, caller: string, n: number): NextSteps {
   if (session.continuation.doneReason !== null) {
     session.endedAt = session.lastUsedAt;
     record(session, used, catalog);
+    logAnswer(session.model.name, caller, answerOf(session).generation);
   }
   session.running = false;
   commitSteps(id, session.steps, sessions.keys());
@@ -295,7 +296,9 @@ export function closeSession(id: number, caller: string): Answer {
     record(session, modelOf(session, catalog), catalog);
   }
   sessions.delete(id);
-  return answerOf(session);
+  const answer = answerOf(session);
+  if (session.continuation.doneReason === null) logAnswer(session.model.name, caller, answer.generation);
+  return answer;
 }
 
 export interface SessionRow {

@@ -3,7 +3,7 @@
  * memory: the tables stay the source of truth, and everything works without.
  */
 import type { OpenSegment, SegmentStore } from '../db.ts';
-import { logDebug, poll, query, segmentStore } from '../db.ts';
+import { logEvent, poll, query, segmentStore } from '../db.ts';
 import type { WasmMemory } from '../kernels/load.ts';
 import type { Precision } from '../model/model.ts';
 import type { MappableWeights, PublishedWeights, WeightSegments } from '../model/segment.ts';
@@ -122,7 +122,10 @@ export class ModelSegments implements WeightSegments {
       return true;
     } catch (error) {
       // A full disk, say: the model is loaded, and works from this backend's own memory.
-      logDebug(`segment was not published: ${error instanceof Error ? error.message : String(error)}`);
+      logEvent('segment_not_published', {
+        digest: this.digest,
+        error: error instanceof Error ? error.message : String(error),
+      });
       poll();
       return false;
     }

@@ -6,10 +6,13 @@ import type { TensorInfo, WeightSource } from './source.ts';
 /** Tiles in transit at once; each is about 1 MiB. */
 const TILES_PER_FETCH = 4;
 
-/** A ready model's tensors, read through one cursor in the order in which they were stored. */
-export function dbWeightSource(modelId: number): WeightSource {
+/** A ready model's tensors, read through one cursor in the order in which they were stored; `read` is told of every tile. */
+export function dbWeightSource(
+  modelId: number,
+  read: (bytes: number, of: number) => void = () => undefined,
+): WeightSource {
   const rows = query(
-    `select name, storage_type, array_to_json(shape) as shape, row_bytes
+    `select name, storage_type, array_to_json(shape) as shape, row_bytes, sum(size_bytes) over ()::float8 as model_bytes
      from hartonomous.weight_matrices where model_id = $1::bigint order by load_ordinal`,
     [modelId],
   );
@@ -40,7 +43,9 @@ export function dbWeightSource(modelId: number): WeightSource {
             current = known.tensor.name;
             assembler = new RowAssembler(known.rowBytes);
           }
-          assembler.add(row.content as Uint8Array, (firstRow, bytes) => visit(known.tensor, firstRow, bytes));
+          const content = row.content as Uint8Array;
+          assembler.add(content, (firstRow, bytes) => visit(known.tensor, firstRow, bytes));
+          read(content.length, Number(rows[0]?.model_bytes));
         },
       );
     },
