@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { decodeFloats } from '../test/golden/agreement.ts';
 import type { Measurement } from './hartonomous.ts';
 
 const PEER = fileURLToPath(new URL('peer/', import.meta.url));
@@ -46,4 +47,15 @@ export function measureLlamaLibrary(program: string, file: string, repeats: numb
 /** llama.cpp as WebAssembly; prefill and decode alone. */
 export function measureWllama(file: string, repeats: number): Pick<Measurement, 'prefill' | 'decode'> {
   return runPinned([process.execPath, 'wllama.mjs', file, String(repeats)]);
+}
+
+/** Logits (vocabSize) of llama.cpp after the last of some ids. */
+export function llamaLogits(file: string, ids: readonly number[]): Float32Array {
+  const output = execFileSync(process.execPath, ['llama-logits.mjs', file, ...ids.map(String)], {
+    cwd: PEER,
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  return decodeFloats(output.trim().split('\n').at(-1) ?? '');
 }

@@ -47,6 +47,8 @@ interface Shape {
   fileType: number;
   recipe: Recipe;
   format: 'gguf' | 'safetensors';
+  /** Written only for whoever names it: it takes too much room and time for the others. */
+  large?: boolean;
 }
 
 const ALIGNMENT = 32; // bytes
@@ -137,6 +139,25 @@ const SHAPES = {
     recipe: all('Q8_0'),
     format: 'gguf',
   },
+  // Two thirds of Mistral-7B: more than a WebAssembly memory holds.
+  'mistral-7b-21-layers-q8_0': {
+    architecture: 'llama',
+    layers: 21,
+    dim: 4096,
+    hiddenDim: 14_336,
+    heads: 32,
+    kvHeads: 8,
+    vocabulary: 32_000,
+    context: 32_768,
+    untied: true,
+    ropeBase: 1e4,
+    epsilon: 1e-5,
+    tokenizer: 'llama-spm',
+    fileType: 7,
+    recipe: all('Q8_0'),
+    format: 'gguf',
+    large: true,
+  },
   'all-minilm-f16': {
     architecture: 'bert',
     layers: 6,
@@ -156,6 +177,15 @@ const SHAPES = {
 
 export type RandomModelName = keyof typeof SHAPES;
 export const RANDOM_MODELS = Object.keys(SHAPES) as RandomModelName[];
+
+function shapeOf(name: RandomModelName): Shape {
+  return SHAPES[name];
+}
+
+/** Whether it is one that several gigabytes and minutes are for. */
+export function isLarge(name: RandomModelName): boolean {
+  return shapeOf(name).large === true;
+}
 
 function tensorList(shape: Shape): Tensor[] {
   const { dim, hiddenDim, layers } = shape;
@@ -381,7 +411,7 @@ export function randomModelPath(name: RandomModelName): string {
 
 /** Path of the model: a GGUF file, or a folder. Written on first use, some ten seconds a gigabyte. */
 export function randomModel(name: RandomModelName): string {
-  const shape: Shape = SHAPES[name];
+  const shape = shapeOf(name);
   const path = randomModelPath(name);
   if (existsSync(path)) return path;
   if (shape.tokenizer === 'qwen2.5') installPeers();

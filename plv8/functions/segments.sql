@@ -34,7 +34,7 @@ left join lateral (
     select array_agg(m.name order by m.name) as names from hartonomous.models m
     where m.state = 'ready' and encode(m.source_digest, 'hex') = segment.digest
 ) as model on true;
-comment on view hartonomous.segment_list is 'weights that backends share: one segment for each model, precision and build';
+comment on view hartonomous.segment_list is 'weights that backends share: a segment for each model, precision and build, and for each of its WebAssembly memories';
 comment on column hartonomous.segment_list.digest is 'SHA-256 of the source of the model';
 comment on column hartonomous.segment_list.models is 'models of this database with that digest';
 comment on column hartonomous.segment_list.bytes is 'size of the file';

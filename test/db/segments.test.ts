@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, runServerProgram, serverUser } from '../../cli/cluster/cluster.ts';
 import { install } from '../../cli/install/install.ts';
 import { modelPath } from '../golden/model-files.ts';
+import { SpreadModel } from '../unit/spread-model.ts';
 import { ingestFile } from './harness.ts';
 
 const FILE = modelPath('stories260k/stories260k-q8_0.gguf');
@@ -111,6 +112,40 @@ describe('segments', () => {
     expect(others).toEqual([]);
     expect(mapping!.Size! * 1024).toBe(await sharedBytes(client));
     expect(mapping).toMatchObject({ Private_Dirty: 0, Anonymous: 0 });
+  });
+
+  test('a model spread over several memories has one for each; where one is gone or of another spread, all are made again', async () => {
+    const admin = await session();
+    const limit = new SpreadModel('stories260k/stories260k-q8_0').limits()[0]!;
+    const setting = `insert into hartonomous.settings (name, value) values ('max_wasm_memory_bytes', to_jsonb($1::bigint))`;
+    await admin.query(setting, [limit]);
+    const published = await session();
+    expect(await ask(published)).toBe(answer);
+    const { rows } = await published.query<{ memories: number }>('select memories from hartonomous.loaded_models');
+    const { memories } = rows[0]!;
+    expect(memories).toBeGreaterThan(2);
+    expect(await segments(admin)).toHaveLength(memories);
+    const mapped = await session();
+    expect(await ask(mapped)).toBe(answer);
+    expect(await sharedBytes(mapped)).toBe(await sharedBytes(published));
+    const found = await mappings(mapped);
+    expect(found).toHaveLength(memories);
+    expect(found.reduce((sum, { Size: size }) => sum + size! * 1024, 0)).toBe(await sharedBytes(mapped));
+    for (const mapping of found) expect(mapping).toMatchObject({ Private_Dirty: 0, Anonymous: 0 });
+
+    await damage(admin, `rm ${(await segments(admin))[1]}`);
+    const again = await session();
+    expect(await ask(again)).toBe(answer);
+    expect(await sharedBytes(again)).toBe(await sharedBytes(published));
+    expect(await segments(admin)).toHaveLength(memories);
+
+    await admin.query(`delete from hartonomous.settings where name = 'max_wasm_memory_bytes'`);
+    const whole = await session();
+    expect(await ask(whole)).toBe(answer);
+    expect(await mappings(whole)).toHaveLength(1);
+    expect(await ask(mapped)).toBe(answer);
+    await damage(admin, 'rm -f *');
+    expect(await ask(await session())).toBe(answer);
   });
 
   test('many backends that come at once get one segment between them', async () => {

@@ -1,16 +1,16 @@
 /** Models spread over several WebAssembly memories: the same bits as in one, and what is refused. */
 import { describe, expect, it } from 'vitest';
 import { capture, newMeanAttention } from '../../plv8/src/explain/capture.ts';
-import { TILE_TARGET_BYTES } from '../../plv8/src/format/tiles.ts';
 import { MAX_MEMORY_BYTES } from '../../plv8/src/model/arena.ts';
+import { TILE_TARGET_BYTES } from '../../plv8/src/format/tiles.ts';
 import { readConfig } from '../../plv8/src/model/config.ts';
-import type { MemoriesPlan } from '../../plv8/src/model/memories.ts';
+import type { MemoryPlan } from '../../plv8/src/model/memories.ts';
 import { planMemories } from '../../plv8/src/model/memories.ts';
-import type { KvCache, Precision } from '../../plv8/src/model/model.ts';
-import { Model } from '../../plv8/src/model/model.ts';
+import type { TensorInfo } from '../../plv8/src/model/source.ts';
 import { planWeights } from '../../plv8/src/model/weights.ts';
-import { availableModels, modelPath } from '../golden/model-files.ts';
-import { readGguf } from './gguf-source.ts';
+import type { KvCache, Model } from '../../plv8/src/model/model.ts';
+import { availableModels } from '../golden/model-files.ts';
+import { SpreadModel } from './spread-model.ts';
 
 const poll = (): void => undefined;
 
@@ -30,46 +30,6 @@ const FILES = availableModels([
   'quants/qwen2-256-q4_1',
   'quants/qwen2-256-q4_k_m-mix',
 ]);
-const PRECISION: Precision = 'auto';
-
-interface Subject {
-  load(maxMemoryBytes?: number): Model;
-  plan(maxMemoryBytes: number): MemoriesPlan;
-}
-
-function subject(name: string): Subject {
-  const { architecture, hyperparameters, source } = readGguf(modelPath(`${name}.gguf`));
-  const config = readConfig(architecture, hyperparameters, source.tensors());
-  const plan = planWeights(source.tensors(), PRECISION, TILE_TARGET_BYTES);
-  return {
-    load: (maxMemoryBytes = MAX_MEMORY_BYTES) =>
-      Model.load(config, source, { precision: PRECISION, name, poll, maxMemoryBytes }),
-    plan: (limit) => planMemories(name, config, source.tensors(), plan, limit),
-  };
-}
-
-/** The smallest limits under which a model takes at most 4, 3 and 2 memories. */
-function limitsOf({ plan }: Subject): number[] {
-  const count = (limit: number): number => {
-    try {
-      return plan(limit).memories.length;
-    } catch {
-      return Infinity;
-    }
-  };
-  const limits = [4, 3, 2].map((most) => {
-    let low = 0;
-    let high = MAX_MEMORY_BYTES;
-    while (low < high) {
-      const middle = Math.floor((low + high) / 2);
-      if (count(middle) <= most) high = middle;
-      else low = middle + 1;
-    }
-    return low;
-  });
-  return [...new Set(limits)].filter((limit) => count(limit) > 1);
-}
-
 /** A deterministic series of ids. */
 function idsOf(seed: number, length: number, vocabSize: number): number[] {
   return Array.from({ length }, (_, i) => (Math.imul(seed * 1000 + i + 1, 2654435761) >>> 0) % vocabSize);
@@ -133,11 +93,11 @@ function everything(model: Model): Record<string, unknown> {
 }
 
 describe.each(FILES)('%s', (name) => {
-  const spread = subject(name);
+  const spread = new SpreadModel(name);
   const alone = spread.load();
   const expected = everything(alone);
 
-  it.each(limitsOf(spread))('gives the same bits in memories of at most %i bytes as in one', (limit) => {
+  it.each(spread.limits())('gives the same bits in memories of at most %i bytes as in one', (limit) => {
     const model = spread.load(limit);
     expect(model.memories).toBe(spread.plan(limit).memories.length);
     expect(model.memories).toBeGreaterThan(1);
@@ -150,7 +110,7 @@ describe.each(FILES)('%s', (name) => {
 });
 
 describe('an encoder', () => {
-  const spread = subject('zoo/bert-tiny-f32');
+  const spread = new SpreadModel('zoo/bert-tiny-f32');
   const texts = (model: Model): Float32Array[] => {
     const ids = Array.from({ length: 30 }, (_, i) => idsOf(i, 1 + 7 * i, model.config.vocabSize));
     const states: Float32Array[] = [];
@@ -159,21 +119,66 @@ describe('an encoder', () => {
   };
   const expected = texts(spread.load());
 
-  it.each(limitsOf(spread))('gives the same bits in memories of at most %i bytes as in one', (limit) => {
+  it.each(spread.limits())('gives the same bits in memories of at most %i bytes as in one', (limit) => {
     const model = spread.load(limit);
     expect(model.memories).toBeGreaterThan(1);
     expect(texts(model)).toEqual(expected);
   });
 });
 
+/** The memories of a llama in Q8_0 with eight heads of keys and values of 128, whose weights nobody has to write. */
+function planLlama(
+  nLayers: number,
+  dim: number,
+  hiddenDim: number,
+  vocabSize: number,
+): { memories: MemoryPlan[]; bytes: number; kvBytes: number } {
+  const meta = {
+    'llama.block_count': nLayers,
+    'llama.context_length': 131_072,
+    'llama.embedding_length': dim,
+    'llama.feed_forward_length': hiddenDim,
+    'llama.attention.head_count': dim / 128,
+    'llama.attention.head_count_kv': 8,
+    'llama.attention.layer_norm_rms_epsilon': 1e-5,
+  };
+  const matrix = (name: string, cols: number, rows: number): TensorInfo => ({
+    name: `${name}.weight`,
+    type: rows === 1 ? 'F32' : 'Q8_0',
+    shape: [cols, rows],
+  });
+  const tensors = [
+    matrix('token_embd', dim, vocabSize),
+    matrix('output_norm', dim, 1),
+    matrix('output', dim, vocabSize),
+  ];
+  for (let layer = 0; layer < nLayers; layer++) {
+    for (const [role, cols, rows] of [
+      ['attn_norm', dim, 1],
+      ['attn_q', dim, dim],
+      ['attn_k', dim, 1024],
+      ['attn_v', dim, 1024],
+      ['attn_output', dim, dim],
+      ['ffn_norm', dim, 1],
+      ['ffn_gate', dim, hiddenDim],
+      ['ffn_up', dim, hiddenDim],
+      ['ffn_down', hiddenDim, dim],
+    ] as const)
+      tensors.push(matrix(`blk.${layer}.${role}`, cols, rows));
+  }
+  const weights = planWeights(tensors, 'auto', TILE_TARGET_BYTES);
+  const { memories } = planMemories('llama', readConfig('llama', meta, tensors), tensors, weights, MAX_MEMORY_BYTES);
+  return { memories, bytes: weights.bytes, kvBytes: 2 * 4 * 8 * 128 };
+}
+
 describe('memories', () => {
-  const spread = subject('quants/qwen2-256-q8_0');
+  const spread = new SpreadModel('quants/qwen2-256-q8_0');
 
   it('are as few as hold the model, each with a run of layers, and about as large', () => {
-    const counts = limitsOf(spread).map((limit) => spread.plan(limit).memories.length);
+    const counts = spread.limits().map((limit) => spread.plan(limit).memories.length);
     expect(counts).toEqual([...new Set(counts)].sort().reverse());
     expect(counts.at(-1)).toBe(2);
-    for (const limit of limitsOf(spread)) {
+    for (const limit of spread.limits()) {
       const { memories } = spread.plan(limit);
       expect(memories.filter(({ output }) => output)).toHaveLength(1);
       expect(memories[0]!.first).toBe(0);
@@ -188,8 +193,30 @@ describe('memories', () => {
     expect(spread.load().memories).toBe(1);
   });
 
+  it('have room for 8,192 tokens of context beside the weights of a model of 8 or 70 billion parameters', () => {
+    for (const [layers, dim, hiddenDim, least] of [
+      [32, 4096, 14_336, 3],
+      [80, 8192, 28_672, 21],
+    ] as const) {
+      const { memories, bytes, kvBytes } = planLlama(layers, dim, hiddenDim, 128_256);
+      expect(memories).toHaveLength(least);
+      expect(memories.reduce((sum, { weightBytes }) => sum + weightBytes, 0)).toBeLessThan(bytes * 1.001);
+      for (const { first, end, weightBytes, otherBytes } of memories)
+        expect(weightBytes + otherBytes + (end - first) * kvBytes * 8192).toBeLessThan(MAX_MEMORY_BYTES);
+    }
+  });
+
+  it('of 4 GiB hold no larger matrix', () => {
+    expect(() => planLlama(2, 65_536, 65_536, 1024)).toThrow(
+      /^model llama needs \d{11} bytes of WebAssembly memory for layer 0, one memory holds 4294901760$/,
+    );
+    expect(() => planLlama(2, 4096, 4096, 4_000_000)).toThrow(
+      /^model llama needs \d{11} bytes of WebAssembly memory for its embedding/,
+    );
+  });
+
   it('that a layer does not fit are refused by the name of the model, with both sizes, before any is made', () => {
-    const limit = limitsOf(spread)[0]!;
+    const limit = spread.limits()[0]!;
     const half = Math.floor(limit / 2);
     expect(() => spread.load(half)).toThrow(
       /^model quants\/qwen2-256-q8_0 needs \d{7} bytes of WebAssembly memory for \S+ \S+( matrix)?, one memory holds \d{6,7}$/,
@@ -198,7 +225,7 @@ describe('memories', () => {
   });
 
   it('are freed of the caches of a sequence together, and say what is lacking when one of them is full', () => {
-    const model = spread.load(limitsOf(spread)[0]);
+    const model = spread.load(spread.limits()[0]);
     const before = model.memoryBytes;
     const caches: KvCache[] = [];
     let evicted = 0;

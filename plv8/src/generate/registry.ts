@@ -274,6 +274,7 @@ export function loadedModelRows(): Record<string, unknown>[] {
       last_used_at: entry.lastUsedAt,
       caches,
       cache_hits: entry.usage.cacheHits,
+      memories: entry.model.memories,
     };
   });
 }

@@ -1,10 +1,13 @@
 /** Whether a model that is being ingested can be used, asked before it becomes visible. */
 import { query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
+import { TILE_TARGET_BYTES } from '../format/tiles.ts';
+import { MAX_MEMORY_BYTES } from '../model/arena.ts';
 import { readConfig } from '../model/config.ts';
+import { planMemories } from '../model/memories.ts';
 import { inModelForm } from '../model/model-form.ts';
 import { dbWeightSource } from '../model/source-db.ts';
-import { checkWeights } from '../model/weights.ts';
+import { checkWeights, planWeights } from '../model/weights.ts';
 import { readVocabulary } from '../tokenizer/source-db.ts';
 import { createTokenizer } from '../tokenizer/tokenizer.ts';
 
@@ -24,6 +27,8 @@ export function checkModel(modelId: number): void {
   const tensors = inModelForm(dbWeightSource(modelId), hyperparameters).tensors();
   const config = readConfig(String(row.architecture), hyperparameters, tensors);
   checkWeights(config, tensors);
+  const plan = planWeights(tensors, 'auto', TILE_TARGET_BYTES);
+  planMemories(String(row.name), config, tensors, plan, MAX_MEMORY_BYTES);
   if (config.vocabSize < Number(row.vocabulary_size)) {
     raise(
       SQLSTATE.dataCorrupted,

@@ -1,0 +1,33 @@
+// Logits of llama.cpp through node-llama-cpp: node llama-logits.mjs MODEL ID ... -> one line, the logits after the last id as
+// base64 of little-endian float32. Whole prompt in one batch, two threads, flash attention off, key/value cache in F32.
+import { getLlama, LlamaLogLevel } from 'node-llama-cpp';
+
+const THREADS = 2;
+
+const [file, ...ids] = process.argv.slice(2);
+const llama = await getLlama({
+  gpu: false,
+  build: 'never',
+  skipDownload: true,
+  maxThreads: THREADS,
+  logLevel: LlamaLogLevel.error,
+});
+const model = await llama.loadModel({ modelPath: file, defaultContextFlashAttention: false });
+const context = await model.createContext({
+  contextSize: 512,
+  batchSize: 512,
+  sequences: 1,
+  threads: { ideal: THREADS, min: THREADS },
+  flashAttention: false,
+  experimentalKvCacheKeyType: 'F32',
+  experimentalKvCacheValueType: 'F32',
+});
+const tokens = ids.map(Number);
+const evaluated = await context
+  .getSequence()
+  .controlledEvaluate([...tokens.slice(0, -1), [tokens.at(-1), { generateNext: { logits: true } }]]);
+const logits = new Float32Array(model.fileInfo.metadata.tokenizer.ggml.tokens.length);
+for (const [token, logit] of evaluated.at(-1).next.logits) logits[token] = logit;
+process.stdout.write(`${Buffer.from(logits.buffer).toString('base64')}\n`);
+await llama.dispose();
+process.exit(0);
