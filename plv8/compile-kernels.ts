@@ -7,8 +7,11 @@ import asc from 'assemblyscript/asc';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 
-/** The WebAssembly module's bytes; throws with the compiler's messages. */
-export async function compileKernels(): Promise<Uint8Array> {
+/** `relaxed` has products of bytes (assembly/matmul-q4-relaxed.ts), which not every engine knows; its results are the same. */
+export type KernelBuild = 'plain' | 'relaxed';
+
+/** The bytes of a build's WebAssembly module; throws with the compiler's messages. */
+export async function compileKernels(build: KernelBuild): Promise<Uint8Array> {
   const folder = await mkdtemp(join(tmpdir(), 'hartonomous-kernels-'));
   try {
     const out = join(folder, 'kernels.wasm');
@@ -21,6 +24,7 @@ export async function compileKernels(): Promise<Uint8Array> {
       'stub',
       '--enable',
       'simd',
+      ...(build === 'relaxed' ? ['--enable', 'relaxed-simd'] : []),
       '--importMemory',
       '--initialMemory',
       '1',

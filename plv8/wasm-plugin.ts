@@ -1,4 +1,4 @@
-/** Resolve `wasm:kernels` to the compiled kernels as base64 text, for esbuild (the bundle) and vite (the tests). */
+/** Resolve `wasm:kernels` to both builds of the kernels as base64 text, for esbuild (the bundle) and vite (the tests). */
 import type { Plugin as EsbuildPlugin } from 'esbuild';
 import type { Plugin as VitePlugin } from 'vite';
 import { compileKernels } from './compile-kernels.ts';
@@ -8,9 +8,13 @@ const NAME = 'wasm:kernels';
 let compiled: Promise<string> | null = null;
 
 function kernelsModule(): Promise<string> {
-  compiled ??= compileKernels().then(
-    (bytes) => `export default ${JSON.stringify(Buffer.from(bytes).toString('base64'))};`,
-  );
+  compiled ??= (async () => {
+    const builds = ['plain', 'relaxed'] as const;
+    const texts = await Promise.all(
+      builds.map(async (build) => Buffer.from(await compileKernels(build)).toString('base64')),
+    );
+    return builds.map((build, i) => `export const ${build} = ${JSON.stringify(texts[i])};`).join('\n');
+  })();
   return compiled;
 }
 

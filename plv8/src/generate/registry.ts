@@ -6,6 +6,7 @@
 import { logEvent, poll, query, useHugePages } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { TILE_TARGET_BYTES } from '../format/tiles.ts';
+import { kernelBuild } from '../kernels/load.ts';
 import { MAX_MEMORY_BYTES } from '../model/arena.ts';
 import { readConfig } from '../model/config.ts';
 import type { Precision } from '../model/model.ts';
@@ -275,6 +276,7 @@ export function loadedModelRows(): Record<string, unknown>[] {
       caches,
       cache_hits: entry.usage.cacheHits,
       memories: entry.model.memories,
+      kernels: kernelBuild(),
     };
   });
 }

@@ -1,5 +1,8 @@
 /** Instantiate the kernels over a memory; synchronous, as PL/V8 never settles a promise. */
-import base64 from 'wasm:kernels';
+import { plain, relaxed } from 'wasm:kernels';
+import { hasRelaxedDot } from './relaxed-probe.ts';
+import type { WasmMemory } from './web-assembly.ts';
+import { webAssembly } from './web-assembly.ts';
 
 /** Exports of assembly/; every number is a byte address or a count, see there. */
 export interface Kernels {
@@ -122,29 +125,24 @@ function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
   return out;
 }
 
-// The types of WebAssembly are not part of TypeScript's ES library; only what is used here is declared.
-export interface WasmMemory {
-  readonly buffer: ArrayBuffer;
-  grow(pages: number): number;
-}
-interface WasmApi {
-  Module: new (bytes: Uint8Array) => object;
-  Instance: new (module: object, imports: object) => { exports: unknown };
-  Memory: new (limits: { initial: number; maximum: number }) => WasmMemory;
-}
+/** Two builds with the same results, bit for bit; `relaxed` has products of bytes, in relaxed SIMD. */
+export type KernelBuild = 'plain' | 'relaxed';
 
-function api(): WasmApi {
-  return (globalThis as unknown as { WebAssembly: WasmApi }).WebAssembly;
-}
+const TEXTS: Record<KernelBuild, string> = { plain, relaxed };
+const modules = new Map<KernelBuild, object>();
+let fastest: KernelBuild | null = null;
 
-let module: object | null = null;
+/** The faster of the builds that this engine can run. A dot product of several instructions is slower than none. */
+export function kernelBuild(): KernelBuild {
+  return (fastest ??= hasRelaxedDot() ? 'relaxed' : 'plain');
+}
 
 export const PAGE_BYTES = 65536;
 /** The most a 32-bit WebAssembly memory can hold, 4 GiB, but for a page: so an address behind the last byte is not 0. */
 export const MAX_PAGES = 65535;
 
 export function newMemory(pages: number, maximum = MAX_PAGES): WasmMemory {
-  return new (api().Memory)({ initial: pages, maximum });
+  return new (webAssembly().Memory)({ initial: pages, maximum });
 }
 
 /** Milliseconds by kernel; set on globalThis before a model is loaded, it makes the model's kernels count their time. */
@@ -167,9 +165,13 @@ function timed(kernels: Kernels, times: () => KernelTimes): Kernels {
   return Object.fromEntries(wrapped) as Kernels;
 }
 
-export function instantiateKernels(memory: WasmMemory): Kernels {
-  module ??= new (api().Module)(decodeBase64(base64));
-  const instance = new (api().Instance)(module, { env: { memory, abort: () => undefined } });
+export function instantiateKernels(memory: WasmMemory, build = kernelBuild()): Kernels {
+  let module = modules.get(build);
+  if (module === undefined) {
+    module = new (webAssembly().Module)(decodeBase64(TEXTS[build]));
+    modules.set(build, module);
+  }
+  const instance = new (webAssembly().Instance)(module, { env: { memory, abort: () => undefined } });
   const kernels = instance.exports as Kernels;
   const profile = globalThis as { hartonomousKernelTimes?: KernelTimes };
   return profile.hartonomousKernelTimes === undefined

@@ -5,11 +5,15 @@
  */
 import { ggmlTypeByName } from '../format/ggml-types.ts';
 import { blockReader } from '../format/block-formats.ts';
-import type { Kernels, WasmMemory } from './load.ts';
+import type { Kernels } from './load.ts';
+import type { WasmMemory } from './web-assembly.ts';
 
 const BLOCK = 32;
 /** Largest int16 and int8 a value is rounded to. */
-const INT16_MAX = 32767;
+/** 127 * 256 + 127: both bytes of every integer are signed bytes (assembly/activations.ts). */
+const LARGEST_ACTIVATION = 32639;
+/** Blocks of activations with no larger magnitude become zeros. */
+const SMALLEST_ACTIVATIONS = 1e-34;
 const INT8_MAX = 127;
 /** Blocks with no larger magnitude are rounded to zeros. */
 const SMALLEST_BLOCK = 1e-36;
@@ -313,13 +317,13 @@ export function scalarKernels(memory: WasmMemory): Kernels {
           let largest = 0;
           for (let i = 0; i < BLOCK; i++) largest = Math.max(largest, Math.abs(f32[from + i]!));
           let total = 0;
+          const inverse = largest > SMALLEST_ACTIVATIONS ? Math.fround(LARGEST_ACTIVATION / largest) : 0;
           for (let i = 0; i < BLOCK; i++) {
-            const value = largest > 0 ? nearest(Math.fround(f32[from + i]! * Math.fround(INT16_MAX / largest))) : 0;
-            const held = Math.max(-INT16_MAX - 1, Math.min(INT16_MAX, value));
+            const held = nearest(Math.fround(f32[from + i]! * inverse));
             i16[quants / 2 + activationPlace(t, b * BLOCK + i, cols, tokens)] = held;
             total += held;
           }
-          const scale = Math.fround(largest / INT16_MAX);
+          const scale = Math.fround(largest / LARGEST_ACTIVATION);
           const at = activationFloatPlace(t, b, cols / BLOCK, tokens);
           f32[scales / 4 + at] = scale;
           data.setInt32(sums + 4 * at, total, true);

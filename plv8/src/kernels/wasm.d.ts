@@ -1,5 +1,5 @@
 declare module 'wasm:kernels' {
-  /** The WebAssembly module of plv8/src/kernels/assembly, base64. */
-  const base64: string;
-  export default base64;
+  /** The WebAssembly modules of plv8/src/kernels/assembly, base64: without and with relaxed SIMD. */
+  export const plain: string;
+  export const relaxed: string;
 }

@@ -4,8 +4,9 @@
  * such a memory never grows, because V8 would copy it.
  */
 import { raise, SQLSTATE } from '../errors.ts';
-import type { Kernels, WasmMemory } from '../kernels/load.ts';
+import type { Kernels } from '../kernels/load.ts';
 import { instantiateKernels, MAX_PAGES, newMemory, PAGE_BYTES } from '../kernels/load.ts';
+import type { WasmMemory } from '../kernels/web-assembly.ts';
 
 /** What the host can map: pages of the operating system. */
 const SYSTEM_PAGE_BYTES = 4096;

@@ -23,7 +23,7 @@ export interface Buffers {
   gate: number; // (tokens, hiddenDim)
   up: number; // (tokens, hiddenDim)
   padded: number; // (tokens, widest row rounded up to 4): activations of matrices whose rows are padded
-  quants: number; // (tokens, widest row) int16
+  quants: number; // (tokens, widest row) int16; in the relaxed build their split form after them (assembly/activations.ts)
   quantScales: number; // (tokens, widest row / 32)
   quantSums: number; // (tokens, widest row / 32) int32
   quantScaledSums: number; // (tokens, widest row / 32)
@@ -53,7 +53,7 @@ function sizes(config: ModelConfig, logits: boolean): Record<keyof Buffers, numb
     gate: CHUNK_TOKENS * config.hiddenDim * 4,
     up: CHUNK_TOKENS * config.hiddenDim * 4,
     padded: CHUNK_TOKENS * wide * 4,
-    quants: CHUNK_TOKENS * wide * 2,
+    quants: CHUNK_TOKENS * wide * 4,
     quantScales: (CHUNK_TOKENS * wide) / 8,
     quantSums: (CHUNK_TOKENS * wide) / 8,
     quantScaledSums: (CHUNK_TOKENS * wide) / 8,

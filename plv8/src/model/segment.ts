@@ -3,7 +3,7 @@
  * model reads its tiles as always, publishes the result and maps it in place of its own pages; later ones only map. Where
  * that cannot be done, the weights stay, or are read into, the backend's own memory.
  */
-import type { WasmMemory } from '../kernels/load.ts';
+import type { WasmMemory } from '../kernels/web-assembly.ts';
 import { HartonomousError, SQLSTATE } from '../errors.ts';
 import { Arena } from './arena.ts';
 import type { ModelConfig } from './config.ts';

@@ -1,6 +1,8 @@
 // Products with 4-bit matrices; everything as in matmul-q8.ts, but for the nibbles. A weight is nibble - offset, times its
 // scale, plus its minimum: the offset is taken off the exact integer sum, as offset times the sum of the activations.
+import { splitQuants } from './activations';
 import { octBytesQ4 } from './layout';
+import { fourTokensRelaxed, oneTokenRelaxed } from './matmul-q4-relaxed';
 import { storeRows } from './simd';
 
 /** Four tokens against half an oct, whose nibbles and floats begin at w. */
@@ -120,12 +122,18 @@ export function matmulQ4(
   const sStride = <usize>blocks << 2;
   const offsets = i32x4.splat(offset);
   const oct = octBytesQ4(cols, minimums);
+  if (ASC_FEATURE_RELAXED_SIMD) x = splitQuants(x, cols, tokens);
   for (let left = rows; left > 0; left -= 8) {
     let xp = x, sp = xs, ip = xi, mp = xm, o = out;
     let t = tokens;
     for (; t >= 4; t -= 4) {
-      fourTokens(w, offsets, xp, sp, ip, mp, o, outStride, blocks, left, minimums);
-      if (left > 4) fourTokens(w + 16, offsets, xp, sp, ip, mp, o + 16, outStride, blocks, left - 4, minimums);
+      if (ASC_FEATURE_RELAXED_SIMD) {
+        fourTokensRelaxed(w, offsets, xp, sp, ip, mp, o, outStride, blocks, left, minimums);
+        if (left > 4) fourTokensRelaxed(w + 16, offsets, xp, sp, ip, mp, o + 16, outStride, blocks, left - 4, minimums);
+      } else {
+        fourTokens(w, offsets, xp, sp, ip, mp, o, outStride, blocks, left, minimums);
+        if (left > 4) fourTokens(w + 16, offsets, xp, sp, ip, mp, o + 16, outStride, blocks, left - 4, minimums);
+      }
       xp += 4 * xStride;
       sp += 4 * sStride;
       ip += 4 * sStride;
@@ -133,7 +141,8 @@ export function matmulQ4(
       o += 4 * outStride;
     }
     for (; t > 0; t--) {
-      oneToken(w, offsets, xp, sp, ip, mp, o, blocks, left, minimums);
+      if (ASC_FEATURE_RELAXED_SIMD) oneTokenRelaxed(w, offsets, xp, sp, ip, mp, o, blocks, left, minimums);
+      else oneToken(w, offsets, xp, sp, ip, mp, o, blocks, left, minimums);
       xp += xStride;
       sp += sStride;
       ip += sStride;

@@ -1,0 +1,130 @@
+// The loops of matmul-q4.ts for the relaxed build, with products of bytes: an activation is 256 * (its high byte) + (its low
+// byte), both signed, and a nibble fits into the seven bits in which relaxed_dot_i8x16_i7x16_add is exact. So the integer
+// sums, and with them all results, are those of matmul-q4.ts bit for bit. x points to the split form of activations.ts.
+import { storeRows } from './simd';
+
+/** Four products of an activation's bytes with nibbles, added up in each lane. */
+// @ts-ignore: decorator
+@inline
+function addDots(sums: v128, bytes: v128, nibbles: v128): v128 {
+  return i32x4.relaxed_dot_i8x16_i7x16_add_s(bytes, nibbles, sums);
+}
+
+/** Sums of whole activations out of those of their high and low bytes, less `offset` times the activations' sum at xi. */
+// @ts-ignore: decorator
+@inline
+function joinSums(high: v128, low: v128, offset: v128, xi: usize): v128 {
+  return i32x4.sub(i32x4.add(i32x4.shl(high, 8), low), i32x4.mul(offset, v128.load_splat<u32>(xi)));
+}
+
+/** acc + integers * (scale * x) in each lane. */
+// @ts-ignore: decorator
+@inline
+function addScaled(acc: v128, integers: v128, scale: v128, x: usize): v128 {
+  return f32x4.add(acc, f32x4.mul(f32x4.convert_i32x4_s(integers), f32x4.mul(scale, v128.load_splat<f32>(x))));
+}
+
+/** Four tokens against half an oct, whose nibbles and floats begin at w. */
+// @ts-ignore: decorator
+@inline
+export function fourTokensRelaxed(
+  w: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, outStride: usize, blocks: i32,
+  rows: i32, minimums: bool,
+): void {
+  const mask = i8x16.splat(15);
+  let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
+  let b = blocks;
+  do {
+    let h0 = i32x4.splat(0), h1 = i32x4.splat(0), h2 = i32x4.splat(0), h3 = i32x4.splat(0);
+    let l0 = i32x4.splat(0), l1 = i32x4.splat(0), l2 = i32x4.splat(0), l3 = i32x4.splat(0);
+    let k = 4;
+    do {
+      let packed = v128.load(w);
+      let j = 2;
+      do {
+        const nibbles = v128.and(packed, mask);
+        h0 = addDots(h0, v128.load_splat<u32>(x), nibbles);
+        h1 = addDots(h1, v128.load_splat<u32>(x, 4), nibbles);
+        h2 = addDots(h2, v128.load_splat<u32>(x, 8), nibbles);
+        h3 = addDots(h3, v128.load_splat<u32>(x, 12), nibbles);
+        l0 = addDots(l0, v128.load_splat<u32>(x, 16), nibbles);
+        l1 = addDots(l1, v128.load_splat<u32>(x, 20), nibbles);
+        l2 = addDots(l2, v128.load_splat<u32>(x, 24), nibbles);
+        l3 = addDots(l3, v128.load_splat<u32>(x, 28), nibbles);
+        packed = i16x8.shr_u(packed, 4);
+        x += 32;
+      } while (--j);
+      w += 32;
+    } while (--k);
+    const scale = v128.load(w);
+    w += 32;
+    a0 = addScaled(a0, joinSums(h0, l0, offset, xi), scale, xs);
+    a1 = addScaled(a1, joinSums(h1, l1, offset, xi + 4), scale, xs + 4);
+    a2 = addScaled(a2, joinSums(h2, l2, offset, xi + 8), scale, xs + 8);
+    a3 = addScaled(a3, joinSums(h3, l3, offset, xi + 12), scale, xs + 12);
+    xs += 16;
+    xi += 16;
+    if (minimums) {
+      const minimum = v128.load(w);
+      a0 = f32x4.add(a0, f32x4.mul(minimum, v128.load_splat<f32>(xm)));
+      a1 = f32x4.add(a1, f32x4.mul(minimum, v128.load_splat<f32>(xm, 4)));
+      a2 = f32x4.add(a2, f32x4.mul(minimum, v128.load_splat<f32>(xm, 8)));
+      a3 = f32x4.add(a3, f32x4.mul(minimum, v128.load_splat<f32>(xm, 12)));
+      w += 32;
+      xm += 16;
+    }
+  } while (--b);
+  storeRows(out, a0, rows);
+  storeRows(out + outStride, a1, rows);
+  storeRows(out + 2 * outStride, a2, rows);
+  storeRows(out + 3 * outStride, a3, rows);
+}
+
+/** One token against one oct; stores the first `rows` of its rows. */
+// @ts-ignore: decorator
+@inline
+export function oneTokenRelaxed(
+  w: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, blocks: i32, rows: i32,
+  minimums: bool,
+): void {
+  const mask = i8x16.splat(15);
+  let first = f32x4.splat(0), second = f32x4.splat(0);
+  let b = blocks;
+  do {
+    let h0 = i32x4.splat(0), l0 = i32x4.splat(0), h1 = i32x4.splat(0), l1 = i32x4.splat(0);
+    let k = 4;
+    do {
+      let p = v128.load(w);
+      let q = v128.load(w, 16);
+      let j = 2;
+      do {
+        const nibbles = v128.and(p, mask);
+        const others = v128.and(q, mask);
+        let bytes = v128.load_splat<u32>(x);
+        h0 = addDots(h0, bytes, nibbles);
+        h1 = addDots(h1, bytes, others);
+        bytes = v128.load_splat<u32>(x, 4);
+        l0 = addDots(l0, bytes, nibbles);
+        l1 = addDots(l1, bytes, others);
+        p = i16x8.shr_u(p, 4);
+        q = i16x8.shr_u(q, 4);
+        x += 8;
+      } while (--j);
+      w += 32;
+    } while (--k);
+    first = addScaled(first, joinSums(h0, l0, offset, xi), v128.load(w), xs);
+    second = addScaled(second, joinSums(h1, l1, offset, xi), v128.load(w, 16), xs);
+    w += 32;
+    xs += 4;
+    xi += 4;
+    if (minimums) {
+      const sum = v128.load_splat<f32>(xm);
+      first = f32x4.add(first, f32x4.mul(v128.load(w), sum));
+      second = f32x4.add(second, f32x4.mul(v128.load(w, 16), sum));
+      w += 32;
+      xm += 4;
+    }
+  } while (--b);
+  storeRows(out, first, rows);
+  if (rows > 4) storeRows(out + 16, second, rows - 4);
+}
