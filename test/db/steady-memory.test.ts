@@ -57,10 +57,11 @@ test.skipIf(process.platform !== 'linux')(
           // The next prompt begins as this one did.
           prompt += rows[0]!.answer.text;
         }
-        const { rows } = await client.query<{ hits: number }>(
-          'select sum(cache_hits)::integer as hits from hartonomous.loaded_models',
+        const { rows } = await client.query<{ hits: number; kernels: string }>(
+          'select sum(cache_hits)::integer as hits, min(kernels) as kernels from hartonomous.loaded_models',
         );
         reused += rows[0]!.hits;
+        expect(rows[0]!.kernels).toMatch(/^(plain|relaxed)$/);
         if (round % 3 === 2) await client.query('select hartonomous.unload()');
         sizes.push(ownBytes(pid));
       }
