@@ -202,11 +202,14 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
   int line_number = message.IsEmpty() ? 0 : message->GetLineNumber(context).FromMaybe(0);
   v8::Local<v8::Value> script;
   if (!message.IsEmpty()) script = message->GetScriptResourceName();
-  if (line_number > 0 && !script.IsEmpty() && !script->IsUndefined()) {
+  if (line_number > 0 && !script.IsEmpty() && script->IsString()) {
     if (!where.empty()) where += "\n";
-    where += (script->IsString() ? std_string(script) : function) + "() LINE " + std::to_string(line_number) + ": ";
+    std::string thrower = std_string(script);
+    where += thrower + "() LINE " + std::to_string(line_number);
     v8::Local<v8::String> line;
-    if (message->GetSourceLine(context).ToLocal(&line) && line->Length() < kMaxSourceLine) where += std_string(line);
+    if (message->GetSourceLine(context).ToLocal(&line) && line->Length() < kMaxSourceLine) where += ": " + std_string(line);
+    // Code that one function leaves in globalThis for others throws in its own name: say which was called.
+    if (function != nullptr && thrower != function) where += std::string("\n") + function + "()";
   }
   if (!where.empty()) {
     size_t size = std::min(where.size(), kMaxContext);

@@ -262,18 +262,17 @@ void put_row(RowSink* sink, v8::Local<v8::Value> value) {
 namespace {
 
 // The call itself; the Failure, if any, is copied out so that no C++ scope is left when it is reported.
-bool run_call(FunctionCallInfo fcinfo, CallSite* site, RowSink* sink, bool trigger, MemoryContext result_context,
-              Datum* out, Failure* failed) {
+bool run_call(FunctionCallInfo fcinfo, const char* function, CallSite* site, RowSink* sink, bool trigger,
+              MemoryContext result_context, Datum* out, Failure* failed) {
   Call call;
   call.fcinfo = fcinfo;
   call.sink = sink;
   call.atomic = is_atomic(fcinfo);
   call.read_only = site != nullptr && site->read_only;
-  const char* name = site != nullptr ? site->name : "trigger";
-  std::optional<Failure> failure = enter(&call, name, [&](Instance* instance, v8::Local<v8::Context> context) {
+  std::optional<Failure> failure = enter(&call, function, [&](Instance* instance, v8::Local<v8::Context> context) {
     // Results must outlive SPI_finish.
     MemoryContext old = MemoryContextSwitchTo(result_context);
-    *out = trigger ? call_trigger(instance, fcinfo, name) : call_function(instance, context, fcinfo, site, sink);
+    *out = trigger ? call_trigger(instance, fcinfo) : call_function(instance, context, fcinfo, site, sink);
     MemoryContextSwitchTo(old);
   });
   if (!failure) return true;
@@ -299,7 +298,7 @@ bool has_forbidden_type(Oid oid) {
 bool run_inline(const char* source, bool atomic, Failure* failed) {
   Call call;
   call.atomic = atomic;
-  std::optional<Failure> failure = enter(&call, "undefined", [&](Instance* instance, v8::Local<v8::Context> context) {
+  std::optional<Failure> failure = enter(&call, nullptr, [&](Instance* instance, v8::Local<v8::Context> context) {
     v8::Local<v8::Value> ignored;
     v8::Local<v8::Function> function = compile(instance, "undefined", {}, source);
     if (!function->Call(context, context->Global(), 0, nullptr).ToLocal(&ignored)) throw JsPending{};
@@ -311,7 +310,7 @@ bool run_inline(const char* source, bool atomic, Failure* failed) {
 
 bool run_validate(Oid oid, Failure* failed) {
   Call call;
-  std::optional<Failure> failure = enter(&call, "validator", [&](Instance* instance, v8::Local<v8::Context>) {
+  std::optional<Failure> failure = enter(&call, nullptr, [&](Instance* instance, v8::Local<v8::Context>) {
     compiled_function(instance, oid);
   });
   if (!failure) return true;
@@ -332,6 +331,7 @@ Datum hartonomous_v8_call_handler(PG_FUNCTION_ARGS) {
   MemoryContext result_context = CurrentMemoryContext;
   bool trigger = CALLED_AS_TRIGGER(fcinfo);
   CallSite* site = trigger ? nullptr : call_site(fcinfo);
+  const char* function = trigger ? get_func_name(fcinfo->flinfo->fn_oid) : site->name;
   RowSink sink;
   bool set = !trigger && fcinfo->flinfo->fn_retset;
   check_stack_depth();
@@ -340,7 +340,7 @@ Datum hartonomous_v8_call_handler(PG_FUNCTION_ARGS) {
   if (set) open_sink(fcinfo, site, &sink);
   Datum out = 0;
   Failure failure;
-  if (!run_call(fcinfo, site, set ? &sink : nullptr, trigger, result_context, &out, &failure)) report(failure);
+  if (!run_call(fcinfo, function, site, set ? &sink : nullptr, trigger, result_context, &out, &failure)) report(failure);
   SPI_finish();
   return out;
 }

@@ -2,7 +2,7 @@
 //
 // Files: handler.cc (what PostgreSQL calls), info.cc (plv8_version and its like), isolate.cc (V8, isolates, compiled
 // functions), builtins.cc (arguments too large for V8), convert.cc (values both ways), arrays.cc and text.cc (of those, arrays and strings), spi.cc (the database
-// side of the plv8 object), handle.cc (objects of plans, cursors and segments), segments.cc (shared memory), object.cc (the plv8 object and its plain members), trigger.cc (NEW, OLD, TG_*), errors.cc
+// side of the plv8 object), handle.cc (objects of plans, cursors and segments), segments.cc and segment-*.cc (shared memory, declared in segments.h), object.cc (the plv8 object and its plain members), trigger.cc (NEW, OLD, TG_*), errors.cc
 // (errors both ways), interrupts.cc (cancel and timeout), settings.cc (GUCs).
 #pragma once
 
@@ -80,7 +80,8 @@ struct Failure {
 [[noreturn]] void throw_js(const std::string& message);           // throws JsPending
 ErrorData* copy_error(ErrorData* edata);                          // a copy in the current memory context
 v8::Local<v8::Value> js_error_of(ErrorData* edata);               // the JavaScript form of a PostgreSQL error
-Failure failure_of(v8::TryCatch& caught, const char* function);   // what to report for a caught exception
+// What to report for an exception that the call of `function` (null: none with a name) ended with.
+Failure failure_of(v8::TryCatch& caught, const char* function);
 Failure failure_of(const PgError& error);
 [[noreturn]] void report(const Failure& failure);                 // ereport(ERROR); no C++ frame may be left above
 
@@ -192,7 +193,7 @@ T* handle_of(const v8::FunctionCallbackInfo<v8::Value>& info, const char* missin
   return static_cast<T*>(handle_in(info.This(), T::kKind, missing));
 }
 
-// ---- segments.cc ----------------------------------------------------------------------------------------------
+// ---- segments.cc, segment-mapping.cc ----------------------------------------------------------------------------------------------
 
 void install_segments(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
 bool is_mapped(const void* address);  // within a segment that was mapped; may be called by a signal handler
@@ -208,7 +209,7 @@ void set_member(v8::Local<v8::Context> context, v8::Local<v8::Object> object, co
 // Functions may add members to the plv8 object, not replace or remove its own.
 constexpr v8::PropertyAttribute kPlv8Member =
     static_cast<v8::PropertyAttribute>(v8::ReadOnly | v8::DontEnum | v8::DontDelete);
-Datum call_trigger(Instance* instance, FunctionCallInfo fcinfo, const std::string& name);
+Datum call_trigger(Instance* instance, FunctionCallInfo fcinfo);
 
 // Where plv8.return_next of the running function puts its rows; null outside a set-returning function.
 struct RowSink {

@@ -8,7 +8,7 @@ extern "C" {
 
 namespace host {
 
-Datum call_trigger(Instance* instance, FunctionCallInfo fcinfo, const std::string&) {
+Datum call_trigger(Instance* instance, FunctionCallInfo fcinfo) {
   v8::Isolate* isolate = instance->isolate;
   v8::Local<v8::Context> context = isolate->GetCurrentContext();
   TriggerData* data = reinterpret_cast<TriggerData*>(fcinfo->context);
