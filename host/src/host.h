@@ -1,9 +1,11 @@
 // Shared declarations of the extension hartonomous_v8: LANGUAGE plv8 on V8.
 //
-// Files: handler.cc (what PostgreSQL calls), info.cc (plv8_version and its like), isolate.cc (V8, isolates, compiled
-// functions), builtins.cc (arguments too large for V8), convert.cc (values both ways), arrays.cc and text.cc (of those, arrays and strings), spi.cc (the database
-// side of the plv8 object), handle.cc (objects of plans, cursors and segments), segments.cc and segment-*.cc (shared memory, declared in segments.h), object.cc (the plv8 object and its plain members), trigger.cc (NEW, OLD, TG_*), errors.cc
-// (errors both ways), interrupts.cc (cancel and timeout), settings.cc (GUCs).
+// Files: handler.cc (what PostgreSQL calls), info.cc (plv8_version and its like), isolate.cc (V8, isolates), allocator.h
+// (their ArrayBuffers), compile.cc (compiled functions), builtins.cc (arguments too large for V8), convert.cc (values both
+// ways), arrays.cc and text.cc (of those, arrays and strings), object.cc (the plv8 object and its plain members), spi.cc
+// (its database side), handle.cc (objects of plans, cursors and segments), segments.h with segments.cc and segment-*.cc
+// (shared memory), pages.cc (huge pages), trigger.cc (NEW, OLD, TG_*), errors.cc (errors both ways), interrupts.cc (cancel
+// and timeout), settings.cc (GUCs).
 #pragma once
 
 #include <v8.h>
@@ -139,6 +141,8 @@ class Running {
 void end_javascript(Instance* instance);
 // Run what V8 has put off: finishing a garbage collection, freeing what was collected.
 void run_v8_tasks(Instance* instance);
+
+// ---- compile.cc -----------------------------------------------------------------------------------------------
 
 // The function of pg_proc's row `oid`, compiled in this instance; recompiled when the row has changed.
 v8::Local<v8::Function> compiled_function(Instance* instance, Oid oid);

@@ -1,23 +1,15 @@
-// V8 itself, one isolate per role, and the functions compiled in each.
-#include "host.h"
+// V8 itself and one isolate per role.
+#include "allocator.h"
 
 #include <libplatform/libplatform.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <map>
-#include <mutex>
-
-extern "C" {
-#include "catalog/pg_proc.h"
-#include "utils/syscache.h"
-}
 
 namespace host {
 namespace {
@@ -26,89 +18,6 @@ namespace {
 // the termination only when they are done, and the largest array they may be making (2^27 elements) and its copy have to
 // fit. Where this is used up as well, V8 cannot be left but by ending the session.
 constexpr size_t kHeapReserve = size_t{2304} << 20;
-// Freed ArrayBuffers of these sizes are kept for the next one: the first touch of a fresh page is what costs.
-constexpr size_t kLeastPooled = size_t{256} << 10;
-constexpr size_t kMostPooled = size_t{8} << 20;
-constexpr size_t kPoolBytes = size_t{64} << 20;
-
-}  // namespace
-
-// Counts ArrayBuffers against plv8.memory_limit; V8 collects garbage and asks again before it gives up.
-// V8 frees buffers on a thread of its own, too.
-class CountingAllocator : public v8::ArrayBuffer::Allocator {
- public:
-  explicit CountingAllocator(size_t limit) : limit_(limit) {}
-  ~CountingAllocator() override {
-    for (const Block& block : pool_) free(block.data);
-  }
-  void* Allocate(size_t length) override {
-    refused_ = !take(length);
-    if (refused_) return nullptr;
-    void* data = from_pool(length);
-    if (data != nullptr) return memset(data, 0, length);
-    return give(calloc(length, 1), length);
-  }
-  void* AllocateUninitialized(size_t length) override {
-    refused_ = !take(length);
-    if (refused_) return nullptr;
-    void* data = from_pool(length);
-    return data != nullptr ? data : give(malloc(length), length);
-  }
-  void Free(void* data, size_t length) override {
-    if (!to_pool(data, length)) free(data);
-    used_ -= length;
-  }
-  size_t used() const { return used_; }
-  // The last request was refused: V8 is collecting garbage before it asks again.
-  bool refused() const { return refused_; }
-  void forget_refusal() { refused_ = false; }
-
- private:
-  bool take(size_t length) {
-    if (length > limit_ || used_.fetch_add(length) + length > limit_) {
-      if (length <= limit_) used_ -= length;
-      return false;
-    }
-    return true;
-  }
-  void* give(void* data, size_t length) {
-    if (data == nullptr) used_ -= length;
-    return data;
-  }
-  struct Block {
-    void* data;
-    size_t length;
-  };
-  void* from_pool(size_t length) {
-    if (length < kLeastPooled || length > kMostPooled) return nullptr;
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (Block& block : pool_) {
-      if (block.length != length) continue;
-      void* data = block.data;
-      block = pool_.back();
-      pool_.pop_back();
-      pooled_ -= length;
-      return data;
-    }
-    return nullptr;
-  }
-  bool to_pool(void* data, size_t length) {
-    if (length < kLeastPooled || length > kMostPooled) return false;
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (pooled_ + length > kPoolBytes) return false;
-    pool_.push_back({data, length});
-    pooled_ += length;
-    return true;
-  }
-  const size_t limit_;
-  std::atomic<size_t> used_{0};
-  bool refused_ = false;
-  std::mutex mutex_;
-  std::vector<Block> pool_;
-  size_t pooled_ = 0;
-};
-
-namespace {
 
 std::map<Oid, RoleIsolate*>* isolates = nullptr;                        // by role
 std::map<std::pair<Oid, std::string>, Instance*>* instances = nullptr;  // by role and plv8.context
@@ -325,16 +234,6 @@ void drop_oldest_context(Oid role) {
   shared->isolate->LowMemoryNotification();  // the context and all that hung on it
 }
 
-bool is_identifier(const char* name) {
-  if (name == nullptr || name[0] == '\0') return false;
-  auto starts = [](char c) { return isalpha(static_cast<unsigned char>(c)) || c == '_' || c == '$' || (c & 0x80); };
-  if (!starts(name[0])) return false;
-  for (const char* p = name; *p; p++) {
-    if (!starts(*p) && !isdigit(static_cast<unsigned char>(*p))) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 Instance* current_instance() { return running; }
@@ -385,27 +284,6 @@ Running::~Running() {
   if (previous_ == nullptr && shared->limit_raised) restore_heap_limit(shared);
 }
 
-v8::Local<v8::Function> compile(Instance* instance, const std::string& name, const std::vector<std::string>& arguments,
-                                const char* source) {
-  v8::Isolate* isolate = instance->isolate;
-  v8::EscapableHandleScope handles(isolate);
-  v8::Local<v8::Context> context = isolate->GetCurrentContext();
-  std::vector<v8::Local<v8::String>> names;
-  for (const std::string& argument : arguments) names.push_back(js_string(argument));
-  v8::ScriptOrigin origin(isolate, js_string(name));
-  v8::ScriptCompiler::Source text(js_string(source), origin);
-  v8::TryCatch caught(isolate);
-  v8::Local<v8::Function> function;
-  if (!v8::ScriptCompiler::CompileFunctionInContext(context, &text, names.size(), names.data(), 0, nullptr)
-           .ToLocal(&function)) {
-    if (!caught.HasCaught()) throw_js("an argument name of " + name + " is a reserved word of JavaScript");
-    caught.ReThrow();
-    throw JsPending{};
-  }
-  function->SetName(js_string(name));
-  return handles.Escape(function);
-}
-
 void end_javascript(Instance* instance) {
   v8::Isolate* isolate = instance->isolate;
   isolate->TerminateExecution();
@@ -418,56 +296,6 @@ void end_javascript(Instance* instance) {
 void run_v8_tasks(Instance* instance) {
   while (v8::platform::PumpMessageLoop(platform, instance->isolate)) {
   }
-}
-
-v8::Local<v8::Function> compiled_function(Instance* instance, Oid oid) {
-  v8::Isolate* isolate = instance->isolate;
-  HeapTuple tuple = nullptr;
-  char* source = nullptr;
-  char* name = nullptr;
-  char** names = nullptr;
-  Oid* types = nullptr;
-  char* modes = nullptr;
-  int n_all = 0;
-  guarded([&] {
-    tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
-    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for function %u", oid);
-  });
-  Form_pg_proc row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
-  TransactionId xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
-  ItemPointerData tid = tuple->t_self;
-  Compiled& known = instance->functions[oid];
-  if (!known.function.IsEmpty() && known.xmin == xmin && ItemPointerEquals(&known.tid, &tid)) {
-    ReleaseSysCache(tuple);  // cannot fail for a tuple that is held
-    return known.function.Get(isolate);
-  }
-  bool trigger = row->prorettype == TRIGGEROID || row->prorettype == EVENT_TRIGGEROID;
-  guarded([&] {
-    bool is_null;
-    Datum body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &is_null);
-    source = is_null ? pstrdup("") : TextDatumGetCString(body);
-    name = pstrdup(NameStr(row->proname));
-    n_all = get_func_arg_info(tuple, &types, &names, &modes);
-    ReleaseSysCache(tuple);
-  });
-  std::vector<std::string> arguments;
-  if (trigger) {
-    arguments = {"NEW",           "OLD",           "TG_NAME", "TG_WHEN", "TG_LEVEL", "TG_OP", "TG_RELID",
-                 "TG_TABLE_NAME", "TG_TABLE_SCHEMA", "TG_ARGV"};
-  } else {
-    for (int i = 0; i < n_all; i++) {
-      char mode = modes == nullptr ? PROARGMODE_IN : modes[i];
-      if (mode == PROARGMODE_OUT || mode == PROARGMODE_TABLE) continue;
-      const char* argument = names == nullptr ? nullptr : names[i];
-      arguments.push_back(is_identifier(argument) ? argument : "$" + std::to_string(arguments.size() + 1));
-    }
-  }
-  v8::Local<v8::Function> function = compile(instance, name, arguments, source);
-  Compiled& slot = instance->functions[oid];
-  slot.xmin = xmin;
-  slot.tid = tid;
-  slot.function.Reset(isolate, function);
-  return function;
 }
 
 }  // namespace host
