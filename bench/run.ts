@@ -15,7 +15,7 @@ import pg from 'pg';
 import { Cluster } from '../cli/cluster/cluster.ts';
 import { ingest } from '../cli/ingest/ingest.ts';
 import { install } from '../cli/install/install.ts';
-import { cacheFolder } from '../test/golden/python-package.ts';
+import { cacheFolder } from '../python-package.mjs';
 import type { Measurement, OwnMeasurement, Target } from './hartonomous.ts';
 import { measureHartonomous, measureOwn, profileHartonomous } from './hartonomous.ts';
 import { measureLlamaLibrary, measureLlamaNode, measureWllama, preparePeers } from './llama.ts';

@@ -6,15 +6,11 @@
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { cacheFolder } from '../../python-package.mjs';
 
 const PACKAGE = 'node-llama-cpp@3.22.1';
-
-function cacheFolder() {
-  return process.env.HARTONOMOUS_CACHE ?? join(homedir(), '.cache', 'hartonomous');
-}
 
 /** The folder of the vocabularies, fetching them when they are not there. Throws when they cannot be fetched. */
 export function fetchVocabularies() {

