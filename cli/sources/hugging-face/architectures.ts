@@ -1,10 +1,11 @@
 /** What Hugging Face calls the tensors and numbers of each architecture, and what GGUF calls them. */
+import type { ArchitectureName } from '../../../plv8/src/format/architecture-names.ts';
 import { CommandError } from '../../errors.ts';
 import type { Json } from './json-files.ts';
 
 export interface Family {
   /** general.architecture in GGUF. */
-  readonly name: string;
+  readonly name: ArchitectureName;
   /** Beginnings of tensor names that say nothing. */
   readonly prefix: RegExp;
   /** What stands before a layer's number, after the prefix. */

@@ -1,6 +1,7 @@
 /**
  * Storage types of GGUF tensors: id, name, elements and bytes per block (GGUF specification, ggml's type table).
- * Shared by the client (cli/) and the code inside PostgreSQL.
+ * All that the engine computes with; the client refuses a file with any other. Shared by the client (cli/) and the code
+ * inside PostgreSQL.
  */
 export interface GgmlType {
   readonly id: number;

@@ -3,7 +3,6 @@
  * kernels/assembly/layout.ts) as `q8` or `q4`, with a scale and perhaps a minimum per block of 32.
  */
 import { raise, SQLSTATE } from '../errors.ts';
-import { COMPUTABLE_TYPES } from '../format/computable-types.ts';
 import { ggmlTypeByName } from '../format/ggml-types.ts';
 import type { Kernels } from '../kernels/load.ts';
 import type { Arena } from './arena.ts';
@@ -72,7 +71,7 @@ export interface Matrix {
 
 /** Layout that a tensor takes: its own integers, or floats, or floats rounded to q8. */
 export function layoutOf(info: TensorInfo, precision: { floats: 'f32' | 'q8'; integers: boolean }): Layout {
-  if (!COMPUTABLE_TYPES.has(info.type))
+  if (ggmlTypeByName(info.type) === undefined)
     raise(SQLSTATE.featureNotSupported, `tensor ${info.name} has type ${info.type}, which is not supported`);
   const known = INTEGER_FORMS.get(info.type);
   if (known !== undefined) return precision.integers ? known.layout : 'f32';
@@ -234,7 +233,7 @@ function requireFinite(arena: Arena, info: TensorInfo, at: number, n: number, ro
 
 /** Bytes of a stored row of `cols` elements; a fraction where they are no whole number of blocks. */
 export function rowByteLength(type: string, cols: number): number {
-  const known = COMPUTABLE_TYPES.has(type) ? ggmlTypeByName(type) : undefined;
+  const known = ggmlTypeByName(type);
   if (known === undefined) raise(SQLSTATE.featureNotSupported, `tensor type ${type} is not supported`);
   return (cols / known.blockSize) * known.blockBytes;
 }

@@ -3,9 +3,11 @@
  * with them. A new architecture is one more file beside llama.ts and its line in registry.ts. Tensors are named as
  * GGUF names them, without `blk.N.` and `.weight`.
  */
+import type { ArchitectureName } from '../../format/architecture-names.ts';
+
 export interface Architecture {
   /** `general.architecture` of the file. */
-  readonly name: string;
+  readonly name: ArchitectureName;
   /** A decoder writes token after token; an encoder reads a whole text in both directions and has no logits. */
   readonly kind: 'decoder' | 'encoder';
   /** `rms` scales by the root mean square (weight); `layer` also subtracts the mean (weight and bias). */

@@ -1,5 +1,6 @@
 import { raise, SQLSTATE } from '../../errors.ts';
-import { ARCHITECTURE_NAMES } from '../../format/architecture-names.ts';
+import { ARCHITECTURE_NAMES, isArchitectureName } from '../../format/architecture-names.ts';
+import type { ArchitectureName } from '../../format/architecture-names.ts';
 import type { Architecture } from './architecture.ts';
 import { bert } from './bert.ts';
 import { gemma2 } from './gemma2.ts';
@@ -10,14 +11,21 @@ import { phi3 } from './phi3.ts';
 import { qwen2 } from './qwen2.ts';
 import { qwen3 } from './qwen3.ts';
 
-const ALL: readonly Architecture[] = [llama, qwen2, qwen3, phi3, gemma2, gemma3, gpt2, bert];
+const ALL: Readonly<Record<ArchitectureName, Architecture>> = {
+  llama,
+  qwen2,
+  qwen3,
+  phi3,
+  gemma2,
+  gemma3,
+  gpt2,
+  bert,
+};
 
 /** The architecture of this name; throws featureNotSupported listing those there are. */
 export function findArchitecture(name: string): Architecture {
-  return (
-    ALL.find((architecture) => architecture.name === name) ??
-    raise(SQLSTATE.featureNotSupported, `architecture ${name} is not supported`, {
-      hint: `supported: ${ARCHITECTURE_NAMES.join(', ')}`,
-    })
-  );
+  if (isArchitectureName(name)) return ALL[name];
+  raise(SQLSTATE.featureNotSupported, `architecture ${name} is not supported`, {
+    hint: `supported: ${ARCHITECTURE_NAMES.join(', ')}`,
+  });
 }
