@@ -1,7 +1,7 @@
 /** How likely a model finds given texts, where they differ. */
 import { poll } from '../db.ts';
 import { releaseCache, forkCache, takeCache } from './caches.ts';
-import { logTotal } from './sampler.ts';
+import { logTotal } from './logits.ts';
 import type { UsedModel } from './registry.ts';
 
 /** Sequences that go together: each has a copy of what they share, and the kernels take tokens in fours. */

@@ -10,11 +10,9 @@ import type { Expression, Expressions } from './expression.ts';
 import { EMPTY, NEVER } from './expression.ts';
 import { numbersWithin } from './number-range.ts';
 import { compilePattern } from './pattern.ts';
-
-type Schema = Record<string, unknown>;
-
-/** Schemas within schemas. */
-const MAX_DEPTH = 100;
+import { lookUp, refuseCircle } from './schema-references.ts';
+import type { Schema } from './schema.ts';
+import { at, invalid, isObject, MAX_DEPTH, show } from './schema.ts';
 
 const TYPES = ['null', 'boolean', 'integer', 'number', 'string', 'array', 'object'] as const;
 type Type = (typeof TYPES)[number];
@@ -66,23 +64,6 @@ export function anyObject(expressions: Expressions): Expression {
   return compileSchema(expressions, { type: 'object' });
 }
 
-function at(path: string): string {
-  return path.length > 80 ? `${path.slice(0, 77)}...` : path;
-}
-
-function invalid(path: string, what: string): never {
-  raise(SQLSTATE.invalidParameterValue, `schema at ${at(path)}: ${what}`);
-}
-
-function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
-}
-
-function isObject(value: unknown): value is Schema {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 interface Reference {
   expression: Expression;
   define(e: Expression): void;
@@ -125,7 +106,7 @@ class SchemaCompiler {
   defineReferences(): void {
     for (let i = 0; i < this.toDefine.length; i++) {
       const path = this.toDefine[i]!;
-      this.references.get(path)!.define(this.compile(this.lookUp(path), path));
+      this.references.get(path)!.define(this.compile(lookUp(this.root, path), path));
     }
   }
 
@@ -430,7 +411,7 @@ class SchemaCompiler {
         hint: 'only references within the schema are, as #/$defs/NAME',
       });
     }
-    this.refuseCircle(target);
+    refuseCircle(this.root, target);
     const known = this.references.get(target);
     if (known !== undefined) return known.expression;
     const made = this.expressions.reference();
@@ -438,46 +419,4 @@ class SchemaCompiler {
     this.toDefine.push(target);
     return made.expression;
   }
-
-  /** A schema that leads to itself before a bracket is opened describes nothing. */
-  private refuseCircle(from: string): void {
-    const seen = new Set<string>();
-    const waiting = [from];
-    for (let target = waiting.pop(); target !== undefined; target = waiting.pop()) {
-      if (seen.has(target)) continue;
-      seen.add(target);
-      for (const next of directReferences(this.lookUp(target), 0)) {
-        if (next === from) invalid(from, 'the schema refers to itself without an object or array between');
-        if (next.startsWith('#')) waiting.push(next);
-      }
-    }
-  }
-
-  /** What a JSON pointer (RFC 6901) in a fragment leads to. */
-  private lookUp(pointer: string): unknown {
-    let value: unknown = this.root;
-    let fragment: string;
-    try {
-      fragment = decodeURIComponent(pointer.slice(1));
-    } catch {
-      invalid(pointer, 'the reference is not valid');
-    }
-    for (const part of fragment.split('/').slice(1)) {
-      const key = part.replaceAll('~1', '/').replaceAll('~0', '~');
-      if (typeof value !== 'object' || value === null || !Object.hasOwn(value, key)) {
-        invalid(pointer, 'the reference leads nowhere');
-      }
-      value = (value as Record<string, unknown>)[key];
-    }
-    if (fragment !== '' && !fragment.startsWith('/')) invalid(pointer, 'the reference leads nowhere');
-    return value;
-  }
-}
-
-/** References that a schema follows without opening a bracket. */
-function directReferences(schema: unknown, depth: number): string[] {
-  if (!isObject(schema) || depth > MAX_DEPTH) return [];
-  if (typeof schema.$ref === 'string') return [schema.$ref];
-  const members = schema.anyOf ?? schema.allOf;
-  return Array.isArray(members) ? members.flatMap((member) => directReferences(member, depth + 1)) : [];
 }
