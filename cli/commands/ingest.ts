@@ -31,10 +31,8 @@ function summary(result: IngestResult): string {
   const size = formatBytes(result.bytes);
   if (result.alreadyThere)
     return `${result.name} is already there: ${result.tensors} tensors, ${size}; nothing was stored`;
-  return (
-    `ingested ${result.name}: ${result.tensors} tensors, ${size} (${formatBytes(result.sentBytes)} sent, the rest was there), ` +
-    `${result.tokens} tokens`
-  );
+  const sent = result.sentBytes === result.bytes ? '' : ` (${formatBytes(result.sentBytes)} sent, the rest was there)`;
+  return `ingested ${result.name}: ${result.tensors} tensors, ${size}${sent}, ${result.tokens} tokens`;
 }
 
 export function registerIngest(program: Command): void {
