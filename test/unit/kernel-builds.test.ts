@@ -47,8 +47,10 @@ const WEIGHTS = 704 * K;
 const SUMS = 1024 * K; // scales, sums, scaled sums: 64 KiB each
 const OUT = 1216 * K;
 const SCRATCH = 1728 * K;
-/** The last one: behind the integers the relaxed build writes their split form. */
+/** The last one that is compared: behind the integers the relaxed build writes their split form. */
 const QUANTS = 2048 * K;
+/** Written by the plain build only. */
+const PANEL = 2304 * K;
 
 const [COLS, ROWS] = [288, 21];
 /** Fours, what is left over, and one alone. */
@@ -84,7 +86,7 @@ function q4(k: Kernels): void {
       k.interleaveQ4(BLOCKS + 64 * K, SCALES, mins, WEIGHTS, 0, ROWS, COLS);
       const to = OUT + tokens * K * 4 + (mins ? 1 : 0) * 128 * K + offset * 32 * K;
       const sums = [SUMS, SUMS + 64 * K, SUMS + 128 * K] as const;
-      k.matmulQ4(WEIGHTS, mins !== 0, offset, QUANTS, ...sums, to, ROWS, COLS, tokens, ROWS * 4);
+      k.matmulQ4(WEIGHTS, mins !== 0, offset, QUANTS, ...sums, to, ROWS, COLS, tokens, ROWS * 4, PANEL);
     }
   }
 }

@@ -222,6 +222,7 @@ describe('matrix products', () => {
     sums: at(1600 * K),
     scaledSums: at(1664 * K),
     out: at(2048 * K),
+    panel: at(3072 * K),
   };
 
   interface Held {
@@ -268,7 +269,8 @@ describe('matrix products', () => {
     const ends = [out, rows, cols, tokens, stride] as const;
     if (layout === 'q8')
       b.kernels.matmulQ8(weights, minimums, quants, activationScales, scaledSums, ...ends, scaleCols);
-    else b.kernels.matmulQ4(weights, minimums, offset, quants, activationScales, sums, scaledSums, ...ends);
+    else
+      b.kernels.matmulQ4(weights, minimums, offset, quants, activationScales, sums, scaledSums, ...ends, places.panel);
   }
 
   it.each(shapes)(

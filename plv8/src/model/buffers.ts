@@ -22,7 +22,11 @@ export interface Buffers {
   projected: number; // (tokens, dim)
   gate: number; // (tokens, hiddenDim)
   up: number; // (tokens, hiddenDim)
-  padded: number; // (tokens, widest row rounded up to 4): activations of matrices whose rows are padded
+  /**
+   * (tokens, widest row) what one step needs for itself: activations of a matrix whose rows are padded, eight rows of a
+   * q4 matrix as int8, a row as floats
+   */
+  scratch: number;
   quants: number; // (tokens, widest row) int16; in the relaxed build their split form after them (assembly/activations.ts)
   quantScales: number; // (tokens, widest row / 32)
   quantSums: number; // (tokens, widest row / 32) int32
@@ -52,7 +56,7 @@ function sizes(config: ModelConfig, logits: boolean): Record<keyof Buffers, numb
     projected: CHUNK_TOKENS * config.dim * 4,
     gate: CHUNK_TOKENS * config.hiddenDim * 4,
     up: CHUNK_TOKENS * config.hiddenDim * 4,
-    padded: CHUNK_TOKENS * wide * 4,
+    scratch: CHUNK_TOKENS * wide * 4,
     quants: CHUNK_TOKENS * wide * 4,
     quantScales: (CHUNK_TOKENS * wide) / 8,
     quantSums: (CHUNK_TOKENS * wide) / 8,

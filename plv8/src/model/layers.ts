@@ -154,6 +154,7 @@ export class Layers {
       scales: buffers.quantScales,
       sums: buffers.quantSums,
       scaledSums: buffers.quantScaledSums,
+      panel: buffers.scratch,
     };
     let quantized = false;
     matrices.forEach((matrix, i) => {
@@ -175,7 +176,7 @@ export class Layers {
       }
       let from = x;
       if (stride !== cols) {
-        from = buffers.padded;
+        from = buffers.scratch;
         const floats = arena.f32;
         for (let t = 0; t < tokens; t++) {
           floats.copyWithin(from / 4 + t * stride, x / 4 + t * cols, x / 4 + (t + 1) * cols);

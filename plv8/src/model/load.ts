@@ -57,7 +57,7 @@ export function loadModel(config: ModelConfig, source: WeightSource, options: Lo
   const factors =
     inFile === null
       ? config.ropeFactors
-      : floatsOf(arenas[inFile.memory]!, inFile, held[inFile.memory]!.buffers.padded, config.ropeDims / 2);
+      : floatsOf(arenas[inFile.memory]!, inFile, held[inFile.memory]!.buffers.scratch, config.ropeDims / 2);
   const parts = held.map(({ arena, buffers, first, end }) => {
     const layers = new Layers(config, arena, weights, first, end, buffers, ropeTables(arena, config, factors));
     arena.seal();

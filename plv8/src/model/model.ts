@@ -264,8 +264,8 @@ export class Model {
   /** A row of a weight matrix as floats, copied to `out` (cols). */
   readRow(matrix: Matrix, index: number, out: Float32Array): void {
     const { arena, buffers } = this.held.parts[matrix.memory]!;
-    copyRow(arena, matrix, index, buffers.padded);
-    out.set(floatsAt(arena, buffers.padded, matrix.cols));
+    copyRow(arena, matrix, index, buffers.scratch);
+    out.set(floatsAt(arena, buffers.scratch, matrix.cols));
   }
 
   /** Run one chunk of tokens through every layer; the residual stream ends in buffers.x of `output`. */

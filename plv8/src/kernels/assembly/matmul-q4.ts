@@ -1,100 +1,89 @@
-// Products with 4-bit matrices; everything as in matmul-q8.ts, but for the nibbles. A weight is nibble - offset, times its
-// scale, plus its minimum: the offset is taken off the exact integer sum, as offset times the sum of the activations.
+// Products with 4-bit matrices. A weight is nibble - offset, times its scale, plus its minimum.
+//   A few tokens read the nibbles themselves: the offset is taken off the exact integer sum, as offset times the sum of the
+//   activations. More tokens share the work of writing an oct as int8 into a panel, which the int8 kernel then multiplies
+//   with all of them. Either way a row's product is the same integers in the same order of blocks, and so the same float.
+//   The relaxed build has loops of its own for both (matmul-q4-relaxed.ts).
 import { splitQuants } from './activations';
 import { octBytesQ4 } from './layout';
 import { fourTokensRelaxed, oneTokenRelaxed } from './matmul-q4-relaxed';
-import { storeRows } from './simd';
+import { matmulQ8 } from './matmul-q8';
+import { BLOCK, storeRows } from './simd';
 
-/** Four tokens against half an oct, whose nibbles and floats begin at w. */
+/** Tokens for which writing a panel costs less than taking the nibbles apart for each. */
+const PANEL_TOKENS: i32 = 4;
+
+/** Weights of a q4 oct as a q8 oct at `panel`: one column pair of eight rows after the other, then the floats as they are. */
 // @ts-ignore: decorator
 @inline
-function fourTokens(
-  w: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, outStride: usize, blocks: i32,
-  rows: i32, minimums: bool,
-): void {
+function widenOct(w: usize, panel: usize, blocks: i32, minimums: bool, offset: i32): void {
   const mask = i16x8.splat(15);
-  let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
+  const offsets = i8x16.splat(<i8>offset);
   let b = blocks;
   do {
-    let s0 = i32x4.splat(0), s1 = i32x4.splat(0), s2 = i32x4.splat(0), s3 = i32x4.splat(0);
     let k = 4;
     do {
-      let packed = v128.load(w);
+      let low = v128.load(w);
+      let high = v128.load(w, 16);
       let j = 4;
       do {
-        const nibbles = v128.and(packed, mask);
-        s0 = i32x4.add(s0, i32x4.dot_i16x8_s(nibbles, v128.load_splat<u32>(x)));
-        s1 = i32x4.add(s1, i32x4.dot_i16x8_s(nibbles, v128.load_splat<u32>(x, 4)));
-        s2 = i32x4.add(s2, i32x4.dot_i16x8_s(nibbles, v128.load_splat<u32>(x, 8)));
-        s3 = i32x4.add(s3, i32x4.dot_i16x8_s(nibbles, v128.load_splat<u32>(x, 12)));
-        packed = i16x8.shr_u(packed, 4);
-        x += 16;
+        const pair = i8x16.narrow_i16x8_u(v128.and(low, mask), v128.and(high, mask));
+        v128.store(panel, i8x16.sub(pair, offsets));
+        low = i16x8.shr_u(low, 4);
+        high = i16x8.shr_u(high, 4);
+        panel += 16;
       } while (--j);
       w += 32;
     } while (--k);
-    const scale = v128.load(w);
-    w += 32;
-    s0 = i32x4.sub(s0, i32x4.mul(offset, v128.load_splat<u32>(xi)));
-    s1 = i32x4.sub(s1, i32x4.mul(offset, v128.load_splat<u32>(xi, 4)));
-    s2 = i32x4.sub(s2, i32x4.mul(offset, v128.load_splat<u32>(xi, 8)));
-    s3 = i32x4.sub(s3, i32x4.mul(offset, v128.load_splat<u32>(xi, 12)));
-    a0 = f32x4.add(a0, f32x4.mul(f32x4.convert_i32x4_s(s0), f32x4.mul(scale, v128.load_splat<f32>(xs))));
-    a1 = f32x4.add(a1, f32x4.mul(f32x4.convert_i32x4_s(s1), f32x4.mul(scale, v128.load_splat<f32>(xs, 4))));
-    a2 = f32x4.add(a2, f32x4.mul(f32x4.convert_i32x4_s(s2), f32x4.mul(scale, v128.load_splat<f32>(xs, 8))));
-    a3 = f32x4.add(a3, f32x4.mul(f32x4.convert_i32x4_s(s3), f32x4.mul(scale, v128.load_splat<f32>(xs, 12))));
-    xs += 16;
-    xi += 16;
-    if (minimums) {
-      const minimum = v128.load(w);
-      a0 = f32x4.add(a0, f32x4.mul(minimum, v128.load_splat<f32>(xm)));
-      a1 = f32x4.add(a1, f32x4.mul(minimum, v128.load_splat<f32>(xm, 4)));
-      a2 = f32x4.add(a2, f32x4.mul(minimum, v128.load_splat<f32>(xm, 8)));
-      a3 = f32x4.add(a3, f32x4.mul(minimum, v128.load_splat<f32>(xm, 12)));
-      w += 32;
-      xm += 16;
-    }
+    let n = minimums ? 4 : 2;
+    do {
+      v128.store(panel, v128.load(w));
+      w += 16;
+      panel += 16;
+    } while (--n);
   } while (--b);
-  storeRows(out, a0, rows);
-  storeRows(out + outStride, a1, rows);
-  storeRows(out + 2 * outStride, a2, rows);
-  storeRows(out + 3 * outStride, a3, rows);
 }
 
-/** One token against one oct; stores the first `rows` of its rows. */
+/**
+ * One token against one oct; stores the first `rows` of its rows. Every second nibble is left where it is, 16 times as
+ * large, with a sum of its own: a mask takes one operation, a shift and a mask two. `negated`: -offset in each lane.
+ */
 // @ts-ignore: decorator
 @inline
 function oneToken(
-  w: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, blocks: i32, rows: i32,
+  w: usize, negated: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, blocks: i32, rows: i32,
   minimums: bool,
 ): void {
-  const mask = i16x8.splat(15);
+  const mask = i16x8.splat(0x0f);
+  const mask16 = i16x8.splat(0xf0);
   let low = f32x4.splat(0), high = f32x4.splat(0);
   let b = blocks;
   do {
-    let s0 = i32x4.splat(0), u0 = i32x4.splat(0), s1 = i32x4.splat(0), u1 = i32x4.splat(0);
+    let s0 = i32x4.mul(negated, v128.load_splat<u32>(xi)), u0 = i32x4.splat(0);
+    let s1 = s0, u1 = i32x4.splat(0);
     let k = 4;
     do {
-      const first = v128.load(w);
-      const second = v128.load(w, 16);
+      let first = v128.load(w);
+      let second = v128.load(w, 16);
       const x0 = v128.load_splat<u32>(x);
       s0 = i32x4.add(s0, i32x4.dot_i16x8_s(v128.and(first, mask), x0));
       s1 = i32x4.add(s1, i32x4.dot_i16x8_s(v128.and(second, mask), x0));
       const x1 = v128.load_splat<u32>(x, 4);
-      u0 = i32x4.add(u0, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(first, 4), mask), x1));
-      u1 = i32x4.add(u1, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(second, 4), mask), x1));
+      u0 = i32x4.add(u0, i32x4.dot_i16x8_s(v128.and(first, mask16), x1));
+      u1 = i32x4.add(u1, i32x4.dot_i16x8_s(v128.and(second, mask16), x1));
+      first = i16x8.shr_u(first, 8);
+      second = i16x8.shr_u(second, 8);
       const x2 = v128.load_splat<u32>(x, 8);
-      s0 = i32x4.add(s0, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(first, 8), mask), x2));
-      s1 = i32x4.add(s1, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(second, 8), mask), x2));
+      s0 = i32x4.add(s0, i32x4.dot_i16x8_s(v128.and(first, mask), x2));
+      s1 = i32x4.add(s1, i32x4.dot_i16x8_s(v128.and(second, mask), x2));
       const x3 = v128.load_splat<u32>(x, 12);
-      u0 = i32x4.add(u0, i32x4.dot_i16x8_s(i16x8.shr_u(first, 12), x3));
-      u1 = i32x4.add(u1, i32x4.dot_i16x8_s(i16x8.shr_u(second, 12), x3));
+      u0 = i32x4.add(u0, i32x4.dot_i16x8_s(v128.and(first, mask16), x3));
+      u1 = i32x4.add(u1, i32x4.dot_i16x8_s(v128.and(second, mask16), x3));
       w += 32;
       x += 16;
     } while (--k);
-    const above = i32x4.mul(offset, v128.load_splat<u32>(xi));
     const scale = v128.load_splat<f32>(xs);
-    const sumLow = f32x4.convert_i32x4_s(i32x4.sub(i32x4.add(s0, u0), above));
-    const sumHigh = f32x4.convert_i32x4_s(i32x4.sub(i32x4.add(s1, u1), above));
+    const sumLow = f32x4.convert_i32x4_s(i32x4.add(s0, i32x4.shr_s(u0, 4)));
+    const sumHigh = f32x4.convert_i32x4_s(i32x4.add(s1, i32x4.shr_s(u1, 4)));
     low = f32x4.add(low, f32x4.mul(sumLow, f32x4.mul(v128.load(w), scale)));
     high = f32x4.add(high, f32x4.mul(sumHigh, f32x4.mul(v128.load(w, 16), scale)));
     w += 32;
@@ -112,42 +101,66 @@ function oneToken(
   if (rows > 4) storeRows(out + 16, high, rows - 4);
 }
 
-/** As matmulQ8; xi are the sums of the activations' integers, offset what a nibble is above its weight. */
-export function matmulQ4(
-  w: usize, minimums: bool, offset: i32, x: usize, xs: usize, xi: usize, xm: usize, out: usize,
+/** All tokens against one oct in the relaxed build; x is their split form. */
+// @ts-ignore: decorator
+@inline
+function octRelaxed(
+  w: usize, minimums: bool, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize,
   rows: i32, cols: i32, tokens: i32, outStride: usize,
 ): void {
   const blocks = cols >> 5;
   const xStride = <usize>cols << 1;
   const sStride = <usize>blocks << 2;
-  const offsets = i32x4.splat(offset);
+  let t = tokens;
+  for (; t >= 4; t -= 4) {
+    fourTokensRelaxed(w, offset, x, xs, xi, xm, out, outStride, blocks, rows, minimums);
+    if (rows > 4) fourTokensRelaxed(w + 16, offset, x, xs, xi, xm, out + 16, outStride, blocks, rows - 4, minimums);
+    x += 4 * xStride;
+    xs += 4 * sStride;
+    xi += 4 * sStride;
+    xm += 4 * sStride;
+    out += 4 * outStride;
+  }
+  for (; t > 0; t--) {
+    oneTokenRelaxed(w, offset, x, xs, xi, xm, out, blocks, rows, minimums);
+    x += xStride;
+    xs += sStride;
+    xi += sStride;
+    xm += sStride;
+    out += outStride;
+  }
+}
+
+/**
+ * As matmulQ8; xi are the sums of the activations' integers, offset what a nibble is above its weight. panel: room for
+ * an oct of int8 with its floats.
+ */
+export function matmulQ4(
+  w: usize, minimums: bool, offset: i32, x: usize, xs: usize, xi: usize, xm: usize, out: usize,
+  rows: i32, cols: i32, tokens: i32, outStride: usize, panel: usize,
+): void {
+  const blocks = cols >> 5;
+  const xStride = <usize>cols << 1;
+  const sStride = <usize>blocks << 2;
+  const negated = i32x4.splat(-offset);
   const oct = octBytesQ4(cols, minimums);
-  if (ASC_FEATURE_RELAXED_SIMD) x = splitQuants(x, cols, tokens);
   for (let left = rows; left > 0; left -= 8) {
-    let xp = x, sp = xs, ip = xi, mp = xm, o = out;
-    let t = tokens;
-    for (; t >= 4; t -= 4) {
-      if (ASC_FEATURE_RELAXED_SIMD) {
-        fourTokensRelaxed(w, offsets, xp, sp, ip, mp, o, outStride, blocks, left, minimums);
-        if (left > 4) fourTokensRelaxed(w + 16, offsets, xp, sp, ip, mp, o + 16, outStride, blocks, left - 4, minimums);
-      } else {
-        fourTokens(w, offsets, xp, sp, ip, mp, o, outStride, blocks, left, minimums);
-        if (left > 4) fourTokens(w + 16, offsets, xp, sp, ip, mp, o + 16, outStride, blocks, left - 4, minimums);
+    if (ASC_FEATURE_RELAXED_SIMD) {
+      const split = splitQuants(x, cols, tokens);
+      octRelaxed(w, minimums, i32x4.splat(offset), split, xs, xi, xm, out, left, cols, tokens, outStride);
+    } else if (tokens >= PANEL_TOKENS) {
+      widenOct(w, panel, blocks, minimums, offset);
+      matmulQ8(panel, minimums, x, xs, xm, out, min(left, 8), cols, tokens, outStride, BLOCK);
+    } else {
+      let xp = x, sp = xs, ip = xi, mp = xm, o = out;
+      for (let t = tokens; t > 0; t--) {
+        oneToken(w, negated, xp, sp, ip, mp, o, blocks, left, minimums);
+        xp += xStride;
+        sp += sStride;
+        ip += sStride;
+        mp += sStride;
+        o += outStride;
       }
-      xp += 4 * xStride;
-      sp += 4 * sStride;
-      ip += 4 * sStride;
-      mp += 4 * sStride;
-      o += 4 * outStride;
-    }
-    for (; t > 0; t--) {
-      if (ASC_FEATURE_RELAXED_SIMD) oneTokenRelaxed(w, offsets, xp, sp, ip, mp, o, blocks, left, minimums);
-      else oneToken(w, offsets, xp, sp, ip, mp, o, blocks, left, minimums);
-      xp += xStride;
-      sp += sStride;
-      ip += sStride;
-      mp += sStride;
-      o += outStride;
     }
     w += oct;
     out += 32;
