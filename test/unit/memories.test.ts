@@ -1,9 +1,18 @@
 /** Models spread over several WebAssembly memories: the same bits as in one, and what is refused. */
 import { describe, expect, it } from 'vitest';
 import { capture, newMeanAttention } from '../../plv8/src/explain/capture.ts';
-import { MAX_MEMORY_BYTES } from '../../plv8/src/model/arena.ts';
+import { Arena, MAX_MEMORY_BYTES } from '../../plv8/src/model/arena.ts';
 import { TILE_TARGET_BYTES } from '../../plv8/src/format/tiles.ts';
 import { readConfig } from '../../plv8/src/model/config.ts';
+import {
+  allocateMatrix,
+  copyRow,
+  fillMatrix,
+  layoutOf,
+  multiplyIntegers,
+  rowByteLength,
+  stagingBytes,
+} from '../../plv8/src/model/matrix.ts';
 import type { MemoryPlan } from '../../plv8/src/model/memories.ts';
 import { planMemories } from '../../plv8/src/model/memories.ts';
 import type { TensorInfo } from '../../plv8/src/model/source.ts';
@@ -126,6 +135,43 @@ describe('an encoder', () => {
   });
 });
 
+describe('addresses above 2 GiB', () => {
+  const COLS = 256;
+  const ROWS = 16;
+
+  /** Rows and products of a matrix, and floats that went through an arena, where `below` bytes are taken already. */
+  function use(below: number, type: string): { at: number; numbers: number[] } {
+    const arena = new Arena(below + (1 << 20));
+    arena.allocate(below);
+    const info = { name: 'w', type, shape: [COLS, ROWS] };
+    const matrix = allocateMatrix(arena, info, layoutOf(info, { floats: 'f32', integers: true }));
+    const tile = Uint8Array.from({ length: rowByteLength(type, COLS) * ROWS }, (_, i) => (i * 37) & 0x2f);
+    fillMatrix(arena, matrix, 0, tile, arena.allocate(stagingBytes(type, tile.length, COLS)));
+    const row = arena.allocate(COLS * 4);
+    copyRow(arena, matrix, ROWS - 1, row);
+    const [quants, scales, sums, scaledSums] = [2 * COLS, COLS, COLS, COLS].map((bytes) => arena.allocate(bytes)) as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    const out = arena.allocate(ROWS * 4);
+    arena.kernels.quantizeActivations(row, quants, scales, sums, scaledSums, COLS, 1);
+    if (matrix.layout === 'f32') arena.kernels.matmulF32(matrix.weights, row, out, ROWS, COLS, 1, ROWS * 4);
+    else multiplyIntegers(arena, matrix, 0, ROWS, { quants, scales, sums, scaledSums }, 1, out, ROWS * 4);
+    const floats = (at: number, n: number): number[] => [...arena.f32.subarray(at / 4, at / 4 + n)];
+    return { at: matrix.weights, numbers: [...floats(row, COLS), ...floats(out, ROWS)] };
+  }
+
+  it.each(['F32', 'Q8_0', 'Q4_0', 'Q4_K', 'Q6_K'])('hold a matrix of %s as well as low ones', (type) => {
+    const low = use(0, type);
+    const high = use(3 * 1024 ** 3, type);
+    expect(high.at).toBeGreaterThan(2 ** 31);
+    expect(high.numbers).toEqual(low.numbers);
+    expect(low.numbers.some((x) => x !== 0)).toBe(true);
+  });
+});
+
 /** The memories of a llama in Q8_0 with eight heads of keys and values of 128, whose weights nobody has to write. */
 function planLlama(
   nLayers: number,
@@ -193,16 +239,16 @@ describe('memories', () => {
     expect(spread.load().memories).toBe(1);
   });
 
-  it('have room for 8,192 tokens of context beside the weights of a model of 8 or 70 billion parameters', () => {
+  it('have room for 32,768 tokens of context beside the weights of a model of 8 or 70 billion parameters', () => {
     for (const [layers, dim, hiddenDim, least] of [
-      [32, 4096, 14_336, 3],
-      [80, 8192, 28_672, 21],
+      [32, 4096, 14_336, 5],
+      [80, 8192, 28_672, 28],
     ] as const) {
       const { memories, bytes, kvBytes } = planLlama(layers, dim, hiddenDim, 128_256);
       expect(memories).toHaveLength(least);
       expect(memories.reduce((sum, { weightBytes }) => sum + weightBytes, 0)).toBeLessThan(bytes * 1.001);
       for (const { first, end, weightBytes, otherBytes } of memories)
-        expect(weightBytes + otherBytes + (end - first) * kvBytes * 8192).toBeLessThan(MAX_MEMORY_BYTES);
+        expect(weightBytes + otherBytes + (end - first) * kvBytes * 32_768).toBeLessThan(MAX_MEMORY_BYTES);
     }
   });
 
@@ -236,7 +282,9 @@ describe('memories', () => {
         cache.reserve(model.config.contextLength, poll);
       }
     };
-    expect(fill({})).toThrow(/could not grow WebAssembly memory from \d+ to \d+ bytes/);
+    expect(fill({})).toThrow(
+      /^context of \d+ tokens needs \d+ bytes more for layer \d, \d{7} of the \d{7} of its WebAssembly memory are taken$/,
+    );
     const fit = caches.length - 1;
     expect(fit).toBeGreaterThan(0);
     model.sweep(new Set());
@@ -247,7 +295,7 @@ describe('memories', () => {
       oldest?.free();
       return ++evicted < 3 && oldest !== undefined;
     };
-    expect(fill({ evictOne })).toThrow('could not grow');
+    expect(fill({ evictOne })).toThrow('of its WebAssembly memory are taken');
     expect(evicted).toBe(3);
     expect(caches.length).toBeGreaterThan(fit);
     model.sweep(new Set());

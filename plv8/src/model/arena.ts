@@ -84,6 +84,11 @@ export class Arena {
     return this.next - FIRST_BYTE - this.freed.reduce((sum, piece) => sum + piece.bytes, 0) + weights;
   }
 
+  /** Bytes that it can hold at most. */
+  get maxBytes(): number {
+    return Math.max(this.maxPages * PAGE_BYTES, this.memory.buffer.byteLength);
+  }
+
   /** Bytes of it that backends share. */
   get sharedBytes(): number {
     return this.mapped;

@@ -104,7 +104,7 @@ export class KvCache {
       const old = layers[index];
       if (old !== undefined && old.room >= room) continue;
       const arena = this.arenas[index]!;
-      const piece = { at: this.allocate(arena, bytes), bytes, room };
+      const piece = { at: this.allocate(index, bytes, room), bytes, room };
       if (old !== undefined) {
         const floats = (this.length * this.tokenBytes) / 4;
         move(arena, old.at, piece.at, floats);
@@ -116,13 +116,19 @@ export class KvCache {
     }
   }
 
-  private allocate(arena: Arena, bytes: number): number {
+  private allocate(layer: number, bytes: number, room: number): number {
+    const arena = this.arenas[layer]!;
     for (;;) {
       try {
         return arena.allocate(bytes);
-      } catch (error) {
-        const memory = error instanceof HartonomousError && error.code === SQLSTATE.outOfMemory;
-        if (!memory || this.hooks.evictOne?.() !== true) throw error;
+      } catch (cause) {
+        if (!(cause instanceof HartonomousError) || cause.code !== SQLSTATE.outOfMemory) throw cause;
+        if (this.hooks.evictOne?.() === true) continue;
+        raise(
+          SQLSTATE.outOfMemory,
+          `context of ${room} tokens needs ${bytes} bytes more for layer ${layer}, ${arena.usedBytes} of the ${arena.maxBytes} of its WebAssembly memory are taken`,
+          { detail: cause.message, hint: 'use less context (option num_ctx)', cause },
+        );
       }
     }
   }

@@ -15,8 +15,8 @@ import type { TensorInfo } from './source.ts';
 import type { WeightPlan } from './weights.ts';
 import { PADDING_BYTES } from './weights.ts';
 
-/** A memory has room for caches of so many tokens in all its layers, or the whole context where that is shorter. */
-const ROOM_TOKENS = 8192;
+/** A memory has room for a cache of so many tokens in all its layers, or the whole context where that is shorter. */
+const ROOM_TOKENS = 32_768;
 
 /** What one memory holds. */
 export interface MemoryPlan {
