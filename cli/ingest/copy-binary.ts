@@ -50,8 +50,9 @@ export async function copyChunks(client: pg.Client, target: string, chunks: Iter
   let failure: Error | null = null;
   const finished = new Promise<void>((resolve, reject) => {
     stream.once('finish', () => resolve());
-    stream.once('error', (error: Error) => {
-      failure = error;
+    // More than one where the server goes down: its last message, then the socket's end.
+    stream.on('error', (error: Error) => {
+      failure ??= error;
       reject(error);
     });
   });

@@ -1,12 +1,9 @@
 /** An ingest that is killed, cut off, or runs out of disk: what was there stays, and the next run completes. */
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, afterEach, beforeEach, expect, inject, test } from 'vitest';
 import { ingest } from '../../cli/ingest/ingest.ts';
 import { verify } from '../../cli/ingest/verify.ts';
+import { growDisk, releaseDisk, smallDisk } from '../faults/small-disk.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
@@ -158,27 +155,9 @@ test('a connection that drops while a model is replaced leaves the one that was 
   await expectHealthy();
 });
 
-/** Mount a file system of so many megabytes that the server may write into; null where that is not permitted. */
-function smallDisk(megabytes: number): string | null {
-  const path = mkdtempSync(join(tmpdir(), 'hartonomous-disk-'));
-  try {
-    const owner = execFileSync('id', ['-u', 'postgres'], { encoding: 'utf8' }).trim();
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m,uid=${owner},mode=700`, 'tmpfs', path], {
-      stdio: 'ignore',
-    });
-    return path;
-  } catch {
-    rmSync(path, { recursive: true });
-    return null;
-  }
-}
-
 test('a full disk is one error, and leaves the models that were there', async () => {
   const disk = smallDisk(44);
-  if (disk === null) {
-    console.log('skipped: this user may not mount a small file system');
-    return;
-  }
+  if (disk === null) return;
   const admin = new pg.Client({ connectionString: inject('adminUrl') });
   await admin.connect();
   const name = `small_${process.pid}`;
@@ -202,7 +181,7 @@ test('a full disk is one error, and leaves the models that were there', async ()
     expect(await rows(LOGITS)).toEqual(before);
     expect(await rows('select * from hartonomous.check_integrity()')).toEqual([]);
     // With room again the same command goes on.
-    execFileSync('mount', ['-o', 'remount,size=160m', disk]);
+    growDisk(disk, 160);
     const again = await hartonomous(['ingest', file, '--name', 'big'], { url: small });
     expect(again.code, again.stderr).toBe(0);
     expect((await verify(client, 'big')).differences).toEqual([]);
@@ -212,7 +191,6 @@ test('a full disk is one error, and leaves the models that were there', async ()
     await admin.query(`drop database if exists ${name} with (force)`);
     await admin.query(`drop tablespace if exists ${name}`);
     await admin.end();
-    execFileSync('umount', [disk]);
-    rmSync(disk, { recursive: true });
+    releaseDisk(disk);
   }
 });
