@@ -5,7 +5,7 @@
 //   The relaxed build has all integers a second time, behind the first, in the same places but split into signed bytes: for
 //   8 columns not 4 pairs but the high bytes of columns 0, 4, 1, 5, their low bytes, the high bytes of 2, 6, 3, 7, their
 //   low bytes. That is the order in which a q4 oct gives its nibbles (layout.ts).
-import { BLOCK } from './simd';
+import { BLOCK, ROUNDING, roundedIntegers } from './simd';
 
 const BLOCK_BYTES: usize = 128;
 /** The largest integer: 127 * 256 + 127, so that the high and the low byte of every integer are signed bytes. */
@@ -66,8 +66,8 @@ export function quantizeActivations(
       const inverse = f32x4.splat(largest > SMALLEST_BLOCK ? LARGEST / largest : 0);
       let total = i32x4.splat(0);
       for (let i: usize = 0; i < BLOCK_BYTES; i += 32) {
-        const low = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(src + i), inverse)));
-        const high = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(src + i, 16), inverse)));
+        const low = roundedIntegers(f32x4.add(f32x4.mul(v128.load(src + i), inverse), f32x4.splat(ROUNDING)));
+        const high = roundedIntegers(f32x4.add(f32x4.mul(v128.load(src + i, 16), inverse), f32x4.splat(ROUNDING)));
         total = i32x4.add(total, i32x4.add(low, high));
         const eight = i16x8.narrow_i32x4_s(low, high);
         storeWords(q, eight, pairStep);

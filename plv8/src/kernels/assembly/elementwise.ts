@@ -1,21 +1,26 @@
 // Norms, sums, the gate of the feed-forward network, and rotary positions.
+import { squares } from './double-sums';
 import { exponential } from './simd';
 
 /** out = x / rms(x) * weight for each of `tokens` rows of n floats. */
 export function rmsNorm(x: usize, weight: usize, out: usize, n: i32, tokens: i32, eps: f32): void {
   for (let t = 0; t < tokens; t++) {
-    let sum: f64 = 0;
-    for (let i = 0; i < n; i++) {
-      const v = <f64>load<f32>(x + (<usize>i << 2));
-      sum += v * v;
+    const scale = <f32>(1.0 / sqrt<f64>(squares(x, n, 0) / <f64>n + <f64>eps));
+    const factor = f32x4.splat(scale);
+    let w = weight;
+    let left = n;
+    for (; left >= 4; left -= 4) {
+      v128.store(out, f32x4.mul(f32x4.mul(v128.load(x), factor), v128.load(w)));
+      x += 16;
+      out += 16;
+      w += 16;
     }
-    const scale = <f32>(1.0 / sqrt<f64>(sum / <f64>n + <f64>eps));
-    for (let i = 0; i < n; i++) {
-      const at = <usize>i << 2;
-      store<f32>(out + at, load<f32>(x + at) * scale * load<f32>(weight + at));
+    for (; left > 0; left--) {
+      store<f32>(out, load<f32>(x) * scale * load<f32>(w));
+      x += 4;
+      out += 4;
+      w += 4;
     }
-    x += <usize>n << 2;
-    out += <usize>n << 2;
   }
 }
 
