@@ -27,7 +27,7 @@ function addScaled(acc: v128, integers: v128, scale: v128, x: usize): v128 {
 /** Four tokens against half an oct, whose nibbles and floats begin at w. */
 // @ts-ignore: decorator
 @inline
-export function fourTokensRelaxed(
+function fourTokens(
   w: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, outStride: usize, blocks: i32,
   rows: i32, minimums: bool,
 ): void {
@@ -83,7 +83,7 @@ export function fourTokensRelaxed(
 /** One token against one oct; stores the first `rows` of its rows. */
 // @ts-ignore: decorator
 @inline
-export function oneTokenRelaxed(
+function oneToken(
   w: usize, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, blocks: i32, rows: i32,
   minimums: bool,
 ): void {
@@ -94,23 +94,26 @@ export function oneTokenRelaxed(
     let h0 = i32x4.splat(0), l0 = i32x4.splat(0), h1 = i32x4.splat(0), l1 = i32x4.splat(0);
     let k = 4;
     do {
-      let p = v128.load(w);
-      let q = v128.load(w, 16);
-      let j = 2;
-      do {
-        const nibbles = v128.and(p, mask);
-        const others = v128.and(q, mask);
-        let bytes = v128.load_splat<u32>(x);
-        h0 = addDots(h0, bytes, nibbles);
-        h1 = addDots(h1, bytes, others);
-        bytes = v128.load_splat<u32>(x, 4);
-        l0 = addDots(l0, bytes, nibbles);
-        l1 = addDots(l1, bytes, others);
-        p = i16x8.shr_u(p, 4);
-        q = i16x8.shr_u(q, 4);
-        x += 8;
-      } while (--j);
+      const p = v128.load(w);
+      const q = v128.load(w, 16);
+      let nibbles = v128.and(p, mask);
+      let others = v128.and(q, mask);
+      let bytes = v128.load_splat<u32>(x);
+      h0 = addDots(h0, bytes, nibbles);
+      h1 = addDots(h1, bytes, others);
+      bytes = v128.load_splat<u32>(x, 4);
+      l0 = addDots(l0, bytes, nibbles);
+      l1 = addDots(l1, bytes, others);
+      nibbles = v128.and(i16x8.shr_u(p, 4), mask);
+      others = v128.and(i16x8.shr_u(q, 4), mask);
+      bytes = v128.load_splat<u32>(x, 8);
+      h0 = addDots(h0, bytes, nibbles);
+      h1 = addDots(h1, bytes, others);
+      bytes = v128.load_splat<u32>(x, 12);
+      l0 = addDots(l0, bytes, nibbles);
+      l1 = addDots(l1, bytes, others);
       w += 32;
+      x += 16;
     } while (--k);
     first = addScaled(first, joinSums(h0, l0, offset, xi), v128.load(w), xs);
     second = addScaled(second, joinSums(h1, l1, offset, xi), v128.load(w, 16), xs);
@@ -127,4 +130,34 @@ export function oneTokenRelaxed(
   } while (--b);
   storeRows(out, first, rows);
   if (rows > 4) storeRows(out + 16, second, rows - 4);
+}
+
+/** All tokens against one oct; x is the tokens' split form. */
+// @ts-ignore: decorator
+@inline
+export function octRelaxed(
+  w: usize, minimums: bool, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize,
+  rows: i32, cols: i32, tokens: i32, outStride: usize,
+): void {
+  const blocks = cols >> 5;
+  const xStride = <usize>cols << 1;
+  const sStride = <usize>blocks << 2;
+  let t = tokens;
+  for (; t >= 4; t -= 4) {
+    fourTokens(w, offset, x, xs, xi, xm, out, outStride, blocks, rows, minimums);
+    if (rows > 4) fourTokens(w + 16, offset, x, xs, xi, xm, out + 16, outStride, blocks, rows - 4, minimums);
+    x += 4 * xStride;
+    xs += 4 * sStride;
+    xi += 4 * sStride;
+    xm += 4 * sStride;
+    out += 4 * outStride;
+  }
+  for (; t > 0; t--) {
+    oneToken(w, offset, x, xs, xi, xm, out, blocks, rows, minimums);
+    x += xStride;
+    xs += sStride;
+    xi += sStride;
+    xm += sStride;
+    out += outStride;
+  }
 }

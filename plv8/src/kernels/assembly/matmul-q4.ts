@@ -5,7 +5,7 @@
 //   The relaxed build has loops of its own for both (matmul-q4-relaxed.ts).
 import { splitQuants } from './activations';
 import { octBytesQ4 } from './layout';
-import { fourTokensRelaxed, oneTokenRelaxed } from './matmul-q4-relaxed';
+import { octRelaxed } from './matmul-q4-relaxed';
 import { matmulQ8 } from './matmul-q8';
 import { BLOCK, storeRows } from './simd';
 
@@ -99,36 +99,6 @@ function oneToken(
   } while (--b);
   storeRows(out, low, rows);
   if (rows > 4) storeRows(out + 16, high, rows - 4);
-}
-
-/** All tokens against one oct in the relaxed build; x is their split form. */
-// @ts-ignore: decorator
-@inline
-function octRelaxed(
-  w: usize, minimums: bool, offset: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize,
-  rows: i32, cols: i32, tokens: i32, outStride: usize,
-): void {
-  const blocks = cols >> 5;
-  const xStride = <usize>cols << 1;
-  const sStride = <usize>blocks << 2;
-  let t = tokens;
-  for (; t >= 4; t -= 4) {
-    fourTokensRelaxed(w, offset, x, xs, xi, xm, out, outStride, blocks, rows, minimums);
-    if (rows > 4) fourTokensRelaxed(w + 16, offset, x, xs, xi, xm, out + 16, outStride, blocks, rows - 4, minimums);
-    x += 4 * xStride;
-    xs += 4 * sStride;
-    xi += 4 * sStride;
-    xm += 4 * sStride;
-    out += 4 * outStride;
-  }
-  for (; t > 0; t--) {
-    oneTokenRelaxed(w, offset, x, xs, xi, xm, out, blocks, rows, minimums);
-    x += xStride;
-    xs += sStride;
-    xi += sStride;
-    xm += sStride;
-    out += outStride;
-  }
 }
 
 /**
