@@ -3,12 +3,11 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
 import type { TestDatabase } from './harness.ts';
-import { createDatabase, ingestFile } from './harness.ts';
+import { createDatabase, ingestFile, roleName } from './harness.ts';
 
 const MODEL = 'stories';
 const CHAT_MODEL = 'qwen';
-const suffix = `${process.pid}_${Date.now().toString(36)}`;
-const roles = [`anna_${suffix}`, `ben_${suffix}`] as const;
+const roles = [roleName('anna'), roleName('ben')] as const;
 
 interface Row {
   ord: number;
@@ -41,14 +40,10 @@ beforeAll(async () => {
   await ingestFile(database.url, modelPath('stories260k/stories260k-q8_0.gguf'), MODEL);
   await ingestFile(database.url, modelPath('zoo/qwen2-tiny-f32.gguf'), CHAT_MODEL);
   await database.pool.query(`select hartonomous.set_default_model('${MODEL}')`);
-  for (const role of roles) {
-    await database.pool.query(`create role ${role}`);
-    await database.pool.query(`grant hartonomous_user to ${role}`);
-  }
+  for (const role of roles) await database.createRole(role, 'hartonomous_user');
 });
 
 afterAll(async () => {
-  for (const role of roles) await database.pool.query(`drop owned by ${role}; drop role ${role}`);
   await database.drop();
 });
 

@@ -1,10 +1,10 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createDatabase, ingestFile } from './harness.ts';
+import { createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const TINY = new URL('../../models/tiny/hartonomous-tiny-q8_0.gguf', import.meta.url).pathname;
-const role = `user_c_${process.pid}_${Date.now().toString(36)}`;
+const role = roleName('user');
 
 let database: TestDatabase;
 let client: pg.Client;
@@ -12,7 +12,7 @@ let client: pg.Client;
 beforeAll(async () => {
   database = await createDatabase();
   await ingestFile(database.url, TINY, 'tiny');
-  await database.pool.query(`create role ${role}; grant hartonomous_user to ${role}`);
+  await database.createRole(role, 'hartonomous_user');
   client = new pg.Client({ connectionString: database.url });
   await client.connect();
   await client.query(`set role ${role}`);
@@ -20,7 +20,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await client.end();
-  await database.pool.query(`drop owned by ${role}; drop role ${role}`);
   await database.drop();
 });
 

@@ -9,10 +9,17 @@ const TEMPLATE = 'hartonomous_template';
 export interface TestDatabase {
   url: string;
   pool: pg.Pool;
+  /** Make a role, a member of `group` where there is one; it goes with the database. */
+  createRole(name: string, group?: string): Promise<void>;
   drop(): Promise<void>;
 }
 
 let count = 0;
+
+/** A role's name of one's own: roles belong to the cluster, which other test files use at the same time. */
+export function roleName(base: string): string {
+  return `${base}_${process.pid}_${Date.now().toString(36)}_${count++}`;
+}
 
 function urlOf(database: string): string {
   const url = new URL(inject('adminUrl'));
@@ -39,10 +46,17 @@ export async function createDatabase(options: { empty?: boolean } = {}): Promise
   const url = urlOf(name);
   const pool = new pg.Pool({ connectionString: url, max: 8 });
   pool.on('error', () => undefined);
+  const roles: string[] = [];
   return {
     url,
     pool,
+    async createRole(role, group) {
+      await pool.query(`create role ${role}`);
+      roles.push(role);
+      if (group !== undefined) await pool.query(`grant ${group} to ${role}`);
+    },
     async drop() {
+      for (const role of roles) await pool.query(`drop owned by ${role} cascade; drop role ${role}`);
       await pool.end();
       await asAdmin(`drop database if exists ${name} with (force)`);
     },

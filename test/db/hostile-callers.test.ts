@@ -2,7 +2,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
-import { createDatabase, ingestFile } from './harness.ts';
+import { createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const MODEL = 'zoo';
@@ -16,18 +16,19 @@ const CALLS = [
   `select model, tokens from hartonomous.status`,
   `select hartonomous.default_model()`,
 ];
-const suffix = `${process.pid}_${Date.now().toString(36)}`;
-const mallory = `mallory_${suffix}`;
-const admin = `admin_${suffix}`;
-const newcomer = `newcomer_${suffix}`;
+const mallory = roleName('mallory');
+const admin = roleName('admin');
+const newcomer = roleName('newcomer');
+const nobody = roleName('nobody');
 
 let database: TestDatabase;
 let session: pg.Client;
 
 beforeAll(async () => {
   database = await createDatabase();
-  for (const role of [mallory, admin, newcomer]) await database.pool.query(`create role ${role}`);
-  await database.pool.query(`grant hartonomous_user to ${mallory}; grant hartonomous_admin to ${admin}`);
+  await database.createRole(mallory, 'hartonomous_user');
+  await database.createRole(admin, 'hartonomous_admin');
+  await database.createRole(newcomer);
   await database.pool.query(`create schema planted authorization ${mallory}`);
   await database.pool.query(`grant temporary on database ${new URL(database.url).pathname.slice(1)} to ${mallory}`);
   await ingestFile(database.url, modelPath('zoo/llama-untied-gqa-f32.gguf'), MODEL);
@@ -37,8 +38,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await session.end();
-  for (const role of [mallory, admin, newcomer])
-    await database.pool.query(`drop owned by ${role} cascade; drop role ${role}`);
   await database.drop();
 });
 
@@ -130,7 +129,7 @@ describe('grant_usage and revoke_usage', () => {
   });
 
   test.each([
-    [`'nobody_${suffix}'`, `role nobody_${suffix} does not exist`],
+    [`'${nobody}'`, `role ${nobody} does not exist`],
     ['null', 'role null does not exist'],
     [`'hartonomous_owner'`, 'is one of hartonomous itself'],
   ])('refuse %s', async (role, message) => {

@@ -3,10 +3,9 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
 import type { TestDatabase } from './harness.ts';
-import { createDatabase, ingestFile } from './harness.ts';
+import { createDatabase, ingestFile, roleName } from './harness.ts';
 
-const suffix = `${process.pid}_${Date.now().toString(36)}`;
-const [anna, ben] = [`anna_${suffix}`, `ben_${suffix}`];
+const [anna, ben] = [roleName('anna'), roleName('ben')];
 const OVER_LIMIT = '53400';
 
 let database: TestDatabase;
@@ -16,14 +15,10 @@ beforeAll(async () => {
   database = await createDatabase();
   await ingestFile(database.url, modelPath('stories260k/stories260k-q8_0.gguf'), 'stories');
   await ingestFile(database.url, modelPath('zoo/qwen2-tiny-f32.gguf'), 'qwen');
-  for (const role of [anna, ben]) {
-    await database.pool.query(`create role ${role}`);
-    await database.pool.query(`grant hartonomous_user to ${role}`);
-  }
+  for (const role of [anna, ben]) await database.createRole(role, 'hartonomous_user');
 });
 
 afterAll(async () => {
-  for (const role of [anna, ben]) await database.pool.query(`drop owned by ${role}; drop role ${role}`);
   await database.drop();
 });
 

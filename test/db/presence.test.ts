@@ -3,12 +3,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
-import { createDatabase, ingestFile } from './harness.ts';
+import { createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const FILE = modelPath('stories260k/stories260k-q8_0.gguf');
 const ASK = `select hartonomous.generate('Once', 'stories', '{"raw": true, "num_predict": 1, "temperature": 0}')`;
-const user = `presence_${process.pid}_${Date.now().toString(36)}`;
+const user = roleName('onlooker');
 
 let database: TestDatabase;
 const clients: pg.Client[] = [];
@@ -39,15 +39,13 @@ async function advisoryLocks(client: pg.Client, pid: number): Promise<number> {
 
 beforeAll(async () => {
   database = await createDatabase();
-  await database.pool.query(`create role ${user}`);
-  await database.pool.query(`grant hartonomous_user to ${user}`);
+  await database.createRole(user, 'hartonomous_user');
   await ingestFile(database.url, FILE, 'stories');
   await ingestFile(database.url, modelPath('stories260k/stories260k-f16.gguf'), 'other');
 });
 
 afterAll(async () => {
   for (const client of clients) await client.end();
-  await database.pool.query(`drop owned by ${user}; drop role ${user}`);
   await database.drop();
 });
 

@@ -1,15 +1,18 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
-import { createDatabase, ingestFile } from './harness.ts';
+import { createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const FILE = modelPath('stories260k/stories260k-q8_0.gguf');
 const OPTIONS = `'{"raw": true, "num_predict": 3, "temperature": 0, "record": true}'`;
 const GENERATE = `select hartonomous.generate('Once upon a time', options => ${OPTIONS}) as text`;
-/** Roles belong to the cluster: these are this run's own. */
-const suffix = `${process.pid}_${Date.now().toString(36)}`;
-const roles = { alice: `alice_${suffix}`, bob: `bob_${suffix}`, bi: `bi_${suffix}`, outsider: `outsider_${suffix}` };
+const roles = {
+  alice: roleName('alice'),
+  bob: roleName('bob'),
+  bi: roleName('bi'),
+  outsider: roleName('outsider'),
+};
 
 let database: TestDatabase;
 /** One session that changes its role, so that one backend serves all of them. */
@@ -17,9 +20,10 @@ let session: pg.Client;
 
 beforeAll(async () => {
   database = await createDatabase();
-  for (const role of Object.values(roles)) await database.pool.query(`create role ${role}`);
-  await database.pool.query(`grant hartonomous_user to ${roles.alice}, ${roles.bob}`);
-  await database.pool.query(`grant hartonomous_reader to ${roles.bi}`);
+  await database.createRole(roles.alice, 'hartonomous_user');
+  await database.createRole(roles.bob, 'hartonomous_user');
+  await database.createRole(roles.bi, 'hartonomous_reader');
+  await database.createRole(roles.outsider);
   await ingestFile(database.url, FILE, 'stories');
   session = new pg.Client({ connectionString: database.url });
   await session.connect();
@@ -27,7 +31,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await session.end();
-  for (const role of Object.values(roles)) await database.pool.query(`drop owned by ${role}; drop role ${role}`);
   await database.drop();
 });
 

@@ -1,18 +1,17 @@
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { createDatabase, ingestFile } from './harness.ts';
+import { createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const TINY = fileURLToPath(new URL('../../models/tiny/hartonomous-tiny-q8_0.gguf', import.meta.url));
 const OPTIONS = { raw: true, num_predict: 3, seed: 11 };
 /** Roles belong to the cluster: these are this run's own. */
-const suffix = `${process.pid}_${Date.now().toString(36)}`;
 const roles = {
-  alice: `alice_rec_${suffix}`,
-  bob: `bob_rec_${suffix}`,
-  bi: `bi_rec_${suffix}`,
-  keeper: `keeper_rec_${suffix}`,
+  alice: roleName('alice'),
+  bob: roleName('bob'),
+  bi: roleName('bi'),
+  keeper: roleName('keeper'),
 };
 
 let database: TestDatabase;
@@ -20,10 +19,10 @@ let session: pg.Client;
 
 beforeAll(async () => {
   database = await createDatabase();
-  for (const role of Object.values(roles)) await database.pool.query(`create role ${role}`);
-  await database.pool.query(`grant hartonomous_user to ${roles.alice}, ${roles.bob}`);
-  await database.pool.query(`grant hartonomous_reader to ${roles.bi}`);
-  await database.pool.query(`grant hartonomous_admin to ${roles.keeper}`);
+  await database.createRole(roles.alice, 'hartonomous_user');
+  await database.createRole(roles.bob, 'hartonomous_user');
+  await database.createRole(roles.bi, 'hartonomous_reader');
+  await database.createRole(roles.keeper, 'hartonomous_admin');
   await ingestFile(database.url, TINY, 'tiny');
   session = new pg.Client({ connectionString: database.url });
   await session.connect();
@@ -31,7 +30,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await session.end();
-  for (const role of Object.values(roles)) await database.pool.query(`drop owned by ${role}; drop role ${role}`);
   await database.drop();
 });
 

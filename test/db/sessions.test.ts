@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
-import { createDatabase, ingestFile } from './harness.ts';
+import { createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const TINY = new URL('../../models/tiny/hartonomous-tiny-q8_0.gguf', import.meta.url).pathname;
@@ -27,23 +27,19 @@ interface Facts {
   run_id?: number;
 }
 
-const suffix = `${process.pid}_${Date.now().toString(36)}`;
-const roles = { alice: `alice_s_${suffix}`, bob: `bob_s_${suffix}` };
+const roles = { alice: roleName('alice'), bob: roleName('bob') };
 
 let database: TestDatabase;
 let client: pg.Client;
 
 beforeAll(async () => {
   database = await createDatabase();
-  for (const role of Object.values(roles)) {
-    await database.pool.query(`create role ${role}; grant hartonomous_user to ${role}`);
-  }
+  for (const role of Object.values(roles)) await database.createRole(role, 'hartonomous_user');
   await ingestFile(database.url, STORIES, 'stories');
   await ingestFile(database.url, TINY, 'tiny');
 });
 
 afterAll(async () => {
-  for (const role of Object.values(roles)) await database.pool.query(`drop owned by ${role}; drop role ${role}`);
   await database.drop();
 });
 

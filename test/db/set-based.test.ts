@@ -2,11 +2,11 @@
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
-import { createDatabase, ingestFile } from './harness.ts';
+import { createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const OPTIONS = `'{"raw": true, "temperature": 0, "num_predict": 4}'`;
-const role = `user_r_${process.pid}_${Date.now().toString(36)}`;
+const role = roleName('user');
 
 let database: TestDatabase;
 let client: pg.Client;
@@ -14,9 +14,9 @@ let client: pg.Client;
 beforeAll(async () => {
   database = await createDatabase();
   await ingestFile(database.url, modelPath('zoo/qwen2-tiny-f32.gguf'), 'qwen2');
+  await database.createRole(role, 'hartonomous_user');
   await database.pool.query(
-    `create role ${role}; grant hartonomous_user to ${role};
-     create table public.docs as select i as id, 'text number ' || i as body from generate_series(1, 6) as i;
+    `create table public.docs as select i as id, 'text number ' || i as body from generate_series(1, 6) as i;
      grant select on public.docs to ${role}`,
   );
   client = new pg.Client({ connectionString: database.url });
@@ -26,7 +26,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await client.end();
-  await database.pool.query(`drop owned by ${role}; drop role ${role}`);
   await database.drop();
 });
 
