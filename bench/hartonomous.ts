@@ -58,6 +58,20 @@ export function privateBytes(pid: number): number {
   return (kib('RssAnon') + kib('RssFile')) * 1024;
 }
 
+/** Options of a run of exactly `tokens` tokens: `ends`, which would end it, are out of reach. */
+export function exactRun(tokens: number, context: number, ends: number[]): string {
+  return JSON.stringify({
+    raw: true,
+    cache: false,
+    record: false,
+    temperature: 0,
+    repeat_penalty: 1,
+    num_predict: tokens,
+    num_ctx: context,
+    logit_bias: Object.fromEntries(ends.map((id) => [id, -1000])),
+  });
+}
+
 /** A fresh backend on processor 0. */
 class Backend {
   private constructor(
@@ -78,16 +92,7 @@ class Backend {
 
   /** Options of a run of exactly `tokens` tokens. */
   options(tokens: number): string {
-    return JSON.stringify({
-      raw: true,
-      cache: false,
-      record: false,
-      temperature: 0,
-      repeat_penalty: 1,
-      num_predict: tokens,
-      num_ctx: CONTEXT,
-      logit_bias: Object.fromEntries(this.target.ends.map((id) => [id, -1000])),
-    });
+    return exactRun(tokens, CONTEXT, this.target.ends);
   }
 
   /** A prompt of about `words` tokens (a vocabulary may put one before them) and exactly `tokens` tokens after it. */

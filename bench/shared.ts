@@ -8,6 +8,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Table from 'cli-table3';
 import pg from 'pg';
+import { exactRun } from './hartonomous.ts';
 import { median } from './statistics.ts';
 
 interface Completion {
@@ -54,19 +55,9 @@ class Backend {
   }
 
   async complete(words: number, tokens: number): Promise<Completion> {
-    const options = {
-      raw: true,
-      cache: false,
-      record: false,
-      temperature: 0,
-      repeat_penalty: 1,
-      num_predict: tokens,
-      num_ctx: CONTEXT,
-      logit_bias: Object.fromEntries(this.ends.map((id) => [id, -1000])),
-    };
     const { rows } = await this.client.query<{ answer: Completion }>(
       'select hartonomous.complete($1, $2, $3) as answer',
-      [WORD.repeat(words), this.model, JSON.stringify(options)],
+      [WORD.repeat(words), this.model, exactRun(tokens, CONTEXT, this.ends)],
     );
     return rows[0].answer;
   }

@@ -11,12 +11,9 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { basename } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { llama, openModel } from './llama.mjs';
 
-const peer = createRequire(new URL('../../bench/peer/package.json', import.meta.url));
-const { getLlama, LlamaLogLevel } = await import(pathToFileURL(peer.resolve('node-llama-cpp')).href);
 const [quantised, dequantised, target, promptFile] = process.argv.slice(2);
 if (!quantised || !dequantised || !target)
   throw new Error('usage: make-chat-golden.mjs MODEL.gguf F32.gguf GOLDEN.json [PROMPTS.json]');
@@ -45,20 +42,12 @@ template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).f
 json.dump(template.render(messages=job["messages"], add_generation_prompt=True, bos_token=job["bos"], eos_token=job["eos"]), sys.stdout)
 `;
 
-const llama = await getLlama({
-  gpu: false,
-  build: 'never',
-  skipDownload: true,
-  maxThreads: 1,
-  logLevel: LlamaLogLevel.error,
-});
-
 /**
  * Greedy answers, one a turn: [{ text, messages, rendered, ids, greedy_ids, greedy_margins, greedy_text }]. `answers` are
  * those that stand in the conversation; the model's own without them.
  */
 async function run(file, answers) {
-  const model = await llama.loadModel({ modelPath: file, useMmap: false, defaultContextFlashAttention: false });
+  const { model, context } = await openModel(file, 512);
   const job = {
     template: model.fileInfo.metadata.tokenizer.chat_template,
     bos: model.tokens.bosString ?? '',
@@ -68,15 +57,6 @@ async function run(file, answers) {
     JSON.parse(
       execFileSync('python3', ['-c', RENDER], { input: JSON.stringify({ ...job, messages }), encoding: 'utf8' }),
     );
-  const context = await model.createContext({
-    contextSize: 512,
-    batchSize: 512,
-    sequences: 1,
-    flashAttention: false,
-    threads: { ideal: 1, min: 1 },
-    experimentalKvCacheKeyType: 'F32',
-    experimentalKvCacheValueType: 'F32',
-  });
   const sequence = context.getSequence();
   const results = [];
   for (const turns of CONVERSATIONS) {

@@ -5,22 +5,11 @@
 // Fixed: 1 thread, flash attention off, KV cache F32, each shortened prompt computed afresh.
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-
-const peer = createRequire(new URL('../../bench/peer/package.json', import.meta.url));
-const { getLlama, LlamaLogLevel } = await import(pathToFileURL(peer.resolve('node-llama-cpp')).href);
+import { fileURLToPath } from 'node:url';
+import { openModel } from './llama.mjs';
 
 const MODELS = ['zoo/llama32-ropefreqs-f32', 'zoo/qwen3-tiny-f32', 'zoo/phi3-tiny-f32'];
 const PROMPT = 'Lily and Tom went to the';
-
-const llama = await getLlama({
-  gpu: false,
-  build: 'never',
-  skipDownload: true,
-  maxThreads: 1,
-  logLevel: LlamaLogLevel.error,
-});
 
 /** Log of the probability of `id`, by the logits of the whole vocabulary. */
 function logprob(logits, id) {
@@ -34,16 +23,7 @@ function logprob(logits, id) {
 const models = [];
 for (const name of MODELS) {
   const file = fileURLToPath(new URL(`models/${name}.gguf`, import.meta.url));
-  const model = await llama.loadModel({ modelPath: file, useMmap: false, defaultContextFlashAttention: false });
-  const context = await model.createContext({
-    contextSize: 256,
-    batchSize: 256,
-    sequences: 1,
-    flashAttention: false,
-    threads: { ideal: 1, min: 1 },
-    experimentalKvCacheKeyType: 'F32',
-    experimentalKvCacheValueType: 'F32',
-  });
+  const { model, context } = await openModel(file, 256);
   const sequence = context.getSequence();
   const logitsAfter = async (ids) => {
     await sequence.clearHistory();

@@ -7,12 +7,9 @@
 // Fixed: 1 thread, flash attention off, KV cache F32.
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { basename } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { openModel } from './llama.mjs';
 
-const peer = createRequire(new URL('../../bench/peer/package.json', import.meta.url));
-const { getLlama, LlamaLogLevel } = await import(pathToFileURL(peer.resolve('node-llama-cpp')).href);
 const [file, target, ...texts] = process.argv.slice(2);
 if (!file || !target || texts.length === 0)
   throw new Error('usage: make-perplexity-golden.mjs MODEL.gguf GOLDEN.json TEXT...');
@@ -20,23 +17,7 @@ if (!file || !target || texts.length === 0)
 const WINDOW = 500;
 const WINDOWS = 8;
 
-const llama = await getLlama({
-  gpu: false,
-  build: 'never',
-  skipDownload: true,
-  maxThreads: 1,
-  logLevel: LlamaLogLevel.error,
-});
-const model = await llama.loadModel({ modelPath: file, useMmap: false, defaultContextFlashAttention: false });
-const context = await model.createContext({
-  contextSize: 512,
-  batchSize: 512,
-  sequences: 1,
-  flashAttention: false,
-  threads: { ideal: 1, min: 1 },
-  experimentalKvCacheKeyType: 'F32',
-  experimentalKvCacheValueType: 'F32',
-});
+const { model, context } = await openModel(file, 512);
 const sequence = context.getSequence();
 const ids = [...model.tokenize(texts.map((path) => readFileSync(path, 'utf8')).join('\n'))].slice(0, WINDOW * WINDOWS);
 if (ids.length < WINDOW * WINDOWS) throw new Error(`${ids.length} tokens, expected ${WINDOW * WINDOWS}`);
