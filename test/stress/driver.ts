@@ -1,5 +1,5 @@
 /**
- * Many sessions at once: generating, ingesting, explaining, removing, upgrading, cancelling, reconnecting. Every answer has
+ * Many sessions at once: generating, embedding, classifying, ingesting, explaining, removing, upgrading, cancelling, reconnecting. Every answer has
  * to be the one given alone, every error one that is documented, and at the end the data has to be sound. Which steps a
  * worker takes follows from the seed; how they interleave is the machine's affair.
  */
@@ -68,7 +68,15 @@ async function connected(url: string): Promise<pg.Client> {
 
 const key = (model: string, prompt: string): string => `${model}\0${prompt}`;
 
-/** Answers given alone, of every model to every prompt. */
+/** Functions besides generate whose result has to be the one given alone: statements over a prompt, model and options. */
+const QUESTIONS: Record<string, string> = {
+  embed: `select hartonomous.embed($1, $2, '{"pooling": "mean"}')::text as text where $3::jsonb is not null`,
+  classify: `select string_agg(label || ' ' || probability, ', ') as text from hartonomous.classify($1, array['a greeting', 'a question', 'a story'], $2, $3)`,
+  generate_json: `select hartonomous.generate_json($1, '{"type": "object", "properties": {"name": {"type": "string", "maxLength": 8}, "count": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["name", "count"], "additionalProperties": false}', $2, $3::jsonb || '{"num_predict": 40}')::text as text`,
+  explain: `select hartonomous.explain((hartonomous.complete($1, $2, $3::jsonb || '{"record": true}') ->> 'run_id')::bigint, 0) ->> 'summary' as text`,
+};
+
+/** Answers given alone, of every model to every prompt, and of one model to every question. */
 async function answersAlone(url: string): Promise<Map<string, string>> {
   const client = await connected(url);
   const answers = new Map<string, string>();
@@ -82,6 +90,12 @@ async function answersAlone(url: string): Promise<Map<string, string>> {
           { ...OPTIONS, cache: false },
         ]);
         answers.set(key(name, prompt), rows[0]!.text);
+      }
+    }
+    for (const [question, sql] of Object.entries(QUESTIONS)) {
+      for (const prompt of PROMPTS) {
+        const { rows } = await client.query<{ text: string }>(sql, [prompt, STAYING, OPTIONS]);
+        answers.set(key(question, prompt), rows[0]!.text);
       }
     }
   } finally {
@@ -121,11 +135,12 @@ class Worker {
   private readonly steps: [kind: string, weight: number, run: () => Promise<void>][] = [
     ['generate', 30, () => this.generate(STAYING)],
     ['generate, model comes and goes', 15, () => this.generate(this.pick(PASSING))],
-
     ['session', 10, () => this.sessionAnswer()],
-
     ['batch', 10, () => this.batch()],
-    ['explain', 5, () => this.explain()],
+    ['embed', 8, () => this.ask('embed')],
+    ['classify', 5, () => this.ask('classify')],
+    ['constrained', 5, () => this.ask('generate_json')],
+    ['explain', 5, () => this.ask('explain')],
     ['cancelled', 6, () => this.cancelled()],
     ['ingest', 5, () => this.ingest()],
     ['remove', 3, () => this.remove()],
@@ -208,13 +223,11 @@ class Worker {
     this.expectAnswer(STAYING, prompt, text);
   }
 
-  private async explain(): Promise<void> {
+  private async ask(question: string): Promise<void> {
+    const prompt = this.pick(PROMPTS);
     const client = await this.session();
-    const { rows } = await client.query<{ run: string }>(
-      `select hartonomous.complete($1, $2, $3) ->> 'run_id' as run`,
-      [this.pick(PROMPTS), STAYING, { ...OPTIONS, record: true }],
-    );
-    await client.query('select hartonomous.explain($1::bigint, 0)', [rows[0]?.run]);
+    const { rows } = await client.query<{ text: string }>(QUESTIONS[question]!, [prompt, STAYING, OPTIONS]);
+    this.expectAnswer(question, prompt, rows[0]?.text);
   }
 
   private async cancelled(): Promise<void> {
