@@ -98,6 +98,7 @@ describe('chat template', () => {
 
   it.each<[string, string, RegExp]>([
     ['an open block', '{% for', /^chat template is not valid: /],
+    ['an open expression', '{{', /^chat template is not valid: it ends too soon$/],
     ['endless recursion', '{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}', /nests deeper than 400 levels$/],
     [
       'doubling',

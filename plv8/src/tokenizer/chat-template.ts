@@ -182,8 +182,10 @@ function parseTemplate(template: string): Program {
     // As transformers sets Jinja up: the line break after a block and the blanks before it are not part of the text.
     program = parse(tokenize(template, { lstrip_blocks: true, trim_blocks: true }));
   } catch (error) {
-    const words = error instanceof Error ? error.message : String(error);
-    raise(SQLSTATE.dataCorrupted, `chat template is not valid: ${oneLine(words)}`, { cause: error });
+    // The parser reads beyond the last token of a template that is cut off.
+    const words =
+      error instanceof TypeError ? 'it ends too soon' : error instanceof Error ? error.message : String(error);
+    raise(SQLSTATE.invalidParameterValue, `chat template is not valid: ${oneLine(words)}`, { cause: error });
   }
   if (parsed.size >= MAX_CACHED) parsed.clear();
   parsed.set(template, program);
