@@ -139,7 +139,7 @@ comment on column hartonomous.top_candidates.token is 'its text';
 comment on column hartonomous.top_candidates.logit is 'logit of the model';
 comment on column hartonomous.top_candidates.penalised_logit is 'after bias and penalties';
 comment on column hartonomous.top_candidates.scaled_logit is 'after temperature; null when it was cut before';
-comment on column hartonomous.top_candidates.cut_by is 'filter that cut it: top_k, typical_p, top_p or min_p; null when kept';
+comment on column hartonomous.top_candidates.cut_by is 'what cut it: constraint (what the answer had to be), top_k, typical_p, top_p or min_p; null when kept';
 comment on column hartonomous.top_candidates.model_probability is 'probability the model gave it';
 comment on column hartonomous.top_candidates.probability is 'final probability';
 comment on column hartonomous.top_candidates.chosen is 'whether it was written';
