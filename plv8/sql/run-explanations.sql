@@ -149,8 +149,9 @@ select c.run_id, c.step, r.caller, r.model_name as model, c.layer, c.head, c.fro
     f.token as from_token, t.token as to_token, c.weight
 from hartonomous.runs r
 join hartonomous.connections c on c.run_id = r.id
-join hartonomous.run_tokens f on f.run_id = c.run_id and f.position = c.from_position
-join hartonomous.run_tokens t on t.run_id = c.run_id and t.position = c.to_position
+-- Every position has a token; outer joins are left out where nobody asks for it.
+left join hartonomous.run_tokens f on f.run_id = c.run_id and f.position = c.from_position
+left join hartonomous.run_tokens t on t.run_id = c.run_id and t.position = c.to_position
 where array[r.caller, '*'] && (select hartonomous._visible_callers());
 comment on view hartonomous.attention_edges is 'attention of each head where explain_attention was asked, weights from 0.01 on; empty where it never was';
 comment on column hartonomous.attention_edges.run_id is 'the run';
@@ -244,7 +245,6 @@ begin
 end
 $$;
 comment on column hartonomous.explained_tokens.created_at is 'when it was explained';
-comment on column hartonomous.explained_tokens.attention_stored is 'whether its attention stands in connections';
 comment on column hartonomous.component_rollups.component is 'embedding, position, head, attention_bias, ffn, ffn_bias or norm_bias';
 
 grant select on hartonomous.explanations, hartonomous.explanation_components, hartonomous.explanation_inputs,
