@@ -58,7 +58,7 @@ function products(tokens: number): Work[] {
     name: `${name} x ${of}`,
     count,
     unit: 'GMAC/s',
-    run: (k) => k.matmulQ4(WEIGHTS, minimums, offset, QUANTS, SUMS, SUMS + MIB, SUMS + 2 * MIB, ...ends, SCRATCH),
+    run: (k) => k.matmulQ4(WEIGHTS, minimums, offset, QUANTS, SUMS, SUMS + MIB, SUMS + 2 * MIB, ...ends),
   });
   const f32: Work = {
     name: `f32 x ${of}`,

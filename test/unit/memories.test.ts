@@ -38,7 +38,6 @@ const FILES = availableModels([
   'quants/qwen2-256-q8_0',
   'quants/qwen2-256-q4_1',
   'quants/qwen2-256-q4_k_m-mix',
-  '../../../models/tiny/hartonomous-tiny-q8_0',
 ]);
 /** A deterministic series of ids. */
 function idsOf(seed: number, length: number, vocabSize: number): number[] {
@@ -150,13 +149,16 @@ describe('addresses above 2 GiB', () => {
     fillMatrix(arena, matrix, 0, tile, arena.allocate(stagingBytes(type, tile.length, COLS)));
     const row = arena.allocate(COLS * 4);
     copyRow(arena, matrix, ROWS - 1, row);
-    const [quants, scales, sums, scaledSums, panel] = [2 * COLS, COLS, COLS, COLS, 16 * COLS].map((bytes) =>
-      arena.allocate(bytes),
-    ) as [number, number, number, number, number];
+    const [quants, scales, sums, scaledSums] = [2 * COLS, COLS, COLS, COLS].map((bytes) => arena.allocate(bytes)) as [
+      number,
+      number,
+      number,
+      number,
+    ];
     const out = arena.allocate(ROWS * 4);
     arena.kernels.quantizeActivations(row, quants, scales, sums, scaledSums, COLS, 1);
     if (matrix.layout === 'f32') arena.kernels.matmulF32(matrix.weights, row, out, ROWS, COLS, 1, ROWS * 4);
-    else multiplyIntegers(arena, matrix, 0, ROWS, { quants, scales, sums, scaledSums, panel }, 1, out, ROWS * 4);
+    else multiplyIntegers(arena, matrix, 0, ROWS, { quants, scales, sums, scaledSums }, 1, out, ROWS * 4);
     const floats = (at: number, n: number): number[] => [...arena.f32.subarray(at / 4, at / 4 + n)];
     return { at: matrix.weights, numbers: [...floats(row, COLS), ...floats(out, ROWS)] };
   }

@@ -77,7 +77,6 @@ export interface Kernels {
     cols: number,
     tokens: number,
     outStride: number,
-    panel: number,
   ): void;
   matmulF32(w: number, x: number, out: number, rows: number, cols: number, tokens: number, outStride: number): void;
   rmsNorm(x: number, weight: number, out: number, n: number, tokens: number, eps: number): void;

@@ -23,8 +23,7 @@ export interface Buffers {
   gate: number; // (tokens, hiddenDim)
   up: number; // (tokens, hiddenDim)
   /**
-   * (tokens, widest row) what one step needs for itself: activations of a matrix whose rows are padded, eight rows of a
-   * q4 matrix as int8, a row as floats
+   * (tokens, widest row) what one step needs for itself: activations of a matrix whose rows are padded, a row as floats
    */
   scratch: number;
   quants: number; // (tokens, widest row) int16; in the relaxed build their split form after them (assembly/activations.ts)

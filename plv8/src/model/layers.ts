@@ -154,7 +154,6 @@ export class Layers {
       scales: buffers.quantScales,
       sums: buffers.quantSums,
       scaledSums: buffers.quantScaledSums,
-      panel: buffers.scratch,
     };
     let quantized = false;
     matrices.forEach((matrix, i) => {

@@ -256,8 +256,6 @@ export interface QuantizedActivations {
   scales: number;
   sums: number;
   scaledSums: number;
-  /** Room for eight rows as int8 with their scales and minimums. */
-  panel: number;
 }
 
 /** out[t][row - firstRow] for `rows` rows from `firstRow` (a multiple of 8) on; outStride in bytes. */
@@ -274,11 +272,10 @@ export function multiplyIntegers(
   const { cols, hasMinimums } = matrix;
   const oct = octAt(matrix, firstRow);
   const { kernels } = arena;
-  const { quants, scales, sums, scaledSums, panel } = x;
+  const { quants, scales, sums, scaledSums } = x;
   if (matrix.layout === 'q4') {
     const { offset } = matrix;
-    const ends = [out, rows, cols, tokens, outStride, panel] as const;
-    kernels.matmulQ4(oct, hasMinimums, offset, quants, scales, sums, scaledSums, ...ends);
+    kernels.matmulQ4(oct, hasMinimums, offset, quants, scales, sums, scaledSums, out, rows, cols, tokens, outStride);
     return;
   }
   const { scaleCols } = matrix;

@@ -1,7 +1,7 @@
 // The loops of matmul-q4.ts for the relaxed build, with products of bytes: an activation is 256 * (its high byte) + (its low
 // byte), both signed, and a nibble fits into the seven bits in which relaxed_dot_i8x16_i7x16_add is exact. So the integer
 // sums, and with them all results, are those of matmul-q4.ts bit for bit. x points to the split form of activations.ts.
-import { storeRows } from './simd';
+import { storeOct, storeRows } from './simd';
 
 /** Four products of an activation's bytes with nibbles, added up in each lane. */
 // @ts-ignore: decorator
@@ -128,8 +128,7 @@ function oneToken(
       xm += 4;
     }
   } while (--b);
-  storeRows(out, first, rows);
-  if (rows > 4) storeRows(out + 16, second, rows - 4);
+  storeOct(out, first, second, rows);
 }
 
 /** All tokens against one oct; x is the tokens' split form. */

@@ -70,3 +70,11 @@ export function storeRows(out: usize, values: v128, n: i32): void {
   if (n > 1) v128.store_lane<u32>(out, values, 1, 4);
   if (n > 2) v128.store_lane<u32>(out, values, 2, 8);
 }
+
+/** Store the first `rows` of eight values that belong to neighbouring rows. */
+// @ts-ignore: decorator
+@inline
+export function storeOct(out: usize, low: v128, high: v128, rows: i32): void {
+  storeRows(out, low, rows);
+  if (rows > 4) storeRows(out + 16, high, rows - 4);
+}
