@@ -10,7 +10,7 @@ import { ARENA_OVERHEAD_BYTES } from './arena.ts';
 import { bufferBytes } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
 import { matrixBytes } from './matrix.ts';
-import { RopeTable } from './rope.ts';
+import { ropeBytes } from './rope.ts';
 import type { TensorInfo } from './source.ts';
 import type { WeightPlan } from './weights.ts';
 import { PADDING_BYTES } from './weights.ts';
@@ -77,7 +77,7 @@ export function planMemories(
   for (const info of tensors)
     parts[partOf(info.name)]!.weightBytes += matrixBytes(info, plan.layouts.get(info.name) ?? 'f32') + PADDING_BYTES;
 
-  const everyMemory = ARENA_OVERHEAD_BYTES + bufferBytes(config, false) + 2 * RopeTable.bytes(config);
+  const everyMemory = ARENA_OVERHEAD_BYTES + bufferBytes(config, false) + ropeBytes(config);
   const bytesOf = (some: readonly Part[]): number => {
     const weights = some.reduce((sum, part) => sum + part.weightBytes, 0);
     const more = some.reduce((sum, part) => sum + part.moreBytes, 0);
@@ -106,7 +106,7 @@ export function planMemories(
       end: first + layers.length,
       output: memory === output,
       weightBytes: held.reduce((sum, part) => sum + part.weightBytes, 0),
-      otherBytes: bufferBytes(config, decoder && memory === output) + 2 * RopeTable.bytes(config),
+      otherBytes: bufferBytes(config, decoder && memory === output) + ropeBytes(config),
     };
   });
   return { memories, memoryOf: (tensor) => memoryOfPart[partOf(tensor)]! };

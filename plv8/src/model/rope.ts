@@ -27,10 +27,6 @@ export class RopeTable {
     });
   }
 
-  static bytes(config: ModelConfig): number {
-    return config.contextLength * (config.ropeDims / 2) * 8;
-  }
-
   /** Rotate `heads` heads at address x as of `position`. */
   apply(x: number, heads: number, position: number): void {
     if (position >= this.filled) this.fill(position + 1);
@@ -70,4 +66,10 @@ export function ropeTables(arena: Arena, config: ModelConfig, factors: readonly 
   if (windowRopeBase === null) return windows.map(() => full);
   const windowed = new RopeTable(arena, config, { base: windowRopeBase, scale: 1, factors: null });
   return windows.map((window) => (window === Infinity ? full : windowed));
+}
+
+/** Bytes that `ropeTables` takes, at most. */
+export function ropeBytes({ architecture, contextLength, ropeDims, windowRopeBase }: ModelConfig): number {
+  const tables = architecture.rope === null ? 0 : windowRopeBase === null ? 1 : 2;
+  return tables * (contextLength * (ropeDims / 2) * 8 + 16);
 }
