@@ -11,6 +11,8 @@ const LAYERS = 6;
 const HEADS = 6;
 const PROMPT = 20;
 const RUN_TOKENS = 100;
+/** Positions that every head looks at with a weight that is stored. */
+const LOOKED_AT = 3;
 const CANDIDATES = 20;
 const ROUNDS = 5;
 
@@ -55,6 +57,10 @@ async function generate(): Promise<number> {
      from ${everyToken}, generate_series(-1, ${LAYERS - 1}) layer`,
     `insert into hartonomous.explained_inputs
      select run, step, 'token', p, p, 'token' || p, 0.1, 0.1, 0.1, 0.1 from ${everyToken}, generate_series(0, ${PROMPT - 1}) p`,
+    `insert into hartonomous.connections (run_id, step, layer, head, from_position, to_position, from_id, to_id, weight)
+     select run, step, layer, head, ${PROMPT} + step - 1, p, 1, 1, random()
+     from ${everyToken}, generate_series(0, ${LAYERS - 1}) layer, generate_series(0, ${HEADS - 1}) head,
+       generate_series(0, ${LOOKED_AT - 1}) p`,
     `insert into hartonomous.component_rollups
      select run, case when head < 0 then 'ffn' else 'head' end::hartonomous.component_kind, layer, head, ${RUN_TOKENS}, 50, 50, 1, 1
      from generate_series($1::bigint, $1::bigint + ${runs} - 1) run, generate_series(0, ${LAYERS - 1}) layer,
@@ -95,6 +101,10 @@ try {
     ],
     ['explanation_lens', 'select layer, avg(probability) from hartonomous.explanation_lens where WHERE group by 1'],
     ['top_candidates', 'select rank, avg(probability) from hartonomous.top_candidates where WHERE group by 1'],
+    [
+      'attention_edges',
+      'select layer, head, to_token, avg(weight) from hartonomous.attention_edges where WHERE group by 1, 2, 3',
+    ],
     [
       'head_influence',
       'select layer, head, sum(total) / sum(tokens) from hartonomous.head_influence where WHERE group by 1, 2',

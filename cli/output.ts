@@ -1,5 +1,6 @@
 /** What commands print: tables for people, JSON for programs. */
 import Table from 'cli-table3';
+import stringWidth from 'string-width';
 
 export type Format = 'text' | 'json';
 
@@ -15,8 +16,43 @@ function cell(value: unknown): string {
   return typeof value === 'object' ? JSON.stringify(value) : String(value);
 }
 
-/** Rows under their column names, without lines, as ollama and psql's unaligned output do. */
-export function printTable(columns: string[], rows: Record<string, unknown>[]): void {
+/** Columns between two columns of a table. */
+const GAP = '  ';
+/** A shortened cell keeps so many columns at least, however narrow the terminal is. */
+const LEAST_SHORTENED = 12;
+
+/** A text in at most `width` columns: where it is wider, an ellipsis takes the place of its middle. */
+export function shortenMiddle(text: string, width: number): string {
+  if (stringWidth(text) <= width) return text;
+  const characters = Array.from(new Intl.Segmenter().segment(text), ({ segment }) => segment);
+  const taken = (from: readonly string[], room: number): number => {
+    let columns = 0;
+    const count = from.findIndex((character) => (columns += stringWidth(character)) > room);
+    return count < 0 ? from.length : count;
+  };
+  const head = taken(characters, Math.ceil((width - 1) / 2));
+  const tail = taken([...characters].reverse(), Math.floor((width - 1) / 2));
+  return `${characters.slice(0, head).join('')}…${characters.slice(characters.length - tail).join('')}`;
+}
+
+/**
+ * Rows under their column names, without lines, as ollama and psql's unaligned output do. Where they are wider than
+ * `width` (that of the terminal), the texts of column `shortened` lose their middle.
+ */
+export function printTable(
+  columns: string[],
+  rows: Record<string, unknown>[],
+  { shortened, width = process.stdout.columns }: { shortened?: string; width?: number } = {},
+): void {
+  const cells = rows.map((row) => columns.map((name) => cell(row[name])));
+  const at = shortened === undefined ? -1 : columns.indexOf(shortened);
+  if (at >= 0 && width !== undefined) {
+    const taken = columns.map((name, c) =>
+      Math.max(...[name, ...cells.map((row) => row[c]!)].map((text) => stringWidth(text))),
+    );
+    const others = taken.reduce((sum, columnWidth, c) => (c === at ? sum : sum + columnWidth + GAP.length), 0);
+    for (const row of cells) row[at] = shortenMiddle(row[at]!, Math.max(LEAST_SHORTENED, width - others));
+  }
   const bare = {
     top: '',
     'top-mid': '',
@@ -32,14 +68,14 @@ export function printTable(columns: string[], rows: Record<string, unknown>[]): 
     'mid-mid': '',
     right: '',
     'right-mid': '',
-    middle: '  ',
+    middle: GAP,
   };
   const table = new Table({
     head: columns.map((name) => name.toUpperCase()),
     chars: bare,
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
   });
-  for (const row of rows) table.push(columns.map((name) => cell(row[name])));
+  table.push(...cells);
   process.stdout.write(`${table.toString()}\n`);
 }
 

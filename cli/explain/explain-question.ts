@@ -121,13 +121,17 @@ export async function explainQuestion(
     versus: (row) => signed(row.versus_contribution),
     difference: (row) => signed(row.difference),
   });
-  printRows(deleted, {
-    input: (row) => quoted(row.input),
-    'leave-one-out': (row) => signed(row.leave_one_out),
-    rollout: (row) => fixed(row.rollout, 3),
-    attention: (row) => fixed(row.value_weighted, 3),
-    'similarity (no cause)': (row) => fixed(row.cosine, 2),
-  });
+  printRows(
+    deleted,
+    {
+      input: (row) => quoted(row.input),
+      'leave-one-out': (row) => signed(row.leave_one_out),
+      rollout: (row) => fixed(row.rollout, 3),
+      attention: (row) => fixed(row.value_weighted, 3),
+      'similarity (no cause)': (row) => fixed(row.cosine, 2),
+    },
+    'input',
+  );
   printRows(lens.slice(-SHOWN), {
     layer: (row) => row.layer,
     'would say': (row) => quoted((row.top_tokens as string[])[0]),
@@ -151,12 +155,12 @@ async function ask(client: pg.Client, sql: string, values: unknown[]): Promise<R
   return (await client.query<Row>(sql, values)).rows;
 }
 
-function printRows(rows: readonly Row[], columns: Record<string, (row: Row) => unknown>): void {
+function printRows(rows: readonly Row[], columns: Record<string, (row: Row) => unknown>, shortened?: string): void {
   if (rows.length === 0) return;
   const shown = rows
     .slice(0, SHOWN)
     .map((row) => Object.fromEntries(Object.entries(columns).map(([name, of]) => [name, of(row)])));
-  printTable(Object.keys(columns), shown);
+  printTable(Object.keys(columns), shown, shortened === undefined ? {} : { shortened });
   process.stdout.write('\n');
 }
 

@@ -53,7 +53,7 @@ void on_trap(int number, siginfo_t*, void*) {
     sigaddset(&mask, number);
     pthread_sigmask(SIG_UNBLOCK, &mask, nullptr);
     signal(number, SIG_DFL);
-    ereport(FATAL, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("V8 cannot go on: an object would be too large")));
+    ereport(FATAL, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("V8 cannot go on: it found no memory, or an object would be too large")));
   }
   signal(number, SIG_DFL);
   raise(number);

@@ -101,7 +101,7 @@ comment on column hartonomous.run_list.load_ns is 'nanoseconds of loading';
 comment on column hartonomous.run_list.prompt_eval_ns is 'nanoseconds over the prompt';
 comment on column hartonomous.run_list.eval_ns is 'nanoseconds of writing';
 comment on column hartonomous.run_list.total_ns is 'nanoseconds of the call';
-comment on column hartonomous.run_list.sampling is 'settings of sampling, defaults included';
+comment on column hartonomous.run_list.sampling is 'settings of sampling, defaults included, and what the answer had to be';
 comment on column hartonomous.run_list.held_as is 'how the matrices were held in memory';
 comment on column hartonomous.run_list.build_id is 'build of the functions that wrote it';
 

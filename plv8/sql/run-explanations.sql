@@ -139,7 +139,7 @@ comment on column hartonomous.top_candidates.token is 'its text';
 comment on column hartonomous.top_candidates.logit is 'logit of the model';
 comment on column hartonomous.top_candidates.penalised_logit is 'after bias and penalties';
 comment on column hartonomous.top_candidates.scaled_logit is 'after temperature; null when it was cut before';
-comment on column hartonomous.top_candidates.cut_by is 'filter that cut it: top_k, typical_p, top_p or min_p; null when kept';
+comment on column hartonomous.top_candidates.cut_by is 'what cut it: constraint (what the answer had to be), top_k, typical_p, top_p or min_p; null when kept';
 comment on column hartonomous.top_candidates.model_probability is 'probability the model gave it';
 comment on column hartonomous.top_candidates.probability is 'final probability';
 comment on column hartonomous.top_candidates.chosen is 'whether it was written';
@@ -149,8 +149,9 @@ select c.run_id, c.step, r.caller, r.model_name as model, c.layer, c.head, c.fro
     f.token as from_token, t.token as to_token, c.weight
 from hartonomous.runs r
 join hartonomous.connections c on c.run_id = r.id
-join hartonomous.run_tokens f on f.run_id = c.run_id and f.position = c.from_position
-join hartonomous.run_tokens t on t.run_id = c.run_id and t.position = c.to_position
+-- Every position has a token; outer joins are left out where nobody asks for it.
+left join hartonomous.run_tokens f on f.run_id = c.run_id and f.position = c.from_position
+left join hartonomous.run_tokens t on t.run_id = c.run_id and t.position = c.to_position
 where array[r.caller, '*'] && (select hartonomous._visible_callers());
 comment on view hartonomous.attention_edges is 'attention of each head where explain_attention was asked, weights from 0.01 on; empty where it never was';
 comment on column hartonomous.attention_edges.run_id is 'the run';
@@ -244,7 +245,6 @@ begin
 end
 $$;
 comment on column hartonomous.explained_tokens.created_at is 'when it was explained';
-comment on column hartonomous.explained_tokens.attention_stored is 'whether its attention stands in connections';
 comment on column hartonomous.component_rollups.component is 'embedding, position, head, attention_bias, ffn, ffn_bias or norm_bias';
 
 grant select on hartonomous.explanations, hartonomous.explanation_components, hartonomous.explanation_inputs,

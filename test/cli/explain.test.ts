@@ -184,6 +184,9 @@ describe.skipIf(CHROMIUM === undefined)('the page in a browser', () => {
     for (const tab of ['Lens', 'Components', 'Attention', 'Inputs', 'Candidates']) {
       await page.getByRole('tab', { name: tab }).click();
       expect(await page.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(400);
+      // The lens is as wide as the answer and scrolls; all other tables are there as a whole.
+      const hidden = `Math.max(...[...document.querySelectorAll('.scroll')].map((box) => box.scrollWidth - box.clientWidth), 0)`;
+      if (tab !== 'Lens') expect(await page.evaluate(hidden), tab).toBe(0);
       await look(`narrow-dark-${tab.toLowerCase()}`);
     }
   });

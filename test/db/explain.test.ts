@@ -186,6 +186,43 @@ describe('explain', () => {
     expect(candidates.some((one) => one.cut_by !== null)).toBe(true);
   });
 
+  test.each([
+    ['with draws', 1.5],
+    ['greedily', 0],
+  ])('replays a constrained run under its constraint, sampled %s', async (_, temperature) => {
+    const options = { record: true, temperature, top_k: 0, top_p: 1, seed: 3, num_predict: 9 };
+    await rows(`select hartonomous.generate_regex('When were you born?', '[0-9]{1,6}', 'tiny', $1)`, [
+      JSON.stringify(options),
+    ]);
+    const [latest] = await rows<{ id: number; tokens: string[] }>(
+      `select r.id::int as id, array_agg(t.token order by t.position) filter (where not t.is_prompt) as tokens
+       from hartonomous.run_list r join hartonomous.run_tokens t on t.run_id = r.id
+       where r.id = (select max(id) from hartonomous.run_list) group by 1`,
+    );
+    let digits = 0;
+    for (let step = 0; step < latest!.tokens.length; step++) {
+      expect((await explain(latest!.id, step, `, inputs => 'none'`)).checks.choice_reproduced).toBe(true);
+      const candidates = await rows<{
+        token: string;
+        cut_by: string | null;
+        penalised_logit: number;
+        chosen: boolean;
+        probability: number;
+      }>('select * from hartonomous.explain_candidates($1, $2)', [latest!.id, step]);
+      for (const one of candidates) {
+        const fits = /^[0-9]+$/.test(one.token) && digits + one.token.length <= 6;
+        const ends = digits > 0 && one.token.startsWith('<');
+        if (!fits && !ends) expect(one).toMatchObject({ cut_by: 'constraint', probability: 0 });
+        if (fits) expect(one.cut_by).toBeNull();
+        expect(Number.isFinite(one.penalised_logit)).toBe(true);
+      }
+      expect(candidates.some((one) => one.cut_by === 'constraint')).toBe(true);
+      expect(candidates.find((one) => one.chosen)!.probability).toBeGreaterThan(0);
+      digits += latest!.tokens[step]!.length;
+    }
+    expect(digits).toBeGreaterThan(0);
+  });
+
   test('deletes tokens, words or sentences when asked, and nothing when told', async () => {
     for (const [mode, unit] of [
       ['tokens', 'token'],

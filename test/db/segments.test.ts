@@ -14,6 +14,8 @@ import { ingestFile } from './harness.ts';
 
 const FILE = modelPath('stories260k/stories260k-q8_0.gguf');
 const ASK = `select hartonomous.generate('Once upon a time', 'stories', '{"raw": true, "num_predict": 60, "temperature": 0}') as text`;
+/** A model of more than a megabyte. */
+const LARGER = '../../../models/tiny/hartonomous-tiny-q8_0';
 const FOLDER = 'pgsql_tmp_hartonomous_v8';
 
 let home: string;
@@ -114,7 +116,7 @@ describe('segments', () => {
     expect(mapping).toMatchObject({ Private_Dirty: 0, Anonymous: 0 });
   });
 
-  test('a model spread over several memories has one for each; where one is gone or of another spread, all are made again', async () => {
+  test('a model spread over several memories has one for each; none where the budget is less than all; where one is gone or of another spread, all are made again', async () => {
     const admin = await session();
     const limit = new SpreadModel('stories260k/stories260k-q8_0').limits()[0]!;
     const setting = `insert into hartonomous.settings (name, value) values ('max_wasm_memory_bytes', to_jsonb($1::bigint))`;
@@ -138,6 +140,22 @@ describe('segments', () => {
     expect(await ask(again)).toBe(answer);
     expect(await sharedBytes(again)).toBe(await sharedBytes(published));
     expect(await segments(admin)).toHaveLength(memories);
+
+    await ingestFile(cluster.url(), modelPath(`${LARGER}.gguf`), 'larger');
+    await admin.query(
+      `update hartonomous.settings set value = to_jsonb($1::bigint) where name = 'max_wasm_memory_bytes'`,
+      [new SpreadModel(LARGER).limits()[0]],
+    );
+    const bounded = await session();
+    await bounded.query(`set hartonomous_v8.segment_budget = '1MB'`);
+    const before = await segments(admin);
+    await bounded.query('select hartonomous.logits(array[1], $1)', ['larger']);
+    const { rows: larger } = await bounded.query(
+      'select memories > 1 as spread, shared_bytes::integer from hartonomous.loaded_models',
+    );
+    expect(larger).toEqual([{ spread: true, shared_bytes: 0 }]);
+    expect(await segments(admin)).toEqual(before);
+    await admin.query(`select hartonomous.remove_model('larger')`);
 
     await admin.query(`delete from hartonomous.settings where name = 'max_wasm_memory_bytes'`);
     const whole = await session();

@@ -1,6 +1,6 @@
 /**
  * Properties of everything that a caller may send (files of models are in test/cli/fuzz.test.ts): whatever it is, the answer is a result or one line of an error that says
- * what is wrong with it, soon, and the backend goes on. PROPERTY_RUNS inputs of each kind (60), PROPERTY_SEED chooses others;
+ * what is wrong with it, soon, and the backend goes on. PROPERTY_RUNS inputs of each kind (40), PROPERTY_SEED chooses others;
  * a failure prints the smallest input that fast-check finds.
  */
 import fc from 'fast-check';
@@ -15,7 +15,7 @@ import { SchemaMaker } from '../unit/random-schema.ts';
 import { createDatabase, ingestFile } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
-const RUNS = Number(process.env.PROPERTY_RUNS ?? 60);
+const RUNS = Number(process.env.PROPERTY_RUNS ?? 40);
 const SEED = Number(process.env.PROPERTY_SEED ?? 1);
 const settings = { numRuns: RUNS, seed: SEED };
 

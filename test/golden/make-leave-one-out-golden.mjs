@@ -4,12 +4,24 @@
 //   node test/golden/make-leave-one-out-golden.mjs
 // Fixed: 1 thread, flash attention off, KV cache F32, each shortened prompt computed afresh.
 import { createHash } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { openModel } from './llama.mjs';
 
-const MODELS = ['zoo/llama32-ropefreqs-f32', 'zoo/qwen3-tiny-f32', 'zoo/phi3-tiny-f32'];
-const PROMPT = 'Lily and Tom went to the';
+const MODELS = [
+  'stories260k/stories260k-f32',
+  'tinystories-656k/tinystories-656k-f32',
+  'zoo/llama-untied-gqa-f32',
+  'zoo/llama32-ropefreqs-f32',
+  'zoo/qwen2-tiny-f32',
+  'zoo/qwen3-tiny-f32',
+  'zoo/phi3-tiny-f32',
+  'zoo/gemma2-tiny-f32',
+  'zoo/gemma3-tiny-f32',
+  'zoo/gpt2-tiny-f32',
+];
+// Longer than the windows of Gemma's test models (16), so that a deletion moves what stands in them.
+const PROMPT = 'Lily and Tom went to the park with a red ball and';
 
 /** Log of the probability of `id`, by the logits of the whole vocabulary. */
 function logprob(logits, id) {
@@ -22,7 +34,10 @@ function logprob(logits, id) {
 
 const models = [];
 for (const name of MODELS) {
-  const file = fileURLToPath(new URL(`models/${name}.gguf`, import.meta.url));
+  const folders = ['models', '../../../shared/models'].map(
+    (folder) => new URL(`${folder}/${name}.gguf`, import.meta.url),
+  );
+  const file = fileURLToPath(folders.find((url) => existsSync(url)) ?? folders[0]);
   const { model, context } = await openModel(file, 256);
   const sequence = context.getSequence();
   const logitsAfter = async (ids) => {

@@ -38,6 +38,7 @@ const FILES = availableModels([
   'quants/qwen2-256-q8_0',
   'quants/qwen2-256-q4_1',
   'quants/qwen2-256-q4_k_m-mix',
+  '../../../models/tiny/hartonomous-tiny-q8_0',
 ]);
 /** A deterministic series of ids. */
 function idsOf(seed: number, length: number, vocabSize: number): number[] {

@@ -1,7 +1,10 @@
 /** What the sampler did with the most likely tokens, by running it again on the replayed logits. */
+import { Constraint } from '../generate/constraint/constraint.ts';
 import type { CandidateTrace, SamplerOptions } from '../generate/sampler.ts';
 import { Sampler } from '../generate/sampler.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { distribution } from './distribution.ts';
+import type { RecordedRun } from './recorded-run.ts';
 
 /** Candidates shown. */
 const TOP = 20;
@@ -25,17 +28,46 @@ export interface SampledStep {
   logprob: number;
 }
 
-/** Sample step `step` again after `history` (prompt and output before it), with the draw that the recorded run had. */
+/** Which tokens a recorded run was allowed to write, step by step. */
+export class AllowedTokens {
+  private readonly constraint: Constraint | null;
+  /** Output tokens that the constraint has seen. */
+  private seen = 0;
+
+  constructor(
+    private readonly run: RecordedRun,
+    tokenizer: Tokenizer,
+    poll: () => void,
+  ) {
+    const { constraint } = run;
+    this.constraint =
+      constraint === null ? null : new Constraint(tokenizer, constraint.grammar, constraint.budget, poll);
+  }
+
+  /** Bits of the tokens allowed at a step, as the sampler takes them; null for all. Steps are asked for in ascending order. */
+  at(step: number): Uint32Array | null {
+    const { constraint, run } = this;
+    if (constraint === null) return null;
+    while (this.seen < step) constraint.advance(run.outputIds[this.seen++]!);
+    return constraint.allowed(run.constraint!.budget - step);
+  }
+}
+
+/**
+ * Sample step `step` again after `history` (prompt and output before it), with the draw that the recorded run had, among
+ * the tokens `allowed` (null for all).
+ */
 export function sampleAgain(
   options: SamplerOptions,
   logits: Float32Array,
   history: readonly number[],
   step: number,
   chosen: number,
+  allowed: Uint32Array | null,
 ): SampledStep {
   const sampler = new Sampler(options, logits.length);
   for (let drawn = 0; drawn < step; drawn++) sampler.skip();
-  const sampled = sampler.sample(logits, history, { traceTop: TOP });
+  const sampled = sampler.sample(logits, history, { traceTop: TOP, ...(allowed === null ? {} : { allowed }) });
   const facts = distribution(logits, chosen, 0);
   // The trace holds the sampler's own choice; that of the run may be another.
   const trace = sampled.trace ?? [];

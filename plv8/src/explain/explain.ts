@@ -5,7 +5,7 @@ import { privateCache } from '../generate/caches.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { ValueNorms } from './attention.ts';
 import { rollout, valueNorms, valueWeighted } from './attention.ts';
-import { sampleAgain } from './candidates.ts';
+import { AllowedTokens, sampleAgain } from './candidates.ts';
 import type { Captured } from './capture.ts';
 import { capture, newMeanAttention } from './capture.ts';
 import type { Component } from './components.ts';
@@ -89,13 +89,14 @@ export function explainSteps(run: RecordedRun, used: RunModel, request: ExplainR
       cache.truncate(0);
     }
     const explanations: Explanation[] = [];
+    const allowed = new AllowedTokens(run, used.tokenizer, poll);
     for (let from = 0; from < steps.length; from += STEPS_AT_ONCE) {
       const some = steps.slice(from, from + STEPS_AT_ONCE);
       const positions = some.map((step) => promptLength + step - 1);
       const end = positions[positions.length - 1]! + 1;
       const captured = capture(model, ids.slice(cache.length, end), positions, cache, mean, poll);
       norms ??= valueNorms(model, cache, ids.length, poll);
-      const apart = takeApart(run, used, some, captured, request);
+      const apart = takeApart(run, used, some, captured, allowed, request);
       apart.forEach((explanation, i) => {
         const one = captured[i]!;
         explanation.inputs = tokenInputs(used, ids, explanation.token.token_id, one.position, {
@@ -142,6 +143,7 @@ function takeApart(
   used: RunModel,
   steps: readonly number[],
   captured: readonly Captured[],
+  allowed: AllowedTokens,
   request: ExplainRequest,
 ): Explanation[] {
   const { model } = used.entry;
@@ -152,7 +154,8 @@ function takeApart(
     const id = run.outputIds[step]!;
     const logits = model.unembed(captured[i]!.residuals[nLayers]!, poll).slice();
     const difference = proveReplay(run, used, step, logits[id]!);
-    const sampled = sampleAgain(run.sampler, logits, [...run.promptIds, ...run.outputIds.slice(0, step)], step, id);
+    const history = [...run.promptIds, ...run.outputIds.slice(0, step)];
+    const sampled = sampleAgain(run.sampler, logits, history, step, id, allowed.at(step));
     const other =
       request.versus !== null
         ? versusId(tokenizer, request.versus, logits)

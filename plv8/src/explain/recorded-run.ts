@@ -4,6 +4,7 @@ import { raise, SQLSTATE } from '../errors.ts';
 import { parseOptions } from '../generate/options.ts';
 import type { UsedModel } from '../generate/registry.ts';
 import { currentCatalog, useModel } from '../generate/registry.ts';
+import type { RecordedConstraint } from '../generate/record.ts';
 import { buildIdOf } from '../generate/record.ts';
 import type { SamplerOptions } from '../generate/sampler.ts';
 
@@ -17,6 +18,7 @@ export interface RecordedRun {
   /** Logit of each output token as recorded; null where none was. */
   logits: (number | null)[];
   sampler: SamplerOptions;
+  constraint: RecordedConstraint | null;
   precision: 'auto' | 'f32' | 'q8';
   heldAs: string | null;
   buildId: string | null;
@@ -34,7 +36,8 @@ export function readRun(id: number): RecordedRun {
   if (row === undefined) {
     raise(SQLSTATE.undefinedObject, `run ${id} does not exist`, { hint: 'runs you may see: hartonomous.run_list' });
   }
-  const { sampler, precision } = parseOptions((row.sampling ?? {}) as Record<string, unknown>);
+  const { constraint, ...settings } = row.sampling as Record<string, unknown>;
+  const { sampler, precision } = parseOptions(settings);
   return {
     id,
     modelName: String(row.model_name),
@@ -43,6 +46,7 @@ export function readRun(id: number): RecordedRun {
     outputIds: Array.from(row.output_ids as number[]),
     logits: (row.logits as (number | null)[] | null) ?? [],
     sampler,
+    constraint: (constraint as RecordedConstraint | undefined) ?? null,
     precision,
     heldAs: row.held_as === null ? null : String(row.held_as),
     buildId: row.build_id === null ? null : String(row.build_id),

@@ -20,12 +20,12 @@ function asJson(value: object): string {
 }
 
 /** The stored explanation of a step; null where there is none. */
-export function readExplained(runId: number, step: number): (ExplainedToken & { attention_stored: boolean }) | null {
+export function readExplained(runId: number, step: number): ExplainedToken | null {
   const row = query(
     `select to_jsonb(t) as token from hartonomous.explained_tokens t where run_id = $1::bigint and step = $2::integer`,
     [runId, step],
   )[0];
-  return row === undefined ? null : (row.token as ExplainedToken & { attention_stored: boolean });
+  return row === undefined ? null : (row.token as ExplainedToken);
 }
 
 function rowsOf<T>(sql: string, runId: number, step: number): T[] {
@@ -82,10 +82,9 @@ export function storeExplanation(explanation: Explanation): void {
   const written = execute(
     `insert into hartonomous.explained_tokens
      select (jsonb_populate_record(null::hartonomous.explained_tokens,
-       $1::text::jsonb || jsonb_build_object('created_at', now(), 'attention_stored', exists (
-         select from hartonomous.connections where run_id = $2::bigint and step = $3::integer)))).*
+       $1::text::jsonb || jsonb_build_object('created_at', now()))).*
      on conflict do nothing`,
-    [asJson(token), ...key],
+    [asJson(token)],
   );
   if (written === 0) return;
   execute(
@@ -152,10 +151,6 @@ export function storeAttention(
      join hartonomous.tokens t on t.model_id = m.id and t.token_id = ($5::integer[])[e.position + 1]
      on conflict do nothing`,
     [asJson(edges), run.id, step, from, ids as number[], run.digest],
-  );
-  execute(
-    `update hartonomous.explained_tokens set attention_stored = true where run_id = $1::bigint and step = $2::integer`,
-    [run.id, step],
   );
 }
 

@@ -48,6 +48,8 @@ export class Continuation {
   /** The text that went out so far. */
   text = '';
   doneReason: DoneReason | null = null;
+  /** Tokens that may be written in all. */
+  readonly budget: number;
   private readonly sampler: Sampler;
   private readonly stops: StopMatcher;
   private readonly utf8 = new Utf8Stream();
@@ -59,7 +61,8 @@ export class Continuation {
     this.history = input.promptIds.slice();
     this.sampler = new Sampler(input.options.sampler, input.vocabSize);
     this.stops = new StopMatcher(input.options.stop);
-    this.constraint = constraint === null ? null : new Constraint(input.tokenizer, constraint, this.left, input.poll);
+    this.budget = this.left;
+    this.constraint = constraint === null ? null : new Constraint(input.tokenizer, constraint, this.budget, input.poll);
   }
 
   /** Tokens that may still be written. The last one needs no place in the context: nothing is computed after it. */
@@ -75,7 +78,7 @@ export class Continuation {
     const sampled = this.sampler.sample(logits, this.history, {
       logprob: logprobs,
       topLogprobs: options.topLogprobs,
-      ...(this.constraint === null ? {} : { allowed: this.allowed(this.constraint) }),
+      ...(this.constraint === null ? {} : { allowed: this.constraint.allowed(this.left) }),
     });
     if (tokenizer.isEndOfGeneration(sampled.id)) return this.end('stop', null, '');
     return this.take({
@@ -106,14 +109,6 @@ export class Continuation {
     }
     if (this.left <= 0) return this.end(this.constraint?.acceptsEnd === true ? 'stop' : 'length', token, text);
     return this.step(token, text);
-  }
-
-  private allowed(constraint: Constraint): Uint32Array {
-    const tokens = constraint.allowed(this.left);
-    if (!constraint.acceptsEnd) return tokens;
-    const withEnd = tokens.slice();
-    for (const id of this.input.tokenizer.endOfGeneration) withEnd[id >> 5]! |= 1 << (id & 31);
-    return withEnd;
   }
 
   private end(reason: DoneReason, token: GeneratedToken | null, text: string): Step {

@@ -21,6 +21,8 @@ export interface Generation {
   doneReason: DoneReason;
   promptIds: number[];
   tokens: GeneratedToken[];
+  /** Tokens that might have been written. */
+  budget: number;
   /** Prompt tokens that had to be evaluated; the rest was in a cache. */
   promptEvalCount: number;
   promptEvalNs: number;
@@ -259,7 +261,7 @@ class Batch {
   private finish(running: Omit<Running, 'cache' | 'pending'>, promptEvalCount: number): void {
     const { index, continuation, reused, startedAt, answeringSince } = running;
     const { promptIds } = this.requests[index]!;
-    const { tokens, text, doneReason } = continuation;
+    const { tokens, text, doneReason, budget } = continuation;
     const { usage } = this.used.entry;
     usage.calls++;
     usage.promptTokens += promptIds.length;
@@ -271,6 +273,7 @@ class Batch {
       doneReason: doneReason ?? 'length',
       promptIds,
       tokens,
+      budget,
       promptEvalCount,
       promptEvalNs: (answeringSince - startedAt) * NS_PER_MS,
       evalNs: (Date.now() - answeringSince) * NS_PER_MS,

@@ -3,6 +3,7 @@ import { query } from '../db.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { mayWrite } from './caller.ts';
 import type { Catalog, ModelDescription } from './catalog.ts';
+import type { Grammar } from './constraint/constraint.ts';
 import type { Generation } from './generate.ts';
 import type { GenerateOptions } from './options.ts';
 
@@ -45,9 +46,17 @@ export function buildIdOf(catalog: Catalog): string | null {
   return typeof value === 'string' ? value : null;
 }
 
-/** Everything that decides which token is drawn from given logits, under the names of options. */
-function samplingOf({ sampler, precision }: GenerateOptions): Record<string, unknown> {
+/** What an answer had to be, and the tokens it might take: they decide together which tokens were allowed. */
+export interface RecordedConstraint {
+  grammar: Grammar;
+  budget: number;
+}
+
+/** Everything that decides which token is drawn from given logits, under the names of options; `constraint` where there is one. */
+function samplingOf({ sampler, precision, constraint }: GenerateOptions, budget: number): Record<string, unknown> {
+  const constrained: RecordedConstraint | null = constraint === null ? null : { grammar: constraint, budget };
   return {
+    ...(constrained === null ? {} : { constraint: constrained }),
     temperature: sampler.temperature,
     top_k: sampler.topK,
     top_p: sampler.topP,
@@ -111,7 +120,7 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
         generation.promptEvalNs,
         generation.evalNs,
         run.totalNs,
-        samplingOf(run.settings),
+        samplingOf(run.settings, generation.budget),
         run.heldAs,
         run.buildId,
       ],

@@ -94,6 +94,8 @@ export class Sampler {
   private readonly probabilities: Float64Array;
   private count = 0;
   private cuts: Map<number, Filter> | null = null;
+  /** (vocabSize) `adjusted` before the tokens that are not allowed were cut; kept for a trace. */
+  private unmasked: Float32Array | null = null;
 
   constructor(
     private readonly options: SamplerOptions,
@@ -126,8 +128,9 @@ export class Sampler {
     adjusted.set(logits.subarray(0, this.vocabSize));
     for (const [id, bias] of options.logitBias) adjusted[id]! += bias;
     this.penalise(history);
-    if (want.allowed !== undefined) this.mask(want.allowed);
     this.cuts = traceTop > 0 ? new Map() : null;
+    this.unmasked = traceTop > 0 ? adjusted.slice() : null;
+    if (want.allowed !== undefined) this.mask(want.allowed);
     let id: number;
     let draw: number | null = null;
     if (options.temperature === 0) {
@@ -303,7 +306,7 @@ export class Sampler {
     const { temperature } = this.options;
     return shown.map((id) => {
       const place = places.get(id);
-      const penalised = this.adjusted[id]!;
+      const penalised = this.unmasked![id]!;
       const kept = place !== undefined;
       return {
         id,

@@ -253,6 +253,7 @@ function answerOf(session: Session): Answer {
       doneReason: continuation.doneReason ?? 'cancelled',
       promptIds: input.promptIds.slice(),
       tokens: continuation.tokens,
+      budget: continuation.budget,
       promptEvalCount: session.promptEvalCount,
       promptEvalNs: session.promptEvalNs,
       evalNs: session.evalNs,

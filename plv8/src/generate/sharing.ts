@@ -28,6 +28,12 @@ function layoutOf(precision: Precision, memory: number): number | null {
   return (parseInt(id.slice(0, 6), 16) * MOST_MEMORIES + memory) * 4 + PRECISIONS.indexOf(precision);
 }
 
+/** Bytes that all segments may take. The host drops old ones to make room for a new one, be they of the same model. */
+function segmentBudget(): number {
+  const [row] = query(`select pg_size_bytes(current_setting('hartonomous_v8.segment_budget'))::float8 as bytes`);
+  return Number(row?.bytes ?? 0);
+}
+
 /** First line of a segment's text; that of the first memory has the vocabulary in the second. */
 interface Head {
   /** Memories that the model was spread over. */
@@ -112,6 +118,7 @@ export class ModelSegments implements WeightSegments {
   /** The last memory's comes first: where the first memory's is, all of them are. */
   publish(weights: readonly PublishedWeights[]): boolean {
     if (!this.publisher || this.toPublish === null || weights.length > MOST_MEMORIES) return false;
+    if (weights.reduce((sum, { bytes }) => sum + bytes, 0) > segmentBudget()) return false;
     try {
       for (let i = weights.length - 1; i >= 0; i--) {
         const { places, memory, at, bytes } = weights[i]!;

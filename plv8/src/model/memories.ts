@@ -41,8 +41,8 @@ export interface MemoriesPlan {
 interface Part {
   what: string;
   weightBytes: number;
-  /** Bytes of caches and logits. */
-  moreBytes: number;
+  logitBytes: number;
+  cacheBytes: number;
 }
 
 /**
@@ -71,7 +71,8 @@ export function planMemories(
     return {
       what: layer ? `layer ${depth - 1}` : depth === 0 ? 'its embedding' : 'its output matrix',
       weightBytes: 0,
-      moreBytes: (layer ? kvBytes : 0) + (depth === outputPart ? logitBytes : 0),
+      logitBytes: depth === outputPart ? logitBytes : 0,
+      cacheBytes: layer ? kvBytes : 0,
     };
   });
   for (const info of tensors)
@@ -79,10 +80,10 @@ export function planMemories(
 
   const everyMemory = ARENA_OVERHEAD_BYTES + bufferBytes(config, false) + ropeBytes(config);
   const bytesOf = (some: readonly Part[]): number => {
-    const weights = some.reduce((sum, part) => sum + part.weightBytes, 0);
-    const more = some.reduce((sum, part) => sum + part.moreBytes, 0);
+    const held = some.reduce((sum, part) => sum + part.weightBytes + part.logitBytes, 0);
+    const caches = some.reduce((sum, part) => sum + part.cacheBytes, 0);
     // The staging area is given back before there is a cache.
-    return everyMemory + weights + Math.max(more, plan.stagingBytes);
+    return everyMemory + held + Math.max(caches, plan.stagingBytes);
   };
   for (const part of parts) {
     const bytes = bytesOf([part]);

@@ -296,9 +296,16 @@ export class Constraint {
     }
   }
 
-  /** Bits of the tokens that may come next when `left` tokens may be written, this one included. */
+  /**
+   * Bits of the tokens that may come next when `left` tokens may be written, this one included; where the text so far is
+   * an answer, those that end it too.
+   */
   allowed(left: number): Uint32Array {
-    return this.automaton.allowed(this.state, left - 1, this.poll);
+    const tokens = this.automaton.allowed(this.state, left - 1, this.poll);
+    if (!this.acceptsEnd) return tokens;
+    const withEnd = tokens.slice();
+    for (const id of this.tokenizer.endOfGeneration) withEnd[id >> 5]! |= 1 << (id & 31);
+    return withEnd;
   }
 
   /** Whether the text so far is an answer. */
