@@ -187,6 +187,9 @@ test('the log has a line of JSON for loading, answering and unloading, without t
   );
   await client.query(`select hartonomous.embed($1, options => '{"pooling": "mean"}')`, [SECRET]);
   await client.query('select * from hartonomous.classify($1, array[$2, $3])', [SECRET, 'yes', 'no']);
+  const recorded = { ...options, record: true };
+  const sql = `select hartonomous.explain((hartonomous.complete($1, options => $2) ->> 'run_id')::bigint, 0)`;
+  await client.query(sql, [SECRET, recorded]);
   await client.query('select hartonomous.unload()');
   await client.query('reset client_min_messages');
   const answer = { event: 'generate', model: MODEL, done_reason: 'length', eval_count: 3 };
@@ -198,6 +201,8 @@ test('the log has a line of JSON for loading, answering and unloading, without t
     answer,
     { event: 'embed', model: MODEL, texts: 1 },
     { event: 'classify', model: MODEL, labels: 2 },
+    answer,
+    { event: 'explain', model: MODEL, steps: 1, inputs: 'spans' },
     { event: 'unload', model: MODEL },
   ]);
   for (const event of events) {

@@ -1,11 +1,12 @@
 /** explain, explain_candidates, explain_components, explain_lens, explain_inputs and explain_attention. */
-import { poll, returnNext } from '../db.ts';
+import { logEvent, poll, returnNext } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { attentionOf } from '../explain/attention-edges.ts';
+import type { ExplainRequest } from '../explain/explain.ts';
 import { checkStep, explainSteps, textOf } from '../explain/explain.ts';
 import type { ExplainedToken, Explanation } from '../explain/explanation.ts';
 import { pageOf } from '../explain/page.ts';
-import type { RecordedRun } from '../explain/recorded-run.ts';
+import type { RecordedRun, RunModel } from '../explain/recorded-run.ts';
 import { modelOf, readRun } from '../explain/recorded-run.ts';
 import { describeExplained } from '../explain/report.ts';
 import {
@@ -24,6 +25,7 @@ import { mayWrite } from '../generate/caller.ts';
 
 type Id = number | bigint | null;
 
+const NS_PER_MS = 1_000_000;
 /** Attention weights below this are not written into connections. */
 const LEAST_STORED_WEIGHT = 0.01;
 
@@ -46,6 +48,20 @@ interface Wanted {
 
 type Found = { run: RecordedRun; stored: ExplainedToken | null; computed: Explanation | null };
 
+/** explainSteps, of which the server log is told. */
+function computeSteps(run: RecordedRun, used: RunModel, request: ExplainRequest): Explanation[] {
+  const started = Date.now();
+  const explanations = explainSteps(run, used, request);
+  logEvent('explain', {
+    model: used.entry.description.name,
+    run_id: run.id,
+    steps: request.steps.length,
+    inputs: request.inputs,
+    duration: (Date.now() - started) * NS_PER_MS,
+  });
+  return explanations;
+}
+
 /** What is stored of a step if it answers the question, else the explanation computed anew, and stored where that may be. */
 function find(runId: Id, step: number | null, wanted: Wanted): Found | null {
   if (runId === null || step === null) return null;
@@ -58,7 +74,7 @@ function find(runId: Id, step: number | null, wanted: Wanted): Found | null {
     return { run, stored, computed: null };
   }
   const inputs = mode ?? stored?.inputs ?? wanted.otherwise ?? 'spans';
-  const [computed] = explainSteps(run, modelOf(run), { steps: [step], inputs, versus, poll });
+  const [computed] = computeSteps(run, modelOf(run), { steps: [step], inputs, versus, poll });
   // What is stored is always against the runner-up.
   if (versus === null && mayWrite()) storeExplanation(computed!);
   return { run, stored: null, computed: computed! };
@@ -140,7 +156,7 @@ export function explainPage(runId: Id, inputs: string | null): Record<string, un
   checkStep(run, 0);
   const used = modelOf(run);
   const steps = run.outputIds.map((_, step) => step);
-  const explanations = explainSteps(run, used, { steps, inputs: inputMode(inputs) ?? 'spans', versus: null, poll });
+  const explanations = computeSteps(run, used, { steps, inputs: inputMode(inputs) ?? 'spans', versus: null, poll });
   if (mayWrite()) {
     for (const explanation of explanations) {
       storeExplanation(explanation);
