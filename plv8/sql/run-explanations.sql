@@ -145,13 +145,14 @@ comment on column hartonomous.top_candidates.probability is 'final probability';
 comment on column hartonomous.top_candidates.chosen is 'whether it was written';
 
 create or replace view hartonomous.attention_edges with (security_barrier) as
-select c.run_id, c.step, r.caller, r.model_name as model, c.layer, c.head, c.from_position, c.to_position,
+-- run_id is that of runs, so that a filter on it tells the planner how many runs there are, and it remembers their tokens.
+select r.id as run_id, c.step, r.caller, r.model_name as model, c.layer, c.head, c.from_position, c.to_position,
     f.token as from_token, t.token as to_token, c.weight
 from hartonomous.runs r
 join hartonomous.connections c on c.run_id = r.id
 -- Every position has a token; outer joins are left out where nobody asks for it.
-left join hartonomous.run_tokens f on f.run_id = c.run_id and f.position = c.from_position
-left join hartonomous.run_tokens t on t.run_id = c.run_id and t.position = c.to_position
+left join hartonomous.run_tokens f on f.run_id = r.id and f.position = c.from_position
+left join hartonomous.run_tokens t on t.run_id = r.id and t.position = c.to_position
 where array[r.caller, '*'] && (select hartonomous._visible_callers());
 comment on view hartonomous.attention_edges is 'attention of each head where explain_attention was asked, weights from 0.01 on; empty where it never was';
 comment on column hartonomous.attention_edges.run_id is 'the run';
