@@ -3,23 +3,13 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { rollout, valueNorms, valueWeighted } from '../../plv8/src/explain/attention.ts';
 import { capture, newMeanAttention } from '../../plv8/src/explain/capture.ts';
-import { componentsOf } from '../../plv8/src/explain/components.ts';
-import { lensOf } from '../../plv8/src/explain/lens.ts';
 import { unitsOf } from '../../plv8/src/explain/units.ts';
-import { readConfig } from '../../plv8/src/model/config.ts';
-import { Model } from '../../plv8/src/model/model.ts';
-import { availableModels, modelPath } from '../golden/model-files.ts';
-import { readGguf } from './gguf-source.ts';
+import type { ExplanationGolden } from '../golden/explanation-agreement.ts';
+import { expectExplanation, expectNear, loadF32, modelName, poll } from '../golden/explanation-agreement.ts';
+import { availableModels } from '../golden/model-files.ts';
 import { goldenPath } from './golden-model.ts';
 
-interface Golden {
-  ids: number[];
-  chosen: number;
-  other: number;
-  logit: number;
-  components: [kind: string, layer: number, head: number, chosen: number, other: number][];
-  lens: [rank: number, probability: number, top: number[]][];
-  attention: number[][][];
+interface Golden extends ExplanationGolden {
   rollout: number[];
   value_weighted: number[];
 }
@@ -28,30 +18,9 @@ const GOLDENS = JSON.parse(readFileSync(goldenPath('goldens', 'explanations.json
   string,
   Golden[]
 >;
-/** Differences may be this much of the largest value compared. */
-const RELATIVE = 1e-3;
-/** A lens may take either of two tokens that are nearer than this in probability. */
-const CLOSE_CALL = 1e-3;
-const FOLDERS = ['tinystories-656k', 'stories260k', 'zoo'];
 
-const poll = (): void => undefined;
-
-const NAMES = Object.keys(GOLDENS).map((file) => {
-  const folder = FOLDERS.find((each) => file.startsWith(each)) ?? 'zoo';
-  return `${folder}/${file.replace('.gguf', '')}`;
-});
-
-function expectNear(actual: ArrayLike<number>, expected: ArrayLike<number>, what: string): void {
-  expect(actual.length, `${what}: how many`).toBe(expected.length);
-  const scale = Array.from(expected).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-  const difference = Array.from(expected).reduce((most, x, i) => Math.max(most, Math.abs(x - actual[i]!)), 0);
-  expect(difference / scale, what).toBeLessThan(RELATIVE);
-}
-
-describe.each(availableModels(NAMES))('%s', (name) => {
-  const file = readGguf(modelPath(`${name}.gguf`));
-  const config = readConfig(file.architecture, file.hyperparameters, file.source.tensors());
-  const model = Model.load(config, file.source, { precision: 'f32', poll });
+describe.each(availableModels(Object.keys(GOLDENS).map(modelName)))('%s', (name) => {
+  const model = loadF32(name);
 
   it.each(GOLDENS[`${name.split('/')[1]}.gguf`]!.map((golden, i) => [i, golden] as const))(
     'explains prompt %i as numpy does',
@@ -60,36 +29,7 @@ describe.each(availableModels(NAMES))('%s', (name) => {
       const cache = model.newCache(n);
       const mean = newMeanAttention(model, n);
       const [captured] = capture(model, golden.ids, [n - 1], cache, mean, poll);
-      const [apart] = componentsOf(model, [{ captured: captured!, ids: [golden.chosen, golden.other] }], poll);
-
-      const key = (kind: string, layer: number, head: number): string => `${kind} ${layer} ${head}`;
-      const found = new Map(apart!.components.map((one) => [key(one.kind, one.layer, one.head), one.shares]));
-      expect(found.size).toBe(golden.components.length);
-      for (const which of [0, 1]) {
-        expectNear(
-          golden.components.map(([kind, layer, head]) => found.get(key(kind, layer, head))?.[which] ?? NaN),
-          golden.components.map((one) => one[which === 0 ? 3 : 4]),
-          `components of ${which === 0 ? 'the chosen token' : 'the runner-up'}`,
-        );
-      }
-      const sum = apart!.components.reduce((total, one) => total + one.shares[0]!, 0);
-      expect(Math.abs(sum - apart!.logits[0]!) / Math.abs(sum)).toBeLessThan(1e-5);
-
-      const lens = lensOf(model, captured!, golden.chosen, poll);
-      expectNear(
-        lens.map((row) => row.probability),
-        golden.lens.map(([, probability]) => probability),
-        'probabilities of the lens',
-      );
-      lens.forEach((row, i) => {
-        const [rank, , top] = golden.lens[i]!;
-        expect(Math.abs(row.rank - rank), `rank after layer ${row.layer}`).toBeLessThanOrEqual(row.rank > 5 ? 1 : 0);
-        if (row.topProbabilities[0]! - row.topProbabilities[1]! > CLOSE_CALL) expect(row.topIds[0]).toBe(top[0]);
-      });
-
-      golden.attention.forEach((heads, layer) =>
-        expectNear(captured!.weights[layer]!, heads.flat(), `attention of layer ${layer}`),
-      );
+      expectExplanation(model, captured!, golden);
       expectNear(rollout(mean!, n - 1), golden.rollout, 'rollout');
       const norms = valueNorms(model, cache, n, poll);
       const shares = valueWeighted(captured!.weights, n, norms, n);
