@@ -182,7 +182,8 @@ describe('sampler', () => {
     [Float32Array.of(0, NaN, 1), 'logit of token 1 is not a number'],
     [Float32Array.of(-Infinity, -Infinity, -Infinity), 'highest logit is -Infinity, expected a finite number'],
   ])('refuses logits that mean nothing', (logits, message) => {
-    expect(() => new Sampler(neutral({}), 3).sample(logits, [])).toThrow(message);
+    for (const changes of [{}, { temperature: 0 }, { temperature: 0, logitBias: new Map([[2, 1]]) }])
+      expect(() => new Sampler(neutral(changes), 3).sample(logits, [])).toThrow(message);
   });
 
   it('survives -Infinity for some tokens and extreme options', () => {

@@ -7,10 +7,12 @@ export function highest(logits: Float32Array, n: number): number {
   let maximum = -Infinity;
   for (let i = 0; i < n; i++) {
     const logit = logits[i]!;
-    if (logit > maximum) {
+    // One comparison a logit: true for what is higher, and for a NaN.
+    if (!(logit <= maximum)) {
+      if (logit !== logit) raise(SQLSTATE.dataCorrupted, `logit of token ${i} is not a number`);
       maximum = logit;
       best = i;
-    } else if (logit !== logit) raise(SQLSTATE.dataCorrupted, `logit of token ${i} is not a number`);
+    }
   }
   if (maximum === -Infinity || maximum === Infinity) {
     raise(SQLSTATE.dataCorrupted, `highest logit is ${maximum}, expected a finite number`);

@@ -64,6 +64,10 @@ export interface SampleOptions {
   traceTop?: number;
 }
 
+function wantsLogprobs({ logprob = false, topLogprobs = 0 }: SampleOptions): boolean {
+  return logprob || topLogprobs > 0;
+}
+
 interface WorkSpace {
   adjusted: Float32Array;
   ids: Int32Array;
@@ -120,11 +124,13 @@ export class Sampler {
   sample(logits: Float32Array, history: ArrayLike<number>, want: SampleOptions = {}): Sampled {
     const { adjusted, options } = this;
     const traceTop = want.traceTop ?? 0;
-    const best = highest(logits, this.vocabSize);
+    const untouched = traceTop === 0 && want.allowed === undefined;
+    // The highest of the logits is their check and what log-probabilities are measured from. Where nobody asks for those, and
+    // the highest after bias and penalties is looked for, that is check enough.
+    const checkedLater = untouched && options.temperature === 0 && !this.isPlainGreedy && !wantsLogprobs(want);
+    const best = checkedLater ? 0 : highest(logits, this.vocabSize);
     const maximum = logits[best]!;
-    if (traceTop === 0 && want.allowed === undefined && this.isPlainGreedy) {
-      return this.result(logits, best, maximum, null, want);
-    }
+    if (untouched && this.isPlainGreedy) return this.result(logits, best, maximum, null, want);
     adjusted.set(logits.subarray(0, this.vocabSize));
     for (const [id, bias] of options.logitBias) adjusted[id]! += bias;
     this.penalise(history);
@@ -155,7 +161,7 @@ export class Sampler {
 
   private result(logits: Float32Array, id: number, maximum: number, draw: number | null, want: SampleOptions): Sampled {
     const top = Math.min(want.topLogprobs ?? 0, this.vocabSize);
-    if (want.logprob !== true && top === 0) return { id, logprob: null, draw, topLogprobs: [] };
+    if (!wantsLogprobs(want)) return { id, logprob: null, draw, topLogprobs: [] };
     const logSum = maximum + Math.log(sumOfExponents(logits, this.vocabSize, maximum));
     const best = new Int32Array(top);
     if (top > 0) selectTop(logits.subarray(0, this.vocabSize), top, best);
