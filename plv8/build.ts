@@ -78,8 +78,9 @@ async function main(): Promise<void> {
 language plv8 volatile parallel unsafe cost 100000 security definer set search_path = hartonomous, pg_temp
 as ${BUNDLE_TAG}
 ${code}
-globalThis.hartonomous = { id: '${id}' };
-for (const [name, call] of Object.entries(hartonomousBundle)) globalThis.hartonomous[name] = hartonomousBundle.counted(call);
+// In one assignment: a cancel leaves the bundle that was there, or none, never a part.
+const counted = Object.entries(hartonomousBundle).map(([name, call]) => [name, hartonomousBundle.counted(call)]);
+globalThis.hartonomous = Object.fromEntries([['id', '${id}'], ...counted]);
 return '${id}';
 ${BUNDLE_TAG};
 comment on function hartonomous._load_bundle() is 'load the bundle of this build into the isolate';

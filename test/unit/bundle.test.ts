@@ -1,0 +1,28 @@
+/** The built loader of the bundle: what an isolate sees of it, and when. */
+import { readFileSync } from 'node:fs';
+import { expect, it } from 'vitest';
+
+const SQL = readFileSync(new URL('../../dist/hartonomous.sql', import.meta.url), 'utf8');
+const TAG = '$hartonomous_bundle$';
+const LOADER = SQL.split(TAG)[1]!;
+/** What the SQL functions call. */
+const CALLED = new Set([...SQL.matchAll(/^return h\.(\w+)\(/gm)].map(([, name]) => name!));
+
+it('shows the bundle to other functions in one step, with everything that they call', () => {
+  const shown: Record<string, unknown>[] = [];
+  const isolate = new Proxy<Record<string, unknown>>(
+    {},
+    {
+      set(target, name, value) {
+        // A cancel may end the loader right after this: what is there now is what the next call finds.
+        if (name === 'hartonomous') shown.push({ ...(value as object) });
+        return Reflect.set(target, name, value);
+      },
+    },
+  );
+  const id = (new Function('globalThis', LOADER) as (globalThis: object) => string)(isolate);
+  expect(shown).toHaveLength(1);
+  expect(shown[0]!.id).toBe(id);
+  expect(CALLED.size).toBeGreaterThan(30);
+  for (const name of CALLED) expect(shown[0]![name], name).toBeTypeOf('function');
+});
