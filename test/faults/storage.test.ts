@@ -62,14 +62,25 @@ async function cutPower(): Promise<number> {
   await witness.client.query(position); // what the query needs of the catalog is known from here on
   const postmaster = Number(readFileSync(join(server.dataFolder, 'postmaster.pid'), 'utf8').split('\n')[0]);
   process.kill(postmaster, 'SIGSTOP');
-  const children = childrenOf(postmaster);
-  for (const pid of children) if (pid !== witness.pid) process.kill(pid, 'SIGSTOP');
-  const { rows } = await witness.client.query<{ flushed: string; lost: string; timeline: number }>(position);
+  let children: number[];
+  let positions: { flushed: string; lost: string; timeline: number } | undefined;
+  do {
+    children = childrenOf(postmaster);
+    const others = children.filter((pid) => pid !== witness.pid);
+    for (const pid of others) process.kill(pid, 'SIGSTOP');
+    const asked = witness.client.query<{ flushed: string; lost: string; timeline: number }>(position);
+    positions = (await Promise.race([asked, sleep(1000, null)]))?.rows[0];
+    if (positions === undefined) {
+      // One of them was stopped while it held a lock that the query waits for: they go on, and are stopped at another moment.
+      for (const pid of others) process.kill(pid, 'SIGCONT');
+      await asked;
+    }
+  } while (positions === undefined);
   for (const pid of [...children, postmaster]) process.kill(pid, 'SIGKILL');
   while ([...children, postmaster].some(isAlive)) await sleep(10);
   await witness.client.end().catch(() => undefined);
 
-  const { flushed, lost, timeline } = rows[0]!;
+  const { flushed, lost, timeline } = positions;
   const end = BigInt(flushed);
   const hexadecimal = (value: bigint): string => value.toString(16).toUpperCase().padStart(8, '0');
   // The file of the last byte that is there, which may be the last of its file.
