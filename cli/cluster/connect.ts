@@ -22,13 +22,14 @@ export function databaseUrl(options: ConnectionOptions): string {
 /** A connected client; the caller ends it. */
 export async function connect(options: ConnectionOptions): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: databaseUrl(options), application_name: 'hartonomous' });
+  // From the start: a backend that is ended at once may say so together with its readiness, before anybody comes back here.
+  client.on('error', () => undefined);
   try {
     await client.connect();
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new CommandError(`could not connect to the database: ${reason}`, { cause });
   }
-  client.on('error', () => undefined);
   return client;
 }
 
