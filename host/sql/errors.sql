@@ -45,15 +45,15 @@ do $$ plv8.elog(ERROR, 'stop') $$ language plv8;
 do $$ plv8.elog(99, 'no such level') $$ language plv8;
 do $$ plv8.elog(NOTICE) $$ language plv8;
 -- an error in another function's code also names the function that was called
-create function load_library() returns void language plv8 as $$
-  globalThis.library = { fail() { throw new Error('in the library') }, query() { plv8.execute('select 1 / 0') } };
+create function load_shelf() returns void language plv8 as $$
+  globalThis.shelf = { fail() { throw new Error('on the shelf') }, query() { plv8.execute('select 1 / 0') } };
 $$;
-create function user_of_library(method text) returns void language plv8 as $$ library[method]() $$;
-select load_library(), user_of_library('fail');
-select user_of_library('query');
+create function user_of_shelf(method text) returns void language plv8 as $$ shelf[method]() $$;
+select load_shelf(), user_of_shelf('fail');
+select user_of_shelf('query');
 create function user_of_function() returns void language plv8 as $$ plv8.find_function('thrower')() $$;
 select user_of_function();
-create function guard() returns trigger language plv8 as $$ library.fail() $$;
+create function guard() returns trigger language plv8 as $$ shelf.fail() $$;
 create trigger guard before update on keyed for each row execute function guard();
 update keyed set id = 2;
-do $$ library.fail() $$ language plv8;
+do $$ shelf.fail() $$ language plv8;
