@@ -22,10 +22,10 @@ import {
 import type { InputMode } from '../explain/units.ts';
 import { INPUT_MODES } from '../explain/units.ts';
 import { mayWrite } from '../generate/caller.ts';
+import { nanoseconds } from '../generate/durations.ts';
 
 type Id = number | bigint | null;
 
-const NS_PER_MS = 1_000_000;
 /** Attention weights below this are not written into connections. */
 const LEAST_STORED_WEIGHT = 0.01;
 
@@ -57,7 +57,7 @@ function computeSteps(run: RecordedRun, used: RunModel, request: ExplainRequest)
     run_id: run.id,
     steps: request.steps.length,
     inputs: request.inputs,
-    duration: (Date.now() - started) * NS_PER_MS,
+    duration: nanoseconds(Date.now() - started),
   });
   return explanations;
 }

@@ -3,7 +3,7 @@
  * heap without running anything of ours: such a call is known by having begun and not ended.
  */
 import { SQLSTATE } from '../errors.ts';
-import { presenceChecks, showErrors } from './presence.ts';
+import { presenceChecks, showPresence } from './presence.ts';
 
 /** What calls that were cut off are counted as; nearly always it is that. */
 const CUT_OFF = SQLSTATE.queryCanceled;
@@ -52,7 +52,7 @@ export function counted<A extends unknown[], R>(call: (...args: A) => R): (...ar
     } catch (error) {
       count(stateOf(error), 1);
       try {
-        if (presenceChecks() > checks) showErrors(errorTotal());
+        if (presenceChecks() > checks) showPresence({ errors: errorTotal() });
       } catch {
         // The error that is thrown on matters more; the next call tells.
       }

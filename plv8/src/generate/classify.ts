@@ -7,8 +7,8 @@ import { isTurn, promptIds } from './prompt.ts';
 import type { UsedModel } from './registry.ts';
 import { openRequest, promptModel } from './request.ts';
 import { scoreSequences } from './score.ts';
+import { nanoseconds } from './durations.ts';
 
-const NS_PER_MS = 1_000_000;
 /** Labels of one call. */
 const MAX_LABELS = 1000;
 /** A text that speaks for no label; what a model answers to it is its bias. */
@@ -100,7 +100,7 @@ export function classifyText(
     model: used.entry.description.name,
     caller,
     labels: labels.length,
-    duration: (Date.now() - started) * NS_PER_MS,
+    duration: nanoseconds(Date.now() - started),
   });
   const best = Math.max(...scores);
   const weights = scores.map((score) => Math.exp(score - best));

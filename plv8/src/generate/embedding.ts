@@ -6,8 +6,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { EmbeddingOptions } from './embedding-options.ts';
 import { parseEmbeddingOptions } from './embedding-options.ts';
 import { currentCatalog, useModel } from './registry.ts';
-
-const NS_PER_MS = 1_000_000;
+import { nanoseconds } from './durations.ts';
 
 function poolingOf(config: ModelConfig, options: EmbeddingOptions, name: string): Pooling {
   const pooling = options.pooling ?? config.pooling;
@@ -78,7 +77,7 @@ export function embedTexts(
     model: entry.description.name,
     texts: sequences.length,
     prompt_tokens: tokens,
-    prompt_eval_duration: (Date.now() - started) * NS_PER_MS,
+    prompt_eval_duration: nanoseconds(Date.now() - started),
   });
   const out: (number[] | null)[] = texts.map(() => null);
   vectors.forEach((vector, which) => (out[places[which]!] = finish(vector, options, normalize)));

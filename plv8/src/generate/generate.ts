@@ -8,8 +8,7 @@ import type { DoneReason, GeneratedToken, Step } from './continuation.ts';
 import { Continuation } from './continuation.ts';
 import type { GenerateOptions } from './options.ts';
 import type { UsedModel } from './registry.ts';
-
-const NS_PER_MS = 1_000_000;
+import { nanoseconds } from './durations.ts';
 
 /** Context of a call that names none: enough for a page of text, small enough to hold many. */
 const DEFAULT_CONTEXT = 4096;
@@ -275,8 +274,8 @@ class Batch {
       tokens,
       budget,
       promptEvalCount,
-      promptEvalNs: (answeringSince - startedAt) * NS_PER_MS,
-      evalNs: (Date.now() - answeringSince) * NS_PER_MS,
+      promptEvalNs: nanoseconds(answeringSince - startedAt),
+      evalNs: nanoseconds(Date.now() - answeringSince),
     };
     this.results[index] = generation;
     logAnswer(this.used.entry.description.name, this.caller, generation);

@@ -25,24 +25,18 @@ export function presenceChecks(): number {
   return checks;
 }
 
-export function showModels(modelIds: ReadonlySet<number>): void {
-  models = modelIds;
-  showPresence();
-}
-
-export function showErrors(count: number): void {
-  errors = count;
-  showPresence();
-}
-
-/** Make the locks of this backend those that are wanted. Cheap when nothing changed since the last second. */
-function showPresence(): void {
+/**
+ * Make the locks of this backend those of these models (by id) and of so many errors; what is not given is as it was. Cheap
+ * when nothing changed since the last second.
+ */
+export function showPresence(now: { models?: ReadonlySet<number>; errors?: number }): void {
+  ({ models = models, errors = errors } = now);
   checks++;
   const keys = [...models].sort((a, b) => a - b).map((id): [number, number] => [MODEL_CLASS, id]);
   if (errors > 0) keys.push([ERROR_CLASS, Math.min(errors, MAX_KEY)]);
   const wanted = keys.join();
-  const now = Date.now();
-  if (wanted === shown && (wanted === '' || Math.abs(now - checkedAt) < CHECK_INTERVAL_MS)) return;
+  const time = Date.now();
+  if (wanted === shown && (wanted === '' || Math.abs(time - checkedAt) < CHECK_INTERVAL_MS)) return;
   query(
     `with held as materialized (
        select l.classid::integer as class, l.objid::integer as id from pg_catalog.pg_locks l
@@ -55,5 +49,5 @@ function showPresence(): void {
     [MODEL_CLASS, ERROR_CLASS, keys.map(([lockClass]) => lockClass), keys.map(([, id]) => id)],
   );
   shown = wanted;
-  checkedAt = now;
+  checkedAt = time;
 }

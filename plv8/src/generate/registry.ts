@@ -26,13 +26,12 @@ import type { Limits } from './limits.ts';
 import { admitCall, atMost } from './limits.ts';
 import { errorTotal } from './call-errors.ts';
 import { showLoading } from './load-progress.ts';
-import { showErrors, showModels } from './presence.ts';
+import { showPresence } from './presence.ts';
 import { dropSegmentsOf, ModelSegments } from './sharing.ts';
+import { nanoseconds } from './durations.ts';
 
 /** Models a backend keeps loaded when the setting max_loaded_models does not say otherwise. */
 const DEFAULT_MAX_LOADED = 2;
-
-const NS_PER_MS = 1_000_000;
 
 export interface Usage {
   calls: number;
@@ -110,8 +109,7 @@ function wholeSetting(catalog: Catalog, name: string, least: number, otherwise: 
 export function currentCatalog(): Catalog {
   const catalog = readCatalog();
   dropStale(catalog);
-  showModels(loadedIds());
-  showErrors(errorTotal());
+  showPresence({ models: loadedIds(), errors: errorTotal() });
   const models = [...loaded.values()].map((entry) => entry.model);
   beginCall(models, wholeSetting(catalog, 'max_cache_bytes', 0, DEFAULT_MAX_CACHE_BYTES));
   return catalog;
@@ -217,7 +215,7 @@ export function useModel(
     readingModel(description, () => loadModel(reading, precision, catalog, read));
   const model = inParallel ? load(() => undefined) : showLoading(description.name, load);
   const now = new Date();
-  const loadNs = (now.getTime() - started) * NS_PER_MS;
+  const loadNs = nanoseconds(now.getTime() - started);
   const entry: LoadedModel = {
     description,
     precision,
@@ -228,7 +226,7 @@ export function useModel(
     usage: { calls: 0, promptTokens: 0, reusedTokens: 0, generatedTokens: 0, cacheHits: 0 },
   };
   loaded.set(key, entry);
-  showModels(loadedIds());
+  showPresence({ models: loadedIds() });
   logEvent('load', {
     model: description.name,
     precision: model.precision,
@@ -250,7 +248,7 @@ export function unloadModels(name: string | null): number {
   for (const [id, entry] of tokenizers) {
     if (name === null || entry.description.name === name) tokenizers.delete(id);
   }
-  showModels(loadedIds());
+  showPresence({ models: loadedIds() });
   return freed;
 }
 

@@ -14,8 +14,7 @@ import { buildIdOf, recordingWanted, recordRun } from './record.ts';
 import type { Catalog } from './catalog.ts';
 import type { UsedModel } from './registry.ts';
 import { currentCatalog, useModel, useTokenizer } from './registry.ts';
-
-const NS_PER_MS = 1_000_000;
+import { nanoseconds } from './durations.ts';
 
 export interface Answer {
   generation: Generation;
@@ -76,7 +75,7 @@ export function answer(
     ...(more.onStep === undefined ? {} : { onStep: more.onStep }),
     logprobs: record || options.logprobs || kind === 'stream',
   });
-  const totalNs = (Date.now() - started) * NS_PER_MS;
+  const totalNs = nanoseconds(Date.now() - started);
   const { description } = used.entry;
   const runId = record
     ? recordRun(

@@ -21,6 +21,7 @@ import { buildIdOf, recordingWanted, recordRun } from './record.ts';
 import type { UsedModel } from './registry.ts';
 import { currentCatalog, useModel } from './registry.ts';
 import { commitSteps, committedSteps } from './session-progress.ts';
+import { nanoseconds } from './durations.ts';
 
 /** Sessions a backend holds when the setting max_sessions does not say otherwise. */
 const DEFAULT_MAX_SESSIONS = 16;
@@ -31,8 +32,6 @@ const DEFAULT_IDLE_SECONDS = 600;
 /** Ids are a random number above the process id of their backend, so that another backend can tell whose they are. */
 const PID_RANGE = 2 ** 22;
 const RANDOM_RANGE = 2 ** 31;
-
-const NS_PER_MS = 1_000_000;
 
 interface Session {
   readonly id: number;
@@ -222,7 +221,7 @@ function compute(session: Session, used: UsedModel, n: number): Step[] {
     const decodeStarted = Date.now();
     if (first) {
       session.promptEvalCount = input.promptIds.length - reused;
-      session.promptEvalNs = (decodeStarted - started) * NS_PER_MS;
+      session.promptEvalNs = nanoseconds(decodeStarted - started);
       entry.usage.calls++;
       entry.usage.promptTokens += input.promptIds.length;
       entry.usage.reusedTokens += reused;
@@ -236,7 +235,7 @@ function compute(session: Session, used: UsedModel, n: number): Step[] {
       if (step.doneReason !== null || steps.length >= n) break;
       logits = model.forward([step.token!.id], cache, { poll });
     }
-    session.evalNs += (Date.now() - (first ? decodeStarted : started)) * NS_PER_MS;
+    session.evalNs += nanoseconds(Date.now() - (first ? decodeStarted : started));
     entry.usage.generatedTokens += steps.filter((step) => step.token !== null).length;
     return steps;
   } finally {
@@ -260,7 +259,7 @@ function answerOf(session: Session): Answer {
     },
     modelName: session.model.name,
     loadNs: session.loadNs,
-    totalNs: ((session.endedAt ?? Date.now()) - session.openedAt) * NS_PER_MS + session.loadNs,
+    totalNs: nanoseconds((session.endedAt ?? Date.now()) - session.openedAt) + session.loadNs,
     runId: session.runId,
     options,
     tokenizer: input.tokenizer,
