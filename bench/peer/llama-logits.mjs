@@ -1,27 +1,9 @@
 // Logits of llama.cpp through node-llama-cpp: node llama-logits.mjs MODEL ID ... -> one line, the logits after the last id as
-// base64 of little-endian float32. Whole prompt in one batch, two threads, flash attention off, key/value cache in F32.
-import { getLlama, LlamaLogLevel } from 'node-llama-cpp';
-
-const THREADS = 2;
+// base64 of little-endian float32. Whole prompt in one batch, two threads.
+import { llama, openModel } from './exact-llama.mjs';
 
 const [file, ...ids] = process.argv.slice(2);
-const llama = await getLlama({
-  gpu: false,
-  build: 'never',
-  skipDownload: true,
-  maxThreads: THREADS,
-  logLevel: LlamaLogLevel.error,
-});
-const model = await llama.loadModel({ modelPath: file, defaultContextFlashAttention: false });
-const context = await model.createContext({
-  contextSize: 512,
-  batchSize: 512,
-  sequences: 1,
-  threads: { ideal: THREADS, min: THREADS },
-  flashAttention: false,
-  experimentalKvCacheKeyType: 'F32',
-  experimentalKvCacheValueType: 'F32',
-});
+const { model, context } = await openModel(file, 512, 2);
 const tokens = ids.map(Number);
 const evaluated = await context
   .getSequence()

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { loadServer } from '../../bench/serve-load.ts';
 import { packageRoot } from '../../cli/package-root.ts';
-import { startServer } from '../../cli/serve/server.ts';
+import { startTestServer } from './test-server.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 
@@ -15,16 +15,7 @@ beforeAll(async () => {
 afterAll(() => database.drop());
 
 test('32 clients get the right answers or a documented error while backends are killed', async () => {
-  const server = await startServer({
-    connection: { databaseUrl: database.url },
-    host: '127.0.0.1',
-    port: 0,
-    backends: 2,
-    queue: 16,
-    token: null,
-    record: false,
-    version: '0.0.0',
-  });
+  const server = await startTestServer(database.url, { queue: 16 });
   const result = await loadServer({
     url: server.url,
     model: 'tiny',

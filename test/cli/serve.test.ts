@@ -7,12 +7,12 @@ import { Ollama } from 'ollama';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../cli/package-root.ts';
-import { startServer } from '../../cli/serve/server.ts';
 import type { RunningServer, ServerOptions } from '../../cli/serve/server.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { hartonomous } from './program.ts';
+import { startTestServer } from './test-server.ts';
 
 const TINY = join(packageRoot(), 'models/tiny/hartonomous-tiny-q8_0.gguf');
 const GREETING = 'Hello! How can I help you?';
@@ -26,19 +26,7 @@ let server: RunningServer;
 let openai: OpenAI;
 let ollama: Ollama;
 
-async function start(options: Partial<ServerOptions> = {}): Promise<RunningServer> {
-  return startServer({
-    connection: { databaseUrl: database.url },
-    host: '127.0.0.1',
-    port: 0,
-    backends: 2,
-    queue: 8,
-    token: null,
-    record: false,
-    version: '0.0.0',
-    ...options,
-  });
-}
+const start = (options: Partial<ServerOptions> = {}): Promise<RunningServer> => startTestServer(database.url, options);
 
 beforeAll(async () => {
   database = await createDatabase();

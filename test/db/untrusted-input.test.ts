@@ -8,7 +8,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { queryOnce } from '../../cli/commands/query.ts';
 import type { RunningServer } from '../../cli/serve/server.ts';
-import { startServer } from '../../cli/serve/server.ts';
+import { startTestServer } from '../cli/test-server.ts';
 import { SMALL } from '../faults/server.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { SchemaMaker } from '../unit/random-schema.ts';
@@ -37,16 +37,7 @@ beforeAll(async () => {
   client = new pg.Client({ connectionString: database.url }) as typeof client;
   await client.connect();
   await client.query(`set statement_timeout = ${HANG_MS}`);
-  server = await startServer({
-    connection: { databaseUrl: database.url },
-    host: '127.0.0.1',
-    port: 0,
-    backends: 1,
-    queue: 4,
-    token: null,
-    record: false,
-    version: '0.0.0',
-  });
+  server = await startTestServer(database.url, { backends: 1, queue: 4 });
 });
 
 afterAll(async () => {

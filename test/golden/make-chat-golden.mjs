@@ -12,7 +12,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { llama, openModel } from './llama.mjs';
+import { llama, openModel } from '../../bench/peer/exact-llama.mjs';
 
 const [quantised, dequantised, target, promptFile] = process.argv.slice(2);
 if (!quantised || !dequantised || !target)

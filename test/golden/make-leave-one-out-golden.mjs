@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { openModel } from './llama.mjs';
+import { openModel } from '../../bench/peer/exact-llama.mjs';
 
 const MODELS = [
   'stories260k/stories260k-f32',

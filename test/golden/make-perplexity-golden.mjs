@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { openModel } from './llama.mjs';
+import { openModel } from '../../bench/peer/exact-llama.mjs';
 
 const [file, target, ...texts] = process.argv.slice(2);
 if (!file || !target || texts.length === 0)

@@ -10,6 +10,18 @@ const COMMITTED = join(dirname(fileURLToPath(import.meta.url)), 'models');
 const SHARED = join(COMMITTED, '../../../../shared/models');
 const NOT_OURS = ['stories260k/', 'tinystories-656k/'];
 
+/** A random decoder in F32 of every architecture. */
+export const ZOO_DECODERS = [
+  'zoo/llama-untied-gqa-f32',
+  'zoo/llama32-ropefreqs-f32',
+  'zoo/qwen2-tiny-f32',
+  'zoo/qwen3-tiny-f32',
+  'zoo/phi3-tiny-f32',
+  'zoo/gemma2-tiny-f32',
+  'zoo/gemma3-tiny-f32',
+  'zoo/gpt2-tiny-f32',
+];
+
 /** Path of a model file, as `zoo/qwen2-tiny-f32.gguf`. */
 export function modelPath(name: string): string {
   return join(NOT_OURS.some((folder) => name.startsWith(folder)) ? SHARED : COMMITTED, name);

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { Ollama } from 'ollama';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startServer } from '../../cli/serve/server.ts';
+import { startTestServer } from '../cli/test-server.ts';
 import type { RunningServer } from '../../cli/serve/server.ts';
 import { CTRL_C, CTRL_D, ENTER, PseudoTerminal } from '../cli/pseudo-terminal.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
@@ -101,16 +101,7 @@ describe('in the terminal', () => {
 describe('over HTTP', () => {
   let server: RunningServer;
   beforeAll(async () => {
-    server = await startServer({
-      connection: { databaseUrl: database.url },
-      host: '127.0.0.1',
-      port: 0,
-      backends: 2,
-      queue: 4,
-      token: null,
-      record: false,
-      version: '0.0.0',
-    });
+    server = await startTestServer(database.url, { queue: 4 });
   });
   afterAll(() => server.close());
 

@@ -6,7 +6,7 @@ import OpenAI from 'openai';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../cli/package-root.ts';
-import { startServer } from '../../cli/serve/server.ts';
+import { startTestServer } from '../cli/test-server.ts';
 import type { RunningServer } from '../../cli/serve/server.ts';
 import { hartonomous } from '../cli/program.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
@@ -92,16 +92,7 @@ describe.skipIf(pgbouncerProgram() === null && missing('pgbouncer'))('pgbouncer 
   describe('serve', () => {
     let server: RunningServer;
     beforeAll(async () => {
-      server = await startServer({
-        connection: { databaseUrl: pooler.url },
-        host: '127.0.0.1',
-        port: 0,
-        backends: 2,
-        queue: 32,
-        token: null,
-        record: true,
-        version: '0.0.0',
-      });
+      server = await startTestServer(pooler.url, { queue: 32, record: true });
     });
     afterAll(() => server.close());
 

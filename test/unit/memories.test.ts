@@ -18,7 +18,7 @@ import { planMemories } from '../../plv8/src/model/memories.ts';
 import type { TensorInfo } from '../../plv8/src/model/source.ts';
 import { planWeights } from '../../plv8/src/model/weights.ts';
 import type { KvCache, Model } from '../../plv8/src/model/model.ts';
-import { availableModels } from '../golden/model-files.ts';
+import { availableModels, ZOO_DECODERS } from '../golden/model-files.ts';
 import { SpreadModel } from './spread-model.ts';
 
 const poll = (): void => undefined;
@@ -27,14 +27,7 @@ const FILES = availableModels([
   'stories260k/stories260k-f32',
   'stories260k/stories260k-q4_0',
   'tinystories-656k/tinystories-656k-f32',
-  'zoo/llama-untied-gqa-f32',
-  'zoo/llama32-ropefreqs-f32',
-  'zoo/qwen2-tiny-f32',
-  'zoo/qwen3-tiny-f32',
-  'zoo/phi3-tiny-f32',
-  'zoo/gemma2-tiny-f32',
-  'zoo/gemma3-tiny-f32',
-  'zoo/gpt2-tiny-f32',
+  ...ZOO_DECODERS,
   'quants/qwen2-256-q8_0',
   'quants/qwen2-256-q4_1',
   'quants/qwen2-256-q4_k_m-mix',
