@@ -1,7 +1,7 @@
 /** What an operator sees of loading, of errors, and in the log; and that none of it holds a prompt. */
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loadingName } from '../../plv8/src/generate/load-progress.ts';
+import { loadingName } from '../../plv8/src/backend/load-progress.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { createDatabase, ingestFile } from './harness.ts';
 import type { TestDatabase } from './harness.ts';

@@ -1,8 +1,8 @@
 /** What goes out of an answer, token by token: stop strings and characters lie across any tokens. */
 import { describe, expect, it } from 'vitest';
-import { Continuation } from '../../plv8/src/generate/continuation.ts';
-import { parseOptions } from '../../plv8/src/generate/options.ts';
-import { Random } from '../../plv8/src/generate/random.ts';
+import { Continuation } from '../../plv8/src/sampling/continuation.ts';
+import { parseOptions } from '../../plv8/src/sampling/options.ts';
+import { Random } from '../../plv8/src/sampling/random.ts';
 import type { Tokenizer } from '../../plv8/src/tokenizer/tokenizer.ts';
 import { createTokenizer } from '../../plv8/src/tokenizer/tokenizer.ts';
 import { readGgufVocabulary } from '../golden/gguf-vocabulary.ts';

@@ -1,9 +1,9 @@
 /** Errors of this backend, which the loader of the bundle has counted for every function. */
 import { returnNext } from '../db.ts';
-import { callErrorRows } from '../generate/call-errors.ts';
-import { currentCatalog } from '../generate/registry.ts';
+import { callErrorRows } from '../backend/call-errors.ts';
+import { currentCatalog } from '../backend/registry.ts';
 
-export { counted } from '../generate/call-errors.ts';
+export { counted } from '../backend/call-errors.ts';
 
 export function callErrors(): void {
   currentCatalog();

@@ -1,6 +1,6 @@
 /** generate_json, generate_regex and generate_choice. */
 import { raise, SQLSTATE } from '../errors.ts';
-import type { Grammar } from '../generate/constraint/constraint.ts';
+import type { Grammar } from '../sampling/constraint/constraint.ts';
 import { promptIds } from '../generate/prompt.ts';
 import { answer } from '../generate/request.ts';
 

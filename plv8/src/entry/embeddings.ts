@@ -1,6 +1,6 @@
 /** embed, similarity and rerank. */
 import { returnNext } from '../db.ts';
-import { embedTexts } from '../generate/embedding.ts';
+import { embedTexts } from '../embed/embedding.ts';
 import { cosineSimilarity } from '../model/vector-maths.ts';
 
 type Options = Record<string, unknown> | null;

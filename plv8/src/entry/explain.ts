@@ -21,8 +21,8 @@ import {
 } from '../explain/store.ts';
 import type { InputMode } from '../explain/units.ts';
 import { INPUT_MODES } from '../explain/units.ts';
-import { mayWrite } from '../generate/caller.ts';
-import { nanoseconds } from '../generate/durations.ts';
+import { mayWrite } from '../backend/caller.ts';
+import { nanoseconds } from '../backend/durations.ts';
 
 type Id = number | bigint | null;
 

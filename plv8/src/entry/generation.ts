@@ -1,8 +1,8 @@
 /** generate, complete, chat and generate_stream. */
 import { returnNext } from '../db.ts';
-import { parseOptions } from '../generate/options.ts';
+import { parseOptions } from '../sampling/options.ts';
 import { chatIds, promptIds, renderMessages } from '../generate/prompt.ts';
-import { currentCatalog, useTokenizer } from '../generate/registry.ts';
+import { currentCatalog, useTokenizer } from '../backend/registry.ts';
 import { answer, facts } from '../generate/request.ts';
 import { parseMessages } from '../tokenizer/chat-template.ts';
 

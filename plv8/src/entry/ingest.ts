@@ -1,5 +1,5 @@
 /** What ingest asks of the engine. */
-import { checkModel as checkModelTables, checkTokenizer as checkTokenizerTables } from '../generate/usability.ts';
+import { checkModel as checkModelTables, checkTokenizer as checkTokenizerTables } from '../backend/usability.ts';
 import { indexModelEmbeddings } from '../model/embedding-index.ts';
 
 /** `_check_tokenizer`: refuse a vocabulary that cannot be used. */

@@ -1,9 +1,9 @@
 /** Models of the database and of this backend. */
 import { returnNext } from '../db.ts';
-import { findModel } from '../generate/catalog.ts';
-import { currentCatalog, loadedModelRows, unloadModels } from '../generate/registry.ts';
+import { findModel } from '../backend/catalog.ts';
+import { currentCatalog, loadedModelRows, unloadModels } from '../backend/registry.ts';
 
-export { setDefaultModel } from '../generate/registry.ts';
+export { setDefaultModel } from '../backend/registry.ts';
 
 export function defaultModel(): string | null {
   const catalog = currentCatalog();

@@ -1,7 +1,7 @@
 /** embedding, nearest_tokens and store_nearest. */
 import { execute, returnNext } from '../db.ts';
-import { embeddingOf, nearest, tokenNamed } from '../generate/nearest.ts';
-import { currentCatalog, useTokenizer } from '../generate/registry.ts';
+import { embeddingOf, nearest, tokenNamed } from '../embed/nearest.ts';
+import { currentCatalog, useTokenizer } from '../backend/registry.ts';
 import { shownToken } from '../generate/request.ts';
 
 export function embedding(token: string | null, model: string | null): number[] | null {

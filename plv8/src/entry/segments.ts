@@ -1,7 +1,7 @@
 /** Segments of the server: what is there, checks and removal. */
 import { returnNext } from '../db.ts';
-import { currentCatalog } from '../generate/registry.ts';
-import { checkSegments, dropSegmentsOf, segmentRows, sweepSegments as sweep } from '../generate/sharing.ts';
+import { currentCatalog } from '../backend/registry.ts';
+import { checkSegments, dropSegmentsOf, segmentRows, sweepSegments as sweep } from '../backend/sharing.ts';
 
 export function segments(): void {
   for (const row of segmentRows()) returnNext(row);

@@ -1,7 +1,7 @@
 /** open_session, next_tokens, close_session and the view sessions. */
 import { returnNext } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
-import { callerRole } from '../generate/caller.ts';
+import { callerRole } from '../backend/caller.ts';
 import { chatIds, promptIds } from '../generate/prompt.ts';
 import { facts, openRequest, promptModel, shownLogprob } from '../generate/request.ts';
 import * as session from '../generate/session.ts';

@@ -1,10 +1,10 @@
 /** tokenize, detokenize, token_count and logits. */
 import { poll } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
-import { parseOptions } from '../generate/options.ts';
-import { privateCache } from '../generate/caches.ts';
-import { atMost } from '../generate/limits.ts';
-import { currentCatalog, useModel, useTokenizer } from '../generate/registry.ts';
+import { parseOptions } from '../sampling/options.ts';
+import { privateCache } from '../backend/caches.ts';
+import { atMost } from '../backend/limits.ts';
+import { currentCatalog, useModel, useTokenizer } from '../backend/registry.ts';
 
 export function tokenize(
   input: string | null,

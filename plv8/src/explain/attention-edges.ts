@@ -1,5 +1,5 @@
 /** Attention of every head at one step, as edges. */
-import { privateCache } from '../generate/caches.ts';
+import { privateCache } from '../backend/caches.ts';
 import { capture } from './capture.ts';
 import type { Edge } from './explanation.ts';
 import type { RecordedRun, RunModel } from './recorded-run.ts';

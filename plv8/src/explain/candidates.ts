@@ -1,7 +1,7 @@
 /** What the sampler did with the most likely tokens, by running it again on the replayed logits. */
-import { Constraint } from '../generate/constraint/constraint.ts';
-import type { CandidateTrace, SamplerOptions } from '../generate/sampler.ts';
-import { Sampler } from '../generate/sampler.ts';
+import { Constraint } from '../sampling/constraint/constraint.ts';
+import type { CandidateTrace, SamplerOptions } from '../sampling/sampler.ts';
+import { Sampler } from '../sampling/sampler.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { distribution } from './distribution.ts';
 import type { RecordedRun } from './recorded-run.ts';

@@ -1,7 +1,7 @@
 /** Explanations of tokens of one recorded run: replay, take apart, and put together what the tables hold. */
 import { raise, SQLSTATE } from '../errors.ts';
 import type { KvCache, Model } from '../model/model.ts';
-import { privateCache } from '../generate/caches.ts';
+import { privateCache } from '../backend/caches.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { ValueNorms } from './attention.ts';
 import { rollout, valueNorms, valueWeighted } from './attention.ts';

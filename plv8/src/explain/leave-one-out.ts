@@ -3,7 +3,7 @@
  * https://arxiv.org/abs/1612.08220). A deletion closes up the positions behind it; what stands before it is not computed
  * again, so deleting each of n tokens costs about n / 2 passes over the sequence.
  */
-import { Random } from '../generate/random.ts';
+import { Random } from '../sampling/random.ts';
 import type { KvCache, Model, Step } from '../model/model.ts';
 import { distribution } from './distribution.ts';
 import type { Unit } from './units.ts';

@@ -1,12 +1,12 @@
 /** A recorded run as its rows say, and the model that can compute it again. */
 import { query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
-import { parseOptions } from '../generate/options.ts';
-import type { UsedModel } from '../generate/registry.ts';
-import { currentCatalog, useModel } from '../generate/registry.ts';
+import { parseOptions } from '../sampling/options.ts';
+import type { UsedModel } from '../backend/registry.ts';
+import { currentCatalog, useModel } from '../backend/registry.ts';
 import type { RecordedConstraint } from '../generate/record.ts';
 import { buildIdOf } from '../generate/record.ts';
-import type { SamplerOptions } from '../generate/sampler.ts';
+import type { SamplerOptions } from '../sampling/sampler.ts';
 
 export interface RecordedRun {
   id: number;

@@ -4,10 +4,10 @@ import { raise, SQLSTATE } from '../errors.ts';
 import type { Model } from '../model/model.ts';
 import { checkPrompt, contextLength } from './generate.ts';
 import { isTurn, promptIds } from './prompt.ts';
-import type { UsedModel } from './registry.ts';
+import type { UsedModel } from '../backend/registry.ts';
 import { openRequest, promptModel } from './request.ts';
 import { scoreSequences } from './score.ts';
-import { nanoseconds } from './durations.ts';
+import { nanoseconds } from '../backend/durations.ts';
 
 /** Labels of one call. */
 const MAX_LABELS = 1000;

@@ -3,12 +3,12 @@ import { logEvent, poll } from '../db.ts';
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { KvCache } from '../model/model.ts';
 import { MAX_SEQUENCES } from '../model/model.ts';
-import { forkCache, releaseCache, takeCache } from './caches.ts';
-import type { DoneReason, GeneratedToken, Step } from './continuation.ts';
-import { Continuation } from './continuation.ts';
-import type { GenerateOptions } from './options.ts';
-import type { UsedModel } from './registry.ts';
-import { nanoseconds } from './durations.ts';
+import { forkCache, releaseCache, takeCache } from '../backend/caches.ts';
+import type { DoneReason, GeneratedToken, Step } from '../sampling/continuation.ts';
+import { Continuation } from '../sampling/continuation.ts';
+import type { GenerateOptions } from '../sampling/options.ts';
+import type { UsedModel } from '../backend/registry.ts';
+import { nanoseconds } from '../backend/durations.ts';
 
 /** Context of a call that names none: enough for a page of text, small enough to hold many. */
 const DEFAULT_CONTEXT = 4096;

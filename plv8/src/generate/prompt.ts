@@ -5,8 +5,8 @@ import type { ChatMessage } from '../tokenizer/chat-template.ts';
 import { renderChat } from '../tokenizer/chat-template.ts';
 import { namedTemplate, TEMPLATE_NAMES } from '../tokenizer/named-templates.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { ModelDescription } from './catalog.ts';
-import type { GenerateOptions } from './options.ts';
+import type { ModelDescription } from '../backend/catalog.ts';
+import type { GenerateOptions } from '../sampling/options.ts';
 
 /** A model as prompts need it: no weights. */
 export interface PromptModel {

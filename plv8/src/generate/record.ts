@@ -1,11 +1,11 @@
 /** Recording of generations in hartonomous.runs and run_tokens. */
 import { query } from '../db.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { mayWrite } from './caller.ts';
-import type { Catalog, ModelDescription } from './catalog.ts';
-import type { Grammar } from './constraint/constraint.ts';
+import { mayWrite } from '../backend/caller.ts';
+import type { Catalog, ModelDescription } from '../backend/catalog.ts';
+import type { Grammar } from '../sampling/constraint/constraint.ts';
 import type { Generation } from './generate.ts';
-import type { GenerateOptions } from './options.ts';
+import type { GenerateOptions } from '../sampling/options.ts';
 
 export interface RunRecord {
   caller: string;

@@ -1,20 +1,20 @@
 /** One request from arguments to answer: options, model, generation, recording, and the facts that are reported. */
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { callerRole } from './caller.ts';
-import type { Grammar } from './constraint/constraint.ts';
-import type { GeneratedToken, Step } from './continuation.ts';
+import { callerRole } from '../backend/caller.ts';
+import type { Grammar } from '../sampling/constraint/constraint.ts';
+import type { GeneratedToken, Step } from '../sampling/continuation.ts';
 import type { Generation } from './generate.ts';
 import { contextLength, generate as runGeneration } from './generate.ts';
-import { limitOptions } from './limits.ts';
-import type { GenerateOptions } from './options.ts';
-import { parseOptions } from './options.ts';
+import { limitOptions } from '../backend/limits.ts';
+import type { GenerateOptions } from '../sampling/options.ts';
+import { parseOptions } from '../sampling/options.ts';
 import type { PromptModel } from './prompt.ts';
 import type { RunRecord } from './record.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
-import type { Catalog } from './catalog.ts';
-import type { UsedModel } from './registry.ts';
-import { currentCatalog, useModel, useTokenizer } from './registry.ts';
-import { nanoseconds } from './durations.ts';
+import type { Catalog } from '../backend/catalog.ts';
+import type { UsedModel } from '../backend/registry.ts';
+import { currentCatalog, useModel, useTokenizer } from '../backend/registry.ts';
+import { nanoseconds } from '../backend/durations.ts';
 
 export interface Answer {
   generation: Generation;

@@ -1,8 +1,8 @@
 /** How likely a model finds given texts, where they differ. */
 import { poll } from '../db.ts';
-import { releaseCache, forkCache, takeCache } from './caches.ts';
-import { logTotal } from './logits.ts';
-import type { UsedModel } from './registry.ts';
+import { releaseCache, forkCache, takeCache } from '../backend/caches.ts';
+import { logTotal } from '../sampling/logits.ts';
+import type { UsedModel } from '../backend/registry.ts';
 
 /** Sequences that go together: each has a copy of what they share, and the kernels take tokens in fours. */
 const TOGETHER = 4;

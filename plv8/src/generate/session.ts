@@ -9,19 +9,19 @@
 import { poll, query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { Catalog } from './catalog.ts';
-import type { ContinuationInput, Step } from './continuation.ts';
-import { Continuation } from './continuation.ts';
+import type { Catalog } from '../backend/catalog.ts';
+import type { ContinuationInput, Step } from '../sampling/continuation.ts';
+import { Continuation } from '../sampling/continuation.ts';
 import { checkPrompt, contextLength, logAnswer } from './generate.ts';
-import { releaseCache, takeCache } from './caches.ts';
+import { releaseCache, takeCache } from '../backend/caches.ts';
 import type { Answer, Request } from './request.ts';
-import type { GenerateOptions } from './options.ts';
+import type { GenerateOptions } from '../sampling/options.ts';
 import type { RunRecord } from './record.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
-import type { UsedModel } from './registry.ts';
-import { currentCatalog, useModel } from './registry.ts';
+import type { UsedModel } from '../backend/registry.ts';
+import { currentCatalog, useModel } from '../backend/registry.ts';
 import { commitSteps, committedSteps } from './session-progress.ts';
-import { nanoseconds } from './durations.ts';
+import { nanoseconds } from '../backend/durations.ts';
 
 /** Sessions a backend holds when the setting max_sessions does not say otherwise. */
 const DEFAULT_MAX_SESSIONS = 16;

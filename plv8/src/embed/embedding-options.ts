@@ -3,7 +3,7 @@ import { raise, SQLSTATE } from '../errors.ts';
 import type { Pooling } from '../model/config.ts';
 import { POOLINGS } from '../model/config.ts';
 import type { Precision } from '../model/model.ts';
-import { isGiven, precisionOf, refuse, show } from './options.ts';
+import { isGiven, precisionOf, refuse, show } from '../sampling/options.ts';
 
 export interface EmbeddingOptions {
   /** null for the model's own */

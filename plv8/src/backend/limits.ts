@@ -2,7 +2,7 @@
 import { query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { evaluatedTokens } from '../model/model.ts';
-import type { GenerateOptions } from './options.ts';
+import type { GenerateOptions } from '../sampling/options.ts';
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;

@@ -5,8 +5,8 @@ import type { ModelConfig, Pooling } from '../model/config.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { EmbeddingOptions } from './embedding-options.ts';
 import { parseEmbeddingOptions } from './embedding-options.ts';
-import { currentCatalog, useModel } from './registry.ts';
-import { nanoseconds } from './durations.ts';
+import { currentCatalog, useModel } from '../backend/registry.ts';
+import { nanoseconds } from '../backend/durations.ts';
 
 function poolingOf(config: ModelConfig, options: EmbeddingOptions, name: string): Pooling {
   const pooling = options.pooling ?? config.pooling;

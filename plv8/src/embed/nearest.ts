@@ -4,7 +4,7 @@ import { raise, SQLSTATE } from '../errors.ts';
 import { embeddingMatrix, readEmbeddings } from '../model/embedding-rows.ts';
 import type { Model } from '../model/model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { currentCatalog, useModel, useTokenizer } from './registry.ts';
+import { currentCatalog, useModel, useTokenizer } from '../backend/registry.ts';
 
 /** Embeddings on either side along the curve that the approximate method looks at. */
 const WINDOW = 512;
