@@ -39,7 +39,7 @@ if [ ! -e "build/root/usr/include/node/v8.h" ]; then
   for deb in build/deb/*.deb; do dpkg -x "$deb" build/root; done
 fi
 
-stamp=$(cat Makefile ./*.control ./*.sql src/* | sha256sum | cut -d' ' -f1)-$MAJOR
+stamp=$(find Makefile ./*.control ./*.sql src -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -d' ' -f1)-$MAJOR
 lib=$("$PG_CONFIG" --pkglibdir)
 ext=$("$PG_CONFIG" --sharedir)/extension
 if [ "$(cat build/installed 2>/dev/null)" = "$stamp" ] && cmp -s build/hartonomous_v8.so "$lib/hartonomous_v8.so" &&

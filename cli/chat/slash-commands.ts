@@ -1,8 +1,8 @@
 /** What begins with a slash at the prompt; the words are ollama's. */
 import type { ChatMessage } from '../answer/backend.ts';
 import { CommandError } from '../errors.ts';
-import { showSection, showText } from '../show-model.ts';
-import type { Section, ShownModel } from '../show-model.ts';
+import { showSection, showText } from '../answer/show-model.ts';
+import type { Section, ShownModel } from '../answer/show-model.ts';
 import { explainAnswer } from './explain-answer.ts';
 import { savedConversation } from './conversation.ts';
 import type { Repl } from './repl.ts';

@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
 import { formatBytes, formatSince, printJson, printTable } from '../output.ts';
-import { showSection, showText } from '../show-model.ts';
-import type { ShownModel } from '../show-model.ts';
+import { showSection, showText } from '../answer/show-model.ts';
+import type { ShownModel } from '../answer/show-model.ts';
 import { globalsOf } from './globals.ts';
 import { requireInstalled } from './installed.ts';
 

@@ -2,7 +2,7 @@
 import pg from 'pg';
 import { databaseUrl } from '../cluster/connect.ts';
 import type { ConnectionOptions } from '../cluster/connect.ts';
-import type { ShownModel } from '../show-model.ts';
+import type { ShownModel } from '../answer/show-model.ts';
 import { HttpError } from './errors.ts';
 
 const CONNECTIONS = 2;

@@ -2,7 +2,7 @@
 import type { Context } from 'hono';
 import { Hono } from 'hono';
 import type { AnswerFacts, AnswerRequest, AnswerToken } from '../answer/backend.ts';
-import { quantization } from '../show-model.ts';
+import { quantization } from '../answer/show-model.ts';
 import { formatCount } from '../output.ts';
 import type { Wire } from './answers.ts';
 import { streamedAnswer, wholeAnswer } from './answers.ts';

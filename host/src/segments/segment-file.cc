@@ -1,5 +1,5 @@
 // The format of a segment: one file, written and read.
-#include "segments.h"
+#include "segments/segments.h"
 
 #include <errno.h>
 #include <sys/utsname.h>

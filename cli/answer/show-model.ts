@@ -1,5 +1,5 @@
 /** What `show`, `/show` and `/api/show` tell of a model. */
-import { formatCount } from './output.ts';
+import { formatCount } from '../output.ts';
 
 /** hartonomous.show_model(). */
 export interface ShownModel {

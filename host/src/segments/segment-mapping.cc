@@ -1,5 +1,5 @@
 // A segment over a part of a WebAssembly memory.
-#include "segments.h"
+#include "segments/segments.h"
 
 #include <sys/mman.h>
 

@@ -1,5 +1,5 @@
 // The folder of segments: names, what is there, which blocks were checked, the budget.
-#include "segments.h"
+#include "segments/segments.h"
 
 #include <dirent.h>
 #include <errno.h>

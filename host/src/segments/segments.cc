@@ -1,6 +1,6 @@
 // plv8.segments: prepared memory that backends share, an extension which PL/V8 does not have; segments.h says what a
 // segment is. Only functions of the role hartonomous_v8.segment_role may call, while they run as that role.
-#include "segments.h"
+#include "segments/segments.h"
 
 #include <fcntl.h>
 #include <malloc.h>
