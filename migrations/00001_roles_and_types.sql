@@ -19,6 +19,17 @@ begin
             null;
         end;
     end if;
+    -- grant_usage runs as the owner, who therefore may hand the users' role on.
+    if not exists (
+        select from pg_auth_members
+        where roleid = 'hartonomous_user'::regrole and member = 'hartonomous_owner'::regrole and admin_option
+    ) then
+        begin
+            grant hartonomous_user, hartonomous_reader to hartonomous_owner with admin option;
+        exception when duplicate_object or unique_violation or internal_error then
+            null;
+        end;
+    end if;
 end
 $$;
 
@@ -32,4 +43,6 @@ create type hartonomous.atom_kind as enum ('byte', 'token', 'tile', 'composite')
 comment on type hartonomous.atom_kind is 'what a piece of content is: a byte, a text of a token, a tile of a matrix, a whole matrix';
 create type hartonomous.relation_kind as enum ('merge', 'nearest');
 comment on type hartonomous.relation_kind is 'edge between tokens: a BPE merge, or nearness of embeddings';
+create type hartonomous.component_kind as enum ('embedding', 'position', 'head', 'attention_bias', 'ffn', 'ffn_bias', 'norm_bias');
+comment on type hartonomous.component_kind is 'part of the network that writes into the residual stream';
 reset role;

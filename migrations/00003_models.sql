@@ -17,7 +17,10 @@ create table hartonomous.models (
     embedding_length integer,
     vocabulary_size integer not null,
     created_at timestamptz not null default now(),
-    ready_at timestamptz
+    ready_at timestamptz,
+    default_options jsonb not null default '{}',
+    system_prompt text,
+    unload_generation integer not null default 0
 );
 comment on table hartonomous.models is 'models; a row is visible to users once its state is ready';
 comment on column hartonomous.models.id is 'number of the model; never used again';
@@ -27,10 +30,10 @@ comment on column hartonomous.models.architecture is 'general.architecture of th
 comment on column hartonomous.models.hyperparameters is 'metadata of the file under its GGUF keys, tokenizer apart';
 comment on column hartonomous.models.tokenizer is 'scalar tokenizer.ggml.* metadata under its own keys';
 comment on column hartonomous.models.chat_template is 'Jinja template of a conversation';
-comment on column hartonomous.models.source is 'file the model came from';
-comment on column hartonomous.models.source_format is 'format of that file';
-comment on column hartonomous.models.source_digest is 'SHA-256 of the whole file';
-comment on column hartonomous.models.source_bytes is 'size of the file';
+comment on column hartonomous.models.source is 'file, folder or name that the model came from';
+comment on column hartonomous.models.source_format is 'gguf or safetensors';
+comment on column hartonomous.models.source_digest is 'SHA-256 of the file; of several, of the lines that sha256sum prints for them';
+comment on column hartonomous.models.source_bytes is 'size of the files';
 comment on column hartonomous.models.parameter_count is 'elements of all tensors';
 comment on column hartonomous.models.layer_count is 'layers';
 comment on column hartonomous.models.context_length is 'longest context it was trained for, in tokens';
@@ -38,97 +41,30 @@ comment on column hartonomous.models.embedding_length is 'width of the residual 
 comment on column hartonomous.models.vocabulary_size is 'tokens';
 comment on column hartonomous.models.created_at is 'when the ingest began';
 comment on column hartonomous.models.ready_at is 'when it became visible';
+comment on column hartonomous.models.default_options is 'options of generation that the source recommends, under the names of options';
+comment on column hartonomous.models.system_prompt is 'system message that the source recommends';
+comment on column hartonomous.models.unload_generation is 'raised by stop_model; a backend frees copies loaded under an earlier number at its next call';
 create unique index models_ready_name on hartonomous.models (name) where state = 'ready';
 create unique index models_ingesting_name on hartonomous.models (name) where state = 'ingesting';
 
-create table hartonomous.tokens (
+-- What a model's files hold beside its tensors, so that each file can be written again byte for byte.
+create table hartonomous.source_files (
     model_id bigint not null references hartonomous.models on delete cascade,
-    token_id integer not null,
-    atom_id bigint not null,
-    type smallint not null,
-    score real,
-    primary key (model_id, token_id)
-);
-comment on table hartonomous.tokens is 'vocabulary of each model';
-comment on column hartonomous.tokens.model_id is 'the model';
-comment on column hartonomous.tokens.token_id is 'id within the model';
-comment on column hartonomous.tokens.atom_id is 'atom of kind token with its text';
-comment on column hartonomous.tokens.type is 'GGUF token type: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte';
-comment on column hartonomous.tokens.score is 'score of a SentencePiece vocabulary';
-create index tokens_atom on hartonomous.tokens (atom_id);
-
-create table hartonomous.relations (
-    model_id bigint not null references hartonomous.models on delete cascade,
-    kind hartonomous.relation_kind not null,
-    from_id bigint not null,
-    to_id bigint not null,
-    weight double precision not null,
-    primary key (model_id, kind, from_id, to_id)
-);
-comment on table hartonomous.relations is 'typed, weighted edges between tokens';
-comment on column hartonomous.relations.model_id is 'the model';
-comment on column hartonomous.relations.kind is 'what the edge says';
-comment on column hartonomous.relations.from_id is 'token atom on the left';
-comment on column hartonomous.relations.to_id is 'token atom on the right';
-comment on column hartonomous.relations.weight is 'of a merge its rank, from 0; of nearness the cosine';
-create index relations_from on hartonomous.relations (from_id);
-create index relations_to on hartonomous.relations (to_id);
-
-create table hartonomous.weight_matrices (
-    id bigint generated always as identity primary key,
-    model_id bigint not null references hartonomous.models on delete cascade,
-    name text not null,
-    layer integer,
-    role text not null,
-    storage_type text not null,
-    shape bigint[] not null,
-    row_count bigint not null,
-    row_bytes bigint not null,
-    rows_per_tile integer not null,
-    size_bytes bigint not null,
-    atom_id bigint not null,
-    digest bytea not null,
     ordinal integer not null,
-    load_ordinal integer not null,
-    source_offset bigint not null,
-    unique (model_id, name)
+    name text not null,
+    size_bytes bigint not null,
+    digest bytea not null,
+    frame bytea not null,
+    primary key (model_id, ordinal)
 );
-comment on table hartonomous.weight_matrices is 'tensors of each model';
-comment on column hartonomous.weight_matrices.id is 'number of the tensor';
-comment on column hartonomous.weight_matrices.model_id is 'the model';
-comment on column hartonomous.weight_matrices.name is 'GGUF name, as blk.3.attn_q.weight';
-comment on column hartonomous.weight_matrices.layer is 'layer, from 0; null outside the layers';
-comment on column hartonomous.weight_matrices.role is 'what it does in its layer, as attn_q';
-comment on column hartonomous.weight_matrices.storage_type is 'GGUF type of its blocks, as Q8_0';
-comment on column hartonomous.weight_matrices.shape is 'dimensions in GGUF order: row length first';
-comment on column hartonomous.weight_matrices.row_count is 'rows';
-comment on column hartonomous.weight_matrices.row_bytes is 'bytes of a row';
-comment on column hartonomous.weight_matrices.rows_per_tile is 'rows of every tile but the last';
-comment on column hartonomous.weight_matrices.size_bytes is 'bytes of the tensor';
-comment on column hartonomous.weight_matrices.atom_id is 'atom of kind composite';
-comment on column hartonomous.weight_matrices.digest is 'SHA-256 of the bytes of the tensor in the file';
-comment on column hartonomous.weight_matrices.ordinal is 'place in the file, from 0';
-comment on column hartonomous.weight_matrices.load_ordinal is 'place in the order of reading';
-comment on column hartonomous.weight_matrices.source_offset is 'first byte in the file';
-create index weight_matrices_atom on hartonomous.weight_matrices (atom_id);
+comment on table hartonomous.source_files is 'files each model came from, their tensors apart';
+comment on column hartonomous.source_files.model_id is 'the model';
+comment on column hartonomous.source_files.ordinal is 'place among the files, from 0';
+comment on column hartonomous.source_files.name is 'name of the file, below the folder where there are several';
+comment on column hartonomous.source_files.size_bytes is 'size of the file';
+comment on column hartonomous.source_files.digest is 'SHA-256 of the file';
+comment on column hartonomous.source_files.frame is 'bytes outside of tensors: header, padding and what follows, in file order';
 
-create table hartonomous.token_embeddings (
-    model_id bigint not null,
-    token_id integer not null,
-    matrix_id bigint not null references hartonomous.weight_matrices on delete cascade,
-    row_index integer not null,
-    norm real not null,
-    hilbert bigint not null,
-    primary key (model_id, token_id),
-    foreign key (model_id, token_id) references hartonomous.tokens on delete cascade
-);
-comment on table hartonomous.token_embeddings is 'where the embedding of each token lives, and where it lies among the others';
-comment on column hartonomous.token_embeddings.model_id is 'the model';
-comment on column hartonomous.token_embeddings.token_id is 'the token';
-comment on column hartonomous.token_embeddings.matrix_id is 'matrix that holds the embedding';
-comment on column hartonomous.token_embeddings.row_index is 'its row there';
-comment on column hartonomous.token_embeddings.norm is 'Euclidean norm of the embedding';
-comment on column hartonomous.token_embeddings.hilbert is 'Hilbert index over the first four principal components, 15 bits each';
-create index token_embeddings_hilbert on hartonomous.token_embeddings (model_id, hilbert);
-create index token_embeddings_matrix on hartonomous.token_embeddings (matrix_id);
+grant select, insert, update, delete on hartonomous.models to hartonomous_admin;
+grant select, insert, delete on hartonomous.source_files to hartonomous_admin;
 reset role;

@@ -2,13 +2,14 @@
  * Bring a database to this program's version: roles and tables by migrations, LANGUAGE plv8, and then every function in
  * one transaction, so that a failure leaves the old functions working and a second run completes.
  */
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { migrate } from 'postgres-migrations';
-import { CommandError, EXIT } from '../errors.ts';
+import { CommandError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
 import { languageHost } from './language.ts';
+import { refuseOtherSchemas } from './schema-version.ts';
 
 /** Key of the advisory lock that lets one install at a time work in a database. */
 const INSTALL_LOCK = 'hartonomous.install';
@@ -78,20 +79,6 @@ async function allowSegments(client: pg.Client, host: string): Promise<void> {
   await client.query(`set ${name} = hartonomous_owner`);
 }
 
-async function refuseNewerSchema(client: pg.Client, folder: string): Promise<void> {
-  const known = (await readdir(folder)).filter((name) => name.endsWith('.sql')).length;
-  const { rows } = await client.query<{ applied: number }>(
-    'select coalesce(max(id), 0)::integer as applied from hartonomous.migrations',
-  );
-  const applied = rows[0]?.applied ?? 0;
-  if (applied > known) {
-    throw new CommandError(`the database has schema version ${applied}, this program knows ${known}`, {
-      hint: 'upgrade this program; a database is never taken back',
-      exitCode: EXIT.schemaMismatch,
-    });
-  }
-}
-
 /**
  * Make sure that the owner's role exists, that the installing role may act as it, and that it owns the schema and the
  * book of migrations. A superuser may act as anybody; a role with CREATEROLE has to be made a member first.
@@ -145,7 +132,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
   try {
     await ensureOwner(client);
     await client.query('set search_path = hartonomous');
-    await refuseNewerSchema(client, folder);
+    await refuseOtherSchemas(client, folder);
     const host = await ensureLanguage(client);
     await allowSegments(client, host);
     const before = await client.query<{ id: number }>('select id from hartonomous.migrations');

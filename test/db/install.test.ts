@@ -87,6 +87,28 @@ describe('install', () => {
     expect((failure as CommandError).message).toMatch(/schema version 9999, this program knows \d+/);
   });
 
+  test('says of a database from before 0.1.0 what rebuilds it, and changes nothing there', async () => {
+    const { url, pool } = await emptyDatabase();
+    await installInto(url);
+    // The migrations of such a database stood under the same numbers with another text.
+    await pool.query(`update hartonomous.migrations set name = 'atoms', hash = 'x' where id = 2`);
+    await pool.query(`insert into hartonomous.migrations (id, name, hash) values (16, 'attention_stored', 'y')`);
+    await pool.query(`update hartonomous.settings set value = '"old"' where name = 'build_id'`);
+    const failure = (await installInto(url).catch((error: unknown) => error)) as CommandError;
+    expect(failure).toBeInstanceOf(CommandError);
+    expect(failure.exitCode).toBe(3);
+    expect(failure.message).toBe(
+      "the database predates 0.1.0: its schema is version 16 and migration 2, atoms, is not this program's",
+    );
+    expect((await pool.query(`select value from hartonomous.settings where name = 'build_id'`)).rows).toEqual([
+      { value: 'old' },
+    ]);
+    const [, statement] = /psql URL -c '(.*)' && hartonomous install$/.exec(failure.hint!)!;
+    await pool.query(statement!);
+    expect((await installInto(url)).functionsReplaced).toBe(true);
+    expect((await pool.query('select * from hartonomous.check_integrity()')).rows).toEqual([]);
+  });
+
   test('works for a role with CREATEROLE that owns the database, where the extension is there already', async () => {
     const { url, pool } = await emptyDatabase();
     const { rows } = await pool.query<{ name: string }>('select current_database() as name');
