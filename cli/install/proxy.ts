@@ -8,7 +8,7 @@ import { CommandError } from '../errors.ts';
  */
 const FUNCTIONS = `
 create or replace function hartonomous._cluster_share(
-    share_nodes integer[], share_ords integer[], share_prompts text[], share_model text, share_options jsonb,
+    share_nodes integer[], share_ords integer[], share_prompts text[], share_model text, share_options json,
     out node integer, out ord integer, out text text, out done_reason text, out eval_count integer)
 returns setof record
 language plproxy volatile parallel unsafe security definer set search_path = hartonomous, pg_temp
@@ -19,7 +19,7 @@ as $$
     select (share_nodes)[1] as node, (share_ords)[g.ord] as ord, g.text, g.done_reason, g.eval_count
     from hartonomous.generate(share_prompts, share_model, share_options) as g;
 $$;
-comment on function hartonomous._cluster_share(integer[], integer[], text[], text, jsonb) is
+comment on function hartonomous._cluster_share(integer[], integer[], text[], text, json) is
     'generate on several nodes at once; called by cluster_generate';
 create or replace function hartonomous._cluster_ping(node integer) returns boolean
 language plproxy volatile parallel unsafe security definer set search_path = hartonomous, pg_temp
@@ -29,9 +29,9 @@ as $$
     select true;
 $$;
 comment on function hartonomous._cluster_ping(integer) is 'raise an error where a node does not answer';
-alter function hartonomous._cluster_share(integer[], integer[], text[], text, jsonb) owner to hartonomous_owner;
+alter function hartonomous._cluster_share(integer[], integer[], text[], text, json) owner to hartonomous_owner;
 alter function hartonomous._cluster_ping(integer) owner to hartonomous_owner;
-revoke all on function hartonomous._cluster_share(integer[], integer[], text[], text, jsonb),
+revoke all on function hartonomous._cluster_share(integer[], integer[], text[], text, json),
     hartonomous._cluster_ping(integer) from public;
 grant usage on foreign data wrapper plproxy to hartonomous_owner;
 `;
@@ -40,7 +40,7 @@ grant usage on foreign data wrapper plproxy to hartonomous_owner;
 export async function ensureProxy(client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ available: boolean; made: boolean; superuser: boolean }>(
     `select exists (select from pg_available_extensions where name = 'plproxy') as available,
-       to_regprocedure('hartonomous._cluster_share(integer[], integer[], text[], text, jsonb)') is not null as made,
+       to_regprocedure('hartonomous._cluster_share(integer[], integer[], text[], text, json)') is not null as made,
        (select rolsuper from pg_roles where rolname = current_user) as superuser`,
   );
   const state = rows[0]!;

@@ -1,5 +1,6 @@
 /** Reading a request: its JSON body, its messages, and what becomes of them in SQL. */
 import type { Context } from 'hono';
+import { parseJson } from '../../plv8/src/format/ordered-json.ts';
 import type { AnswerRequest, ChatMessage } from '../answer/backend.ts';
 import { HttpError } from './errors.ts';
 import type { FieldTable, SortedFields } from './fields.ts';
@@ -9,7 +10,7 @@ import { IGNORED_HEADER, sortFields } from './fields.ts';
 export async function readBody(c: Context, table: FieldTable, nested?: FieldTable): Promise<SortedFields> {
   let body: unknown;
   try {
-    body = JSON.parse(await c.req.text());
+    body = parseJson(await c.req.text());
   } catch (cause) {
     throw new HttpError(400, 'request body is not valid JSON', { cause });
   }
@@ -102,7 +103,7 @@ function toolCallsOf(value: unknown, where: string): unknown[] {
     const called = objectOf(call.function, `${where}.tool_calls.function`);
     if (typeof called.arguments !== 'string') return call;
     try {
-      return { ...call, function: { ...called, arguments: JSON.parse(called.arguments) as unknown } };
+      return { ...call, function: { ...called, arguments: parseJson(called.arguments) } };
     } catch {
       return call;
     }

@@ -1,40 +1,40 @@
 -- Embeddings. Stable, so that a query plans an index on embeddings for `order by embedding <=> hartonomous.embed('...')`.
 
-create or replace function hartonomous.embed(input text, model text default null, options jsonb default '{}')
+create or replace function hartonomous.embed(input text, model text default null, options json default '{}')
 returns real[]
 language plv8 stable parallel restricted cost 1000000 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.embed(input, model, options)}} $$;
-comment on function hartonomous.embed(text, text, jsonb) is
+comment on function hartonomous.embed(text, text, json) is
     'embedding of a text by the model''s pooling, of length 1 unless the model or option normalize says otherwise';
 
 create or replace function hartonomous.embed(
-    inputs text[], model text default null, options jsonb default '{}', out ord integer, out embedding real[])
+    inputs text[], model text default null, options json default '{}', out ord integer, out embedding real[])
 returns setof record
 language plv8 stable parallel restricted cost 10000000 rows 16 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.embedBatch(inputs, model, options)}} $$;
-comment on function hartonomous.embed(text[], text, jsonb) is
+comment on function hartonomous.embed(text[], text, json) is
     'embedding of every text, computed together; each is what embed gives for that text alone';
 
 create or replace function hartonomous.similarity(
-    a text, b text, model text default null, options jsonb default '{}')
+    a text, b text, model text default null, options json default '{}')
 returns double precision
 language plv8 stable parallel restricted cost 1000000 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.similarity(a, b, model, options)}} $$;
-comment on function hartonomous.similarity(text, text, text, jsonb) is
+comment on function hartonomous.similarity(text, text, text, json) is
     'cosine of the angle between the embeddings of two texts';
 
 create or replace function hartonomous.rerank(
-    query text, docs text[], model text default null, options jsonb default '{}',
+    query text, docs text[], model text default null, options json default '{}',
     out ord integer, out doc text, out score double precision)
 returns setof record
 language plv8 stable parallel restricted cost 10000000 rows 16 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.rerank(query, docs, model, options)}} $$;
-comment on function hartonomous.rerank(text, text[], text, jsonb) is
+comment on function hartonomous.rerank(text, text[], text, json) is
     'texts by the similarity of their embeddings to a query''s, best first; ord is a text''s place in docs';
 
 revoke all on function
-    hartonomous.embed(text, text, jsonb), hartonomous.embed(text[], text, jsonb), hartonomous.similarity(text, text, text, jsonb), hartonomous.rerank(text, text[], text, jsonb)
+    hartonomous.embed(text, text, json), hartonomous.embed(text[], text, json), hartonomous.similarity(text, text, text, json), hartonomous.rerank(text, text[], text, json)
 from public;
 grant execute on function
-    hartonomous.embed(text, text, jsonb), hartonomous.embed(text[], text, jsonb), hartonomous.similarity(text, text, text, jsonb), hartonomous.rerank(text, text[], text, jsonb)
+    hartonomous.embed(text, text, json), hartonomous.embed(text[], text, json), hartonomous.similarity(text, text, text, json), hartonomous.rerank(text, text[], text, json)
 to hartonomous_user;

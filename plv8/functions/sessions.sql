@@ -1,11 +1,31 @@
 -- Sessions: an answer taken token by token
 
-create or replace function hartonomous.open_session(prompt jsonb, model text default null, options jsonb default '{}')
+create or replace function hartonomous._open_session(prompt text, model text, options text)
 returns bigint
 language plv8 volatile parallel unsafe cost 1000000 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.openSession(prompt, model, options)}} $$;
-comment on function hartonomous.open_session(jsonb, text, jsonb) is
+comment on function hartonomous._open_session(text, text, text) is 'open_session with prompt and options as text';
+
+create or replace function hartonomous.open_session(prompt text, model text default null, options json default '{}')
+returns bigint
+language sql volatile parallel unsafe cost 1000000
+as $$ select hartonomous._open_session(prompt::json::text, model, options::text) $$;
+comment on function hartonomous.open_session(text, text, json) is
+    'begin an answer to JSON: a list of {role, content} messages, as chat, or a string, as generate; returns the id for next_tokens';
+
+create or replace function hartonomous.open_session(prompt json, model text default null, options json default '{}')
+returns bigint
+language sql volatile parallel unsafe cost 1000000
+as $$ select hartonomous._open_session(prompt::text, model, options::text) $$;
+comment on function hartonomous.open_session(json, text, json) is
     'begin an answer to a list of {role, content} messages, as chat, or to one JSON string, as generate; returns the id for next_tokens';
+
+create or replace function hartonomous.open_session(prompt jsonb, model text default null, options json default '{}')
+returns bigint
+language sql volatile parallel unsafe cost 1000000
+as $$ select hartonomous._open_session(prompt::text, model, options::text) $$;
+comment on function hartonomous.open_session(jsonb, text, json) is
+    'begin an answer to a list of {role, content} messages, whose members have the order of jsonb, or to one JSON string; returns the id for next_tokens';
 
 create or replace function hartonomous.next_tokens(
     session_id bigint, n integer default 1,
@@ -17,7 +37,7 @@ comment on function hartonomous.next_tokens(bigint, integer) is
     'the next tokens of a session; the last row has a done_reason, and after it there are none';
 
 create or replace function hartonomous.close_session(session_id bigint)
-returns jsonb
+returns json
 language plv8 volatile parallel unsafe cost 1000 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.closeSession(session_id)}} $$;
 comment on function hartonomous.close_session(bigint) is
@@ -42,9 +62,13 @@ comment on column hartonomous.sessions.opened_at is 'when it was opened';
 comment on column hartonomous.sessions.last_used_at is 'when it was last asked for tokens';
 
 revoke all on function
-    hartonomous.open_session(jsonb, text, jsonb), hartonomous.next_tokens(bigint, integer), hartonomous.close_session(bigint), hartonomous._sessions()
+    hartonomous._open_session(text, text, text), hartonomous.open_session(text, text, json),
+    hartonomous.open_session(json, text, json), hartonomous.open_session(jsonb, text, json),
+    hartonomous.next_tokens(bigint, integer), hartonomous.close_session(bigint), hartonomous._sessions()
 from public;
 grant execute on function
-    hartonomous.open_session(jsonb, text, jsonb), hartonomous.next_tokens(bigint, integer), hartonomous.close_session(bigint), hartonomous._sessions()
+    hartonomous._open_session(text, text, text), hartonomous.open_session(text, text, json),
+    hartonomous.open_session(json, text, json), hartonomous.open_session(jsonb, text, json),
+    hartonomous.next_tokens(bigint, integer), hartonomous.close_session(bigint), hartonomous._sessions()
 to hartonomous_user;
 grant select on hartonomous.sessions to hartonomous_user;

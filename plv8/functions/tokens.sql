@@ -21,23 +21,47 @@ language plv8 stable parallel restricted cost 1000 security definer set search_p
 as $$ {{entry.tokenCount(input, model)}} $$;
 comment on function hartonomous.token_count(text, text) is 'number of tokens of a text, without special tokens';
 
-create or replace function hartonomous.logits(tokens integer[], model text default null, options jsonb default '{}')
+create or replace function hartonomous.logits(tokens integer[], model text default null, options json default '{}')
 returns real[]
 language plv8 volatile parallel unsafe cost 1000000 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.logits(tokens, model, options)}} $$;
-comment on function hartonomous.logits(integer[], text, jsonb) is
+comment on function hartonomous.logits(integer[], text, json) is
     'logits after the last of these token ids, one per vocabulary entry, before sampling';
 
-create or replace function hartonomous.render_chat(messages jsonb, model text default null, options jsonb default '{}')
+create or replace function hartonomous._render_chat(messages text, model text, options text)
 returns text
 language plv8 stable parallel restricted cost 1000 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.renderChatMessages(messages, model, options)}} $$;
-comment on function hartonomous.render_chat(jsonb, text, jsonb) is
+comment on function hartonomous._render_chat(text, text, text) is 'render_chat with messages and options as text';
+
+create or replace function hartonomous.render_chat(messages text, model text default null, options json default '{}')
+returns text
+language sql stable parallel restricted cost 1000
+as $$ select hartonomous._render_chat(messages::json::text, model, options::text) $$;
+comment on function hartonomous.render_chat(text, text, json) is
+    'the text that chat gives to the model: its chat template over these messages in JSON, ready for the assistant''s turn';
+
+create or replace function hartonomous.render_chat(messages json, model text default null, options json default '{}')
+returns text
+language sql stable parallel restricted cost 1000
+as $$ select hartonomous._render_chat(messages::text, model, options::text) $$;
+comment on function hartonomous.render_chat(json, text, json) is
     'the text that chat gives to the model: its chat template over these messages, ready for the assistant''s turn';
 
+create or replace function hartonomous.render_chat(messages jsonb, model text default null, options json default '{}')
+returns text
+language sql stable parallel restricted cost 1000
+as $$ select hartonomous._render_chat(messages::text, model, options::text) $$;
+comment on function hartonomous.render_chat(jsonb, text, json) is
+    'the text that chat gives to the model: its chat template over these messages, whose members have the order of jsonb';
+
 revoke all on function
-    hartonomous.tokenize(text, text, boolean, boolean), hartonomous.detokenize(integer[], text, boolean), hartonomous.token_count(text, text), hartonomous.logits(integer[], text, jsonb), hartonomous.render_chat(jsonb, text, jsonb)
+    hartonomous.tokenize(text, text, boolean, boolean), hartonomous.detokenize(integer[], text, boolean),
+    hartonomous.token_count(text, text), hartonomous.logits(integer[], text, json), hartonomous._render_chat(text, text, text),
+    hartonomous.render_chat(text, text, json), hartonomous.render_chat(json, text, json), hartonomous.render_chat(jsonb, text, json)
 from public;
 grant execute on function
-    hartonomous.tokenize(text, text, boolean, boolean), hartonomous.detokenize(integer[], text, boolean), hartonomous.token_count(text, text), hartonomous.logits(integer[], text, jsonb), hartonomous.render_chat(jsonb, text, jsonb)
+    hartonomous.tokenize(text, text, boolean, boolean), hartonomous.detokenize(integer[], text, boolean),
+    hartonomous.token_count(text, text), hartonomous.logits(integer[], text, json), hartonomous._render_chat(text, text, text),
+    hartonomous.render_chat(text, text, json), hartonomous.render_chat(json, text, json), hartonomous.render_chat(jsonb, text, json)
 to hartonomous_user;

@@ -134,7 +134,7 @@ as $$ select state like '08%' or state like '57P0_' or (state = 'XX000' and mess
 comment on function hartonomous._cluster_broken(text, text) is 'whether this error means that a connection or its server went away';
 
 create or replace function hartonomous.cluster_generate(
-    prompts text[], model text default null, options jsonb default '{}')
+    prompts text[], model text default null, options json default '{}')
 returns table (ord integer, text text, done_reason text, eval_count integer, node text)
 language plpgsql volatile parallel unsafe cost 1000000 rows 16 security definer set search_path = hartonomous, pg_temp
 as $$
@@ -160,8 +160,11 @@ begin
     end if;
     -- A prompt that is computed again elsewhere has to give the same text.
     options := coalesce(options, '{}');
-    if options -> 'seed' is null then
-        options := options || jsonb_build_object('seed', floor(random() * 2147483647)::bigint);
+    if options ->> 'seed' is null then
+        select json_object_agg(o.key, o.value) into options from (
+            select e.key, e.value from json_each(options) e where e.key <> 'seed'
+            union all select 'seed', to_json(floor(random() * 2147483647)::bigint)
+        ) o;
     end if;
     while cardinality(pending) > 0 loop
         rounds := ceil(cardinality(pending)::numeric / (share_size * cardinality(alive)));
@@ -204,12 +207,12 @@ begin
     end loop;
 end
 $$;
-comment on function hartonomous.cluster_generate(text[], text, jsonb) is
+comment on function hartonomous.cluster_generate(text[], text, json) is
     'generate for many prompts divided among the cluster''s nodes, in order; the share of a node that dies goes to another';
 
 revoke all on function hartonomous._cluster_apply(), hartonomous.cluster_add(text, text, text, text),
     hartonomous.cluster_remove(text), hartonomous._cluster_alive(integer[]), hartonomous._cluster_broken(text, text),
-    hartonomous.cluster_generate(text[], text, jsonb) from public;
+    hartonomous.cluster_generate(text[], text, json) from public;
 grant execute on function hartonomous.cluster_add(text, text, text, text), hartonomous.cluster_remove(text) to hartonomous_admin;
-grant execute on function hartonomous.cluster_generate(text[], text, jsonb) to hartonomous_user;
+grant execute on function hartonomous.cluster_generate(text[], text, json) to hartonomous_user;
 grant select on hartonomous.cluster_node_list to hartonomous_admin;

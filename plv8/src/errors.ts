@@ -3,6 +3,7 @@ export const SQLSTATE = {
   featureNotSupported: '0A000',
   invalidParameterValue: '22023',
   invalidTextRepresentation: '22P02',
+  untranslatableCharacter: '22P05',
   dataCorrupted: 'XX001',
   insufficientPrivilege: '42501',
   undefinedObject: '42704',

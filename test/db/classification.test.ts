@@ -95,7 +95,7 @@ describe('classify', () => {
   );
 
   it('asks in a user turn where the model has a chat template', async () => {
-    const prompt = await valueOf<string>('select hartonomous.render_chat($1::jsonb, $2) as value', [
+    const prompt = await valueOf<string>('select hartonomous.render_chat($1, $2) as value', [
       JSON.stringify([{ role: 'user', content: QUESTION }]),
       'qwen',
     ]);

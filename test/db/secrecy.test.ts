@@ -35,8 +35,8 @@ test.each([
     [`${SECRET} `.repeat(2000), {}],
   ],
   ['an unknown model', 'select hartonomous.complete($1, $2)', [SECRET, 'nobody']],
-  ['messages to a model without a template', 'select hartonomous.chat($1::jsonb)', [messages]],
-  ['messages of the wrong form', 'select hartonomous.chat($1::jsonb)', [JSON.stringify([{ content: SECRET }])]],
+  ['messages to a model without a template', 'select hartonomous.chat($1::json)', [messages]],
+  ['messages of the wrong form', 'select hartonomous.chat($1::json)', [JSON.stringify([{ content: SECRET }])]],
   [
     'a batch with a row that is too long',
     'select * from hartonomous.generate($1::text[])',

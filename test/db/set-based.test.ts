@@ -43,7 +43,7 @@ test('rows evaluate what differs from the rows before, and get what each gets al
   for (const answer of rest) expect(answer.prompt_eval_count).toBeLessThan(answer.prompt_tokens / 3);
   for (const { body, answer } of rows) {
     const alone = await client.query<{ text: string }>(
-      `select hartonomous.generate('Summarise in one sentence what this text says: ' || $1::text, options => ${OPTIONS}::jsonb || '{"cache": false}') as text`,
+      `select hartonomous.generate('Summarise in one sentence what this text says: ' || $1::text, options => (${OPTIONS}::jsonb || '{"cache": false}')::json) as text`,
       [body],
     );
     expect(alone.rows[0]!.text).toBe(answer.text);

@@ -144,3 +144,19 @@ test('functions that cannot be replaced stay as they were, all of them', async (
   expect(await column('select hartonomous.build_id()')).toEqual([old]);
   expect((await column(ANSWER)).length).toBe(1);
 });
+
+test('functions of before under other signatures are dropped', async () => {
+  await database.pool.query(`
+    set role hartonomous_owner;
+    drop function hartonomous.close_session(bigint);
+    create function hartonomous.close_session(session_id bigint) returns jsonb language sql as $$ select null::jsonb $$;
+    create function hartonomous.generate(prompt text, model text default null, options jsonb default '{}') returns text
+        language sql as $$ select 'old' $$;
+    reset role`);
+  const installed = await installWith(nextProgram('signatures', {}));
+  expect(installed.code, installed.output).toBe(0);
+  expect(
+    await column(`select distinct coalesce(p.proargtypes[array_position(p.proargnames, 'options') - 1]::regtype, p.prorettype::regtype)::text
+       from pg_proc p where p.pronamespace = 'hartonomous'::regnamespace and p.proname in ('generate', 'close_session')`),
+  ).toEqual(['json']);
+});

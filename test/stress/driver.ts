@@ -72,8 +72,8 @@ const key = (model: string, prompt: string): string => `${model}\0${prompt}`;
 const QUESTIONS: Record<string, string> = {
   embed: `select hartonomous.embed($1, $2, '{"pooling": "mean"}')::text as text where $3::jsonb is not null`,
   classify: `select string_agg(label || ' ' || probability, ', ') as text from hartonomous.classify($1, array['a greeting', 'a question', 'a story'], $2, $3)`,
-  generate_json: `select hartonomous.generate_json($1, '{"type": "object", "properties": {"name": {"type": "string", "maxLength": 8}, "count": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["name", "count"], "additionalProperties": false}', $2, $3::jsonb || '{"num_predict": 40}')::text as text`,
-  explain: `select hartonomous.explain((hartonomous.complete($1, $2, $3::jsonb || '{"record": true}') ->> 'run_id')::bigint, 0) ->> 'summary' as text`,
+  generate_json: `select hartonomous.generate_json($1, '{"type": "object", "properties": {"name": {"type": "string", "maxLength": 8}, "count": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["name", "count"], "additionalProperties": false}', $2, ($3::jsonb || '{"num_predict": 40}')::json)::text as text`,
+  explain: `select hartonomous.explain((hartonomous.complete($1, $2, ($3::jsonb || '{"record": true}')::json) ->> 'run_id')::bigint, 0) ->> 'summary' as text`,
 };
 
 /** Answers given alone, of every model to every prompt, and of one model to every question. */

@@ -1,12 +1,9 @@
 /** Many prompts in one call. */
 import { returnNext } from '../db.ts';
 import { answerBatch } from '../generate/batch.ts';
+import { optionsOf } from './json-arguments.ts';
 
-export function generateBatch(
-  prompts: (string | null)[] | null,
-  model: string | null,
-  options: Record<string, unknown> | null,
-): void {
+export function generateBatch(prompts: (string | null)[] | null, model: string | null, options: string | null): void {
   if (prompts === null) return;
-  for (const row of answerBatch(prompts, model, options)) returnNext(row);
+  for (const row of answerBatch(prompts, model, optionsOf(options))) returnNext(row);
 }

@@ -3,22 +3,23 @@ import { raise, SQLSTATE } from '../errors.ts';
 import type { Grammar } from '../sampling/constraint/constraint.ts';
 import { promptIds } from '../generate/prompt.ts';
 import { answer } from '../generate/request.ts';
+import { jsonOf, optionsOf } from './json-arguments.ts';
 
-type Options = Record<string, unknown> | null;
-
-function constrained(prompt: string, grammar: Grammar, model: string | null, options: Options): string {
-  return answer('generate', model, options, (prepared, parsed) => promptIds(prepared, prompt, parsed), { grammar })
-    .generation.text;
+function constrained(prompt: string, grammar: Grammar, model: string | null, options: string | null): string {
+  return answer('generate', model, optionsOf(options), (prepared, parsed) => promptIds(prepared, prompt, parsed), {
+    grammar,
+  }).generation.text;
 }
 
 /** Text of a JSON value. */
 export function generateJson(
   prompt: string | null,
-  schema: unknown,
+  schemaText: string | null,
   model: string | null,
-  options: Options,
+  options: string | null,
 ): string | null {
-  // The schema is JSON, whose null is no schema.
+  const schema = jsonOf(schemaText);
+  // JSON's null is no schema.
   if (prompt === null || schema === null) return null;
   return constrained(prompt, { kind: 'json_schema', schema }, model, options);
 }
@@ -27,7 +28,7 @@ export function generateRegex(
   prompt: string | null,
   pattern: string | null,
   model: string | null,
-  options: Options,
+  options: string | null,
 ): string | null {
   if (prompt === null || pattern === null) return null;
   return constrained(prompt, { kind: 'regex', pattern }, model, options);
@@ -37,7 +38,7 @@ export function generateChoice(
   prompt: string | null,
   choices: (string | null)[] | null,
   model: string | null,
-  options: Options,
+  options: string | null,
 ): string | null {
   if (prompt === null || choices === null) return null;
   const given = choices.map((choice, i) => {

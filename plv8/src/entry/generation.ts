@@ -5,23 +5,23 @@ import { chatIds, promptIds, renderMessages } from '../generate/prompt.ts';
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
 import { answer, facts } from '../generate/request.ts';
 import { parseMessages } from '../tokenizer/chat-template.ts';
+import { jsonOf, optionsOf } from './json-arguments.ts';
 
-export function generate(
-  prompt: string | null,
-  model: string | null,
-  options: Record<string, unknown> | null,
-): string | null {
+export function generate(prompt: string | null, model: string | null, options: string | null): string | null {
   if (prompt === null) return null;
-  return answer('generate', model, options, (prepared, parsed) => promptIds(prepared, prompt, parsed)).generation.text;
+  return answer('generate', model, optionsOf(options), (prepared, parsed) => promptIds(prepared, prompt, parsed))
+    .generation.text;
 }
 
 export function complete(
   prompt: string | null,
   model: string | null,
-  options: Record<string, unknown> | null,
+  options: string | null,
 ): Record<string, unknown> | null {
   if (prompt === null) return null;
-  const result = answer('complete', model, options, (prepared, parsed) => promptIds(prepared, prompt, parsed));
+  const result = answer('complete', model, optionsOf(options), (prepared, parsed) =>
+    promptIds(prepared, prompt, parsed),
+  );
   return {
     model: result.modelName,
     created_at: new Date().toISOString(),
@@ -31,13 +31,16 @@ export function complete(
 }
 
 export function chat(
-  messages: unknown,
+  messages: string | null,
   model: string | null,
-  options: Record<string, unknown> | null,
+  options: string | null,
 ): Record<string, unknown> | null {
-  if (messages === null) return null;
-  const conversation = parseMessages(messages);
-  const result = answer('chat', model, options, (prepared, parsed) => chatIds(prepared, conversation, parsed));
+  const given = jsonOf(messages);
+  if (given === null) return null;
+  const conversation = parseMessages(given);
+  const result = answer('chat', model, optionsOf(options), (prepared, parsed) =>
+    chatIds(prepared, conversation, parsed),
+  );
   return {
     model: result.modelName,
     created_at: new Date().toISOString(),
@@ -46,15 +49,11 @@ export function chat(
   };
 }
 
-export function generateStream(
-  prompt: string | null,
-  model: string | null,
-  options: Record<string, unknown> | null,
-): void {
+export function generateStream(prompt: string | null, model: string | null, options: string | null): void {
   if (prompt === null) return;
   // Text may become certain only at the end of the answer, which has no token: the last token's row waits for it.
   const rows: { step: number; token_id: number; token: string; logprob: number | null }[] = [];
-  answer('stream', model, options, (prepared, parsed) => promptIds(prepared, prompt, parsed), {
+  answer('stream', model, optionsOf(options), (prepared, parsed) => promptIds(prepared, prompt, parsed), {
     onStep({ token, text }) {
       if (token !== null) rows.push({ step: rows.length, token_id: token.id, token: text, logprob: token.logprob });
       else if (rows.length > 0) rows[rows.length - 1]!.token += text;
@@ -64,11 +63,16 @@ export function generateStream(
 }
 
 export function renderChatMessages(
-  messages: unknown,
+  messages: string | null,
   model: string | null,
-  options: Record<string, unknown> | null,
+  options: string | null,
 ): string | null {
-  if (messages === null) return null;
+  const given = jsonOf(messages);
+  if (given === null) return null;
   const used = useTokenizer(currentCatalog(), model);
-  return renderMessages(used, parseMessages(messages), parseOptions(options ?? {}, used.description.defaultOptions));
+  return renderMessages(
+    used,
+    parseMessages(given),
+    parseOptions(optionsOf(options) ?? {}, used.description.defaultOptions),
+  );
 }

@@ -6,16 +6,14 @@ import { chatIds, promptIds } from '../generate/prompt.ts';
 import { facts, openRequest, promptModel, shownLogprob } from '../generate/request.ts';
 import * as session from '../generate/session.ts';
 import { parseMessages } from '../tokenizer/chat-template.ts';
+import { jsonOf, optionsOf } from './json-arguments.ts';
 
 const MAX_TOKENS_PER_CALL = 100_000;
 
-export function openSession(
-  prompt: unknown,
-  model: string | null,
-  options: Record<string, unknown> | null,
-): number | null {
+export function openSession(promptText: string | null, model: string | null, options: string | null): number | null {
+  const prompt = jsonOf(promptText);
   if (prompt === null) return null;
-  const request = openRequest(model, options);
+  const request = openRequest(model, optionsOf(options));
   const prepared = promptModel(request.used);
   if (typeof prompt === 'string') {
     return session.openSession(request, 'stream', promptIds(prepared, prompt, request.options));

@@ -5,7 +5,7 @@ import { parseOptions } from '../sampling/options.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { currentCatalog, useModel } from '../backend/registry.ts';
 import type { RecordedConstraint } from '../generate/record.ts';
-import { buildIdOf } from '../generate/record.ts';
+import { buildIdOf, constraintOf } from '../generate/record.ts';
 import type { SamplerOptions } from '../sampling/sampler.ts';
 
 export interface RecordedRun {
@@ -46,7 +46,7 @@ export function readRun(id: number): RecordedRun {
     outputIds: Array.from(row.output_ids as number[]),
     logits: (row.logits as (number | null)[] | null) ?? [],
     sampler,
-    constraint: (constraint as RecordedConstraint | undefined) ?? null,
+    constraint: constraintOf(constraint),
     precision,
     heldAs: row.held_as === null ? null : String(row.held_as),
     buildId: row.build_id === null ? null : String(row.build_id),

@@ -1,5 +1,6 @@
 /** Recording of generations in hartonomous.runs and run_tokens. */
 import { query } from '../db.ts';
+import { parseJson } from '../format/ordered-json.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { mayWrite } from '../backend/caller.ts';
 import type { Catalog, ModelDescription } from '../backend/catalog.ts';
@@ -52,11 +53,24 @@ export interface RecordedConstraint {
   budget: number;
 }
 
+/** A constraint as jsonb can keep it: a schema as text, whose order decides as well. */
+function storedConstraint(grammar: Grammar, budget: number): object {
+  const stored = grammar.kind === 'json_schema' ? { ...grammar, schema: JSON.stringify(grammar.schema) } : grammar;
+  return { grammar: stored, budget };
+}
+
+/** What `storedConstraint` made. */
+export function constraintOf(stored: unknown): RecordedConstraint | null {
+  if (stored === undefined || stored === null) return null;
+  const { grammar, budget } = stored as RecordedConstraint;
+  if (grammar.kind !== 'json_schema' || typeof grammar.schema !== 'string') return { grammar, budget };
+  return { grammar: { ...grammar, schema: parseJson(grammar.schema) }, budget };
+}
+
 /** Everything that decides which token is drawn from given logits, under the names of options; `constraint` where there is one. */
 function samplingOf({ sampler, precision, constraint }: GenerateOptions, budget: number): Record<string, unknown> {
-  const constrained: RecordedConstraint | null = constraint === null ? null : { grammar: constraint, budget };
   return {
-    ...(constrained === null ? {} : { constraint: constrained }),
+    ...(constraint === null ? {} : { constraint: storedConstraint(constraint, budget) }),
     temperature: sampler.temperature,
     top_k: sampler.topK,
     top_p: sampler.topP,

@@ -65,6 +65,11 @@ export class Continuation {
     this.constraint = constraint === null ? null : new Constraint(input.tokenizer, constraint, this.budget, input.poll);
   }
 
+  private get writesJson(): boolean {
+    const { constraint } = this.input.options;
+    return constraint?.kind === 'json_object' || constraint?.kind === 'json_schema';
+  }
+
   /** Tokens that may still be written. The last one needs no place in the context: nothing is computed after it. */
   private get left(): number {
     const { options, context } = this.input;
@@ -121,7 +126,9 @@ export class Continuation {
 
   private step(token: GeneratedToken | null, text: string): Step {
     // PostgreSQL's text and jsonb hold no NUL.
-    const shown = text.replaceAll('\0', '\uFFFD');
+    let shown = text.replaceAll('\0', '\uFFFD');
+    // The space that models like to begin with is no part of JSON.
+    if (this.text === '' && this.writesJson && shown.startsWith(' ')) shown = shown.slice(1);
     this.text += shown;
     return { token, text: shown, doneReason: this.doneReason };
   }

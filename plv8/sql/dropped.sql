@@ -1,0 +1,17 @@
+-- Functions that builds before 0.1.0 had with jsonb where JSON that keeps its order stands now
+
+do $$
+declare
+    old regprocedure;
+begin
+    for old in
+        select p.oid from pg_proc p
+        where p.pronamespace = 'hartonomous'::regnamespace and (
+            p.proname = 'close_session' and p.prorettype = 'jsonb'::regtype
+            or p.proargtypes[array_position(p.proargnames, 'options') - 1] = 'jsonb'::regtype
+            or p.proargtypes[array_position(p.proargnames, 'share_options') - 1] = 'jsonb'::regtype)
+    loop
+        execute format('drop function %s', old);
+    end loop;
+end
+$$;
