@@ -189,6 +189,47 @@ describe('the client of OpenAI', () => {
     expect(JSON.parse(again.message.content)).toEqual(answer);
   });
 
+  test('gets JSON in the order of the schema, as the client of Ollama does', async () => {
+    const schema = JSON.parse(
+      `{"type": "object", "properties": {"reasoning": {"type": "string", "maxLength": 12}, "answer": {"enum": ["yes", "no"]}},
+        "required": ["reasoning", "answer"], "additionalProperties": false}`,
+    ) as Record<string, unknown>;
+    const inOrder = /^\{"reasoning": ?"[^"]*", ?"answer": ?"(yes|no)"\}$/;
+    const { choices } = await openai.chat.completions.create({
+      model: 'tiny',
+      messages: HELLO,
+      response_format: { type: 'json_schema', json_schema: { name: 'thought', schema, strict: true } },
+    });
+    expect(choices[0]!.message.content).toMatch(inOrder);
+    expect((await ollama.chat({ model: 'tiny', messages: HELLO, format: schema })).message.content).toMatch(inOrder);
+    expect((await ollama.generate({ model: 'tiny', prompt: 'hello', format: schema })).response).toMatch(inOrder);
+    // Names that JavaScript would sort, which its clients cannot send.
+    const numbered = `{"model": "tiny", "stream": false, "messages": [{"role": "user", "content": "hello"}], "format":
+      {"type": "object", "properties": {"b": {"const": 1}, "2": {"const": 2}, "1": {"const": 3}}, "required": ["b", "2", "1"], "additionalProperties": false}}`;
+    const answer = (await (await post('/api/chat', numbered)).json()) as { message: { content: string } };
+    expect(answer.message.content.replaceAll(' ', '')).toBe('{"b":1,"2":2,"1":3}');
+  });
+
+  test('shows tools to the template as they are', async () => {
+    await database.pool.query(`select hartonomous.copy_model('tiny', 'tooled')`);
+    await database.pool.query(
+      `update hartonomous.models set chat_template = '{{ tools | tojson }}{{ messages[0].content }}' where name = 'tooled'`,
+    );
+    const tools = `[{"type": "function", "function": {"name": "weather", "description": "by city", "parameters": {"type": "object", "properties": {"unit": {"type": "string"}, "2": {}, "city": {"type": "string"}, "1": {}}}}}]`;
+    for (const [path, limit] of [
+      ['/v1/chat/completions', '"max_tokens": 1'],
+      ['/api/chat', '"stream": false, "options": {"num_predict": 1}'],
+    ]) {
+      const body = `{"model": "tooled", ${limit}, "tools": ${tools}, "messages": [{"role": "user", "content": "x"}]}`;
+      expect((await post(path!, body)).status).toBe(200);
+      const { rows } = await database.pool.query<{ prompt: string }>(
+        `select hartonomous.detokenize(prompt_ids, 'tooled') as prompt from hartonomous.run_list order by id desc limit 1`,
+      );
+      expect(rows[0]!.prompt).toBe(`${tools}x`);
+    }
+    await database.pool.query(`select hartonomous.remove_model('tooled')`);
+  });
+
   test('gets embeddings, as floats and packed, the same as SQL gives', async () => {
     await ingestFile(database.url, modelPath('zoo/bert-tiny-f32.gguf'), 'bert');
     const input = ['hello', 'how are you?'];
