@@ -37,6 +37,10 @@ void call_start_function(Instance* instance, v8::Local<v8::Context> context, con
   Oid oid = InvalidOid;
   try {
     guarded([&] {
+      // The search path may be the caller's.
+      if (in_security_definer() && strchr(setting, '.') == nullptr) {
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION), errmsg("%s without its schema", setting)));
+      }
       Datum name = CStringGetDatum(setting);
       oid = DatumGetObjectId(strchr(setting, '(') ? DirectFunctionCall1(regprocedurein, name)
                                                   : DirectFunctionCall1(regprocin, name));
@@ -74,7 +78,7 @@ std::optional<Failure> enter(Call* call, const char* function, F&& body) {
     if (!instance->started) {
       instance->started = true;
       call_start_function(instance, context, boot_proc);
-      call_start_function(instance, context, start_proc);
+      call_start_function(instance, context, role_start_proc());
     }
     body(instance, context);
     if (instance->shared->interrupt != nullptr || instance->shared->out_of_memory) return failure_of(caught, function);

@@ -5,7 +5,7 @@
 // ways), arrays.cc and text.cc (of those, arrays and strings), object.cc (the plv8 object and its plain members), spi.cc
 // (its database side), handle.cc (objects of plans, cursors and segments), segments.h with segments.cc and segment-*.cc
 // (shared memory), pages.cc (huge pages), trigger.cc (NEW, OLD, TG_*), errors.cc (errors both ways), interrupts.cc (cancel
-// and timeout), settings.cc (GUCs).
+// and timeout), settings.cc (GUCs), choices.cc (those that any user sets).
 #pragma once
 
 #include <v8.h>
@@ -269,5 +269,14 @@ extern bool extras_enabled;
 extern char* segment_role;
 extern int segment_budget_mb;
 void define_settings();
+
+// ---- choices.cc -------------------------------------------------------------------------------------------------
+
+// plv8.start_proc, plv8.context and plv8.execution_timeout as the current role's isolate sees them: what another role has
+// chosen is not called, and inside a SECURITY DEFINER function does not hold.
+const char* role_start_proc();  // null or empty: none; warns of one that is refused
+const char* role_context();
+int role_execution_timeout();
+bool in_security_definer();
 
 }  // namespace host

@@ -92,7 +92,8 @@ void set_watched(v8::Isolate* isolate) {
 void watch_begin(v8::Isolate* isolate, bool outermost) {
   if (mutex_ == nullptr) start_watcher();
   if (outermost) {
-    deadline_ = execution_timeout_s > 0 ? Clock::now() + std::chrono::seconds(execution_timeout_s) : Clock::time_point::max();
+    int seconds = role_execution_timeout();
+    deadline_ = seconds > 0 ? Clock::now() + std::chrono::seconds(seconds) : Clock::time_point::max();
   }
   set_watched(isolate);
 }

@@ -241,7 +241,7 @@ Instance* current_instance() { return running; }
 bool javascript_is_running() { return running != nullptr; }
 
 Instance* instance_of_current_role() {
-  std::pair<Oid, std::string> key(GetUserId(), context_name == nullptr ? "" : context_name);
+  std::pair<Oid, std::string> key(GetUserId(), role_context());
   if (instances != nullptr) {
     auto found = instances->find(key);
     if (found != instances->end()) {
