@@ -2,12 +2,12 @@
  * Bring a database to this program's version: roles and tables by migrations, LANGUAGE plv8, and then every function in
  * one transaction, so that a failure leaves the old functions working and a second run completes.
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { migrate } from 'postgres-migrations';
 import { CommandError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
+import { bundleFor, readBundle } from './bundle.ts';
 import { languageHost } from './language.ts';
 import { refuseOtherSchemas } from './schema-version.ts';
 
@@ -22,19 +22,6 @@ export interface InstallResult {
   functionsReplaced: boolean;
   /** Extension that provides LANGUAGE plv8. */
   languageHost: string;
-}
-
-async function readBundle(): Promise<{ sql: string; buildId: string }> {
-  const file = join(packageRoot(), 'dist/hartonomous.sql');
-  let sql: string;
-  try {
-    sql = await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new CommandError(`${file} is missing`, { hint: 'run: npm run build', cause });
-  }
-  const buildId = /^-- hartonomous build ([0-9a-f]{16});/.exec(sql)?.[1];
-  if (buildId === undefined) throw new CommandError(`${file} names no build id`, { hint: 'run: npm run build' });
-  return { sql, buildId };
 }
 
 /** The extension that provides LANGUAGE plv8, creating one if the database has none. */
@@ -138,7 +125,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
     const before = await client.query<{ id: number }>('select id from hartonomous.migrations');
     const done = new Set(before.rows.map((row) => row.id));
     const completed = await migrate({ client }, folder);
-    const functionsReplaced = await replaceFunctions(client, sql, buildId);
+    const functionsReplaced = await replaceFunctions(client, sql, buildId, host);
     return {
       buildId,
       migrations: completed.filter((migration) => !done.has(migration.id)).map((migration) => migration.name),
@@ -151,15 +138,17 @@ export async function install(client: pg.Client): Promise<InstallResult> {
   }
 }
 
-async function replaceFunctions(client: pg.Client, sql: string, buildId: string): Promise<boolean> {
+async function replaceFunctions(client: pg.Client, sql: string, buildId: string, host: string): Promise<boolean> {
   const current = await client.query<{ value: unknown }>(
     `select value from hartonomous.settings where name = 'build_id'`,
   );
   if (current.rows[0]?.value === buildId) return false;
   await client.query('begin');
   try {
+    // Nothing of the database's or the role's runs in the owner's isolate, either.
+    await client.query(`set local plv8.start_proc = ''`);
     await client.query('set local role hartonomous_owner');
-    await client.query(sql);
+    await client.query(await bundleFor(client, sql, host));
     await client.query(
       `insert into hartonomous.settings (name, value, comment) values ('build_id', to_jsonb($1::text), 'build of the installed functions')
        on conflict (name) do update set value = excluded.value`,

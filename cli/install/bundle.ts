@@ -1,0 +1,54 @@
+/** The SQL that `npm run build` made, as it is for the LANGUAGE plv8 of a database. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type pg from 'pg';
+import { CommandError } from '../errors.ts';
+import { packageRoot } from '../package-root.ts';
+
+const OWN_HOST = 'hartonomous_v8';
+
+export interface Bundle {
+  sql: string;
+  buildId: string;
+}
+
+export async function readBundle(): Promise<Bundle> {
+  const file = join(packageRoot(), 'dist/hartonomous.sql');
+  let sql: string;
+  try {
+    sql = await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new CommandError(`${file} is missing`, { hint: 'run: npm run build', cause });
+  }
+  const buildId = /^-- hartonomous build ([0-9a-f]{16});/.exec(sql)?.[1];
+  if (buildId === undefined) throw new CommandError(`${file} names no build id`, { hint: 'run: npm run build' });
+  return { sql, buildId };
+}
+
+/** What a caller may set where a PL/V8 has it, with what a function of the owner's sees instead: no context, and no end. */
+const PINNED = [
+  { name: 'plv8.context', value: `''` },
+  { name: 'plv8.execution_timeout', value: '65536' },
+];
+
+/** Where a definition in JavaScript ends its line of labels and settings (plv8/build.ts). */
+const LABELS = /^language plv8 .*$/gm;
+
+/**
+ * The SQL with the labels and settings that functions written in JavaScript need in this language. Our own host takes them as
+ * they are: it runs statements in a parallel plan, and disregards inside a SECURITY DEFINER function what a caller has set.
+ * PL/V8 does neither. Call it in the transaction that runs the SQL.
+ */
+export async function bundleFor(client: pg.Client, sql: string, host: string): Promise<string> {
+  if (host === OWN_HOST) return sql;
+  await client.query('do $$ $$ language plv8'); // loads the library, which makes its settings known
+  const { rows } = await client.query<{ name: string }>('select name from pg_settings where name = any($1)', [
+    PINNED.map(({ name }) => name),
+  ]);
+  const known = PINNED.filter(({ name }) => rows.some((row) => row.name === name));
+  const pins = known.map(({ name, value }) => ` set ${name} = ${value}`).join('');
+  return sql.replace(LABELS, (line) => {
+    const unsafe = line.replace(/ parallel (safe|restricted)\b/, ' parallel unsafe');
+    return line.includes(' security definer ') ? unsafe + pins : unsafe;
+  });
+}
