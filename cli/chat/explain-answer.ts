@@ -1,7 +1,7 @@
 import { explainQuestion } from '../explain/explain-question.ts';
 import { findToken, parseQuestion } from '../explain/find-token.ts';
 import { CommandError } from '../errors.ts';
-import type { Repl } from './repl.ts';
+import type { Repl } from './repl-state.ts';
 
 const USAGE = `usage: /explain WORD, or /explain why did you say 'WORD'?`;
 

@@ -5,28 +5,12 @@ import { AnswerCancelled } from '../answer/backend.ts';
 import { formatRates } from '../answer/rates.ts';
 import { CommandError } from '../errors.ts';
 import { printJson } from '../output.ts';
-import type { Conversation } from './conversation.ts';
+import type { Repl, ReplSettings } from './repl-state.ts';
 import { runSlashCommand } from './slash-commands.ts';
 import type { Terminal } from './terminal.ts';
 import { WordWrap } from './word-wrap.ts';
 
 const QUOTES = '"""';
-
-export interface ReplSettings {
-  verbose: boolean;
-  wordWrap: boolean;
-  /** print each answer as one JSON object */
-  json: boolean;
-}
-
-export interface Repl {
-  readonly backend: Backend;
-  readonly terminal: Terminal;
-  readonly conversation: Conversation;
-  readonly settings: ReplSettings;
-  /** Facts of the latest answer. */
-  last: AnswerFacts | null;
-}
 
 /** Read and answer until the input ends or /bye. Errors of one prompt are told and do not end the conversation. */
 export async function converse(repl: Repl): Promise<void> {

@@ -5,7 +5,7 @@ import { showSection, showText } from '../answer/show-model.ts';
 import type { Section, ShownModel } from '../answer/show-model.ts';
 import { explainAnswer } from './explain-answer.ts';
 import { savedConversation } from './conversation.ts';
-import type { Repl } from './repl.ts';
+import type { Repl } from './repl-state.ts';
 
 const HELP = `Available Commands:
   /set            Set session variables

@@ -6,7 +6,7 @@ import { AnswerCancelled, Backend } from '../answer/backend.ts';
 import { formatRates } from '../answer/rates.ts';
 import { Conversation, dataFolder, savedConversation } from '../chat/conversation.ts';
 import { converse, writeAnswer } from '../chat/repl.ts';
-import type { ReplSettings } from '../chat/repl.ts';
+import type { ReplSettings } from '../chat/repl-state.ts';
 import { modelDetails } from '../chat/slash-commands.ts';
 import { Terminal } from '../chat/terminal.ts';
 import { withClient } from '../cluster/connect.ts';

@@ -1,11 +1,4 @@
-// Shared declarations of the extension hartonomous_v8: LANGUAGE plv8 on V8.
-//
-// Files: handler.cc (what PostgreSQL calls), info.cc (plv8_version and its like), isolate.cc (V8, isolates), allocator.h
-// (their ArrayBuffers), compile.cc (compiled functions), builtins.cc (arguments too large for V8), convert.cc (values both
-// ways), arrays.cc and text.cc (of those, arrays and strings), object.cc (the plv8 object and its plain members), spi.cc
-// (its database side), handle.cc (objects of plans, cursors and segments), segments.h with segments.cc and segment-*.cc
-// (shared memory), pages.cc (huge pages), trigger.cc (NEW, OLD, TG_*), errors.cc (errors both ways), interrupts.cc (cancel
-// and timeout), settings.cc (GUCs), choices.cc (those that any user sets).
+// Shared declarations of the extension hartonomous_v8: LANGUAGE plv8 on V8. Each file says at its top what it is.
 #pragma once
 
 #include <v8.h>

@@ -1,5 +1,4 @@
-// What the files of plv8.segments share: segment-file.cc (the format of one segment), segment-folder.cc (the folder that
-// holds them), segment-mapping.cc (a segment over a memory), segments.cc (what JavaScript calls).
+// What the files of plv8.segments share.
 //
 // A segment is a file of the data directory: a header, CRC-32C of every block, a text that its maker wrote, and bytes that
 // go read-only over a page-aligned range of a WebAssembly memory. It is written under a temporary name and renamed, so it

@@ -6,7 +6,7 @@ import type { OpenSegment, SegmentStore } from '../db.ts';
 import { logEvent, poll, query, segmentStore } from '../db.ts';
 import type { WasmMemory } from '../kernels/web-assembly.ts';
 import type { Precision } from '../model/model.ts';
-import type { MappableWeights, PublishedWeights, WeightSegments } from '../model/segment.ts';
+import type { MappableWeights, PublishedWeights, WeightSegments } from '../model/load-options.ts';
 import type { Places } from '../model/weights.ts';
 import type { Vocabulary } from '../tokenizer/vocabulary.ts';
 import { vocabularyOf, vocabularyText } from '../tokenizer/vocabulary-text.ts';

@@ -4,30 +4,16 @@ import { Arena, MAX_MEMORY_BYTES } from './arena.ts';
 import { allocateBuffers } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
 import { Layers } from './layers.ts';
+import type { LoadOptions } from './load-options.ts';
 import type { Matrix } from './matrix.ts';
 import { copyRow } from './matrix.ts';
 import type { MemoriesPlan } from './memories.ts';
 import { planMemories } from './memories.ts';
 import { ropeTables } from './rope.ts';
-import type { WeightSegments } from './segment.ts';
 import { loadShared } from './segment.ts';
 import type { WeightSource } from './source.ts';
-import type { Precision, WeightPlan, Weights } from './weights.ts';
+import type { WeightPlan, Weights } from './weights.ts';
 import { loadWeights, planWeights } from './weights.ts';
-
-export interface LoadOptions {
-  precision: Precision;
-  /** The model's name, for errors. */
-  name?: string;
-  /** Bytes of one memory at most; a model that needs more is spread over several. 4 GiB where it is not given. */
-  maxMemoryBytes?: number;
-  /** Where weights that backends share are found and published; without it they are this backend's own. */
-  segments?: WeightSegments | null;
-  /** Called every few milliseconds; throws to stop. */
-  poll(): void;
-  /** Called with memory that weights are about to fill, before it is touched. */
-  prepareMemory?(view: Uint8Array): void;
-}
 
 /** A model in its memories. */
 export interface ModelParts {

@@ -12,7 +12,7 @@ import type { ModelConfig } from './config.ts';
 import { matrixBytes } from './matrix.ts';
 import { ropeBytes } from './rope.ts';
 import type { TensorInfo } from './source.ts';
-import type { WeightPlan } from './weights.ts';
+import type { TensorMemories, WeightPlan } from './weights.ts';
 import { PADDING_BYTES } from './weights.ts';
 
 /** A memory has room for a cache of so many tokens in all its layers, or the whole context where that is shorter. */
@@ -30,11 +30,9 @@ export interface MemoryPlan {
   otherBytes: number;
 }
 
-export interface MemoriesPlan {
+export interface MemoriesPlan extends TensorMemories {
   /** In the order of their layers. */
   memories: MemoryPlan[];
-  /** Index of the memory that holds a tensor. */
-  memoryOf(name: string): number;
 }
 
 /** What cannot be divided: the embedding and what goes with it, a layer, or the output matrix. */

@@ -3,37 +3,14 @@
  * model reads its tiles as always, publishes the result and maps it in place of its own pages; later ones only map. Where
  * that cannot be done, the weights stay, or are read into, the backend's own memory.
  */
-import type { WasmMemory } from '../kernels/web-assembly.ts';
 import { HartonomousError, SQLSTATE } from '../errors.ts';
 import { Arena } from './arena.ts';
 import type { ModelConfig } from './config.ts';
-import type { LoadOptions } from './load.ts';
+import type { LoadOptions, MappableWeights } from './load-options.ts';
 import type { MemoriesPlan } from './memories.ts';
 import type { WeightSource } from './source.ts';
-import type { Places, WeightPlan, Weights } from './weights.ts';
+import type { WeightPlan, Weights } from './weights.ts';
 import { loadWeights, placesOf, weightsAt } from './weights.ts';
-
-/** A published segment; `map` puts it over a memory at a page-aligned address. */
-export interface MappableWeights {
-  readonly bytes: number;
-  readonly places: Places;
-  map(memory: WasmMemory, at: number): void;
-}
-
-/** What goes into the segment of one memory: `bytes` bytes from `at` on. */
-export interface PublishedWeights {
-  readonly places: Places;
-  readonly memory: WasmMemory;
-  readonly at: number;
-  readonly bytes: number;
-}
-
-export interface WeightSegments {
-  /** The segments of a model of so many memories as they are now; null unless all of them are there. */
-  find(memories: number): MappableWeights[] | null;
-  /** Publish those of all memories; false where this backend is not the one to do it or there is no room. */
-  publish(weights: readonly PublishedWeights[]): boolean;
-}
 
 /** How a memory is refused that a smaller one, or one that grows, might not be. */
 const NO_SUCH_MEMORY: string[] = [SQLSTATE.outOfMemory, SQLSTATE.programLimitExceeded];

@@ -14,7 +14,6 @@ import {
   rowsOf,
   stagingBytes,
 } from './matrix.ts';
-import type { MemoriesPlan } from './memories.ts';
 import type { TensorInfo, WeightSource } from './source.ts';
 
 export type Precision = 'auto' | 'f32' | 'q8';
@@ -79,6 +78,12 @@ export interface WeightPlan {
   /** How the matrices are held, for people. */
   precision: string;
   layouts: Map<string, Layout>;
+}
+
+/** In which of a model's memories each tensor stands. */
+export interface TensorMemories {
+  /** Index of the memory that holds a tensor. */
+  memoryOf(name: string): number;
 }
 
 function isVector(info: TensorInfo): boolean {
@@ -262,7 +267,7 @@ export function weightsAt(
   config: ModelConfig,
   tensors: TensorInfo[],
   plan: WeightPlan,
-  { memoryOf }: MemoriesPlan,
+  { memoryOf }: TensorMemories,
   places: readonly Places[],
 ): Weights {
   return bindWeights(config, tensors, (info) => {
@@ -280,7 +285,7 @@ export function loadWeights(
   config: ModelConfig,
   source: WeightSource,
   plan: WeightPlan,
-  { memoryOf }: MemoriesPlan,
+  { memoryOf }: TensorMemories,
   poll: () => void,
 ): BoundWeights {
   const { weights, matrices } = bindWeights(config, source.tensors(), (info) => {
