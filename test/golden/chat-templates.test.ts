@@ -1,7 +1,7 @@
 /**
  * Published chat templates, read where the registry packages put them, against what transformers renders
  * (make-template-golden.py). TinyLlama's and Phi 3's first template are in no package: Phi 3.5's stands for the latter,
- * and TinyLlama's format is `zephyr` of option template, which test/unit/chat-template.test.ts compares.
+ * and TinyLlama's format is `zephyr` of option template, which test/unit/tokenizer/chat-template.test.ts compares.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { ggmlTypeByName } from '../../plv8/src/format/ggml-types.ts';
-import { Arena } from '../../plv8/src/model/arena.ts';
-import type { Layout } from '../../plv8/src/model/matrix.ts';
-import { allocateMatrix, copyRow, fillMatrix, rowsOf, stagingBytes } from '../../plv8/src/model/matrix.ts';
+import { ggmlTypeByName } from '../../../plv8/src/format/ggml-types.ts';
+import { Arena } from '../../../plv8/src/model/arena.ts';
+import type { Layout } from '../../../plv8/src/model/matrix.ts';
+import { allocateMatrix, copyRow, fillMatrix, rowsOf, stagingBytes } from '../../../plv8/src/model/matrix.ts';
 
 const COLS = 256;
 const ROWS = 29;

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { readConfig } from '../../plv8/src/model/config.ts';
-import type { KvCache, Precision } from '../../plv8/src/model/model.ts';
-import { MAX_SEQUENCES, Model } from '../../plv8/src/model/model.ts';
-import { readGguf } from './gguf-source.ts';
-import { goldenPath } from './golden-model.ts';
+import { readConfig } from '../../../plv8/src/model/config.ts';
+import type { KvCache, Precision } from '../../../plv8/src/model/model.ts';
+import { MAX_SEQUENCES, Model } from '../../../plv8/src/model/model.ts';
+import { readGguf } from '../gguf-source.ts';
+import { goldenPath } from '../golden-model.ts';
 
 const poll = () => undefined;
 

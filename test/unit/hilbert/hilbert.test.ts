@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { hilbertDecode, hilbertEncode } from '../../plv8/src/hilbert/hilbert.ts';
+import { hilbertDecode, hilbertEncode } from '../../../plv8/src/hilbert/hilbert.ts';
 
 const shapes: [dims: number, bits: number][] = [
   [1, 6],

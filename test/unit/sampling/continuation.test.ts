@@ -1,12 +1,12 @@
 /** What goes out of an answer, token by token: stop strings and characters lie across any tokens. */
 import { describe, expect, it } from 'vitest';
-import { Continuation } from '../../plv8/src/sampling/continuation.ts';
-import { parseOptions } from '../../plv8/src/sampling/options.ts';
-import { Random } from '../../plv8/src/sampling/random.ts';
-import type { Tokenizer } from '../../plv8/src/tokenizer/tokenizer.ts';
-import { createTokenizer } from '../../plv8/src/tokenizer/tokenizer.ts';
-import { readGgufVocabulary } from '../golden/gguf-vocabulary.ts';
-import { goldenPath } from './golden-model.ts';
+import { Continuation } from '../../../plv8/src/sampling/continuation.ts';
+import { parseOptions } from '../../../plv8/src/sampling/options.ts';
+import { Random } from '../../../plv8/src/sampling/random.ts';
+import type { Tokenizer } from '../../../plv8/src/tokenizer/tokenizer.ts';
+import { createTokenizer } from '../../../plv8/src/tokenizer/tokenizer.ts';
+import { readGgufVocabulary } from '../../golden/gguf-vocabulary.ts';
+import { goldenPath } from '../golden-model.ts';
 
 const TOKENIZERS = ['qwen2-tiny-f32', 'llama-untied-gqa-f32'].map((name) =>
   createTokenizer(readGgufVocabulary(goldenPath('zoo', `${name}.gguf`))),

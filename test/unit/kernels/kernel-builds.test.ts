@@ -4,12 +4,12 @@
  */
 import { setFlagsFromString } from 'node:v8';
 import { describe, expect, it, vi } from 'vitest';
-import type { KernelBuild, Kernels } from '../../plv8/src/kernels/load.ts';
-import { instantiateKernels, newMemory } from '../../plv8/src/kernels/load.ts';
-import type * as RelaxedProbe from '../../plv8/src/kernels/relaxed-probe.ts';
-import { webAssembly } from '../../plv8/src/kernels/web-assembly.ts';
-import { readGguf } from './gguf-source.ts';
-import { goldenPath } from './golden-model.ts';
+import type { KernelBuild, Kernels } from '../../../plv8/src/kernels/load.ts';
+import { instantiateKernels, newMemory } from '../../../plv8/src/kernels/load.ts';
+import type * as RelaxedProbe from '../../../plv8/src/kernels/relaxed-probe.ts';
+import { webAssembly } from '../../../plv8/src/kernels/web-assembly.ts';
+import { readGguf } from '../gguf-source.ts';
+import { goldenPath } from '../golden-model.ts';
 
 const probe = vi.hoisted(() => ({ answer: null as boolean | null }));
 vi.mock('../../plv8/src/kernels/relaxed-probe.ts', async (original) => {
@@ -204,10 +204,10 @@ describe.skipIf(!runnable && process.env.CI === undefined)('the relaxed build', 
     for (const answer of [false, true]) {
       probe.answer = answer;
       vi.resetModules();
-      const { kernelBuild } = await import('../../plv8/src/kernels/load.ts');
+      const { kernelBuild } = await import('../../../plv8/src/kernels/load.ts');
       expect(kernelBuild()).toBe(answer ? 'relaxed' : 'plain');
-      const { Model } = await import('../../plv8/src/model/model.ts');
-      const { readConfig } = await import('../../plv8/src/model/config.ts');
+      const { Model } = await import('../../../plv8/src/model/model.ts');
+      const { readConfig } = await import('../../../plv8/src/model/config.ts');
       const { architecture, hyperparameters, source } = readGguf(goldenPath(`${file}.gguf`));
       const poll = (): void => undefined;
       const config = readConfig(architecture, hyperparameters, source.tensors());

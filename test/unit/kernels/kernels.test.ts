@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { Kernels } from '../../plv8/src/kernels/load.ts';
-import { instantiateKernels, newMemory } from '../../plv8/src/kernels/load.ts';
-import { scalarKernels } from '../../plv8/src/kernels/scalar.ts';
+import type { Kernels } from '../../../plv8/src/kernels/load.ts';
+import { instantiateKernels, newMemory } from '../../../plv8/src/kernels/load.ts';
+import { scalarKernels } from '../../../plv8/src/kernels/scalar.ts';
 
 /** Below lie the kernels' constants. */
 const BASE = 65536;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { HartonomousError } from '../../plv8/src/errors.ts';
-import { parseOptions } from '../../plv8/src/sampling/options.ts';
+import { HartonomousError } from '../../../plv8/src/errors.ts';
+import { parseOptions } from '../../../plv8/src/sampling/options.ts';
 
 describe('options', () => {
   it('gives the documented defaults', () => {

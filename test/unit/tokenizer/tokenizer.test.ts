@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { HartonomousError } from '../../plv8/src/errors.ts';
-import { createTokenizer } from '../../plv8/src/tokenizer/tokenizer.ts';
-import type { Vocabulary } from '../../plv8/src/tokenizer/vocabulary.ts';
-import { mergesFromStrings } from '../../plv8/src/tokenizer/vocabulary.ts';
-import { modelPath } from '../golden/model-files.ts';
-import { readGgufVocabulary } from '../golden/gguf-vocabulary.ts';
-import { checkTokenizerGolden } from '../golden/tokenizer-golden.ts';
+import { HartonomousError } from '../../../plv8/src/errors.ts';
+import { createTokenizer } from '../../../plv8/src/tokenizer/tokenizer.ts';
+import type { Vocabulary } from '../../../plv8/src/tokenizer/vocabulary.ts';
+import { mergesFromStrings } from '../../../plv8/src/tokenizer/vocabulary.ts';
+import { modelPath } from '../../golden/model-files.ts';
+import { readGgufVocabulary } from '../../golden/gguf-vocabulary.ts';
+import { checkTokenizerGolden } from '../../golden/tokenizer-golden.ts';
 
-const GOLDEN_FILES = new URL('../golden/models/goldens/', import.meta.url).pathname;
+const GOLDEN_FILES = new URL('../../golden/models/goldens', import.meta.url).pathname;
 const plain = { addSpecial: false, parseSpecial: false };
 
 const GOLDENS = [

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { RowAssembler, rowsPerTile, TILE_TARGET_BYTES, tileBytes } from '../../plv8/src/format/tiles.ts';
+import { RowAssembler, rowsPerTile, TILE_TARGET_BYTES, tileBytes } from '../../../plv8/src/format/tiles.ts';
 
 describe('the cut into tiles', () => {
   test.each([

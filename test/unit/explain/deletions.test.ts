@@ -1,12 +1,12 @@
 /** Deletions computed together give the bits that each gives alone, in a cache of its own and from its first token on. */
 import { describe, expect, it } from 'vitest';
-import { distribution } from '../../plv8/src/explain/distribution.ts';
-import type { Deletion } from '../../plv8/src/explain/leave-one-out.ts';
-import { Deletions, checkDeletions, leaveOneOut } from '../../plv8/src/explain/leave-one-out.ts';
-import { readConfig } from '../../plv8/src/model/config.ts';
-import { evaluatedTokens, Model } from '../../plv8/src/model/model.ts';
-import { readGguf } from './gguf-source.ts';
-import { goldenPath } from './golden-model.ts';
+import { distribution } from '../../../plv8/src/explain/distribution.ts';
+import type { Deletion } from '../../../plv8/src/explain/leave-one-out.ts';
+import { Deletions, checkDeletions, leaveOneOut } from '../../../plv8/src/explain/leave-one-out.ts';
+import { readConfig } from '../../../plv8/src/model/config.ts';
+import { evaluatedTokens, Model } from '../../../plv8/src/model/model.ts';
+import { readGguf } from '../gguf-source.ts';
+import { goldenPath } from '../golden-model.ts';
 
 const poll = (): void => undefined;
 

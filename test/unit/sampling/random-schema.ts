@@ -1,5 +1,5 @@
 /** Random JSON schemas out of the keywords that constrained decoding supports. */
-import { Random } from '../../plv8/src/sampling/random.ts';
+import { Random } from '../../../plv8/src/sampling/random.ts';
 
 type Schema = Record<string, unknown>;
 

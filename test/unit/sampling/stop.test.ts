@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { StopMatcher } from '../../plv8/src/sampling/stop.ts';
-import { Utf8Stream } from '../../plv8/src/sampling/utf8-stream.ts';
+import { StopMatcher } from '../../../plv8/src/sampling/stop.ts';
+import { Utf8Stream } from '../../../plv8/src/sampling/utf8-stream.ts';
 
 /** What goes out for a text cut into pieces of `size`, and whether it was stopped. */
 function run(stops: string[], text: string, size: number): [string, boolean] {

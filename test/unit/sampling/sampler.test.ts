@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { SamplerOptions } from '../../plv8/src/sampling/sampler.ts';
-import { Sampler } from '../../plv8/src/sampling/sampler.ts';
-import { Random } from '../../plv8/src/sampling/random.ts';
+import type { SamplerOptions } from '../../../plv8/src/sampling/sampler.ts';
+import { Sampler } from '../../../plv8/src/sampling/sampler.ts';
+import { Random } from '../../../plv8/src/sampling/random.ts';
 
 const DRAWS = 20_000;
 

@@ -1,9 +1,9 @@
 /** Models spread over several WebAssembly memories: the same bits as in one, and what is refused. */
 import { describe, expect, it } from 'vitest';
-import { capture, newMeanAttention } from '../../plv8/src/explain/capture.ts';
-import { Arena, MAX_MEMORY_BYTES } from '../../plv8/src/model/arena.ts';
-import { TILE_TARGET_BYTES } from '../../plv8/src/format/tiles.ts';
-import { readConfig } from '../../plv8/src/model/config.ts';
+import { capture, newMeanAttention } from '../../../plv8/src/explain/capture.ts';
+import { Arena, MAX_MEMORY_BYTES } from '../../../plv8/src/model/arena.ts';
+import { TILE_TARGET_BYTES } from '../../../plv8/src/format/tiles.ts';
+import { readConfig } from '../../../plv8/src/model/config.ts';
 import {
   allocateMatrix,
   copyRow,
@@ -12,14 +12,14 @@ import {
   multiplyIntegers,
   rowByteLength,
   stagingBytes,
-} from '../../plv8/src/model/matrix.ts';
-import type { MemoryPlan } from '../../plv8/src/model/memories.ts';
-import { planMemories } from '../../plv8/src/model/memories.ts';
-import type { TensorInfo } from '../../plv8/src/model/source.ts';
-import { planWeights } from '../../plv8/src/model/weights.ts';
-import type { KvCache, Model } from '../../plv8/src/model/model.ts';
-import { availableModels, ZOO_DECODERS } from '../golden/model-files.ts';
-import { SpreadModel } from './spread-model.ts';
+} from '../../../plv8/src/model/matrix.ts';
+import type { MemoryPlan } from '../../../plv8/src/model/memories.ts';
+import { planMemories } from '../../../plv8/src/model/memories.ts';
+import type { TensorInfo } from '../../../plv8/src/model/source.ts';
+import { planWeights } from '../../../plv8/src/model/weights.ts';
+import type { KvCache, Model } from '../../../plv8/src/model/model.ts';
+import { availableModels, ZOO_DECODERS } from '../../golden/model-files.ts';
+import { SpreadModel } from '../spread-model.ts';
 
 const poll = (): void => undefined;
 

@@ -1,11 +1,11 @@
 /** Hidden states of encoders against llama.cpp's embeddings, and of decoders against their own logits. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { readConfig } from '../../plv8/src/model/config.ts';
-import { Model } from '../../plv8/src/model/model.ts';
-import { decodeFloats, maxDifference } from '../golden/agreement.ts';
-import { readGguf } from './gguf-source.ts';
-import { goldenPath } from './golden-model.ts';
+import { readConfig } from '../../../plv8/src/model/config.ts';
+import { Model } from '../../../plv8/src/model/model.ts';
+import { decodeFloats, maxDifference } from '../../golden/agreement.ts';
+import { readGguf } from '../gguf-source.ts';
+import { goldenPath } from '../golden-model.ts';
 
 const poll = () => undefined;
 

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { readConfig } from '../../plv8/src/model/config.ts';
-import type { Precision } from '../../plv8/src/model/model.ts';
-import { Model } from '../../plv8/src/model/model.ts';
-import { readGguf } from './gguf-source.ts';
-import { goldenPath, readGolden } from './golden-model.ts';
+import { readConfig } from '../../../plv8/src/model/config.ts';
+import type { Precision } from '../../../plv8/src/model/model.ts';
+import { Model } from '../../../plv8/src/model/model.ts';
+import { readGguf } from '../gguf-source.ts';
+import { goldenPath, readGolden } from '../golden-model.ts';
 
 /** A greedy step with a smaller margin may go either way; what follows it then means nothing. */
 const MARGIN_F32 = 0.002;

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { SQLSTATE, HartonomousError } from '../../plv8/src/errors.ts';
-import type { ChatInput } from '../../plv8/src/tokenizer/chat-template.ts';
-import { parseMessages, renderChat } from '../../plv8/src/tokenizer/chat-template.ts';
-import { namedTemplate, TEMPLATE_NAMES } from '../../plv8/src/tokenizer/named-templates.ts';
-import { readGgufMetadata } from '../golden/gguf-vocabulary.ts';
+import { SQLSTATE, HartonomousError } from '../../../plv8/src/errors.ts';
+import type { ChatInput } from '../../../plv8/src/tokenizer/chat-template.ts';
+import { parseMessages, renderChat } from '../../../plv8/src/tokenizer/chat-template.ts';
+import { namedTemplate, TEMPLATE_NAMES } from '../../../plv8/src/tokenizer/named-templates.ts';
+import { readGgufMetadata } from '../../golden/gguf-vocabulary.ts';
 
 /** Documented: a hostile template ends in a clear error in less than two seconds. */
 const HANG_GUARD_MS = 4 * 2000;
@@ -28,7 +28,7 @@ function errorOf(template: string, changes: Partial<ChatInput> = {}): Hartonomou
 
 describe('chat template', () => {
   it('renders the template inside a model file', () => {
-    const file = new URL('../golden/models/zoo/qwen2-tiny-f32.gguf', import.meta.url).pathname;
+    const file = new URL('../../golden/models/zoo/qwen2-tiny-f32.gguf', import.meta.url).pathname;
     const template = String(readGgufMetadata(file).get('tokenizer.chat_template'));
     expect(
       renderChat(
