@@ -12,7 +12,7 @@ import { readGguf } from '../gguf-source.ts';
 import { goldenPath } from '../golden-model.ts';
 
 const probe = vi.hoisted(() => ({ answer: null as boolean | null }));
-vi.mock('../../plv8/src/kernels/relaxed-probe.ts', async (original) => {
+vi.mock('../../../plv8/src/kernels/relaxed-probe.ts', async (original) => {
   const actual = await original<typeof RelaxedProbe>();
   return { hasRelaxedDot: () => probe.answer ?? actual.hasRelaxedDot() };
 });
@@ -225,7 +225,7 @@ describe.skipIf(!runnable && process.env.CI === undefined)('the relaxed build', 
 
 describe('the picker', () => {
   it('takes a dot product that is exact and one instruction, and no other', async () => {
-    const { hasRelaxedDot } = await vi.importActual<typeof RelaxedProbe>('../../plv8/src/kernels/relaxed-probe.ts');
+    const { hasRelaxedDot } = await vi.importActual<typeof RelaxedProbe>('../../../plv8/src/kernels/relaxed-probe.ts');
     const original = webAssembly();
     const dots: [engine: string, dot: ((a: number, b: number) => number) | null, taken: boolean][] = [
       ['without relaxed SIMD', null, false],

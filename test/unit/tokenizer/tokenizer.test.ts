@@ -7,7 +7,7 @@ import { modelPath } from '../../golden/model-files.ts';
 import { readGgufVocabulary } from '../../golden/gguf-vocabulary.ts';
 import { checkTokenizerGolden } from '../../golden/tokenizer-golden.ts';
 
-const GOLDEN_FILES = new URL('../../golden/models/goldens', import.meta.url).pathname;
+const GOLDEN_FILES = new URL('../../golden/models/goldens/', import.meta.url).pathname;
 const plain = { addSpecial: false, parseSpecial: false };
 
 const GOLDENS = [
