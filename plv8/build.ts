@@ -12,6 +12,8 @@ import { wasmPlugin } from './wasm-plugin.ts';
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 /** Newest syntax that V8 10.2 (Node 18) knows; upstream PL/V8 3.1+ is not older. */
 const TARGET = 'node18';
+/** Columns after which the bundle's lines break: PL/V8 puts the line that throws into the context of every error. */
+const LINE_LIMIT = 100;
 const BUNDLE_TAG = '$hartonomous_bundle$';
 
 /** The bundle as one expression that evaluates to the module's exports. */
@@ -28,6 +30,7 @@ async function bundleEntry(): Promise<string> {
     minifySyntax: true,
     minifyWhitespace: true,
     legalComments: 'none',
+    lineLimit: LINE_LIMIT,
     write: false,
     absWorkingDir: ROOT,
     plugins: [wasmPlugin()],

@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import type pg from 'pg';
 import { CommandError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
-
-const OWN_HOST = 'hartonomous_v8';
+import { OWN_HOST } from './language.ts';
 
 export interface Bundle {
   sql: string;
@@ -31,13 +30,14 @@ const PINNED = [
   { name: 'plv8.execution_timeout', value: '65536' },
 ];
 
-/** Where a definition in JavaScript ends its line of labels and settings (plv8/build.ts). */
-const LABELS = /^language plv8 .*$/gm;
+/** Where a definition ends its line of labels and settings (plv8/build.ts). */
+const LABELS = /^language \w+ .*$/gm;
 
 /**
- * The SQL with the labels and settings that functions written in JavaScript need in this language. Our own host takes them as
+ * The SQL with the labels and settings that functions need in this language. Our own host takes them as
  * they are: it runs statements in a parallel plan, and disregards inside a SECURITY DEFINER function what a caller has set.
- * PL/V8 does neither. Call it in the transaction that runs the SQL.
+ * PL/V8 does neither: a statement of its own is a subtransaction, which a parallel plan allows nobody, its leader neither, and
+ * the connection ends. Call it in the transaction that runs the SQL.
  */
 export async function bundleFor(client: pg.Client, sql: string, host: string): Promise<string> {
   if (host === OWN_HOST) return sql;
@@ -49,6 +49,14 @@ export async function bundleFor(client: pg.Client, sql: string, host: string): P
   const pins = known.map(({ name, value }) => ` set ${name} = ${value}`).join('');
   return sql.replace(LABELS, (line) => {
     const unsafe = line.replace(/ parallel (safe|restricted)\b/, ' parallel unsafe');
-    return line.includes(' security definer ') ? unsafe + pins : unsafe;
+    return line.startsWith('language plv8 ') && line.includes(' security definer ') ? unsafe + pins : unsafe;
   });
+}
+
+/** Whether the functions that are there have the labels of this language: a dump brings those of the server it was made on. */
+export async function labelsFit(client: pg.Client, host: string): Promise<boolean> {
+  const { rows } = await client.query<{ some: boolean }>(
+    `select exists (select from pg_proc where pronamespace = 'hartonomous'::regnamespace and proparallel <> 'u') as some`,
+  );
+  return rows[0]!.some === (host === OWN_HOST);
 }

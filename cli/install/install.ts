@@ -7,8 +7,8 @@ import type pg from 'pg';
 import { migrate } from 'postgres-migrations';
 import { CommandError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
-import { bundleFor, readBundle } from './bundle.ts';
-import { languageHost } from './language.ts';
+import { bundleFor, labelsFit, readBundle } from './bundle.ts';
+import { languageHost, OWN_HOST } from './language.ts';
 import { refuseOtherSchemas } from './schema-version.ts';
 
 /** Key of the advisory lock that lets one install at a time work in a database. */
@@ -54,7 +54,7 @@ async function ensureLanguage(client: pg.Client): Promise<string> {
  * backend loads a copy of its own.
  */
 async function allowSegments(client: pg.Client, host: string): Promise<void> {
-  if (host !== 'hartonomous_v8') return;
+  if (host !== OWN_HOST) return;
   const { rows } = await client.query<{ superuser: boolean }>(
     'select rolsuper as superuser from pg_roles where rolname = current_user',
   );
@@ -142,7 +142,7 @@ async function replaceFunctions(client: pg.Client, sql: string, buildId: string,
   const current = await client.query<{ value: unknown }>(
     `select value from hartonomous.settings where name = 'build_id'`,
   );
-  if (current.rows[0]?.value === buildId) return false;
+  if (current.rows[0]?.value === buildId && (await labelsFit(client, host))) return false;
   await client.query('begin');
   try {
     // Nothing of the database's or the role's runs in the owner's isolate, either.

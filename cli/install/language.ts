@@ -11,3 +11,6 @@ export async function languageHost(client: pg.Client): Promise<string | null> {
   const language = rows[0];
   return language === undefined ? null : (language.host ?? 'no extension');
 }
+
+/** Our own extension; every other language of that name is taken for PL/V8. */
+export const OWN_HOST = 'hartonomous_v8';

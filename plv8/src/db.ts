@@ -2,20 +2,17 @@
  * The only file that touches `plv8.*`. Everything else in the bundle is plain TypeScript over the functions below, so
  * it also runs outside PostgreSQL. Needs nothing but the API that upstream PL/V8 3.1 documents; our own
  * host's extras are used where they are there.
+ *
+ * What PL/V8 3.2 does not survive, and the bundle therefore does without (docs/managed.md): cursors; stored values that are
+ * fetched from their TOAST table while a row is converted, so a query returns `content || ''::bytea` and not `content`, and an
+ * expression for every other column that may be long; parameters that PostgreSQL cannot convert; typed arrays for array types.
  */
 
 export type SqlValue = string | number | bigint | boolean | null | Uint8Array | object;
 export type Row = Record<string, unknown>;
 
-interface Plv8Cursor {
-  fetch(n?: number): Row[] | Row | undefined;
-  move(n: number): void;
-  close(): void;
-}
-
 interface Plv8Plan {
   execute(args?: SqlValue[]): Row[] | number;
-  cursor(args?: SqlValue[]): Plv8Cursor;
   free(): void;
 }
 
@@ -56,7 +53,6 @@ interface Plv8 {
   prepare(sql: string, types?: string[]): Plv8Plan;
   return_next(row: unknown): void;
   elog(level: number, ...message: unknown[]): void;
-  subtransaction<T>(body: () => T): T;
 }
 
 /** What our own host has beyond PL/V8's API, and only where its extras are on. */
@@ -88,29 +84,14 @@ export function execute(sql: string, args: SqlValue[] = []): number {
 }
 
 /**
- * Call `visit` with every row of a query, fetched `batch` rows at a time through one cursor.
+ * Call `visit` with every row of a query that takes keys as $1 (bigint[]) and is executed with `batch` of them at a time.
  * Rows are dropped as soon as `visit` returns, so a model's tiles never stand in memory together.
  */
-export function eachRow(
-  sql: string,
-  types: string[],
-  args: SqlValue[],
-  batch: number,
-  visit: (row: Row) => void,
-): void {
-  const plan = plv8.prepare(sql, types);
+export function eachRow(sql: string, keys: readonly number[], batch: number, visit: (row: Row) => void): void {
+  const plan = plv8.prepare(sql, ['bigint[]']);
   try {
-    const cursor = plan.cursor(args);
-    try {
-      for (;;) {
-        const fetched = cursor.fetch(batch);
-        if (fetched === undefined || fetched === null) return;
-        const rows = Array.isArray(fetched) ? fetched : [fetched];
-        if (rows.length === 0) return;
-        for (const row of rows) visit(row);
-      }
-    } finally {
-      cursor.close();
+    for (let from = 0; from < keys.length; from += batch) {
+      for (const row of plan.execute([keys.slice(from, from + batch)]) as Row[]) visit(row);
     }
   } finally {
     plan.free();
@@ -139,11 +120,6 @@ export function segmentStore(): SegmentStore | null {
 /** Emit one row of the set-returning function that is running. */
 export function returnNext(row: unknown): void {
   plv8.return_next(row);
-}
-
-/** Run `body` in a subtransaction: an exception rolls back just that and is thrown on. */
-export function subtransaction<T>(body: () => T): T {
-  return plv8.subtransaction(body);
 }
 
 /** One line of JSON to the server log at debug level 1; durations are nanoseconds. Never pass prompt text. */

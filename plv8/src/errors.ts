@@ -24,27 +24,31 @@ export interface ErrorFields {
   cause?: unknown;
 }
 
+/** A SQLSTATE as PostgreSQL packs it into an integer: six bits a character, the first character lowest. */
+function packed(state: string): number {
+  return [...state].reduce((sum, character, i) => sum + (((character.charCodeAt(0) - 48) & 63) << (6 * i)), 0);
+}
+
 /**
- * An error with a SQLSTATE. PL/V8 reads `sqlerrcode`, `detail` and `hint` from a thrown object, so a client sees
- * them as it would those of a built-in function.
+ * An error with a SQLSTATE. PL/V8 reads `code` (an integer), `detail` and `hint` from a thrown object, so a client sees
+ * them as it would those of a built-in function. PL/V8 shows an error as text and takes "Error: " away, so the class has no name of its own.
  */
 export class HartonomousError extends Error {
-  readonly code: SqlState;
+  readonly code: number;
   readonly sqlerrcode: SqlState;
   readonly detail: string | undefined;
   readonly hint: string | undefined;
 
-  constructor(code: SqlState, message: string, fields: ErrorFields = {}) {
+  constructor(sqlerrcode: SqlState, message: string, fields: ErrorFields = {}) {
     super(message, fields.cause === undefined ? undefined : { cause: fields.cause });
-    this.name = 'HartonomousError';
-    this.code = code;
-    this.sqlerrcode = code;
+    this.code = packed(sqlerrcode);
+    this.sqlerrcode = sqlerrcode;
     this.detail = fields.detail;
     this.hint = fields.hint;
   }
 }
 
 /** Throw a HartonomousError; typed `never` so that callers need no return after it. */
-export function raise(code: SqlState, message: string, fields: ErrorFields = {}): never {
-  throw new HartonomousError(code, message, fields);
+export function raise(sqlerrcode: SqlState, message: string, fields: ErrorFields = {}): never {
+  throw new HartonomousError(sqlerrcode, message, fields);
 }

@@ -22,6 +22,9 @@ hartonomous_v8.interrupts = off
 hartonomous_v8.extras = off
 `;
 
+/** The extension that has to provide LANGUAGE plv8; without it the one that install chooses. */
+const LANGUAGE = process.env.TEST_LANGUAGE;
+
 /** TEST_DATABASE_URL names a server to use instead of a private one; TEST_PORTABLE=1 leaves it nothing but PL/V8. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const given = process.env.TEST_DATABASE_URL;
@@ -58,6 +61,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
   url.pathname = `/${TEMPLATE}`;
   const client = new pg.Client({ connectionString: url.toString() });
   await client.connect();
+  if (LANGUAGE !== undefined) {
+    await client.query(`create extension ${client.escapeIdentifier(LANGUAGE)}`);
+    console.log(`LANGUAGE plv8 is that of extension ${LANGUAGE}`);
+  }
   await install(client);
   await client.end();
   project.provide('adminUrl', adminUrl);

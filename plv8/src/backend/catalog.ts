@@ -45,7 +45,7 @@ export function readCatalog(): Catalog {
     unloadGeneration: Number(row.unload_generation),
   }));
   const settings = new Map(
-    query('select name, value from hartonomous.settings').map((row) => [String(row.name), row.value]),
+    query('select name, value::json as value from hartonomous.settings').map((row) => [String(row.name), row.value]),
   );
   const named = settings.get('default_model');
   return { models, settings, limits: readLimits(), defaultName: typeof named === 'string' ? named : null };
@@ -101,7 +101,8 @@ export function readingModel<T>(model: Pick<ModelRow, 'id' | 'name'>, read: () =
 /** Hyper-parameters, template and recommended settings of a ready model. */
 export function describeModel(row: ModelRow): ModelDescription {
   const found = query(
-    `select architecture, hyperparameters, chat_template, default_options, system_prompt
+    `select architecture, hyperparameters::json as hyperparameters, chat_template || '' as chat_template,
+       default_options::json as default_options, system_prompt || '' as system_prompt
      from hartonomous.models where id = $1::bigint`,
     [row.id],
   )[0];

@@ -19,7 +19,8 @@ export function checkTokenizer(modelId: number): number {
 /** Check hyper-parameters, tensor names, shapes and types of a model; throws as loading it would. */
 export function checkModel(modelId: number): void {
   const row = query(
-    'select name, architecture, hyperparameters, vocabulary_size from hartonomous.models where id = $1::bigint',
+    `select name, architecture, hyperparameters::json as hyperparameters, vocabulary_size
+     from hartonomous.models where id = $1::bigint`,
     [modelId],
   )[0];
   if (row === undefined) raise(SQLSTATE.undefinedObject, `model with id ${modelId} does not exist`);

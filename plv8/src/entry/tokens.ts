@@ -48,7 +48,7 @@ export function logits(
   tokens: (number | null)[] | null,
   model: string | null,
   options: Record<string, unknown> | null,
-): Float32Array | null {
+): number[] | null {
   if (tokens === null) return null;
   const parsed = parseOptions(options ?? {});
   const catalog = currentCatalog();
@@ -66,7 +66,7 @@ export function logits(
     raise(SQLSTATE.configurationLimitExceeded, `logits got ${ids.length} tokens, limit max_context is ${maxContext}`);
   const cache = privateCache(entry.model);
   try {
-    return entry.model.forward(ids, cache, { poll }).slice();
+    return Array.from(entry.model.forward(ids, cache, { poll }));
   } finally {
     cache.free();
   }

@@ -27,7 +27,8 @@ export interface RecordedRun {
 /** Read a run that the caller may see. Throws undefinedObject for others, existing or not. */
 export function readRun(id: number): RecordedRun {
   const row = query(
-    `select model_name, encode(model_digest, 'hex') as digest, prompt_ids, output_ids, sampling, held_as, build_id,
+    `select model_name, encode(model_digest, 'hex') as digest, array_to_json(prompt_ids) as prompt_ids,
+       array_to_json(output_ids) as output_ids, sampling::json as sampling, held_as, build_id,
        (select array_agg(t.logit::float8 order by t.position) from hartonomous.run_tokens t
         where t.run_id = r.id and not t.is_prompt) as logits
      from hartonomous.runs r where id = $1::bigint and hartonomous._sees_runs_of(caller)`,

@@ -34,7 +34,7 @@ function rowsOf<T>(sql: string, runId: number, step: number): T[] {
 
 export function readCandidates(runId: number, step: number): CandidateRow[] {
   return rowsOf(
-    `select rank, token_id, token, logit, penalised_logit, scaled_logit, cut_by, model_probability, probability, chosen
+    `select rank, token_id, token || '' as token, logit, penalised_logit, scaled_logit, cut_by, model_probability, probability, chosen
      from hartonomous.explained_candidates where run_id = $1::bigint and step = $2::integer order by rank`,
     runId,
     step,
@@ -52,7 +52,8 @@ export function readComponents(runId: number, step: number): ComponentRow[] {
 
 export function readLens(runId: number, step: number): LensTableRow[] {
   return rowsOf(
-    `select layer, rank, probability, top_token_ids, top_tokens, top_probabilities, stays_first
+    `select layer, rank, probability, array_to_json(top_token_ids) as top_token_ids, array_to_json(top_tokens) as top_tokens,
+       top_probabilities, stays_first
      from hartonomous.explained_lens where run_id = $1::bigint and step = $2::integer order by layer`,
     runId,
     step,
@@ -61,7 +62,7 @@ export function readLens(runId: number, step: number): LensTableRow[] {
 
 export function readInputs(runId: number, step: number): InputRow[] {
   return rowsOf(
-    `select unit, first_position, last_position, input, leave_one_out, rollout, value_weighted, cosine
+    `select unit, first_position, last_position, input || '' as input, leave_one_out, rollout, value_weighted, cosine
      from hartonomous.explained_inputs where run_id = $1::bigint and step = $2::integer order by unit = 'token', first_position`,
     runId,
     step,

@@ -28,8 +28,8 @@ function onErrorOf(value: unknown): OnError {
 
 /** The error of one prompt, named by its place and never by its text. */
 function ofPrompt(index: number, error: HartonomousError): HartonomousError {
-  const { code, detail, hint } = error;
-  return new HartonomousError(code, `prompt ${index + 1}: ${error.message}`, {
+  const { sqlerrcode, detail, hint } = error;
+  return new HartonomousError(sqlerrcode, `prompt ${index + 1}: ${error.message}`, {
     ...(detail === undefined ? {} : { detail }),
     ...(hint === undefined ? {} : { hint }),
     cause: error,

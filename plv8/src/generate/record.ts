@@ -113,9 +113,9 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
       `insert into hartonomous.runs (caller, kind, model_id, model_name, model_digest, options, seed, prompt_ids,
          output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns, sampling, held_as, build_id)
        values ($1::text, $2::text,
-         (select m.id from hartonomous.models m where m.id = $3::bigint for key share), $4::text, decode($5::text, 'hex'), $6::jsonb, $7::bigint, $8::integer[],
+         (select m.id from hartonomous.models m where m.id = $3::bigint for key share), $4::text, decode($5::text, 'hex'), $6::text::jsonb, $7::bigint, $8::integer[],
          $9::integer[], $10::text, $11::integer, $12::integer, $13::bigint, $14::bigint, $15::bigint, $16::bigint,
-         $17::jsonb, $18::text, $19::text)
+         $17::text::jsonb, $18::text, $19::text)
        returning id::float8 as id`,
       [
         run.caller,
@@ -123,7 +123,7 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
         run.model.id,
         run.model.name,
         run.model.digest,
-        run.options,
+        JSON.stringify(run.options),
         run.settings.sampler.seed,
         generation.promptIds,
         outputIds,
@@ -134,7 +134,7 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
         generation.promptEvalNs,
         generation.evalNs,
         run.totalNs,
-        samplingOf(run.settings, generation.budget),
+        JSON.stringify(samplingOf(run.settings, generation.budget)),
         run.heldAs,
         run.buildId,
       ],

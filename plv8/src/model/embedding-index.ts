@@ -2,12 +2,13 @@
  * Fill hartonomous.token_embeddings: for every token where its embedding row lives, the row's norm, and a Hilbert index
  * over its first four principal components, so that near indices tend to be near meanings.
  */
-import { eachRow, execute, poll, query } from '../db.ts';
+import { execute, poll, query } from '../db.ts';
 import { RowAssembler } from '../format/tiles.ts';
 import { hilbertEncode } from '../hilbert/hilbert.ts';
 import { dequantizeRow } from './dequantize.ts';
 import type { EmbeddingMatrix } from './embedding-rows.ts';
-import { embeddingMatrix } from './embedding-rows.ts';
+import { embeddingMatrix, tileStarts } from './embedding-rows.ts';
+import { eachTile } from './source-db.ts';
 
 /** Dimensions and bits of the index: 4 x 15 = 60 bits fit a bigint. */
 const COMPONENTS = 4;
@@ -24,23 +25,16 @@ function eachEmbedding(matrix: EmbeddingMatrix, visit: (index: number, row: Floa
   const row = new Float32Array(matrix.dim);
   let index = 0;
   const assembler = new RowAssembler(matrix.rowBytes);
-  eachRow(
-    `select a.content from hartonomous.compositions c
-     join hartonomous.atoms a on a.kind = 'tile' and a.id = c.child_id
-     where c.parent_kind = 'composite' and c.parent_id = $1 order by c.ordinal`,
-    ['bigint'],
-    [matrix.atomId],
-    1,
-    (record) => {
-      assembler.add(record.content as Uint8Array, (_firstRow, bytes) => {
-        for (let offset = 0; offset < bytes.length; offset += matrix.rowBytes) {
-          dequantizeRow(matrix.type, bytes, offset, row, matrix.dim);
-          visit(index++, row);
-          if ((index & 255) === 0) poll();
-        }
-      });
-    },
-  );
+  const { ids } = tileStarts(matrix);
+  eachTile(ids, (content) => {
+    assembler.add(content, (_firstRow, bytes) => {
+      for (let offset = 0; offset < bytes.length; offset += matrix.rowBytes) {
+        dequantizeRow(matrix.type, bytes, offset, row, matrix.dim);
+        visit(index++, row);
+        if ((index & 255) === 0) poll();
+      }
+    });
+  });
 }
 
 /** Make the rows of `basis` (COMPONENTS, dim) orthonormal by Gram-Schmidt. */

@@ -41,7 +41,7 @@ interface Piece {
 }
 
 /** Where the tiles of a matrix begin among its bytes, with the end of the last one at the end. */
-function tileStarts(matrix: EmbeddingMatrix): { ids: number[]; starts: number[] } {
+export function tileStarts(matrix: EmbeddingMatrix): { ids: number[]; starts: number[] } {
   const ids: number[] = [];
   const starts = [0];
   for (const row of query(

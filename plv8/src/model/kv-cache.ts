@@ -122,7 +122,7 @@ export class KvCache {
       try {
         return arena.allocate(bytes);
       } catch (cause) {
-        if (!(cause instanceof HartonomousError) || cause.code !== SQLSTATE.outOfMemory) throw cause;
+        if (!(cause instanceof HartonomousError) || cause.sqlerrcode !== SQLSTATE.outOfMemory) throw cause;
         if (this.hooks.evictOne?.() === true) continue;
         raise(
           SQLSTATE.outOfMemory,

@@ -34,7 +34,7 @@ export function loadShared(
       ({ weightBytes, otherBytes }) => new Arena(plan.stagingBytes + otherBytes, weightBytes, options.maxMemoryBytes),
     );
   } catch (error) {
-    if (error instanceof HartonomousError && NO_SUCH_MEMORY.includes(error.code)) return null;
+    if (error instanceof HartonomousError && NO_SUCH_MEMORY.includes(error.sqlerrcode)) return null;
     throw error;
   }
   const found = segments.find(memories.length);

@@ -6,7 +6,22 @@ import type { TensorInfo, WeightSource } from './source.ts';
 /** Tiles in transit at once; each is about 1 MiB. */
 const TILES_PER_FETCH = 4;
 
-/** A ready model's tensors, read through one cursor in the order in which they were stored; `read` is told of every tile. */
+/** Call `visit` with the content of every tile, in the order of `ids`. Throws dataCorrupted where one is gone. */
+export function eachTile(ids: readonly number[], visit: (content: Uint8Array, index: number) => void): void {
+  let index = 0;
+  eachRow(
+    `select a.content || ''::bytea as content from unnest($1::bigint[]) with ordinality as k (id, place)
+     left join hartonomous.atoms a on a.kind = 'tile' and a.id = k.id order by k.place`,
+    ids,
+    TILES_PER_FETCH,
+    (row) => {
+      if (row.content === null) raise(SQLSTATE.dataCorrupted, `tile ${ids[index]} does not exist`);
+      visit(row.content as Uint8Array, index++);
+    },
+  );
+}
+
+/** A ready model's tensors, whose tiles are read in the order in which they were stored; `read` is told of every tile. */
 export function dbWeightSource(
   modelId: number,
   read: (bytes: number, of: number) => void = () => undefined,
@@ -25,25 +40,25 @@ export function dbWeightSource(
   return {
     tensors: () => tensors,
     eachTile(visit) {
-      let current = '';
-      let assembler = new RowAssembler(1);
-      eachRow(
-        `select m.name, a.content
+      const tiles = query(
+        `select m.name, c.child_id::float8 as id
          from hartonomous.weight_matrices m
          join hartonomous.compositions c on c.parent_kind = 'composite' and c.parent_id = m.atom_id
-         join hartonomous.atoms a on a.kind = 'tile' and a.id = c.child_id
-         where m.model_id = $1 order by m.load_ordinal, c.ordinal`,
-        ['bigint'],
+         where m.model_id = $1::bigint order by m.load_ordinal, c.ordinal`,
         [modelId],
-        TILES_PER_FETCH,
-        (row) => {
-          const known = byName.get(String(row.name));
-          if (known === undefined) raise(SQLSTATE.dataCorrupted, `tensor ${String(row.name)} appeared while loading`);
-          if (known.tensor.name !== current) {
-            current = known.tensor.name;
+      );
+      let current = '';
+      let assembler = new RowAssembler(1);
+      eachTile(
+        tiles.map((tile) => Number(tile.id)),
+        (content, index) => {
+          const name = String(tiles[index]!.name);
+          const known = byName.get(name);
+          if (known === undefined) raise(SQLSTATE.dataCorrupted, `tensor ${name} appeared while loading`);
+          if (name !== current) {
+            current = name;
             assembler = new RowAssembler(known.rowBytes);
           }
-          const content = row.content as Uint8Array;
           assembler.add(content, (firstRow, bytes) => visit(known.tensor, firstRow, bytes));
           read(content.length, Number(rows[0]?.model_bytes));
         },

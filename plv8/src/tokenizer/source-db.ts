@@ -108,7 +108,7 @@ function readTexts(atoms: number[]): string[] {
   if (atoms.length === 0) return [];
   const found = new Map(
     query(
-      `select a.id::float8 as id, a.content from hartonomous.atoms a
+      `select a.id::float8 as id, a.content || ''::bytea as content from hartonomous.atoms a
        where a.kind = 'token' and a.id in (select value::bigint from jsonb_array_elements_text($1::text::jsonb))`,
       [JSON.stringify(atoms)],
     ).map((row) => [Number(row.id), decodeUtf8(row.content as Uint8Array)]),

@@ -234,7 +234,7 @@ describe('a grammar that cannot be kept', () => {
   ])('is refused: %#', (grammar, code, message) => {
     const error = errorOf(() => generate(bpe, grammar, {}));
     expect(error.message).toMatch(message);
-    expect(error.code).toBe(code);
+    expect(error.sqlerrcode).toBe(code);
   });
 });
 

@@ -109,7 +109,7 @@ describe('options', () => {
       thrown = error;
     }
     expect(thrown).toBeInstanceOf(HartonomousError);
-    expect([(thrown as HartonomousError).code, (thrown as HartonomousError).message]).toEqual([code, message]);
+    expect([(thrown as HartonomousError).sqlerrcode, (thrown as HartonomousError).message]).toEqual([code, message]);
   });
 
   it('hints at the nearest name', () => {

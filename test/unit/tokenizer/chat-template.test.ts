@@ -90,7 +90,7 @@ describe('chat template', () => {
 
   it("passes on the template's own refusal", () => {
     const error = errorOf("{{ raise_exception('roles must\nalternate') }}");
-    expect([error.code, error.message]).toEqual([
+    expect([error.sqlerrcode, error.message]).toEqual([
       SQLSTATE.invalidParameterValue,
       'chat template refuses the messages: roles must alternate',
     ]);

@@ -111,10 +111,13 @@ describe('tokenizer', () => {
   it('names the setting it does not know and those it does', () => {
     const vocabulary = open('zoo/qwen2-tiny-f32.gguf');
     const pre = errorOf(() => createTokenizer({ ...vocabulary, pre: 'martian' }));
-    expect([pre.code, pre.message]).toEqual(['0A000', 'tokenizer.ggml.pre is "martian", which is not supported']);
+    expect([pre.sqlerrcode, pre.message]).toEqual(['0A000', 'tokenizer.ggml.pre is "martian", which is not supported']);
     expect(pre.hint).toContain('qwen2');
     const model = errorOf(() => createTokenizer({ ...vocabulary, model: 'rwkv' }));
-    expect([model.code, model.message]).toEqual(['0A000', 'tokenizer.ggml.model is "rwkv", which is not supported']);
+    expect([model.sqlerrcode, model.message]).toEqual([
+      '0A000',
+      'tokenizer.ggml.model is "rwkv", which is not supported',
+    ]);
     const merges = errorOf(() => createTokenizer({ ...vocabulary, merges: null }));
     expect(merges.message).toBe('tokenizer.ggml.model is "gpt2" and the vocabulary has no merges');
     expect(() => createTokenizer(vocabulary).tokenBytes(512)).toThrow(
