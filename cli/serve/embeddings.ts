@@ -6,7 +6,7 @@ export interface Embeddings {
   promptTokens: number;
 }
 
-/** Embeddings of texts, computed together, and the tokens these texts have. */
+/** Embeddings of texts, computed together, and the tokens that the model read. */
 export async function embeddings(
   pool: BackendPool,
   model: string,
@@ -17,10 +17,7 @@ export async function embeddings(
   return pool.use('', signal, (backend) =>
     backend.request(signal, async () => {
       const { rows } = await backend.client.query<{ embedding: number[]; tokens: number }>(
-        `select e.embedding, hartonomous.token_count(i.input, $2) as tokens
-         from hartonomous.embed($1::text[], $2, $3) e
-         join unnest($1::text[]) with ordinality as i (input, ord) on i.ord = e.ord
-         order by e.ord`,
+        `select embedding, prompt_eval_count as tokens from hartonomous.embed($1::text[], $2, $3) order by ord`,
         [inputs, model, JSON.stringify(options)],
       );
       return {

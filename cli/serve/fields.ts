@@ -126,7 +126,8 @@ export const EMBEDDINGS: FieldTable = {
   input: 'take',
   encoding_format: 'take',
   user: 'ignore',
-  dimensions: { harmless: [] },
+  dimensions: 'option',
+  truncate: 'option',
 };
 
 /** Fields that Ollama's requests share. */
@@ -159,8 +160,8 @@ export const OLLAMA_EMBED: FieldTable = {
   input: 'take',
   options: 'take',
   keep_alive: 'ignore',
-  truncate: { harmless: [false] },
-  dimensions: { harmless: [] },
+  truncate: 'option',
+  dimensions: 'option',
 };
 
 export const OLLAMA_SHOW: FieldTable = { model: 'take', name: 'take', verbose: 'ignore' };

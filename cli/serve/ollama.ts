@@ -106,10 +106,10 @@ async function chat(c: Context, api: ApiContext): Promise<Response> {
 
 async function embed(c: Context, api: ApiContext): Promise<Response> {
   const started = performance.now();
-  const { taken } = await readBody(c, OLLAMA_EMBED, { num_ctx: 'ignore', ...ignoredOptions() });
+  const { taken, options } = await readBody(c, OLLAMA_EMBED, { num_ctx: 'ignore', ...ignoredOptions() });
   const model = await api.catalog.modelName(textOf(taken, 'model'));
   const inputs = textsOf(taken, 'input', MAX_INPUTS);
-  const { vectors, promptTokens } = await embeddings(api.pool, model, inputs, {}, c.req.raw.signal);
+  const { vectors, promptTokens } = await embeddings(api.pool, model, inputs, options, c.req.raw.signal);
   return c.json({
     model,
     embeddings: vectors,

@@ -247,14 +247,21 @@ async function completions(c: Context, api: ApiContext): Promise<Response> {
 }
 
 async function embed(c: Context, api: ApiContext): Promise<Response> {
-  const { taken } = await readBody(c, EMBEDDINGS);
+  const { taken, options } = await readBody(c, EMBEDDINGS);
   const model = await api.catalog.modelName(textOf(taken, 'model'));
   const format = textOf(taken, 'encoding_format') ?? 'float';
   if (format !== 'float' && format !== 'base64') {
     throw new HttpError(400, 'field encoding_format must be float or base64', { param: 'encoding_format' });
   }
   const inputs = textsOf(taken, 'input', MAX_INPUTS);
-  const { vectors, promptTokens } = await embeddings(api.pool, model, inputs, {}, c.req.raw.signal);
+  const { vectors, promptTokens } = await embeddings(
+    api.pool,
+    model,
+    inputs,
+    // What is too long is refused, as OpenAI does.
+    { truncate: false, ...options },
+    c.req.raw.signal,
+  );
   return c.json({
     object: 'list',
     model,

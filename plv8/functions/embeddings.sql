@@ -8,12 +8,13 @@ comment on function hartonomous.embed(text, text, json) is
     'embedding of a text by the model''s pooling, of length 1 unless the model or option normalize says otherwise';
 
 create or replace function hartonomous.embed(
-    inputs text[], model text default null, options json default '{}', out ord integer, out embedding real[])
+    inputs text[], model text default null, options json default '{}', 
+    out ord integer, out embedding real[], out prompt_eval_count integer, out error text)
 returns setof record
 language plv8 stable parallel restricted cost 10000000 rows 16 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.embedBatch(inputs, model, options)}} $$;
 comment on function hartonomous.embed(text[], text, json) is
-    'embedding of every text, computed together; each is what embed gives for that text alone';
+    'embedding of every text, computed together, and the tokens that were read; each is what embed gives for that text alone';
 
 create or replace function hartonomous.similarity(
     a text, b text, model text default null, options json default '{}')

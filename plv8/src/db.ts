@@ -132,6 +132,16 @@ export function notice(message: string): void {
   plv8.elog(NOTICE, message);
 }
 
+let noticedAt = '';
+
+/** As notice, for the first one of a statement only: what is true of one row is mostly true of many. */
+export function noticeOnce(message: string): void {
+  const at = String(query('select statement_timestamp()::text as at')[0]!.at);
+  if (at === noticedAt) return;
+  noticedAt = at;
+  notice(message);
+}
+
 /** Ask for huge pages under memory that nobody has touched yet, where the host can. */
 export function useHugePages(view: Uint8Array): void {
   (plv8 as Extras).huge_pages?.(view);

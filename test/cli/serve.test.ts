@@ -249,6 +249,30 @@ describe('the client of OpenAI', () => {
     await database.pool.query(`select hartonomous.remove_model('bert')`);
   });
 
+  test('embeds what is too long cut or not at all, as each protocol says, and counts what was read', async () => {
+    await ingestFile(database.url, modelPath('zoo/bert-tiny-f32.gguf'), 'bert');
+    const long = 'word '.repeat(3000);
+    const input = [long, `${long} rabbits`];
+    const cut = await ollama.embed({ model: 'bert', input });
+    expect(cut.prompt_eval_count).toBe(2 * 256);
+    expect(cut.embeddings[0]).toEqual(cut.embeddings[1]);
+    expect(await ollama.embed({ model: 'bert', input, truncate: true })).toMatchObject({ embeddings: cut.embeddings });
+    await expect(ollama.embed({ model: 'bert', input, truncate: false })).rejects.toThrow(
+      'text 1 has 3002 tokens, the model reads 256',
+    );
+    await expect(openai.embeddings.create({ model: 'bert', input })).rejects.toMatchObject({
+      status: 400,
+      message: expect.stringContaining('text 1 has 3002 tokens, the model reads 256') as string,
+    });
+    const asked = await post('/v1/embeddings', { model: 'bert', input, truncate: true });
+    expect(await asked.json()).toMatchObject({ usage: { prompt_tokens: 2 * 256 } });
+    const short = await openai.embeddings.create({ model: 'bert', input: 'hello', dimensions: 8 });
+    expect(short.data[0]!.embedding).toHaveLength(8);
+    expect(short.usage.prompt_tokens).toBe(3);
+    expect((await ollama.embed({ model: 'bert', input: 'hello', dimensions: 8 })).embeddings[0]).toHaveLength(8);
+    await database.pool.query(`select hartonomous.remove_model('bert')`);
+  });
+
   test('is told of the fields that were ignored, and refused those that change the answer', async () => {
     const { response } = await openai.chat.completions
       .create({ model: 'tiny', messages: HELLO, max_tokens: 1, user: 'me', store: true, n: 1 })

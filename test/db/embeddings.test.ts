@@ -1,5 +1,6 @@
 /** embed, similarity and rerank through SQL, against llama.cpp's embeddings of the same texts. */
 import { readFileSync } from 'node:fs';
+import type { PoolClient } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { cosine, decodeFloats, maxDifference } from '../golden/agreement.ts';
 import { modelPath } from '../golden/model-files.ts';
@@ -73,6 +74,60 @@ describe('embed', () => {
       code: '54000',
       message: 'text 1 has 1002 tokens, the model reads 256',
     });
+  });
+
+  test('a cut text is told of in a notice, once a statement', async () => {
+    const client = await database.pool.connect();
+    const notices: string[] = [];
+    const listen = (notice: { message?: string | undefined }): void => void notices.push(notice.message ?? '');
+    client.on('notice', listen);
+    try {
+      const long = 'a '.repeat(1000);
+      await client.query(`select hartonomous.embed($1 || i, 'bert') from generate_series(1, 3) i`, [long]);
+      expect(notices).toEqual([
+        'text 1 has 1003 tokens, the model reads 256: it was cut, and so may others of this statement be',
+      ]);
+      await client.query(`select * from hartonomous.embed(array['short', $1], 'bert')`, [long]);
+      await client.query(`select hartonomous.similarity('short', $1, 'bert')`, [long]);
+      await client.query(`select hartonomous.embed('short', 'bert')`);
+      expect(notices.slice(1).map((notice) => notice.slice(0, 20))).toEqual([
+        'text 2 has 1002 toke',
+        'text 2 has 1002 toke',
+      ]);
+    } finally {
+      client.off('notice', listen);
+      client.release();
+    }
+  });
+
+  test('a text that cannot be embedded ends the call, or is null beside the others', async () => {
+    await database.pool.query(`select hartonomous.copy_model('qwen', 'plain')`);
+    const texts = ['Hello', '', null, 'a '.repeat(1000)];
+    const all = (options: object): Promise<{ rows: Record<string, unknown>[] }> =>
+      database.pool.query(
+        `select ord, embedding is null as missing, prompt_eval_count as tokens, error from hartonomous.embed($1::text[], 'plain', $2)`,
+        [texts, JSON.stringify({ pooling: 'mean', truncate: false, ...options })],
+      );
+    await expect(all({})).rejects.toMatchObject({ code: '22023', message: 'text 2 has no tokens' });
+    await expect(all({ on_error: 'skip' })).rejects.toThrow('option on_error must be one of error, null, got "skip"');
+    const { rows } = await all({ on_error: 'null' });
+    const [hello] = await value<number[]>(`select array[hartonomous.token_count('Hello', 'plain')] as value`);
+    expect(rows).toEqual([
+      { ord: 1, missing: false, tokens: hello, error: null },
+      { ord: 2, missing: true, tokens: null, error: 'text 2 has no tokens' },
+      { ord: 3, missing: true, tokens: null, error: null },
+      {
+        ord: 4,
+        missing: true,
+        tokens: null,
+        error: expect.stringMatching(/^text 4 has \d+ tokens, the model reads \d+$/) as string,
+      },
+    ]);
+    const scores = await database.pool.query<{ score: number | null }>(
+      `select score from hartonomous.rerank('Hello', array['', 'Hello'], 'plain', '{"pooling": "mean", "on_error": "null"}')`,
+    );
+    expect(scores.rows.map(({ score }) => score === null)).toEqual([false, true]);
+    await database.pool.query(`select hartonomous.remove_model('plain')`);
   });
 
   test('null gives null, alone and in its place', async () => {
@@ -157,6 +212,64 @@ describe('similarity and rerank', () => {
     expect(rows.map(({ ord }) => ord)).toEqual([...expected.map(({ ord }) => ord), docs.length]);
     expect(rows.map(({ doc }) => doc)).toEqual(rows.map(({ ord }) => docs[ord - 1]));
     expect(rows.at(-1)!.score).toBeNull();
+  });
+});
+
+describe('recent embeddings', () => {
+  /** Tokens of prompts, and those among them that were not computed, in one backend. */
+  async function tokensOf(client: PoolClient): Promise<{ prompt: number; reused: number }> {
+    const { rows } = await client.query<{ prompt: string; reused: string }>(
+      `select prompt_tokens as prompt, reused_tokens as reused from hartonomous.loaded_models where model = 'bert'`,
+    );
+    return { prompt: Number(rows[0]!.prompt), reused: Number(rows[0]!.reused) };
+  }
+
+  test('a constant is embedded once for all rows, alone, in similarity and in rerank', async () => {
+    const client = await database.pool.connect();
+    try {
+      await client.query(`select hartonomous.embed('warm', 'bert')`);
+      const tokens = await value<number>(
+        `select cardinality(hartonomous.tokenize('the moon', 'bert', add_special => true)) as value`,
+      );
+      for (const [call, computed] of [
+        [`cardinality(hartonomous.embed('the moon', 'bert'))`, tokens],
+        [`hartonomous.similarity('the moon', 'the moon', 'bert')`, 0],
+        [`(select score from hartonomous.rerank('the moon', array['the moon', null]::text[], 'bert') limit 1)`, 0],
+        [`cardinality(hartonomous.embed('the moon', 'bert', '{"dimensions": 4}'))`, tokens],
+      ] as const) {
+        const before = await tokensOf(client);
+        await client.query(`select count(*) from generate_series(1, 50) i where i + ${call} > 0`);
+        const after = await tokensOf(client);
+        // The first of all these calls computes it, and so does one with other options.
+        expect(after.prompt - after.reused - (before.prompt - before.reused), call).toBe(computed);
+        const asked = call.includes('rerank') ? 1 : 50; // whose arguments are the same in every row
+        expect(after.prompt - before.prompt, call).toBeGreaterThanOrEqual(asked * tokens);
+      }
+    } finally {
+      client.release();
+    }
+  });
+
+  test('are the same bits, and no other role meets them', async () => {
+    const client = await database.pool.connect();
+    try {
+      await client.query('create role embed_other; grant hartonomous_user to embed_other');
+      const ask = async (): Promise<{ embedding: number[]; computed: number }> => {
+        const before = await tokensOf(client);
+        const { rows } = await client.query<{ e: number[] }>(`select hartonomous.embed('a secret', 'bert') as e`);
+        const after = await tokensOf(client);
+        return { embedding: rows[0]!.e, computed: after.prompt - after.reused - before.prompt + before.reused };
+      };
+      await client.query(`select hartonomous.embed('warm', 'bert')`);
+      const first = await ask();
+      expect(first.computed).toBeGreaterThan(0);
+      expect(await ask()).toEqual({ embedding: first.embedding, computed: 0 });
+      await client.query('set role embed_other');
+      expect(await ask()).toEqual(first);
+    } finally {
+      await client.query('reset role; drop role embed_other');
+      client.release();
+    }
   });
 });
 

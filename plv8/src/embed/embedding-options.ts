@@ -1,4 +1,6 @@
-/** The `options jsonb` of embed, similarity and rerank. */
+/** The options of embed, similarity and rerank. */
+import type { OnError } from '../backend/on-error.ts';
+import { onErrorOf } from '../backend/on-error.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Pooling } from '../model/config.ts';
 import { POOLINGS } from '../model/config.ts';
@@ -15,9 +17,10 @@ export interface EmbeddingOptions {
   /** leading elements to keep; null for all */
   dimensions: number | null;
   precision: Precision;
+  onError: OnError;
 }
 
-const NAMES = ['pooling', 'normalize', 'truncate', 'dimensions', 'precision'];
+const NAMES = ['pooling', 'normalize', 'truncate', 'dimensions', 'precision', 'on_error'];
 
 /** Parse options; null and missing values mean the default. Throws invalidParameterValue naming key and value. */
 export function parseEmbeddingOptions(given: Record<string, unknown>): EmbeddingOptions {
@@ -46,5 +49,6 @@ export function parseEmbeddingOptions(given: Record<string, unknown>): Embedding
     truncate: flag('truncate') ?? true,
     dimensions: dimensions as number | null,
     precision: precisionOf(given),
+    onError: onErrorOf(given.on_error),
   };
 }

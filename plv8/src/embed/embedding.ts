@@ -1,12 +1,15 @@
 /** Texts to embeddings: tokens, hidden states, and one vector of them by the model's pooling. */
-import { logEvent, poll } from '../db.ts';
-import { raise, SQLSTATE } from '../errors.ts';
+import { logEvent, noticeOnce, poll } from '../db.ts';
+import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { ModelConfig, Pooling } from '../model/config.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { EmbeddingOptions } from './embedding-options.ts';
 import { parseEmbeddingOptions } from './embedding-options.ts';
+import { callerRole } from '../backend/caller.ts';
 import { currentCatalog, useModel } from '../backend/registry.ts';
 import { nanoseconds } from '../backend/durations.ts';
+import type { Embedded } from './recent.ts';
+import { recentOf } from './recent.ts';
 
 function poolingOf(config: ModelConfig, options: EmbeddingOptions, name: string): Pooling {
   const pooling = options.pooling ?? config.pooling;
@@ -16,18 +19,25 @@ function poolingOf(config: ModelConfig, options: EmbeddingOptions, name: string)
   });
 }
 
+interface TextIds {
+  ids: number[];
+  /** tokens of the whole text */
+  length: number;
+}
+
 /** Ids of one text as the model wants them, cut before the tokens that end it where it is too long. */
-function embeddingIds(tokenizer: Tokenizer, text: string, limit: number, place: number, truncate: boolean): number[] {
+function embeddingIds(tokenizer: Tokenizer, text: string, limit: number, place: number, truncate: boolean): TextIds {
   const ids = tokenizer.encode(text, { addSpecial: true, parseSpecial: false, poll });
-  if (ids.length === 0) raise(SQLSTATE.invalidParameterValue, `text ${place} has no tokens`);
-  if (ids.length <= limit) return ids;
+  const { length } = ids;
+  if (length === 0) raise(SQLSTATE.invalidParameterValue, `text ${place} has no tokens`);
+  if (length <= limit) return { ids, length };
   if (!truncate) {
-    raise(SQLSTATE.programLimitExceeded, `text ${place} has ${ids.length} tokens, the model reads ${limit}`, {
+    raise(SQLSTATE.programLimitExceeded, `text ${place} has ${length} tokens, the model reads ${limit}`, {
       hint: 'shorten it, or leave option truncate at true',
     });
   }
   const ending = (tokenizer.separatorId === null ? 0 : 1) + (tokenizer.addEos ? 1 : 0);
-  return [...ids.slice(0, limit - ending), ...ids.slice(ids.length - ending)];
+  return { ids: [...ids.slice(0, limit - ending), ...ids.slice(length - ending)], length };
 }
 
 function finish(vector: Float64Array, options: EmbeddingOptions, normalize: boolean): number[] {
@@ -36,12 +46,24 @@ function finish(vector: Float64Array, options: EmbeddingOptions, normalize: bool
   return Array.from(kept, (value) => Math.fround(value / (length > 0 ? length : 1)));
 }
 
-/** Embeddings (dim, or the dimensions asked for) of texts, null for null. Throws naming the text by its place from 1. */
+export interface TextEmbedding {
+  /** (dim, or the dimensions asked for) */
+  embedding: number[] | null;
+  /** tokens that the model read */
+  tokens: number | null;
+  /** why there is no embedding of a text that is there */
+  error: string | null;
+}
+
+/**
+ * Embeddings of texts, null for null. Throws naming the text by its place from 1, unless option on_error says null. Says by
+ * a notice where texts were cut, once a statement.
+ */
 export function embedTexts(
   texts: readonly (string | null)[],
   model: string | null,
   given: Record<string, unknown> | null,
-): (number[] | null)[] {
+): TextEmbedding[] {
   const options = parseEmbeddingOptions(given ?? {});
   for (const text of texts) {
     if (text === null || typeof text === 'string') continue;
@@ -58,29 +80,60 @@ export function embedTexts(
     );
   }
   const normalize = options.normalize ?? config.normalizedEmbeddings;
-  const places: number[] = []; // index among the texts of each sequence
-  const sequences: number[][] = [];
+  const recent = recentOf(entry.model);
+  const kind = JSON.stringify([callerRole(), pooling, normalize, options.truncate, options.dimensions]);
+  const out: TextEmbedding[] = texts.map(() => ({ embedding: null, tokens: null, error: null }));
+  const found = new Map<string, Embedded>();
+  const wanted = new Map<string, TextIds>();
   texts.forEach((text, i) => {
-    if (text === null) return;
-    places.push(i);
-    sequences.push(embeddingIds(tokenizer, text, config.embeddingTokens, i + 1, options.truncate));
+    if (text === null || found.has(text) || wanted.has(text)) return;
+    const known = recent.find(kind + text);
+    if (known !== undefined) {
+      found.set(text, known);
+      return;
+    }
+    try {
+      wanted.set(text, embeddingIds(tokenizer, text, config.embeddingTokens, i + 1, options.truncate));
+    } catch (error) {
+      if (!(error instanceof HartonomousError) || options.onError === 'error') throw error;
+      out[i]!.error = error.message;
+    }
   });
+  const { usage } = entry;
+  const reused = [...found.values()].reduce((sum, { tokens }) => sum + tokens, 0);
   const started = Date.now();
+  const sequences = [...wanted.values()].map(({ ids }) => ids);
   const vectors = sequences.map(() => new Float64Array(dim));
   entry.model.hiddenStates(sequences, { poll }, (which, first, states) => {
     pool(vectors[which]!, pooling, first, states, sequences[which]!.length);
   });
-  entry.usage.calls++;
-  const tokens = sequences.reduce((sum, ids) => sum + ids.length, 0);
-  entry.usage.promptTokens += tokens;
+  [...wanted].forEach(([text, { ids, length }], which) => {
+    const embedded = { embedding: finish(vectors[which]!, options, normalize), tokens: ids.length, length };
+    found.set(text, embedded);
+    recent.keep(kind + text, embedded);
+  });
+  const computed = sequences.reduce((sum, ids) => sum + ids.length, 0);
+  usage.calls++;
+  usage.promptTokens += reused + computed;
+  usage.reusedTokens += reused;
+  if (reused > 0) usage.cacheHits++;
   logEvent('embed', {
     model: entry.description.name,
-    texts: sequences.length,
-    prompt_tokens: tokens,
+    texts: texts.length,
+    prompt_tokens: reused + computed,
+    prompt_eval_count: computed,
     prompt_eval_duration: nanoseconds(Date.now() - started),
   });
-  const out: (number[] | null)[] = texts.map(() => null);
-  vectors.forEach((vector, which) => (out[places[which]!] = finish(vector, options, normalize)));
+  texts.forEach((text, i) => {
+    const embedded = text === null ? undefined : found.get(text);
+    if (embedded === undefined) return;
+    out[i] = { embedding: embedded.embedding, tokens: embedded.tokens, error: null };
+    if (embedded.length > embedded.tokens) {
+      noticeOnce(
+        `text ${i + 1} has ${embedded.length} tokens, the model reads ${embedded.tokens}: it was cut, and so may others of this statement be`,
+      );
+    }
+  });
   return out;
 }
 

@@ -6,18 +6,25 @@ import { cosineSimilarity } from '../model/vector-maths.ts';
 type Options = Record<string, unknown> | null;
 
 export function embed(input: string | null, model: string | null, options: Options): number[] | null {
-  return input === null ? null : embedTexts([input], model, options)[0]!;
+  return input === null ? null : embedTexts([input], model, options)[0]!.embedding;
 }
 
 export function embedBatch(inputs: (string | null)[] | null, model: string | null, options: Options): void {
   if (inputs === null) return;
-  embedTexts(inputs, model, options).forEach((embedding, i) => returnNext({ ord: i + 1, embedding }));
+  embedTexts(inputs, model, options).forEach(({ embedding, tokens, error }, i) =>
+    returnNext({ ord: i + 1, embedding, prompt_eval_count: tokens, error }),
+  );
 }
 
 export function similarity(a: string | null, b: string | null, model: string | null, options: Options): number | null {
   if (a === null || b === null) return null;
   const [one, other] = embedTexts([a, b], model, options);
-  return cosineSimilarity(one!, other!);
+  return cosine(one!.embedding, other!.embedding);
+}
+
+/** Null where one of them is. */
+function cosine(one: number[] | null, other: number[] | null): number | null {
+  return one === null || other === null ? null : cosineSimilarity(one, other);
 }
 
 export function rerank(
@@ -29,8 +36,7 @@ export function rerank(
   if (query === null || docs === null) return;
   const [wanted, ...found] = embedTexts([query, ...docs], model, options);
   const rows = docs.map((doc, i) => {
-    const embedding = found[i]!;
-    return { ord: i + 1, doc, score: embedding === null ? null : cosineSimilarity(wanted!, embedding) };
+    return { ord: i + 1, doc, score: cosine(wanted!.embedding, found[i]!.embedding) };
   });
   // Best first, null last; of equal ones the earlier.
   rows.sort((one, other) => (other.score ?? -Infinity) - (one.score ?? -Infinity) || one.ord - other.ord);

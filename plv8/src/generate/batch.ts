@@ -1,4 +1,5 @@
 /** Many prompts in one call: from arguments to an answer a prompt. */
+import { onErrorOf, placed } from '../backend/on-error.ts';
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { GenerationRequest } from './generate.ts';
 import { generateAll } from './generate.ts';
@@ -7,33 +8,11 @@ import { promptIds } from './prompt.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
 import { openRequest, promptModel } from './request.ts';
 
-/** What becomes of a prompt that cannot be answered: the call fails, or that prompt's answer is null. */
-type OnError = 'error' | 'null';
-
 export interface BatchRow {
   ord: number;
   text: string | null;
   done_reason: string | null;
   eval_count: number | null;
-}
-
-function onErrorOf(value: unknown): OnError {
-  if (value === undefined || value === null) return 'error';
-  if (value === 'error' || value === 'null') return value;
-  return raise(
-    SQLSTATE.invalidParameterValue,
-    `option on_error must be one of error, null, got ${JSON.stringify(value)}`,
-  );
-}
-
-/** The error of one prompt, named by its place and never by its text. */
-function ofPrompt(index: number, error: HartonomousError): HartonomousError {
-  const { sqlerrcode, detail, hint } = error;
-  return new HartonomousError(sqlerrcode, `prompt ${index + 1}: ${error.message}`, {
-    ...(detail === undefined ? {} : { detail }),
-    ...(hint === undefined ? {} : { hint }),
-    cause: error,
-  });
 }
 
 /**
@@ -50,7 +29,7 @@ export function answerBatch(
   const rows: BatchRow[] = prompts.map((_, i) => ({ ord: i + 1, text: null, done_reason: null, eval_count: null }));
   const fail = (index: number, error: unknown): void => {
     if (!(error instanceof HartonomousError)) throw error;
-    if (onError === 'error') throw ofPrompt(index, error);
+    if (onError === 'error') throw placed('prompt', index, error);
     rows[index]!.done_reason = 'error';
   };
 

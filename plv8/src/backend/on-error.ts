@@ -1,0 +1,24 @@
+/** Option `on_error` of calls over many texts: what becomes of a text that cannot be computed. */
+import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
+
+/** The call fails, or that text's result is null. */
+export type OnError = 'error' | 'null';
+
+export function onErrorOf(value: unknown): OnError {
+  if (value === undefined || value === null) return 'error';
+  if (value === 'error' || value === 'null') return value;
+  return raise(
+    SQLSTATE.invalidParameterValue,
+    `option on_error must be one of error, null, got ${JSON.stringify(value)}`,
+  );
+}
+
+/** The error of one text, named by its place and never by its words. */
+export function placed(what: string, index: number, error: HartonomousError): HartonomousError {
+  const { sqlerrcode, detail, hint } = error;
+  return new HartonomousError(sqlerrcode, `${what} ${index + 1}: ${error.message}`, {
+    ...(detail === undefined ? {} : { detail }),
+    ...(hint === undefined ? {} : { hint }),
+    cause: error,
+  });
+}
