@@ -58,56 +58,10 @@ export function textsOf(taken: Record<string, unknown>, name: string, most: numb
   });
 }
 
-/** Fields of a message that a chat template may read. */
-const MESSAGE_FIELDS = ['name', 'tool_calls', 'tool_call_id', 'tool_name'] as const;
-
-/** Messages as SQL takes them: contents are texts, arguments of tool calls are objects. Throws 400 naming the message. */
+/** The messages, which SQL reads and checks; all that is known here is that they are a list. */
 export function messagesOf(value: unknown): ChatMessage[] {
   if (!Array.isArray(value)) throw new HttpError(400, 'field messages must be a list', { param: 'messages' });
-  return value.map((given: unknown, i) => {
-    const where = `messages[${i}]`;
-    const message = objectOf(given, where);
-    if (typeof message.role !== 'string') throw new HttpError(400, `${where}.role must be a text`, { param: where });
-    const images = message.images ?? [];
-    if (!Array.isArray(images) || images.length > 0)
-      throw new HttpError(400, `${where}.images are not supported`, { param: where });
-    const shown: ChatMessage = {
-      role: message.role === 'developer' ? 'system' : message.role,
-      content: contentOf(message.content, where),
-    };
-    for (const field of MESSAGE_FIELDS) if ((message[field] ?? null) !== null) shown[field] = message[field];
-    if (shown.tool_calls !== undefined) shown.tool_calls = toolCallsOf(shown.tool_calls, where);
-    return shown;
-  });
-}
-
-function contentOf(content: unknown, where: string): string {
-  if (content === null || content === undefined) return '';
-  if (typeof content === 'string') return content;
-  const parts: unknown[] = Array.isArray(content) ? content : [content];
-  return parts
-    .map((part) => {
-      const { type, text } = objectOf(part, `${where}.content`);
-      if (type !== 'text' || typeof text !== 'string')
-        throw new HttpError(400, `${where}.content may have parts of type text only`, { param: where });
-      return text;
-    })
-    .join('');
-}
-
-/** OpenAI writes the arguments of a call as JSON text, templates want them as an object. */
-function toolCallsOf(value: unknown, where: string): unknown[] {
-  if (!Array.isArray(value)) throw new HttpError(400, `${where}.tool_calls must be a list`, { param: where });
-  return value.map((given: unknown) => {
-    const call = objectOf(given, `${where}.tool_calls`);
-    const called = objectOf(call.function, `${where}.tool_calls.function`);
-    if (typeof called.arguments !== 'string') return call;
-    try {
-      return { ...call, function: { ...called, arguments: parseJson(called.arguments) } };
-    } catch {
-      return call;
-    }
-  });
+  return value as ChatMessage[];
 }
 
 /** What a backend's cache knows a request by. Throws 400 for values that nest too deeply to be written down. */

@@ -87,6 +87,70 @@ describe('a template', () => {
   });
 });
 
+describe('messages', () => {
+  const SHOW = { template: '{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}' };
+  const call = {
+    id: '1',
+    type: 'function',
+    function: { name: 'clock', arguments: '{"zone": "UTC", "1": 2, "at": 3}' },
+  };
+
+  test('have a text, parts that are texts, or calls of tools', async () => {
+    const given = [
+      { role: 'developer', content: 'Be brief.' },
+      {
+        role: 'user',
+        content: [
+          { type: 'text', text: 'What ' },
+          { type: 'text', text: 'time?' },
+        ],
+      },
+      { role: 'assistant', content: null, tool_calls: [call] },
+      { role: 'tool', content: [{ type: 'text', text: 'noon' }], tool_call_id: '1' },
+      { role: 'user', content: '' },
+    ];
+    expect(await render(JSON.stringify(given), SHOW)).toBe(
+      'system:Be brief.;user:What time?;assistant:;tool:noon;user:;',
+    );
+    const template = '{{ messages[0].tool_calls[0].function.arguments | tojson }}';
+    expect(await render(JSON.stringify(given.slice(2)), { template })).toBe('{"zone": "UTC", "1": 2, "at": 3}');
+  });
+
+  test.each([
+    ['{"role": "user"}', 'message 1 must have a content, a text'],
+    ['{"role": "user", "contents": "typo"}', 'message 1 must have a content, a text'],
+    ['{"role": "user", "content": null}', 'message 1 must have a content, a text'],
+    ['{"role": "user", "content": 7}', 'message 1 must have a content, a text or a list of parts'],
+    ['{"role": "user", "content": [{"type": "text"}]}', 'message 1 has a part of type text without a text'],
+    [
+      '{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}',
+      'message 1 has a part of type "image_url", only text is read',
+    ],
+    ['{"role": "user", "content": "x", "images": ["AAAA"]}', 'message 1 has images, only text is read'],
+    ['{"content": "x"}', 'message 1 must have a role, one of system, developer, user, assistant, tool'],
+    [
+      '{"role": "wizard", "content": "x"}',
+      'message 1 must have a role, one of system, developer, user, assistant, tool, got "wizard"',
+    ],
+    ['{"role": "assistant", "tool_calls": {}}', 'message 1 must have a list as tool_calls'],
+    [
+      '{"role": "assistant", "tool_calls": [{"function": {}}]}',
+      'message 1 has a tool call without a function that has a name',
+    ],
+    ['{"role": "assistant", "content": "x", "thinking": 1}', 'message 1 must have a text as thinking'],
+  ])('%s is refused', async (message, expected) => {
+    await expect(render(`[${message}]`, {})).rejects.toMatchObject({ code: '22023', message: expected });
+  });
+
+  test.each([
+    ['"x"', 'messages must be a JSON array, got string'],
+    ['[]', 'messages must hold at least one message, got none'],
+    ['[1]', 'message 1 must be an object with role and content'],
+  ])('are a list of objects: %s', async (messages, expected) => {
+    await expect(render(messages, {})).rejects.toMatchObject({ code: '22023', message: expected });
+  });
+});
+
 describe("a model's recommendations", () => {
   const recommend = (options: object, system: string | null): Promise<unknown> =>
     database.pool.query(`update hartonomous.models set default_options = $1, system_prompt = $2 where name = 'tiny'`, [

@@ -4,7 +4,7 @@ import { parseOptions } from '../sampling/options.ts';
 import { chatIds, promptIds, renderMessages } from '../generate/prompt.ts';
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
 import { answer, facts } from '../generate/request.ts';
-import { parseMessages } from '../tokenizer/chat-template.ts';
+import { parseMessages } from '../tokenizer/messages.ts';
 import { jsonOf, optionsOf } from './json-arguments.ts';
 
 export function generate(prompt: string | null, model: string | null, options: string | null): string | null {

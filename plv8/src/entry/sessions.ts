@@ -5,7 +5,7 @@ import { callerRole } from '../backend/caller.ts';
 import { chatIds, promptIds } from '../generate/prompt.ts';
 import { facts, openRequest, promptModel, shownLogprob } from '../generate/request.ts';
 import * as session from '../generate/session.ts';
-import { parseMessages } from '../tokenizer/chat-template.ts';
+import { parseMessages } from '../tokenizer/messages.ts';
 import { jsonOf, optionsOf } from './json-arguments.ts';
 
 const MAX_TOKENS_PER_CALL = 100_000;

@@ -88,31 +88,6 @@ export function renderChat(template: string, input: ChatInput): string {
   }
 }
 
-/** Messages from JSON: [{"role": "user", "content": "..."}, ...]. Throws invalidParameterValue naming the message. */
-export function parseMessages(given: unknown): ChatMessage[] {
-  if (!Array.isArray(given)) {
-    raise(
-      SQLSTATE.invalidParameterValue,
-      `messages must be a JSON array, got ${given === null ? 'null' : typeof given}`,
-    );
-  }
-  if (given.length === 0) raise(SQLSTATE.invalidParameterValue, 'messages must hold at least one message, got none');
-  return given.map((message: unknown, index) => {
-    if (typeof message !== 'object' || message === null || Array.isArray(message)) {
-      raise(SQLSTATE.invalidParameterValue, `message ${index + 1} must be an object with role and content`);
-    }
-    const fields = message as Record<string, unknown>;
-    if (typeof fields.role !== 'string' || fields.role === '') {
-      raise(SQLSTATE.invalidParameterValue, `message ${index + 1} must have a role, a text that is not empty`);
-    }
-    const content = fields.content ?? (fields.tool_calls === undefined ? undefined : '');
-    if (typeof content !== 'string') {
-      raise(SQLSTATE.invalidParameterValue, `message ${index + 1} must have a content, a text`);
-    }
-    return { ...fields, role: fields.role, content };
-  });
-}
-
 /** What poll() threw, carried through the interpreter untouched. */
 class PollError extends Error {}
 

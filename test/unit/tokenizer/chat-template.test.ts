@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { SQLSTATE, HartonomousError } from '../../../plv8/src/errors.ts';
 import type { ChatInput } from '../../../plv8/src/tokenizer/chat-template.ts';
-import { parseMessages, renderChat } from '../../../plv8/src/tokenizer/chat-template.ts';
+import { renderChat } from '../../../plv8/src/tokenizer/chat-template.ts';
 import { namedTemplate, TEMPLATE_NAMES } from '../../../plv8/src/tokenizer/named-templates.ts';
 import { readGgufMetadata } from '../../golden/gguf-vocabulary.ts';
 
@@ -150,22 +150,5 @@ describe('chat template', () => {
       throw new RangeError('cancelled');
     };
     expect(() => renderChat('{% for i in range(99999) %}{{ i }}{% endfor %}', input({ poll }))).toThrow(RangeError);
-  });
-
-  it.each<[unknown, string]>([
-    ['x', 'messages must be a JSON array, got string'],
-    [null, 'messages must be a JSON array, got null'],
-    [[], 'messages must hold at least one message, got none'],
-    [[1], 'message 1 must be an object with role and content'],
-    [[{ role: 'user', content: 'a' }, { content: 'b' }], 'message 2 must have a role, a text that is not empty'],
-    [[{ role: 'user', content: 1 }], 'message 1 must have a content, a text'],
-  ])('refuses messages %j', (given, message) => {
-    expect(() => parseMessages(given)).toThrow(message);
-  });
-
-  it('keeps further fields of a message', () => {
-    expect(parseMessages([{ role: 'assistant', tool_calls: [1] }])).toEqual([
-      { role: 'assistant', content: '', tool_calls: [1] },
-    ]);
   });
 });

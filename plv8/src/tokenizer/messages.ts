@@ -1,0 +1,102 @@
+/** Messages as SQL and HTTP take them, in OpenAI's and Ollama's forms, made into what chat templates read. */
+import { raise, SQLSTATE } from '../errors.ts';
+import { parseJson } from '../format/ordered-json.ts';
+import type { ChatMessage } from './chat-template.ts';
+
+const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'];
+
+/** Names that protocols have for what an assistant thought before it answered; templates read the first two. */
+const THINKING = ['reasoning_content', 'thinking', 'reasoning'] as const;
+
+type Fields = Record<string, unknown>;
+
+function refuse(where: string, what: string): never {
+  raise(SQLSTATE.invalidParameterValue, `${where} ${what}`);
+}
+
+function isObject(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/**
+ * Messages from JSON: [{"role": "user", "content": "..."}, ...]. Content may be a list of parts of type text, and may be
+ * absent where an assistant calls tools. Throws invalidParameterValue naming the message by its place from 1.
+ */
+export function parseMessages(given: unknown): ChatMessage[] {
+  if (!Array.isArray(given)) {
+    refuse('messages', `must be a JSON array, got ${given === null ? 'null' : typeof given}`);
+  }
+  if (given.length === 0) refuse('messages', 'must hold at least one message, got none');
+  return given.map((message: unknown, index) => parseMessage(message, `message ${index + 1}`));
+}
+
+function parseMessage(message: unknown, where: string): ChatMessage {
+  if (!isObject(message)) refuse(where, 'must be an object with role and content');
+  const { role, images } = message;
+  if (typeof role !== 'string' || !ROLES.includes(role)) {
+    refuse(
+      where,
+      `must have a role, one of ${ROLES.join(', ')}${typeof role === 'string' ? `, got ${shown(role)}` : ''}`,
+    );
+  }
+  if (images !== undefined && images !== null && !(Array.isArray(images) && images.length === 0)) {
+    refuse(where, 'has images, only text is read');
+  }
+  const calls = message.tool_calls ?? null;
+  const thought = thinkingOf(message, where);
+  const parsed: ChatMessage = {
+    ...withoutNulls(message),
+    // What OpenAI calls developer now was called system before, and is to templates.
+    role: role === 'developer' ? 'system' : role,
+    content: contentOf(message.content ?? null, role === 'assistant' && calls !== null, where),
+  };
+  if (calls !== null) parsed.tool_calls = toolCallsOf(calls, where);
+  if (thought !== null) for (const name of THINKING.slice(0, 2)) parsed[name] = thought;
+  return parsed;
+}
+
+function withoutNulls(message: Fields): Fields {
+  return Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null));
+}
+
+function contentOf(content: unknown, mayBeAbsent: boolean, where: string): string {
+  if (typeof content === 'string') return content;
+  if (content === null) return mayBeAbsent ? '' : refuse(where, 'must have a content, a text');
+  if (!Array.isArray(content)) refuse(where, 'must have a content, a text or a list of parts');
+  return content
+    .map((part: unknown) => {
+      const { type, text } = isObject(part) ? part : {};
+      if (type !== 'text') refuse(where, `has a part of type ${shown(type ?? null)}, only text is read`);
+      return typeof text === 'string' ? text : refuse(where, 'has a part of type text without a text');
+    })
+    .join('');
+}
+
+function thinkingOf(message: Fields, where: string): string | null {
+  const name = THINKING.find((known) => (message[known] ?? null) !== null);
+  if (name === undefined) return null;
+  const value = message[name];
+  return typeof value === 'string' ? value : refuse(where, `must have a text as ${name}`);
+}
+
+/** OpenAI writes the arguments of a call as JSON text, templates want them as an object. */
+function toolCallsOf(calls: unknown, where: string): unknown[] {
+  if (!Array.isArray(calls)) refuse(where, 'must have a list as tool_calls');
+  return calls.map((call: unknown) => {
+    const called = isObject(call) ? call.function : undefined;
+    if (!isObject(called) || typeof called.name !== 'string') {
+      refuse(where, 'has a tool call without a function that has a name');
+    }
+    const { arguments: given } = called;
+    if (typeof given !== 'string') return call;
+    try {
+      return { ...(call as Fields), function: { ...called, arguments: parseJson(given) } };
+    } catch {
+      return call;
+    }
+  });
+}
+
+function shown(value: unknown): string {
+  return JSON.stringify(value).slice(0, 60);
+}
