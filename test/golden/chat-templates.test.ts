@@ -63,7 +63,7 @@ function render(template: string, { messages, tools, add_generation_prompt }: Go
       eosToken: golden.eos_token,
       now: new Date(golden.now),
       ...(tools === undefined ? {} : { tools }),
-    });
+    }).chars;
   } catch (error) {
     if (error instanceof HartonomousError) return null;
     throw error;

@@ -4,6 +4,18 @@ import { TOKEN_TYPE } from './vocabulary.ts';
 /** A stretch of ordinary text, or the id of a special token. */
 export type Fragment = string | number;
 
+/** UTF-16 units [start, end) of a text; several are in order and do not overlap. */
+export interface Stretch {
+  readonly start: number;
+  readonly end: number;
+}
+
+interface Placed {
+  /** where it begins in the whole text */
+  at: number;
+  fragment: Fragment;
+}
+
 /**
  * Cuts the special tokens out of a text before anything else is tokenized: longest name first, each wherever it
  * occurs. User-defined tokens always, control and unknown tokens only when they are to be parsed.
@@ -25,38 +37,62 @@ export class SpecialTokens {
     this.specials.sort((a, b) => size.get(b.id)! - size.get(a.id)! || a.id - b.id);
   }
 
-  split(text: string, parseSpecial: boolean): Fragment[] {
+  /** `content` says which stretches are a caller's: a control token that touches one of them is text. */
+  split(text: string, parseSpecial: boolean, content: readonly Stretch[] = []): Fragment[] {
     if (text === '') return [];
-    let fragments: Fragment[] = [text];
+    let fragments: Placed[] = [{ at: 0, fragment: text }];
     let starts: Set<number> | null = null;
     for (const special of this.specials) {
       if (!special.always && !parseSpecial) continue;
       starts ??= pairsOf(text);
       if (special.text.length > 1 && !starts.has(pairAt(special.text, 0))) continue;
       if (!text.includes(special.text)) continue;
-      const next: Fragment[] = [];
-      for (const fragment of fragments) {
-        if (typeof fragment === 'number') next.push(fragment);
-        else cut(fragment, special, next);
+      const next: Placed[] = [];
+      for (const placed of fragments) {
+        if (typeof placed.fragment === 'number') next.push(placed);
+        else cut(placed.fragment, placed.at, special, special.always ? [] : content, next);
       }
       fragments = next;
     }
-    return fragments;
+    return fragments.map(({ fragment }) => fragment);
   }
 }
 
 /** The white space of C. */
 const WHITE = ' \t\n\v\f\r';
 
-function cut(text: string, special: { id: number; text: string; stripsRight: boolean }, out: Fragment[]): void {
+function cut(
+  text: string,
+  start: number,
+  special: { id: number; text: string; stripsRight: boolean },
+  content: readonly Stretch[],
+  out: Placed[],
+): void {
+  const size = special.text.length;
   let from = 0;
-  for (let at = text.indexOf(special.text); at >= 0; at = text.indexOf(special.text, from)) {
-    if (at > from) out.push(text.slice(from, at));
-    out.push(special.id);
-    from = at + special.text.length;
+  for (let at = text.indexOf(special.text); at >= 0;) {
+    if (touches(content, start + at, start + at + size)) {
+      at = text.indexOf(special.text, at + 1);
+      continue;
+    }
+    if (at > from) out.push({ at: start + from, fragment: text.slice(from, at) });
+    out.push({ at: start + at, fragment: special.id });
+    from = at + size;
     while (special.stripsRight && from < text.length && WHITE.includes(text[from]!)) from++;
+    at = text.indexOf(special.text, from);
   }
-  if (from < text.length) out.push(text.slice(from));
+  if (from < text.length) out.push({ at: start + from, fragment: text.slice(from) });
+}
+
+/** Whether a stretch has a character in [start, end). */
+function touches(content: readonly Stretch[], start: number, end: number): boolean {
+  let [low, high] = [0, content.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (content[middle]!.end <= start) low = middle + 1;
+    else high = middle;
+  }
+  return low < content.length && content[low]!.start < end;
 }
 
 function pairAt(text: string, at: number): number {

@@ -6,6 +6,7 @@ import type { EncodeText } from './encoders.ts';
 import { defaultsOf, textEncoder } from './encoders.ts';
 import { endOfGeneration } from './end-of-generation.ts';
 import { SPACE_MARK } from './sentencepiece.ts';
+import type { Stretch } from './special-tokens.ts';
 import { SpecialTokens } from './special-tokens.ts';
 import type { Vocabulary } from './vocabulary.ts';
 import { flagSetting, idSetting, TOKEN_TYPE } from './vocabulary.ts';
@@ -17,6 +18,10 @@ export interface EncodeOptions {
   addSpecial: boolean;
   /** Recognise control tokens written in the text. */
   parseSpecial: boolean;
+  /** Where the text is a caller's and not a template's: control tokens are text there. */
+  content?: readonly Stretch[];
+  /** The text goes on after ordinary tokens, so nothing is put in front of it. */
+  continues?: boolean;
   /** Called every few milliseconds; may throw to cancel. */
   poll?: () => void;
 }
@@ -86,8 +91,8 @@ class VocabularyTokenizer implements Tokenizer {
     const poll = options.poll ?? ((): void => undefined);
     const out: number[] = [];
     if (options.addSpecial && this.addBos) out.push(this.bosId!);
-    let afterSpecial = true;
-    for (const fragment of this.specials.split(wellFormed(text), options.parseSpecial)) {
+    let afterSpecial = options.continues !== true;
+    for (const fragment of this.specials.split(wellFormed(text), options.parseSpecial, options.content)) {
       if (typeof fragment === 'number') out.push(fragment);
       else this.encodeText(fragment, afterSpecial, out, poll);
       afterSpecial = typeof fragment === 'number';
