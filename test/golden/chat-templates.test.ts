@@ -25,25 +25,6 @@ interface Golden {
 const golden = JSON.parse(readFileSync(new URL('chat-templates.json', import.meta.url), 'utf8')) as Golden;
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
-/**
- * Templates that need what @huggingface/jinja 0.5.11 does not have, as keys that are no texts, filters `string` of objects
- * and `min`, unpacking of items, and lstrip of given characters; not among the models that run here.
- */
-const BEYOND_THE_LIBRARY: readonly string[] = [
-  'Apriel-1.6-15b-Thinker-fixed',
-  'ByteDance-Seed-OSS',
-  'HuggingFaceTB-SmolLM3-3B',
-  'NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use',
-  'NousResearch-Hermes-3-Llama-3.1-8B-tool_use',
-  'Qwen-QwQ-32B',
-  'llama-cpp-deepseek-r1',
-  'meetkai-functionary-medium-v3.1',
-  'meetkai-functionary-medium-v3.2',
-  'openbmb-MiniCPM5-1B',
-  'tencent-Hy3',
-  'unsloth-Apriel-1.5',
-];
-
 function templateText(name: string): string {
   if (name === 'smollm2') {
     const model = JSON.parse(readFileSync(new URL('smollm2-135m-q4_1.json', import.meta.url), 'utf8')) as {
@@ -89,10 +70,6 @@ test('templates of Qwen2.5, Qwen3, Llama-3.2, SmolLM2, Phi-3 and Gemma-2 are amo
   expect(models.sort()).toEqual(['Gemma-2', 'Llama-3.2', 'Phi-3', 'Qwen2.5', 'Qwen3', 'SmolLM2']);
 });
 
-test.each(names.filter((name) => !BEYOND_THE_LIBRARY.includes(name)))('%s renders as transformers does', (name) => {
+test.each(names)('%s renders as transformers does', (name) => {
   expect(differing(name)).toEqual([]);
-});
-
-test.each(BEYOND_THE_LIBRARY)('%s does not, which is known', (name) => {
-  expect(differing(name)).not.toEqual([]);
 });

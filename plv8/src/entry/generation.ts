@@ -74,5 +74,5 @@ export function renderChatMessages(
     used,
     parseMessages(given),
     parseOptions(optionsOf(options) ?? {}, used.description.defaultOptions),
-  );
+  ).chars;
 }

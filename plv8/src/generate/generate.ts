@@ -9,6 +9,7 @@ import { Continuation } from '../sampling/continuation.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { nanoseconds } from '../backend/durations.ts';
+import { rememberAnswer } from './written-answers.ts';
 
 /** Context of a call that names none: enough for a page of text, small enough to hold many. */
 const DEFAULT_CONTEXT = 4096;
@@ -278,6 +279,9 @@ class Batch {
       evalNs: nanoseconds(Date.now() - answeringSince),
     };
     this.results[index] = generation;
-    logAnswer(this.used.entry.description.name, this.caller, generation);
+    const { name, digest } = this.used.entry.description;
+    logAnswer(name, this.caller, generation);
+    const ids = tokens.map((token) => token.id);
+    rememberAnswer({ caller: this.caller, digest, text, ids }, this.used.tokenizer);
   }
 }

@@ -3,10 +3,12 @@ import { poll } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import type { ChatMessage } from '../tokenizer/chat-template.ts';
 import { renderChat } from '../tokenizer/chat-template.ts';
+import { joinTexts, Text } from '../tokenizer/jinja/text.ts';
 import { namedTemplate, TEMPLATE_NAMES } from '../tokenizer/named-templates.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { ModelDescription } from '../backend/catalog.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
+import { writtenSpans } from './written-answers.ts';
 
 /** A model as prompts need it: no weights. */
 export interface PromptModel {
@@ -32,7 +34,7 @@ function templateOf(model: PromptModel, options: GenerateOptions): string | null
   );
 }
 
-function render(template: string, model: PromptModel, messages: ChatMessage[], options: GenerateOptions): string {
+function render(template: string, model: PromptModel, messages: ChatMessage[], options: GenerateOptions): Text {
   const { tokenizer, description } = model;
   const system = options.system ?? description.systemPrompt;
   const hasSystem = messages.some((message) => message.role === 'system');
@@ -47,7 +49,7 @@ function render(template: string, model: PromptModel, messages: ChatMessage[], o
 }
 
 /** Prompt text of a conversation. Throws objectNotInPrerequisiteState for a model without a template. */
-export function renderMessages(model: PromptModel, messages: ChatMessage[], options: GenerateOptions): string {
+export function renderMessages(model: PromptModel, messages: ChatMessage[], options: GenerateOptions): Text {
   const template =
     templateOf(model, options) ??
     raise(SQLSTATE.objectNotInPrerequisiteState, `model ${model.description.name} has no chat template`, {
@@ -56,16 +58,40 @@ export function renderMessages(model: PromptModel, messages: ChatMessage[], opti
   return render(template, model, messages, options);
 }
 
-/** Ids of rendered template text: its special tokens are tokens, and a BOS it already wrote is not added again. */
-function encodeRendered(tokenizer: Tokenizer, text: string): number[] {
-  const ids = tokenizer.encode(text, { addSpecial: false, parseSpecial: true, poll });
+/**
+ * Ids of rendered template text. Special tokens are read in what the template itself wrote, and in the caller's text where
+ * option parse_special asks for it; answers that this model wrote are the ids that it wrote; a BOS that is there already is
+ * not added again.
+ */
+function encodeRendered({ tokenizer, description }: PromptModel, text: Text, options: GenerateOptions): number[] {
+  const answers = options.parseSpecial ? [] : writtenSpans(text, description.digest);
+  const ids: number[] = [];
+  let at = 0;
+  const encodeTo = (end: number): void => {
+    const part = text.slice(at, end);
+    const content = options.parseSpecial ? [] : part.spans;
+    const more = tokenizer.encode(part.chars, {
+      addSpecial: false,
+      parseSpecial: true,
+      content,
+      continues: at > 0,
+      poll,
+    });
+    for (const id of more) ids.push(id);
+  };
+  for (const answer of answers) {
+    encodeTo(answer.start);
+    for (const id of answer.ids) ids.push(id);
+    at = answer.end;
+  }
+  encodeTo(text.length);
   if (tokenizer.addBos && tokenizer.bosId !== null && ids[0] !== tokenizer.bosId) ids.unshift(tokenizer.bosId);
   return ids;
 }
 
 /** Ids of a conversation through the template. */
 export function chatIds(model: PromptModel, messages: ChatMessage[], options: GenerateOptions): number[] {
-  return encodeRendered(model.tokenizer, renderMessages(model, messages, options));
+  return encodeRendered(model, renderMessages(model, messages, options), options);
 }
 
 /** Whether `promptIds` makes the prompt a user turn. */
@@ -75,12 +101,14 @@ export function isTurn(model: PromptModel, options: GenerateOptions): boolean {
 
 /**
  * Ids of one user turn, or of the text itself where that is wanted or the model has no template; `begun` is how the answer
- * begins.
+ * begins. With option raw the text says what is a special token.
  */
 export function promptIds(model: PromptModel, prompt: string, options: GenerateOptions, begun = ''): number[] {
-  const { tokenizer } = model;
   const template = options.raw ? null : templateOf(model, options);
-  if (template === null) return tokenizer.encode(prompt + begun, { addSpecial: true, parseSpecial: true, poll });
+  if (template === null) {
+    const parseSpecial = options.raw || options.parseSpecial;
+    return model.tokenizer.encode(prompt + begun, { addSpecial: true, parseSpecial, poll });
+  }
   const turn = render(template, model, [{ role: 'user', content: prompt }], options);
-  return encodeRendered(tokenizer, turn + begun);
+  return encodeRendered(model, joinTexts([turn, Text.content(begun)]), options);
 }

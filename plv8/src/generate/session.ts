@@ -22,6 +22,7 @@ import type { UsedModel } from '../backend/registry.ts';
 import { currentCatalog, useModel } from '../backend/registry.ts';
 import { commitSteps, committedSteps } from './session-progress.ts';
 import { nanoseconds } from '../backend/durations.ts';
+import { rememberAnswer } from './written-answers.ts';
 
 /** Sessions a backend holds when the setting max_sessions does not say otherwise. */
 const DEFAULT_MAX_SESSIONS = 16;
@@ -184,7 +185,10 @@ export function nextSteps(id: number, caller: string, n: number): NextSteps {
   if (session.continuation.doneReason !== null) {
     session.endedAt = session.lastUsedAt;
     record(session, used, catalog);
+    const { text, tokens } = session.continuation;
     logAnswer(session.model.name, caller, answerOf(session).generation);
+    const ids = tokens.map((token) => token.id);
+    rememberAnswer({ caller, digest: session.model.digest, text, ids }, session.input.tokenizer);
   }
   session.running = false;
   commitSteps(id, session.steps, sessions.keys());

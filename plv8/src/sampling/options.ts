@@ -23,6 +23,8 @@ export interface GenerateOptions {
   template: string | null;
   /** tools that the template may list, in OpenAI's form; null for none */
   tools: unknown[] | null;
+  /** read control tokens that stand in the caller's text as tokens, as llama.cpp does */
+  parseSpecial: boolean;
   /** end a conversation with the beginning of the assistant's turn */
   addGenerationPrompt: boolean;
   /** report the log-probability of each token */
@@ -92,6 +94,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   system: { kind: 'text' },
   template: { kind: 'text' },
   tools: { kind: 'tools' },
+  parse_special: { kind: 'boolean', fallback: false },
   add_generation_prompt: { kind: 'boolean', fallback: true },
   precision: { kind: 'precision' },
   logit_bias: { kind: 'logit_bias' },
@@ -145,6 +148,7 @@ export function parseOptions(
     system: textOf(given, 'system'),
     template: textOf(given, 'template'),
     tools: toolsOf(given),
+    parseSpecial: flagOf(given, 'parse_special')!,
     addGenerationPrompt: flagOf(given, 'add_generation_prompt')!,
     logprobs: flagOf(given, 'logprobs')! || topLogprobs > 0,
     topLogprobs,

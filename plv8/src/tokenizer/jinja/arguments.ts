@@ -8,9 +8,7 @@ export const NO_ARGUMENTS: Arguments = { positional: [], named: new Map() };
 /** The values of `names`; undefined where none was given and none is needed. The first `required` are. */
 export function bind(called: string, args: Arguments, names: readonly string[], required = 0): (Value | undefined)[] {
   if (args.positional.length > names.length)
-    throw new TemplateError(
-      `${called} takes at most ${names.length} arguments (${args.positional.length} given)`,
-    );
+    throw new TemplateError(`${called} takes at most ${names.length} arguments (${args.positional.length} given)`);
   const values: (Value | undefined)[] = names.map((_, i) => args.positional[i]);
   for (const [name, value] of args.named) {
     const at = names.indexOf(name);

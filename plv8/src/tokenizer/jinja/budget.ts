@@ -4,9 +4,10 @@ import { raise, SQLSTATE } from '../../errors.ts';
 /** Characters of any text, and elements of any list, that a template makes. */
 const MAX_SIZE = 4 * 1024 * 1024;
 
-/** Evaluated nodes, plus what they made, STEP_SIZE characters or elements a step; a second or so. */
-const MAX_STEPS = 4_000_000;
-const STEP_SIZE = 64;
+/** Evaluated nodes, and what they made; a second or two. A long conversation takes some hundred thousand. */
+const MAX_STEPS = 1_500_000;
+const CHARACTERS_PER_STEP = 64;
+const ELEMENTS_PER_STEP = 4;
 
 /** Nodes and calls within one another; V8's stack ends far beyond. */
 const MAX_DEPTH = 400;
@@ -37,11 +38,16 @@ export class Budget {
     }
   }
 
-  /** Call before a text or list of `size` is made. */
+  /** Call before a text of `size` characters is made. */
   make(size: number): void {
-    if (size > MAX_SIZE)
-      raise(SQLSTATE.programLimitExceeded, `chat template makes more than ${MAX_SIZE} characters`);
-    this.charge(size / STEP_SIZE);
+    if (size > MAX_SIZE) raise(SQLSTATE.programLimitExceeded, `chat template makes more than ${MAX_SIZE} characters`);
+    this.charge(size / CHARACTERS_PER_STEP);
+  }
+
+  /** Call before a list of `size` elements is made. */
+  makeList(size: number): void {
+    if (size > MAX_SIZE) raise(SQLSTATE.programLimitExceeded, `chat template makes a list of more than ${MAX_SIZE}`);
+    this.charge(size / ELEMENTS_PER_STEP);
   }
 
   enter(): void {

@@ -78,19 +78,18 @@ function getter(context: FilterContext, attribute: Value | undefined, otherwise?
 
 const folded = (value: Value): Value => (value instanceof Text ? text(value.chars.toLowerCase()) : value);
 
-function sorted(
-  values: readonly Value[],
-  keyOf: (value: Value) => Value,
-  budget: Budget,
-  reverse = false,
-): Value[] {
+function sorted(values: readonly Value[], keyOf: (value: Value) => Value, budget: Budget, reverse = false): Value[] {
   const keyed = values.map((value) => [keyOf(value), value] as const);
-  budget.make(values.length);
+  budget.makeList(values.length);
   keyed.sort(([a], [b]) => (reverse ? compare(b, a, '<', budget) : compare(a, b, '<', budget)));
   return keyed.map(([, value]) => value);
 }
 
-function sortKey(context: FilterContext, attribute: Value | undefined, caseSensitive: boolean): (value: Value) => Value {
+function sortKey(
+  context: FilterContext,
+  attribute: Value | undefined,
+  caseSensitive: boolean,
+): (value: Value) => Value {
   const fold = caseSensitive ? (value: Value): Value => value : folded;
   if (!(attribute instanceof Text) || !attribute.chars.includes(',')) {
     const get = getter(context, attribute);
@@ -127,7 +126,8 @@ function choosing(keep: boolean, byAttribute: boolean): Filter['apply'] {
     const get = byAttribute ? getter(context, rest.shift()) : (each: Value): Value => each;
     const name = rest.shift();
     const args: Arguments = { positional: rest, named: all.named };
-    const test = name === undefined ? isTrue : (each: Value): boolean => context.test(needText('test', name).chars, each, args);
+    const test =
+      name === undefined ? isTrue : (each: Value): boolean => context.test(needText('test', name).chars, each, args);
     return new Generator(givenValues(value).filter((each) => test(get(each)) === keep));
   };
 }
@@ -173,7 +173,9 @@ function parseFloatText(plain: string): number | undefined {
 function toFloat(value: Value, otherwise: Value): Value {
   needDefined(value);
   const number =
-    value instanceof Text ? parseFloatText(strip(value, null, 'both').chars.replace(/(?<=\d)_(?=\d)/g, '')) : numberOf(value);
+    value instanceof Text
+      ? parseFloatText(strip(value, null, 'both').chars.replace(/(?<=\d)_(?=\d)/g, ''))
+      : numberOf(value);
   return number === undefined ? otherwise : new Float(Number(number));
 }
 
@@ -272,7 +274,7 @@ function batches(context: FilterContext, value: Value, [count, fill]: (Value | u
   for (let i = 0; i < values.length; i += size) {
     const batch = values.slice(i, i + size);
     if (isGiven(fill)) {
-      context.budget.make(size);
+      context.budget.makeList(size);
       while (batch.length < size) batch.push(fill);
     }
     out.push(new List(batch));
@@ -284,7 +286,7 @@ function slices(context: FilterContext, value: Value, [count, fill]: (Value | un
   const values = iterate(value);
   const pieces = needCount('slice', count!);
   if (pieces < 1) throw new TemplateError('integer division or modulo by zero');
-  context.budget.make(pieces);
+  context.budget.makeList(pieces);
   const each = Math.floor(values.length / pieces);
   const longer = values.length % pieces;
   let at = 0;
@@ -299,7 +301,11 @@ function slices(context: FilterContext, value: Value, [count, fill]: (Value | un
   );
 }
 
-function grouped(context: FilterContext, value: Value, [attribute, otherwise, caseSensitive]: (Value | undefined)[]): Value {
+function grouped(
+  context: FilterContext,
+  value: Value,
+  [attribute, otherwise, caseSensitive]: (Value | undefined)[],
+): Value {
   const get = getter(context, attribute, otherwise);
   const key = isTrue(caseSensitive ?? false) ? get : (each: Value): Value => folded(get(each));
   const groups: { key: Value; shown: Value; items: Value[] }[] = [];
@@ -334,7 +340,9 @@ const escaped = ofText((_context, value) => escapeText(value));
 
 function quoteUrl(value: Text): Text {
   return value.mapStretches((chars) =>
-    encodeURIComponent(chars).replace(/[!'()*]/g, (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`).replaceAll('%2F', '/'),
+    encodeURIComponent(chars)
+      .replace(/[!'()*]/g, (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`)
+      .replaceAll('%2F', '/'),
   );
 }
 
@@ -342,7 +350,8 @@ function urlEncoded(context: FilterContext, value: Value): Text {
   if (value instanceof Text || !(value instanceof Dict || value instanceof List || value instanceof Tuple))
     return quoteUrl(show(value, context.budget));
   const pairs = value instanceof Dict ? value.items() : value.items;
-  const query = (part: Value): Text => quoteUrl(show(part, context.budget)).map((chars) => chars.replaceAll('/', '%2F').replaceAll('%20', '+'));
+  const query = (part: Value): Text =>
+    quoteUrl(show(part, context.budget)).map((chars) => chars.replaceAll('/', '%2F').replaceAll('%20', '+'));
   return joinWith(
     text('&'),
     pairs.map((pair) => joinWith(text('='), iterate(pair).map(query))),
@@ -383,10 +392,10 @@ function counted(value: Value): number {
 }
 
 const LENGTH = filter((_context, value) => counted(value));
-const DEFAULT = filter((_context, value, [otherwise, boolean]) => defaulted(value, otherwise, isTrue(boolean ?? false)), [
-  'default_value',
-  'boolean',
-]);
+const DEFAULT = filter(
+  (_context, value, [otherwise, boolean]) => defaulted(value, otherwise, isTrue(boolean ?? false)),
+  ['default_value', 'boolean'],
+);
 const ANY: readonly string[] = [];
 
 const FILTERS: Readonly<Record<string, Filter>> = {
@@ -400,7 +409,10 @@ const FILTERS: Readonly<Record<string, Filter>> = {
   attr: filter((context, value, [name]) => context.attribute(value, show(name!, context.budget).chars), ['name'], 1),
   batch: filter(batches, ['linecount', 'fill_with'], 1),
   capitalize: ofText((_context, value) => capitalize(value)),
-  center: ofText((context, value, [width]) => justify(value, needCount('center', width ?? 80), ' ', 'center', context.budget), ['width']),
+  center: ofText(
+    (context, value, [width]) => justify(value, needCount('center', width ?? 80), ' ', 'center', context.budget),
+    ['width'],
+  ),
   count: LENGTH,
   d: DEFAULT,
   default: DEFAULT,
@@ -430,7 +442,10 @@ const FILTERS: Readonly<Record<string, Filter>> = {
   }, ANY),
   groupby: filter(grouped, ['attribute', 'default', 'case_sensitive'], 1),
   indent: ofText(indent, ['width', 'first', 'blank']),
-  int: filter((_context, value, [otherwise, base]) => toInteger(value, otherwise ?? 0, needCount('int', base ?? 10)), ['default', 'base']),
+  int: filter(
+    (_context, value, [otherwise, base]) => toInteger(value, otherwise ?? 0, needCount('int', base ?? 10)),
+    ['default', 'base'],
+  ),
   items: filter((_context, value) => {
     if (value instanceof Undefined) return new Generator([]);
     if (value instanceof Dict) return new Generator(value.items());
@@ -441,7 +456,7 @@ const FILTERS: Readonly<Record<string, Filter>> = {
   length: LENGTH,
   list: filter((context, value) => {
     const items = [...iterate(value)];
-    context.budget.make(items.length);
+    context.budget.makeList(items.length);
     return new List(items);
   }),
   lower: ofText((_context, value) => value.map((chars) => chars.toLowerCase())),
@@ -462,7 +477,11 @@ const FILTERS: Readonly<Record<string, Filter>> = {
   reverse: filter(reversed),
   round: filter(
     (_context, value, [precision, method]) =>
-      rounded(value, needCount('round', precision ?? 0), method === undefined ? 'common' : needText('round', method).chars),
+      rounded(
+        value,
+        needCount('round', precision ?? 0),
+        method === undefined ? 'common' : needText('round', method).chars,
+      ),
     ['precision', 'method'],
   ),
   safe: ofText((_context, value) => new Markup(value)),
@@ -483,7 +502,10 @@ const FILTERS: Readonly<Record<string, Filter>> = {
   ),
   string: ofText((_context, value) => value),
   striptags: ofText((_context, value) => {
-    const chars = value.chars.replace(/<!--[^]*?-->|<[^>]*>/g, '').replace(SPACE_RUNS, ' ').trim();
+    const chars = value.chars
+      .replace(/<!--[^]*?-->|<[^>]*>/g, '')
+      .replace(SPACE_RUNS, ' ')
+      .trim();
     // What was cut together is the caller's as a whole.
     return value.spans.length > 0 ? Text.content(chars) : text(chars);
   }),

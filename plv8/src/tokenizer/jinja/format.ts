@@ -4,7 +4,18 @@ import type { Budget } from './budget.ts';
 import { floatText, represent, show } from './show.ts';
 import { joinTexts, Text } from './text.ts';
 import type { Arguments, Value } from './values.ts';
-import { Dict, Float, isInteger, lengthOf, numberOf, needDefined, TemplateError, text, Tuple, typeName } from './values.ts';
+import {
+  Dict,
+  Float,
+  isInteger,
+  lengthOf,
+  numberOf,
+  needDefined,
+  TemplateError,
+  text,
+  Tuple,
+  typeName,
+} from './values.ts';
 
 interface Layout {
   fill: string;
@@ -69,7 +80,8 @@ function number(value: number | bigint, layout: Layout): Text {
   const isNegative = value < 0 || Object.is(value, -0);
   const sign = isNegative ? '-' : layout.sign === '-' ? '' : layout.sign;
   let shown = digits(value, layout);
-  if (layout.grouped !== '') shown = shown.replace(/^\d+/, (whole) => whole.replace(/\B(?=(?:\d{3})+$)/g, layout.grouped));
+  if (layout.grouped !== '')
+    shown = shown.replace(/^\d+/, (whole) => whole.replace(/\B(?=(?:\d{3})+$)/g, layout.grouped));
   return pad(text(shown), sign, layout);
 }
 
@@ -139,11 +151,13 @@ function percentField(value: Value, layout: Layout, budget: Budget): Text {
   const { kind } = layout;
   if (kind === 's') return pad(cut(show(value, budget), layout.precision), '', layout);
   if (kind === 'r' || kind === 'a') return pad(cut(represent(value, budget), layout.precision), '', layout);
-  if (kind === 'c') return pad(value instanceof Text ? value : text(String.fromCodePoint(needCount('%c', value))), '', layout);
+  if (kind === 'c')
+    return pad(value instanceof Text ? value : text(String.fromCodePoint(needCount('%c', value))), '', layout);
   if (!'doxXeEfFgG'.includes(kind)) throw new TemplateError(`unsupported format character '${kind}'`);
   const counted = numberOf(value);
   needDefined(value);
-  if (counted === undefined) throw new TemplateError(`%${kind} format: a real number is required, not ${typeName(value)}`);
+  if (counted === undefined)
+    throw new TemplateError(`%${kind} format: a real number is required, not ${typeName(value)}`);
   return number(counted, layout);
 }
 
@@ -170,7 +184,8 @@ function formatted(value: Value, spec: string, budget: Budget): Text {
   };
   budget.make(layout.width);
   if (!isNumber || kind === 's') {
-    if (kind !== undefined && kind !== 's') throw new TemplateError(`Unknown format code '${kind}' for object of type '${typeName(value)}'`);
+    if (kind !== undefined && kind !== 's')
+      throw new TemplateError(`Unknown format code '${kind}' for object of type '${typeName(value)}'`);
     return pad(cut(show(value, budget), layout.precision), '', layout);
   }
   if (layout.kind === 'repr') {
@@ -192,7 +207,9 @@ export function formatBraces(
   const parts: Text[] = [];
   let at = 0;
   let automatic = 0;
-  for (const found of template.chars.matchAll(/\{\{|\}\}|\{([^{}!:]*)(?:!([rsa]))?(?::((?:[^{}]|\{[^{}]*\})*))?\}|[{}]/g)) {
+  for (const found of template.chars.matchAll(
+    /\{\{|\}\}|\{([^{}!:]*)(?:!([rsa]))?(?::((?:[^{}]|\{[^{}]*\})*))?\}|[{}]/g,
+  )) {
     const [all, field, conversion, spec] = found;
     parts.push(template.slice(at, found.index));
     at = found.index + all.length;

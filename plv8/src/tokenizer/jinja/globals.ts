@@ -10,7 +10,8 @@ const MAX_RANGE = 100_000;
 function range({ positional, named }: Arguments): Value {
   if (named.size > 0) throw new TemplateError('range() takes no keyword arguments');
   const given = positional.map((each) => needCount('range', each));
-  if (given.length < 1 || given.length > 3) throw new TemplateError(`range expected 1 to 3 arguments, got ${given.length}`);
+  if (given.length < 1 || given.length > 3)
+    throw new TemplateError(`range expected 1 to 3 arguments, got ${given.length}`);
   const [start, stop, step] = given.length === 1 ? [0, given[0]!, 1] : [given[0]!, given[1]!, given[2] ?? 1];
   if (step === 0) throw new TemplateError('range() arg 3 must not be zero');
   const made = new Range(start, stop, step);
@@ -38,7 +39,8 @@ function dict({ positional, named }: Arguments): Dict {
 function namespace(args: Arguments): Namespace {
   const made = new Namespace();
   for (const [key, value] of dict(args).entries.values()) {
-    if (!(key instanceof Text) || key.chars.startsWith('_')) throw new TemplateError('a namespace cannot store such a name');
+    if (!(key instanceof Text) || key.chars.startsWith('_'))
+      throw new TemplateError('a namespace cannot store such a name');
     made.fields.set(key.chars, value);
   }
   return made;

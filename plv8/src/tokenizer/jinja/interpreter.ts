@@ -36,11 +36,7 @@ export class Scope {
   constructor(private readonly parent: Scope | null = null) {}
 
   get(name: string): Value | undefined {
-    for (let scope: Scope | null = this; scope !== null; scope = scope.parent) {
-      const value = scope.names.get(name);
-      if (value !== undefined) return value;
-    }
-    return undefined;
+    return this.names.get(name) ?? this.parent?.get(name);
   }
 
   set(name: string, value: Value): void {
@@ -139,15 +135,9 @@ export class Interpreter {
     return 'end';
   }
 
-  private loop(
-    node: Extract<Statement, { type: 'for' }>,
-    over: Value,
-    outer: Scope,
-    out: Text[],
-    depth: number,
-  ): void {
+  private loop(node: Extract<Statement, { type: 'for' }>, over: Value, outer: Scope, out: Text[], depth: number): void {
     let values = iterate(over);
-    this.budget.make(values.length);
+    this.budget.makeList(values.length);
     if (node.test !== null) {
       const { test } = node;
       values = values.filter((value) => {
@@ -205,32 +195,36 @@ export class Interpreter {
   private macro(name: string, parameters: Parameters, body: readonly Statement[], scope: Scope): Callable {
     const { names, defaults } = parameters;
     const uses = usedNames(body);
-    return new Callable(`macro ${name}`, ({ positional, named }) => {
-      const inner = new Scope(scope);
-      const rest = new Map(named);
-      const caller = rest.get('caller');
-      if (!names.includes('caller')) rest.delete('caller');
-      if (positional.length > names.length && !uses.has('varargs'))
-        throw new TemplateError(`macro '${name}' takes not more than ${names.length} argument(s)`);
-      names.forEach((parameter, i) => {
-        const given = positional[i] ?? rest.get(parameter);
-        rest.delete(parameter);
-        const otherwise = defaults[i - names.length + defaults.length];
-        const missing = new Undefined(`parameter '${parameter}' was not provided`);
-        inner.set(parameter, given ?? (otherwise === undefined ? missing : this.value(otherwise, inner)));
-      });
-      if (rest.size > 0 && !uses.has('kwargs'))
-        throw new TemplateError(`macro '${name}' takes no keyword argument '${[...rest.keys()][0]}'`);
-      inner.set('varargs', new Tuple(positional.slice(names.length)));
-      const kwargs = new Dict();
-      for (const [key, value] of rest) kwargs.set(text(key), value);
-      inner.set('kwargs', kwargs);
-      if (!names.includes('caller')) inner.set('caller', caller ?? new Undefined('No caller defined'));
-      this.budget.enter();
-      const result = this.render(body, inner);
-      this.budget.leave();
-      return result;
-    }, (field) => (field === 'name' ? text(name) : field === 'arguments' ? new Tuple(names.map(text)) : undefined));
+    return new Callable(
+      `macro ${name}`,
+      ({ positional, named }) => {
+        const inner = new Scope(scope);
+        const rest = new Map(named);
+        const caller = rest.get('caller');
+        if (!names.includes('caller')) rest.delete('caller');
+        if (positional.length > names.length && !uses.has('varargs'))
+          throw new TemplateError(`macro '${name}' takes not more than ${names.length} argument(s)`);
+        names.forEach((parameter, i) => {
+          const given = positional[i] ?? rest.get(parameter);
+          rest.delete(parameter);
+          const otherwise = defaults[i - names.length + defaults.length];
+          const missing = new Undefined(`parameter '${parameter}' was not provided`);
+          inner.set(parameter, given ?? (otherwise === undefined ? missing : this.value(otherwise, inner)));
+        });
+        if (rest.size > 0 && !uses.has('kwargs'))
+          throw new TemplateError(`macro '${name}' takes no keyword argument '${[...rest.keys()][0]}'`);
+        inner.set('varargs', new Tuple(positional.slice(names.length)));
+        const kwargs = new Dict();
+        for (const [key, value] of rest) kwargs.set(text(key), value);
+        inner.set('kwargs', kwargs);
+        if (!names.includes('caller')) inner.set('caller', caller ?? new Undefined('No caller defined'));
+        this.budget.enter();
+        const result = this.render(body, inner);
+        this.budget.leave();
+        return result;
+      },
+      (field) => (field === 'name' ? text(name) : field === 'arguments' ? new Tuple(names.map(text)) : undefined),
+    );
   }
 
   private call(callee: Value, args: Arguments): Value {
@@ -245,7 +239,8 @@ export class Interpreter {
     if (node.list !== null) positional.push(...iterate(this.value(node.list, scope)));
     if (node.dict !== null) {
       const dict = this.value(node.dict, scope);
-      if (!(dict instanceof Dict)) throw new TemplateError(`argument after ** must be a mapping, not ${typeName(dict)}`);
+      if (!(dict instanceof Dict))
+        throw new TemplateError(`argument after ** must be a mapping, not ${typeName(dict)}`);
       for (const [key, value] of dict.entries.values()) {
         if (!(key instanceof Text)) throw new TemplateError('keywords must be strings');
         if (named.has(key.chars)) throw new TemplateError(`got multiple values for keyword argument '${key.chars}'`);
@@ -332,7 +327,9 @@ export class Interpreter {
   private isSo(name: string, value: Value, args: Arguments): boolean {
     if (name === 'filter' || name === 'test') {
       bind(name, args, []);
-      return name === 'filter' ? isFilter(value) : isTest(value) || (value instanceof Text && /^(filter|test)$/.test(value.chars));
+      return name === 'filter'
+        ? isFilter(value)
+        : isTest(value) || (value instanceof Text && /^(filter|test)$/.test(value.chars));
     }
     return callTest(name, value, args, this.budget);
   }

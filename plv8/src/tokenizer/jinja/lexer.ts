@@ -4,7 +4,18 @@
  */
 import { TemplateError } from './values.ts';
 
-export type TokenKind = 'text' | 'blockBegin' | 'blockEnd' | 'outputBegin' | 'outputEnd' | 'name' | 'string' | 'integer' | 'float' | 'operator' | 'end';
+export type TokenKind =
+  | 'text'
+  | 'blockBegin'
+  | 'blockEnd'
+  | 'outputBegin'
+  | 'outputEnd'
+  | 'name'
+  | 'string'
+  | 'integer'
+  | 'float'
+  | 'operator'
+  | 'end';
 
 export interface Token {
   kind: TokenKind;
@@ -18,10 +29,7 @@ const TRAILING_SPACE = new RegExp(`[${SPACES}]+$`);
 const ONLY_SPACE = new RegExp(`^[${SPACES}]+$`);
 const SPACE_HERE = new RegExp(`[${SPACES}]+`, 'y');
 const RAW_BEGIN = new RegExp(`\\{%([-+]?)[${SPACES}]*raw[${SPACES}]*(?:-%\\}[${SPACES}]*|%\\})`, 'y');
-const RAW_END = new RegExp(
-  `\\{%([-+]?)[${SPACES}]*endraw[${SPACES}]*(?:\\+%\\}|-%\\}[${SPACES}]*|%\\}\\n?)`,
-  'g',
-);
+const RAW_END = new RegExp(`\\{%([-+]?)[${SPACES}]*endraw[${SPACES}]*(?:\\+%\\}|-%\\}[${SPACES}]*|%\\}\\n?)`, 'g');
 const COMMENT_END = new RegExp(`\\+#\\}|-#\\}[${SPACES}]*|#\\}\\n?`, 'g');
 const BLOCK_END = new RegExp(`\\+%\\}|-%\\}[${SPACES}]*|%\\}\\n?`, 'y');
 const OUTPUT_END = new RegExp(`-\\}\\}[${SPACES}]*|\\}\\}`, 'y');
@@ -162,7 +170,9 @@ class Lexer {
     }
     const operator = this.match(OPERATOR)?.[0];
     if (operator === undefined)
-      throw new TemplateError(`unexpected char ${JSON.stringify(String.fromCodePoint(this.source.codePointAt(this.at)!))}`);
+      throw new TemplateError(
+        `unexpected char ${JSON.stringify(String.fromCodePoint(this.source.codePointAt(this.at)!))}`,
+      );
     if (CLOSING[operator] !== undefined) open.push(CLOSING[operator]);
     else if (')]}'.includes(operator) && open.pop() !== operator) throw new TemplateError(`unexpected '${operator}'`);
     this.out.push({ kind: 'operator', value: operator });

@@ -3,7 +3,7 @@ import { bind, needCount } from './arguments.ts';
 import type { Budget } from './budget.ts';
 import { formatBraces } from './format.ts';
 import { elementAt, isSequence, sliceOf } from './sequences.ts';
-import { Text } from "./text.ts";
+import { Text } from './text.ts';
 import { stringMethod } from './strings.ts';
 import type { Arguments, Value } from './values.ts';
 import {
@@ -100,12 +100,21 @@ function attribute(value: Value, name: string, budget: Budget): Value | undefine
 function method(value: Value, name: string, budget: Budget): ((args: Arguments) => Value) | undefined {
   if (value instanceof Text) {
     if (name === 'format')
-      return (args) => formatBraces(value, args, { attribute: (of, field) => attributeOf(of, field, budget), item: (of, key) => itemOf(of, key, budget) }, budget);
+      return (args) =>
+        formatBraces(
+          value,
+          args,
+          { attribute: (of, field) => attributeOf(of, field, budget), item: (of, key) => itemOf(of, key, budget) },
+          budget,
+        );
     return stringMethod(value, name, budget);
   }
   const isMutable = value instanceof List || value instanceof Dict;
   if (isMutable && CHANGING.has(name)) {
-    const known = value instanceof List ? !/^(popitem|setdefault|update)$/.test(name) : !/^(append|extend|insert|remove|reverse|sort)$/.test(name);
+    const known =
+      value instanceof List
+        ? !/^(popitem|setdefault|update)$/.test(name)
+        : !/^(append|extend|insert|remove|reverse|sort)$/.test(name);
     if (!known) return undefined;
     return () => {
       throw new TemplateError(`access to attribute '${name}' of '${typeName(value)}' object is unsafe.`);
@@ -143,11 +152,7 @@ function dictMethod(dict: Dict, name: string): ((args: Arguments) => Value) | un
   }
 }
 
-function listMethod(
-  list: List | Tuple,
-  name: string,
-  budget: Budget,
-): ((args: Arguments) => Value) | undefined {
+function listMethod(list: List | Tuple, name: string, budget: Budget): ((args: Arguments) => Value) | undefined {
   switch (name) {
     case 'count':
       return (args) => {

@@ -18,7 +18,8 @@ export class LoopState {
 /** `recurse` goes through the loop's body again; null where the loop is not recursive. */
 export function loopValue(state: LoopState, recurse: ((args: Arguments) => Value) | null, budget: Budget): Callable {
   const call = (args: Arguments): Value => {
-    if (recurse === null) throw new TemplateError("The loop must have the 'recursive' marker to be called recursively.");
+    if (recurse === null)
+      throw new TemplateError("The loop must have the 'recursive' marker to be called recursively.");
     return recurse(args);
   };
   return new Callable('LoopContext', call, (name) => loopField(state, name, budget));

@@ -1,7 +1,13 @@
 /** Text that filter `safe` or `escape` made: what is added to it is escaped, as in Jinja without autoescape too. */
 import { Text } from './text.ts';
 
-const ESCAPED: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&#34;', "'": '&#39;' };
+const ESCAPED: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&#34;',
+  "'": '&#39;',
+};
 
 export class Markup extends Text {
   constructor(text: Text) {

@@ -49,9 +49,7 @@ export function arithmetic(operator: string, left: Value, right: Value, budget: 
   const [a, b] = [numberOf(left), numberOf(right)];
   if (a === undefined || b === undefined) {
     const sign = operator === '**' ? '** or pow()' : operator;
-    throw new TemplateError(
-      `unsupported operand type(s) for ${sign}: '${typeName(left)}' and '${typeName(right)}'`,
-    );
+    throw new TemplateError(`unsupported operand type(s) for ${sign}: '${typeName(left)}' and '${typeName(right)}'`);
   }
   return left instanceof Float || right instanceof Float
     ? floats(operator, Number(a), Number(b))
@@ -59,7 +57,7 @@ export function arithmetic(operator: string, left: Value, right: Value, budget: 
 }
 
 function joined(left: List | Tuple, right: List | Tuple, budget: Budget): Value[] {
-  budget.make(left.items.length + right.items.length);
+  budget.makeList(left.items.length + right.items.length);
   return [...left.items, ...right.items];
 }
 
@@ -67,7 +65,8 @@ function repeat(value: Value, by: Value, budget: Budget): Value | undefined {
   if (!(value instanceof Text || value instanceof List || value instanceof Tuple)) return undefined;
   if (!isInteger(by) && typeof by !== 'boolean') return undefined;
   const times = Math.max(0, Number(by));
-  budget.make(times * (value instanceof Text ? value.length : value.items.length));
+  if (value instanceof Text) budget.make(times * value.length);
+  else budget.makeList(times * value.items.length);
   if (times * lengthOf(value)! === 0) return value instanceof Text ? value.slice(0, 0) : repeated(value, 0);
   if (value instanceof Text)
     return value.spans.length === 0

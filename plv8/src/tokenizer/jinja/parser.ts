@@ -365,7 +365,11 @@ class Parser {
         this.at++;
         rest.push([value, this.sum()]);
       } else if (this.skipName('in')) rest.push(['in', this.sum()]);
-      else if (this.isName('not') && this.tokens[this.at + 1]!.kind === 'name' && this.tokens[this.at + 1]!.value === 'in') {
+      else if (
+        this.isName('not') &&
+        this.tokens[this.at + 1]!.kind === 'name' &&
+        this.tokens[this.at + 1]!.value === 'in'
+      ) {
         this.at += 2;
         rest.push(['not in', this.sum()]);
       } else return rest.length === 0 ? first : { type: 'compare', first, rest };
@@ -553,12 +557,17 @@ class Parser {
         if (this.isOperator(')')) break;
       }
       if (this.skipOperator('*')) {
-        if (args.list !== null || args.dict !== null) throw new TemplateError('invalid syntax for function call expression');
+        if (args.list !== null || args.dict !== null)
+          throw new TemplateError('invalid syntax for function call expression');
         args.list = this.expression();
       } else if (this.skipOperator('**')) {
         if (args.dict !== null) throw new TemplateError('invalid syntax for function call expression');
         args.dict = this.expression();
-      } else if (this.token.kind === 'name' && this.tokens[this.at + 1]!.value === '=' && this.tokens[this.at + 1]!.kind === 'operator') {
+      } else if (
+        this.token.kind === 'name' &&
+        this.tokens[this.at + 1]!.value === '=' &&
+        this.tokens[this.at + 1]!.kind === 'operator'
+      ) {
         if (args.dict !== null) throw new TemplateError('invalid syntax for function call expression');
         const name = this.next().value;
         this.at++;

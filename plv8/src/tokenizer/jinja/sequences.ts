@@ -50,7 +50,7 @@ export function sliceOf(value: Sequence, slice: Slice, budget: Budget): Value {
   const items: readonly Value[] = value instanceof Text ? textCharacters(value) : value.items;
   const taken: Value[] = [];
   for (let i = start; step > 0 ? i < stop : i > stop; i += step) taken.push(items[i]!);
-  budget.make(taken.length);
+  budget.makeList(taken.length);
   if (value instanceof Text) return joinTexts(taken as Text[]);
   return value instanceof Tuple ? new Tuple(taken) : new List(taken);
 }

@@ -10,7 +10,7 @@ import { iterate, List, None, TemplateError, text, textCharacters, Tuple, typeNa
 const LEADING_SPACE = new RegExp(`^[${SPACES}]+`);
 const TRAILING_SPACE = new RegExp(`[${SPACES}]+$`);
 const SPACE_RUN = new RegExp(`[${SPACES}]+`, 'g');
-const LINE_END = /\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]/g;
+const LINE_END = new RegExp(`\r\n|[\n\v\f\r${'\x1c-\x1e'}\x85\u2028\u2029]`, 'g');
 
 export type Side = 'left' | 'right' | 'both';
 
@@ -25,7 +25,8 @@ export function strip(value: Text, set: Text | null, side: Side): Text {
   }
   const gone = new Set(set.chars);
   const sizeAt = (at: number): number => (chars.codePointAt(at)! > 0xffff ? 2 : 1);
-  if (side !== 'right') while (start < end && gone.has(chars.slice(start, start + sizeAt(start)))) start += sizeAt(start);
+  if (side !== 'right')
+    while (start < end && gone.has(chars.slice(start, start + sizeAt(start)))) start += sizeAt(start);
   if (side !== 'left') {
     for (;;) {
       const size = end - 2 >= start && chars.codePointAt(end - 2)! > 0xffff ? 2 : 1;
@@ -109,7 +110,9 @@ export function splitLines(value: Text, keepEnds = false): Text[] {
 /** str.replace; `most` below 0 for all. */
 export function replace(value: Text, old: Text, by: Text, most: number, budget: Budget): Text {
   if (old.length > 0) {
+    if (!value.chars.includes(old.chars)) return value;
     const parts = split(value, old, most);
+    budget.charge(parts.length);
     budget.make(value.length + parts.length * by.length);
     return joinWith(by, parts);
   }
@@ -135,7 +138,10 @@ export function joinWith(separator: Text, parts: readonly Text[]): Text {
 /** First character in upper case, the rest in lower case. */
 export function capitalize(value: Text): Text {
   const first = (elementAt(value, 0) as Text | undefined) ?? value;
-  return joinTexts([first.map((chars) => chars.toUpperCase()), value.slice(first.length).map((chars) => chars.toLowerCase())]);
+  return joinTexts([
+    first.map((chars) => chars.toUpperCase()),
+    value.slice(first.length).map((chars) => chars.toLowerCase()),
+  ]);
 }
 
 /** str.title: each run of letters begins in upper case. */
@@ -149,7 +155,13 @@ function title(value: Text): Text {
 }
 
 /** The text in a field of `width` characters. */
-export function justify(value: Text, width: number, fill: string, place: 'left' | 'right' | 'center', budget: Budget): Text {
+export function justify(
+  value: Text,
+  width: number,
+  fill: string,
+  place: 'left' | 'right' | 'center',
+  budget: Budget,
+): Text {
   const room = width - Array.from(value.chars).length;
   if (room <= 0) return value;
   budget.make(width);
@@ -161,7 +173,6 @@ export function justify(value: Text, width: number, fill: string, place: 'left' 
 const IS: Readonly<Record<string, (chars: string) => boolean>> = {
   isalnum: (chars) => /^[\p{L}\p{Nd}\p{No}\p{Nl}]+$/u.test(chars),
   isalpha: (chars) => /^\p{L}+$/u.test(chars),
-  // eslint-disable-next-line no-control-regex -- ASCII begins there
   isascii: (chars) => /^[\0-\x7f]*$/.test(chars),
   isdecimal: (chars) => /^\p{Nd}+$/u.test(chars),
   isdigit: (chars) => /^[\p{Nd}\u00b2\u00b3\u00b9\u2070-\u2079\u2080-\u2089\u2460-\u2468]+$/u.test(chars),
@@ -175,7 +186,12 @@ const IS: Readonly<Record<string, (chars: string) => boolean>> = {
 };
 
 /** Where `part` stands within [start, end) of the text, in UTF-16 units. */
-function window(value: Text, start: Value | undefined, end: Value | undefined, budget: Budget): { from: number; inside: Text } {
+function window(
+  value: Text,
+  start: Value | undefined,
+  end: Value | undefined,
+  budget: Budget,
+): { from: number; inside: Text } {
   const count = (given: Value | undefined): number | null =>
     given === undefined || given instanceof None ? null : needCount('index', given);
   const [first, last] = [count(start), count(end)];
@@ -230,7 +246,7 @@ export function stringMethod(value: Text, name: string, budget: Budget): ((args:
     const [separator, most] = bind(name, args, ['sep', 'maxsplit']);
     const at = separator === undefined || separator instanceof None ? null : needText(name, separator);
     const parts = how(value, at, most === undefined ? -1 : needCount(name, most));
-    budget.make(parts.length);
+    budget.makeList(parts.length);
     return new List(parts);
   };
   const changing = (change: (chars: string) => string) => (args: Arguments) => {
@@ -239,7 +255,13 @@ export function stringMethod(value: Text, name: string, budget: Budget): ((args:
   };
   const justifying = (place: 'left' | 'right' | 'center') => (args: Arguments) => {
     const [width, fill] = bind(name, args, ['width', 'fillchar'], 1);
-    return justify(value, needCount(name, width!), fill === undefined ? ' ' : needText(name, fill).chars, place, budget);
+    return justify(
+      value,
+      needCount(name, width!),
+      fill === undefined ? ' ' : needText(name, fill).chars,
+      place,
+      budget,
+    );
   };
   const testing = Object.hasOwn(IS, name) ? IS[name] : undefined;
   if (testing !== undefined)
@@ -266,7 +288,13 @@ export function stringMethod(value: Text, name: string, budget: Budget): ((args:
     case 'replace':
       return (args) => {
         const [old, by, most] = bind(name, args, ['old', 'new', 'count'], 2);
-        return replace(value, needText(name, old!), needText(name, by!), most === undefined ? -1 : needCount(name, most), budget);
+        return replace(
+          value,
+          needText(name, old!),
+          needText(name, by!),
+          most === undefined ? -1 : needCount(name, most),
+          budget,
+        );
       };
     case 'startswith':
     case 'endswith':

@@ -28,9 +28,7 @@ export type Expression =
   | { type: 'condition'; test: Expression; yes: Expression; no: Expression | null };
 
 export type Target =
-  | { type: 'name'; name: string }
-  | { type: 'field'; of: string; name: string }
-  | { type: 'targets'; items: Target[] };
+  { type: 'name'; name: string } | { type: 'field'; of: string; name: string } | { type: 'targets'; items: Target[] };
 
 export interface Parameters {
   names: string[];

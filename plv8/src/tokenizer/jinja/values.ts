@@ -259,9 +259,7 @@ export function isEqual(a: Value, b: Value, budget: Budget): boolean {
       })
     );
   if (a instanceof Range && b instanceof Range)
-    return (
-      a.length === b.length && (a.length === 0 || (a.start === b.start && (a.length === 1 || a.step === b.step)))
-    );
+    return a.length === b.length && (a.length === 0 || (a.start === b.start && (a.length === 1 || a.step === b.step)));
   return (a instanceof Undefined && b instanceof Undefined) || a === b;
 }
 
@@ -285,9 +283,7 @@ export function compare(a: Value, b: Value, sign: string, budget: Budget): numbe
   }
   needDefined(a);
   needDefined(b);
-  throw new TemplateError(
-    `'${sign}' not supported between instances of '${typeName(a)}' and '${typeName(b)}'`,
-  );
+  throw new TemplateError(`'${sign}' not supported between instances of '${typeName(a)}' and '${typeName(b)}'`);
 }
 
 /** By code points, where JavaScript compares UTF-16 units. */
@@ -311,7 +307,7 @@ export function fromJson(json: unknown, answer = false): Value {
   if (json === null || json === undefined) return NONE;
   if (typeof json === 'string') return Text.content(json, answer);
   if (typeof json === 'boolean' || typeof json === 'bigint') return json;
-  if (typeof json === "number") return Number.isSafeInteger(json) ? json : new Float(json);
+  if (typeof json === 'number') return Number.isSafeInteger(json) ? json : new Float(json);
   if (json instanceof Float) return json;
   if (Array.isArray(json)) return new List(json.map((item) => fromJson(item, answer)));
   const dict = new Dict();

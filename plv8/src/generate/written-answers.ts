@@ -1,0 +1,52 @@
+/**
+ * Answers that this backend wrote for a caller, with their ids: a turn that comes back in a conversation is then what the
+ * model wrote and not what its text would be cut into. Bounded in number; the oldest go first.
+ */
+import { callerRole } from '../backend/caller.ts';
+import { decodeUtf8 } from '../format/utf8.ts';
+import type { Text } from '../tokenizer/jinja/text.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+
+/** Answers remembered in one backend. */
+const MAX_ANSWERS = 256;
+
+/** Tokens of an answer that is remembered. */
+const MAX_TOKENS = 8192;
+
+const answers = new Map<string, readonly number[]>();
+
+function keyOf(caller: string, digest: string, text: string): string {
+  return `${JSON.stringify([caller, digest])}${text}`;
+}
+
+/** Remember an answer; one whose text is not the text of its tokens (cut off by a stop string) is not. */
+export function rememberAnswer(
+  written: { caller: string; digest: string; text: string; ids: readonly number[] },
+  tokenizer: Tokenizer,
+): void {
+  const { caller, digest, text, ids } = written;
+  if (text === '' || ids.length > MAX_TOKENS) return;
+  const bytes = ids.flatMap((id) => Array.from(tokenizer.tokenBytes(id)));
+  if (decodeUtf8(Uint8Array.from(bytes)) !== text) return;
+  const key = keyOf(caller, digest, text);
+  answers.delete(key);
+  if (answers.size >= MAX_ANSWERS) answers.delete(answers.keys().next().value!);
+  answers.set(key, ids);
+}
+
+export interface WrittenSpan {
+  start: number;
+  end: number;
+  ids: readonly number[];
+}
+
+/** Where in a rendered conversation an assistant's turn stands unchanged that a model wrote for the caller. */
+export function writtenSpans(text: Text, digest: string): WrittenSpan[] {
+  const turns = text.spans.filter((span) => span.answer);
+  if (turns.length === 0 || answers.size === 0) return [];
+  const caller = callerRole();
+  return turns.flatMap(({ start, end }) => {
+    const ids = answers.get(keyOf(caller, digest, text.chars.slice(start, end)));
+    return ids === undefined ? [] : [{ start, end, ids }];
+  });
+}
