@@ -108,7 +108,7 @@ const PER_FLOAT: Work[] = [
     count: ROPE_HEADS * HEAD_SIZE,
     run: (k: Kernels) =>
       inPlace(k, ROPE_HEADS * HEAD_SIZE, () =>
-        k.rope(OUTPUT, KEYS, ROPE_HEADS, HEAD_SIZE, HEAD_SIZE / 2, step, spread),
+        k.rope(OUTPUT, KEYS, ROPE_HEADS, HEAD_SIZE, HEAD_SIZE / 2, step, spread, 1),
       ),
   })),
 ].map((work) => ({ ...work, unit: 'ns/float' as const }));
@@ -131,13 +131,16 @@ const ATTENTION: Work = {
       KV_HEADS * HEAD_SIZE * 4,
       0.125,
       0,
+      1,
+      1,
+      CONTEXT,
     ),
 };
 
 const WORKS = [...products(1), ...products(8), ...products(32), ATTENTION, ...PER_FLOAT];
 
 /** A build over a memory of its own that is filled with numbers between -1 and 1; null where V8 does not know it. */
-async function prepare(build: KernelBuild): Promise<Kernels | null> {
+async function prepare(build: 'plain' | 'relaxed'): Promise<Kernels | null> {
   const bytes = await compileKernels(build);
   const { validate, Module, Instance, Memory } = webAssembly();
   if (!validate(bytes)) return null;

@@ -174,7 +174,7 @@ bool js_property(v8::Local<v8::Object> object, const char* name, v8::Local<v8::V
 
 // What a JavaScript handle object carries; `kind` keeps a method of one kind from being applied to another.
 struct Handle {
-  enum Kind { kPlan, kCursor, kSegment };
+  enum Kind { kPlan, kCursor, kSegment, kKernelMemory };
   explicit Handle(Kind k) : kind(k) {}
   virtual ~Handle() = default;
   const Kind kind;
@@ -194,6 +194,11 @@ T* handle_of(const v8::FunctionCallbackInfo<v8::Value>& info, const char* missin
 
 void install_segments(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
 bool is_mapped(const void* address);  // within a segment that was mapped; may be called by a signal handler
+bool overlaps_mapped(const void* from, size_t bytes);
+
+// ---- kernels/calls.cc -----------------------------------------------------------------------------------------
+
+void install_kernels(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
 
 // ---- object.cc, spi.cc, trigger.cc ----------------------------------------------------------------------------
 
@@ -201,6 +206,9 @@ void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> g
 void install_spi(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
 void install_pages(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
 bool may_execute(Oid function, const char* signature);  // warns where the current role may not
+// Whether the running function belongs to the role that hartonomous_v8.segment_role names and runs as it.
+bool is_owners_function();
+void require_owner(const char* what);  // an error of PostgreSQL's that names `what` where it does not
 void set_member(v8::Local<v8::Context> context, v8::Local<v8::Object> object, const char* name, v8::FunctionCallback f,
                 v8::PropertyAttribute attributes = v8::None);
 // Functions may add members to the plv8 object, not replace or remove its own.
@@ -248,6 +256,7 @@ void callback_body(const v8::FunctionCallbackInfo<v8::Value>& info, F&& body) {
 void watch_begin(v8::Isolate* isolate, bool outermost);
 void watch_end(v8::Isolate* isolate_outside);  // the isolate that runs again, or null
 void keep_interrupt(Instance* instance, ErrorData* edata);  // a copy, for the handler to throw on
+void process_interrupts();  // throws PgError for a cancel, a termination or plv8.execution_timeout
 
 extern int memory_limit_mb;
 extern char* v8_flags;

@@ -35,15 +35,24 @@ bool timed_out() {
   return deadline != Clock::time_point::max() && Clock::now() >= deadline;
 }
 
+}  // namespace
+
+void process_interrupts() {
+  if (!InterruptPending && !timed_out()) return;
+  guarded([] {
+    if (interrupts_enabled) CHECK_FOR_INTERRUPTS();
+    if (timed_out()) ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("execution timeout exceeded")));
+  });
+}
+
+namespace {
+
 void on_interrupt(v8::Isolate* isolate, void*) {
   requested_ = false;
   Instance* instance = current_instance();
   if (instance == nullptr || instance->isolate != isolate) return;
   try {
-    guarded([] {
-      if (interrupts_enabled) CHECK_FOR_INTERRUPTS();
-      if (timed_out()) ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("execution timeout exceeded")));
-    });
+    process_interrupts();
   } catch (const PgError& error) {
     keep_interrupt(instance, error.edata);
     FreeErrorData(error.edata);

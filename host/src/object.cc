@@ -301,6 +301,27 @@ void get_window_object(Info info) {
 
 }  // namespace
 
+bool is_owners_function() {
+  bool allowed = false;
+  guarded([&] {
+    Oid role = segment_role == nullptr || segment_role[0] == '\0' ? InvalidOid : get_role_oid(segment_role, true);
+    if (!OidIsValid(role) || GetUserId() != role || running_call == nullptr || running_call->fcinfo == nullptr) return;
+    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(running_call->fcinfo->flinfo->fn_oid));
+    if (!HeapTupleIsValid(tuple)) return;
+    allowed = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple))->proowner == role;
+    ReleaseSysCache(tuple);
+  });
+  return allowed;
+}
+
+void require_owner(const char* what) {
+  if (is_owners_function()) return;
+  guarded([&] {
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for %s", what),
+                    errdetail("Only functions of the role that hartonomous_v8.segment_role names may use them.")));
+  });
+}
+
 bool may_execute(Oid function, const char* signature) {
   bool allowed = false;
   guarded([&] {
@@ -341,6 +362,7 @@ void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> g
   if (extras_enabled) {
     install_pages(context, plv8);
     install_segments(context, plv8);
+    install_kernels(context, plv8);
   }
   global->Set(context, key("plv8"), plv8).Check();
 

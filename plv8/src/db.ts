@@ -48,6 +48,16 @@ export interface SegmentFacts {
   mapped: number;
 }
 
+/** Kernels of the forward pass in the host's own code, an extension of our own host; see docs/host.md. */
+export interface KernelHost {
+  /** Whether the running function may use them. */
+  usable(): boolean;
+  /** What the processor gives, as `avx2`. */
+  family(): string;
+  /** Functions over a WebAssembly memory, with the names and arguments of the WebAssembly kernels. */
+  over(memory: object): object;
+}
+
 interface Plv8 {
   execute(sql: string, args?: SqlValue[]): Row[] | number;
   prepare(sql: string, types?: string[]): Plv8Plan;
@@ -59,6 +69,7 @@ interface Plv8 {
 interface Extras {
   huge_pages?(view: Uint8Array): boolean;
   segments?: SegmentStore;
+  kernels?: KernelHost;
 }
 
 declare const plv8: Plv8;
@@ -115,6 +126,12 @@ export function poll(): void {
 export function segmentStore(): SegmentStore | null {
   const store = (plv8 as Extras).segments;
   return store !== undefined && store.usable() ? store : null;
+}
+
+/** The host's kernels, or null where the running function has none: another host, or switched off. */
+export function kernelHost(): KernelHost | null {
+  const { kernels } = plv8 as Extras;
+  return kernels !== undefined && kernels.usable() ? kernels : null;
 }
 
 /** Emit one row of the set-returning function that is running. */

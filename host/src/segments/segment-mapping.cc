@@ -58,4 +58,12 @@ bool is_mapped(const void* address) {
   return false;
 }
 
+bool overlaps_mapped(const void* from, size_t bytes) {
+  const char* at = static_cast<const char*>(from);
+  for (int i = 0; i < segments::n_ranges; i++) {
+    if (at < segments::ranges[i].to && segments::ranges[i].from < at + bytes) return true;
+  }
+  return false;
+}
+
 }  // namespace host

@@ -5,39 +5,13 @@
 #include <fcntl.h>
 #include <malloc.h>
 
-extern "C" {
-#include "catalog/pg_proc.h"
-#include "utils/acl.h"
-#include "utils/syscache.h"
-}
-
 namespace host {
 namespace segments {
 namespace {
 
 using Info = const v8::FunctionCallbackInfo<v8::Value>&;
 
-bool has_right() {
-  bool allowed = false;
-  guarded([&] {
-    Oid role = segment_role == nullptr || segment_role[0] == '\0' ? InvalidOid : get_role_oid(segment_role, true);
-    if (!OidIsValid(role) || GetUserId() != role || running_call == nullptr || running_call->fcinfo == nullptr) return;
-    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(running_call->fcinfo->flinfo->fn_oid));
-    if (!HeapTupleIsValid(tuple)) return;
-    allowed = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple))->proowner == role;
-    ReleaseSysCache(tuple);
-  });
-  return allowed;
-}
-
-void require_right() {
-  if (!has_right()) {
-    guarded([] {
-      ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for segments"),
-                      errdetail("Only functions of the role that hartonomous_v8.segment_role names may use them.")));
-    });
-  }
-}
+void require_right() { require_owner("segments"); }
 
 Name name_from(Info info) {
   if (info.Length() < 2 || !info[0]->IsString() || !info[1]->IsUint32()) throw_js("a segment is named by key and layout");
@@ -193,7 +167,7 @@ void drop(Info info) {
 
 // usable(): whether the running function has the right and there is a budget.
 void usable(Info info) {
-  callback_body(info, [&] { info.GetReturnValue().Set(segment_budget_mb > 0 && has_right()); });
+  callback_body(info, [&] { info.GetReturnValue().Set(segment_budget_mb > 0 && is_owners_function()); });
 }
 
 void sweep_now(Info info) {

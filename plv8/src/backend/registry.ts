@@ -3,10 +3,11 @@
  * caches. Lives as long as the isolate. Entries are checked against the tables at every call, so a model removed or replaced elsewhere is
  * dropped here before anything is computed with it.
  */
-import { logEvent, poll, query, useHugePages } from '../db.ts';
+import { kernelHost, logEvent, poll, query, useHugePages } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { TILE_TARGET_BYTES } from '../format/tiles.ts';
-import { kernelBuild } from '../kernels/load.ts';
+import type { Kernels } from '../kernels/load.ts';
+import { kernelBuild, offerNativeKernels } from '../kernels/load.ts';
 import { MAX_MEMORY_BYTES } from '../model/arena.ts';
 import { readConfig } from '../model/config.ts';
 import type { Precision } from '../model/model.ts';
@@ -121,7 +122,9 @@ export function useTokenizer(catalog: Catalog, name: string | null, precision: P
   const known = tokenizers.get(row.id);
   if (known !== undefined) return known;
   const entry = readingModel(row, () => {
-    const segments = ModelSegments.of(row.digest, precision);
+    const native = kernelHost();
+  offerNativeKernels(native === null ? null : (memory) => native.over(memory) as Partial<Kernels>);
+  const segments = ModelSegments.of(row.digest, precision);
     const shared = segments?.vocabulary() ?? null;
     segments?.close();
     const vocabulary = shared ?? readVocabulary(row.id);
@@ -172,6 +175,8 @@ function loadModel(
     );
   }
   makeRoom(description.name, planWeights(source.tensors(), precision, TILE_TARGET_BYTES).bytes, catalog.limits);
+  const native = kernelHost();
+  offerNativeKernels(native === null ? null : (memory) => native.over(memory) as Partial<Kernels>);
   const segments = ModelSegments.of(description.digest, precision, () => vocabulary ?? readVocabulary(description.id));
   const model = Model.load(config, source, {
     precision,

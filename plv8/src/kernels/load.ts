@@ -89,7 +89,16 @@ export interface Kernels {
   gelu(x: number, n: number): void;
   scaleBy(x: number, n: number, factor: number): void;
   softcap(x: number, n: number, cap: number): void;
-  rope(x: number, table: number, heads: number, headSize: number, half: number, step: number, spread: number): void;
+  rope(
+    x: number,
+    table: number,
+    heads: number,
+    headSize: number,
+    half: number,
+    step: number,
+    spread: number,
+    tokens: number,
+  ): void;
   attention(
     q: number,
     keys: number,
@@ -103,6 +112,9 @@ export interface Kernels {
     kvStride: number,
     scale: number,
     cap: number,
+    tokens: number,
+    growth: number,
+    window: number,
   ): void;
 }
 
@@ -125,16 +137,28 @@ function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
   return out;
 }
 
-/** Two builds with the same results, bit for bit; `relaxed` has products of bytes, in relaxed SIMD. */
-export type KernelBuild = 'plain' | 'relaxed';
+/**
+ * Builds with the same results, bit for bit: `relaxed` has products of bytes, in relaxed SIMD; `native` is the host's own
+ * code for what a forward pass calls, and the plain build for loading.
+ */
+export type KernelBuild = 'plain' | 'relaxed' | 'native';
 
-const TEXTS: Record<KernelBuild, string> = { plain, relaxed };
-const modules = new Map<KernelBuild, object>();
+/** The host's kernels over a memory; they refuse addresses that are not within it. */
+export type NativeKernels = (memory: WasmMemory) => Partial<Kernels>;
+
+const TEXTS = { plain, relaxed };
+const modules = new Map<keyof typeof TEXTS, object>();
+let native: NativeKernels | null = null;
 let fastest: KernelBuild | null = null;
 
-/** The faster of the builds that this engine can run. A dot product of several instructions is slower than none. */
+/** Take over the kernels that the host has, or null for none; memories that are made from now on have them. */
+export function offerNativeKernels(kernels: NativeKernels | null): void {
+  native = kernels;
+}
+
+/** The fastest of the builds that there are here. A dot product of several instructions is slower than none. */
 export function kernelBuild(): KernelBuild {
-  return (fastest ??= hasRelaxedDot() ? 'relaxed' : 'plain');
+  return native !== null ? 'native' : (fastest ??= hasRelaxedDot() ? 'relaxed' : 'plain');
 }
 
 export const PAGE_BYTES = 65536;
@@ -166,13 +190,15 @@ function timed(kernels: Kernels, times: () => KernelTimes): Kernels {
 }
 
 export function instantiateKernels(memory: WasmMemory, build = kernelBuild()): Kernels {
-  let module = modules.get(build);
+  const text = build === 'native' ? 'plain' : build;
+  let module = modules.get(text);
   if (module === undefined) {
-    module = new (webAssembly().Module)(decodeBase64(TEXTS[build]));
-    modules.set(build, module);
+    module = new (webAssembly().Module)(decodeBase64(TEXTS[text]));
+    modules.set(text, module);
   }
   const instance = new (webAssembly().Instance)(module, { env: { memory, abort: () => undefined } });
-  const kernels = instance.exports as Kernels;
+  const exports = instance.exports as Kernels;
+  const kernels = build === 'native' && native !== null ? { ...exports, ...native(memory) } : exports;
   const profile = globalThis as { hartonomousKernelTimes?: KernelTimes };
   return profile.hartonomousKernelTimes === undefined
     ? kernels

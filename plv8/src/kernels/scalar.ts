@@ -421,13 +421,14 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       for (let i = 0; i < n; i++) f32[x / 4 + i] = cap * Math.tanh(f32[x / 4 + i]! / cap);
     },
 
-    rope(x, table, heads, headSize, pairs, step, spread) {
+    rope(x, table, heads, headSize, pairs, step, spread, tokens) {
       const { f32 } = views();
-      for (let h = 0; h < heads; h++) {
+      for (let h = 0; h < tokens * heads; h++) {
+        const row = table / 4 + Math.floor(h / heads) * pairs * 2;
         for (let i = 0; i < pairs; i++) {
           const at = x / 4 + h * headSize + i * spread;
-          const cos = f32[table / 4 + 2 * i]!;
-          const sin = f32[table / 4 + 2 * i + 1]!;
+          const cos = f32[row + 2 * i]!;
+          const sin = f32[row + 2 * i + 1]!;
           const a = f32[at]!;
           const b = f32[at + step]!;
           f32[at] = a * cos - b * sin;
@@ -436,29 +437,32 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       }
     },
 
-    attention(q, keys, values, out, _scores, heads, kvHeads, headSize, length, kvStride, scale, cap) {
+    attention(q, keys, values, out, _scores, heads, kvHeads, headSize, length, kvStride, scale, cap, ...range) {
       const { f32 } = views();
       const group = heads / kvHeads;
-      for (let h = 0; h < heads; h++) {
-        const kvAt = Math.floor(h / group) * headSize;
-        const scores = new Float32Array(length);
+      const [tokens, growth, window] = range;
+      for (let row = 0; row < tokens * heads; row++) {
+        const seen = length + Math.floor(row / heads) * growth;
+        const first = Math.max(0, seen - window);
+        const kvAt = Math.floor((row % heads) / group) * headSize;
+        const scores = new Float32Array(seen - first);
         let largest = -Infinity;
-        for (let p = 0; p < length; p++) {
+        for (let p = first; p < seen; p++) {
           let dot = 0;
           for (let d = 0; d < headSize; d++)
-            dot += f32[q / 4 + h * headSize + d]! * f32[(keys + p * kvStride) / 4 + kvAt + d]!;
+            dot += f32[q / 4 + row * headSize + d]! * f32[(keys + p * kvStride) / 4 + kvAt + d]!;
           const score = dot * scale;
-          scores[p] = cap > 0 ? cap * Math.tanh(score / cap) : score;
-          largest = Math.max(largest, scores[p]!);
+          scores[p - first] = cap > 0 ? cap * Math.tanh(score / cap) : score;
+          largest = Math.max(largest, scores[p - first]!);
         }
         let total = 0;
         const sums = new Float64Array(headSize); // (headSize) weighted values
-        for (let p = 0; p < length; p++) {
-          const weight = Math.exp(scores[p]! - largest);
+        for (let p = first; p < seen; p++) {
+          const weight = Math.exp(scores[p - first]! - largest);
           total += weight;
           for (let d = 0; d < headSize; d++) sums[d]! += weight * f32[(values + p * kvStride) / 4 + kvAt + d]!;
         }
-        for (let d = 0; d < headSize; d++) f32[out / 4 + h * headSize + d] = sums[d]! / total;
+        for (let d = 0; d < headSize; d++) f32[out / 4 + row * headSize + d] = sums[d]! / total;
       }
     },
   };

@@ -9,6 +9,22 @@ import type { LayerWeights, Norm, Weights } from './weights.ts';
 
 /** Multiply-adds of one kernel call, at most; between calls the caller's poll runs. */
 const OPS_PER_CALL = 32_000_000;
+/** The same of attention, whose floats take longer. */
+const ATTENTION_OPS_PER_CALL = 8_000_000;
+/** More than any context. */
+const MOST_POSITIONS = 0x7fffffff;
+
+/** What tokens attend to. */
+export interface AttentionRange {
+  tokens: number;
+  /** Positions that the first token sees. */
+  length: number;
+  /** How many more each next one sees. */
+  growth: 0 | 1;
+  /** Of those, the last that it attends to; Infinity for all. */
+  window: number;
+}
+
 /** The layers [first, end) of a model, which stand in one memory with what they compute with. */
 export class Layers {
   constructor(
@@ -86,9 +102,43 @@ export class Layers {
     this.normalise(k, layer.kNorm, k, headSize, nKvHeads * tokens);
   }
 
-  /** Rotate `heads` heads at address x as of `position`, as layer `index` does. */
-  rotate(index: number, x: number, heads: number, position: number): void {
-    this.ropes[index]?.apply(x, heads, position);
+  /** Rotate x (tokens, heads, headSize) as layer `index` does, for tokens from `position` on. */
+  rotate(index: number, x: number, heads: number, position: number, tokens: number): void {
+    this.ropes[index]?.apply(x, heads, position, tokens);
+  }
+
+  /**
+   * Attention of `tokens` tokens at q, into `out`, over the keys and values from position 0 on. The first token attends to
+   * `length` positions or the last `window` of them, each next one to `growth` more.
+   */
+  attend(q: number, keys: number, values: number, out: number, range: AttentionRange, poll: () => void): void {
+    const { config, buffers, arena } = this;
+    const { nHeads, nKvHeads, headSize } = config;
+    const qBytes = nHeads * headSize * 4;
+    let { length, tokens } = range;
+    for (let t = 0; t < range.tokens; t += tokens) {
+      const ops = 2 * nHeads * headSize * Math.min(length, range.window);
+      tokens = Math.min(range.tokens - t, Math.max(1, Math.floor(ATTENTION_OPS_PER_CALL / ops)));
+      arena.kernels.attention(
+        q + t * qBytes,
+        keys,
+        values,
+        out + t * qBytes,
+        buffers.scores,
+        nHeads,
+        nKvHeads,
+        headSize,
+        length,
+        nKvHeads * headSize * 4,
+        config.attentionScale,
+        config.attentionSoftcap,
+        tokens,
+        range.growth,
+        Math.min(range.window, MOST_POSITIONS),
+      );
+      length += tokens * range.growth;
+      poll();
+    }
   }
 
   /** What attention adds to the residual stream, from `attended` into `projected` (tokens, dim). */

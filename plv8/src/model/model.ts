@@ -344,36 +344,16 @@ export class Model {
 
 /** Put a segment's keys and values into its cache, and let its queries attend to all of them. */
 function attend(layers: Layers, index: number, { cache, position, row, tokens }: Segment, poll: () => void): void {
-  const { config, buffers, arena } = layers;
-  const qBytes = config.nHeads * config.headSize * 4;
-  const kvBytes = config.nKvHeads * config.headSize * 4;
-  const q = buffers.q + row * qBytes;
-  const k = buffers.keys + row * kvBytes;
-  for (let t = 0; t < tokens; t++) {
-    layers.rotate(index, q + t * qBytes, config.nHeads, position + t);
-    layers.rotate(index, k + t * kvBytes, config.nKvHeads, position + t);
-  }
-  cache.store(index, position, k, buffers.values + row * kvBytes, tokens);
-  const keys = cache.keysAt(index);
-  const values = cache.valuesAt(index);
-  for (let t = 0; t < tokens; t++) {
-    const first = Math.max(0, position + t + 1 - config.windows[index]!);
-    arena.kernels.attention(
-      q + t * qBytes,
-      keys + first * kvBytes,
-      values + first * kvBytes,
-      buffers.attended + (row + t) * qBytes,
-      buffers.scores,
-      config.nHeads,
-      config.nKvHeads,
-      config.headSize,
-      position + t + 1 - first,
-      kvBytes,
-      config.attentionScale,
-      config.attentionSoftcap,
-    );
-    poll();
-  }
+  const { config, buffers } = layers;
+  const qAt = row * config.nHeads * config.headSize * 4;
+  const kvAt = row * config.nKvHeads * config.headSize * 4;
+  const q = buffers.q + qAt;
+  const k = buffers.keys + kvAt;
+  layers.rotate(index, q, config.nHeads, position, tokens);
+  layers.rotate(index, k, config.nKvHeads, position, tokens);
+  cache.store(index, position, k, buffers.values + kvAt, tokens);
+  const range = { tokens, length: position + 1, growth: 1, window: config.windows[index]! } as const;
+  layers.attend(q, cache.keysAt(index), cache.valuesAt(index), buffers.attended + qAt, range, poll);
 }
 
 /** Floats from an address on; valid until the memory grows. */

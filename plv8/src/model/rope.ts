@@ -27,9 +27,9 @@ export class RopeTable {
     });
   }
 
-  /** Rotate `heads` heads at address x as of `position`. */
-  apply(x: number, heads: number, position: number): void {
-    if (position >= this.filled) this.fill(position + 1);
+  /** Rotate the heads of x (tokens, heads, headSize), whose tokens stand at `position` and after it. */
+  apply(x: number, heads: number, position: number, tokens: number): void {
+    if (position + tokens > this.filled) this.fill(position + tokens);
     const { headSize, architecture } = this.config;
     const halves = architecture.rope === 'halves';
     this.arena.kernels.rope(
@@ -40,6 +40,7 @@ export class RopeTable {
       this.pairs,
       halves ? this.pairs : 1,
       halves ? 1 : 2,
+      tokens,
     );
   }
 

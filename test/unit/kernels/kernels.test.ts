@@ -400,17 +400,17 @@ describe('element-wise kernels', () => {
     ['neighbours', 1, 2],
     ['halves', 8, 1],
   ] as const)('rope turns %s as the oracle does and keeps lengths', (_name, step, spread) => {
-    const [heads, headSize, pairs] = [3, 20, 8];
+    const [tokens, heads, headSize, pairs] = [2, 3, 20, 8];
     const random = noise(5);
-    const input = Float32Array.from({ length: heads * headSize }, random);
+    const input = Float32Array.from({ length: tokens * heads * headSize }, random);
     const [oracle, simd] = both((b) => {
       b.f32.set(input, at(0) / 4);
-      for (let i = 0; i < pairs; i++) {
+      for (let i = 0; i < tokens * pairs; i++) {
         b.f32[at(K) / 4 + 2 * i] = Math.cos(i + 0.5);
         b.f32[at(K) / 4 + 2 * i + 1] = Math.sin(i + 0.5);
       }
-      b.kernels.rope(at(0), at(K), heads, headSize, pairs, step, spread);
-      return b.f32.slice(at(0) / 4, at(0) / 4 + heads * headSize);
+      b.kernels.rope(at(0), at(K), heads, headSize, pairs, step, spread, tokens);
+      return b.f32.slice(at(0) / 4, at(0) / 4 + tokens * heads * headSize);
     });
     expectClose(simd, oracle, 2);
     const square = (values: Float32Array): number => values.reduce((sum, value) => sum + value * value, 0);
@@ -459,26 +459,29 @@ describe('element-wise kernels', () => {
   });
 
   it.each([
-    [4, 2, 8, 1, 1, 0],
-    [6, 2, 12, 5, 1, 0],
-    [4, 4, 16, 33, 1, 0],
-    [8, 1, 64, 130, 1, 0],
-    [2, 1, 20, 63, 30, 0],
-    [2, 1, 20, 64, 30, 0],
-    [7, 1, 20, 65, 30, 0],
-    [6, 2, 12, 200, 20, 5],
-    [2, 1, 4, 7, 200, 0],
-    [6, 2, 12, 5, 4, 2],
-    [4, 2, 8, 33, 20, 5],
-  ])(
-    'attention with %i heads on %i, size %i, over %i positions, scores times %i, soft cap %i, agrees with the oracle',
-    (heads, kvHeads, size, length, sharpness, cap) => {
+    [4, 2, 8, 1, 1, 0, [1, 1, 99]],
+    [6, 2, 12, 5, 1, 0, [1, 1, 99]],
+    [4, 4, 16, 33, 1, 0, [1, 1, 99]],
+    [8, 1, 64, 130, 1, 0, [1, 1, 999]],
+    [2, 1, 20, 63, 30, 0, [1, 1, 99]],
+    [2, 1, 20, 64, 30, 0, [1, 0, 99]],
+    [7, 1, 20, 65, 30, 0, [1, 0, 99]],
+    [6, 2, 12, 200, 20, 5, [1, 0, 999]],
+    [2, 1, 4, 7, 200, 0, [1, 1, 99]],
+    [6, 2, 12, 5, 4, 2, [4, 1, 99]],
+    [6, 2, 12, 5, 4, 0, [4, 1, 6]],
+    [4, 2, 8, 33, 20, 5, [3, 0, 99]],
+    [4, 2, 8, 33, 1, 0, [3, 0, 20]],
+  ] as const)(
+    'attention with %i heads on %i, size %i, over %i positions, scores times %i, soft cap %i, range %j, agrees with the oracle',
+    (heads, kvHeads, size, length, sharpness, cap, [tokens, growth, window]) => {
+      const all = length + growth * (tokens - 1);
       const [oracle, simd] = both((b) => {
         const random = noise(heads * length);
         const stride = kvHeads * size;
-        for (let i = 0; i < heads * size; i++) b.f32[at(0) / 4 + i] = random() * sharpness;
-        for (let i = 0; i < length * stride; i++) b.f32[at(64 * K) / 4 + i] = random();
-        for (let i = 0; i < length * stride; i++) b.f32[at(512 * K) / 4 + i] = random();
+        for (let i = 0; i < tokens * heads * size; i++) b.f32[at(0) / 4 + i] = random() * sharpness;
+        for (let i = 0; i < all * stride; i++) b.f32[at(64 * K) / 4 + i] = random();
+        for (let i = 0; i < all * stride; i++) b.f32[at(512 * K) / 4 + i] = random();
         b.kernels.attention(
           at(0),
           at(64 * K),
@@ -492,8 +495,11 @@ describe('element-wise kernels', () => {
           stride * 4,
           size ** -0.5,
           cap,
+          tokens,
+          growth,
+          window,
         );
-        return b.f32.slice(at(32 * K) / 4, at(32 * K) / 4 + heads * size);
+        return b.f32.slice(at(32 * K) / 4, at(32 * K) / 4 + tokens * heads * size);
       });
       expectClose(simd, oracle, 1, 5e-6 * sharpness);
       expect(oracle.every(Number.isFinite)).toBe(true);

@@ -56,11 +56,14 @@ export function quantizeActivations(
     const scaleStep: usize = four ? 16 : 4;
     let at = (<usize>first * <usize>blocks << 2) + lane;
     for (let b = 0; b < cols; b += BLOCK) {
-      let m = f32x4.abs(v128.load(src));
-      for (let i: usize = 16; i < BLOCK_BYTES; i += 16) m = f32x4.pmax(m, f32x4.abs(v128.load(src + i)));
-      const largest = max<f32>(
-        max<f32>(f32x4.extract_lane(m, 0), f32x4.extract_lane(m, 1)),
-        max<f32>(f32x4.extract_lane(m, 2), f32x4.extract_lane(m, 3)),
+      // Magnitudes as integers: those of floats have the same order, and NaN is the largest of all.
+      let m = i32x4.splat(0);
+      for (let i: usize = 0; i < BLOCK_BYTES; i += 16) m = i32x4.max_s(m, f32x4.abs(v128.load(src + i)));
+      const largest = reinterpret<f32>(
+        max<i32>(
+          max<i32>(i32x4.extract_lane(m, 0), i32x4.extract_lane(m, 1)),
+          max<i32>(i32x4.extract_lane(m, 2), i32x4.extract_lane(m, 3)),
+        ),
       );
       const scale: f32 = largest / LARGEST;
       const inverse = f32x4.splat(largest > SMALLEST_BLOCK ? LARGEST / largest : 0);

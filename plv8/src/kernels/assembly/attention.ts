@@ -254,12 +254,8 @@ function addValuesOfTwo(
   }
 }
 
-/**
- * Attention of one token's heads over `length` (at least 1) cached positions. q, out: (heads, headSize); keys, values:
- * rows of kvStride bytes, (kvHeads, headSize) each; headSize a multiple of 4. scores: room for 128 + 2 * heads floats.
- * Scores are bounded by `cap` before the softmax, 0 for not.
- */
-export function attention(
+/** Attention of one token's heads over `length` positions. */
+function attendToken(
   q: usize, keys: usize, values: usize, out: usize, scores: usize,
   heads: i32, kvHeads: i32, headSize: i32, length: i32, kvStride: usize, scale: f32, cap: f32,
 ): void {
@@ -299,5 +295,27 @@ export function attention(
       v128.store(out, f32x4.mul(v128.load(out), inverse));
       out += 16;
     } while (out < end);
+  }
+}
+
+/**
+ * Attention of `tokens` tokens' heads over cached positions. q, out: (tokens, heads, headSize); keys, values: rows of
+ * kvStride bytes, (kvHeads, headSize) each; headSize a multiple of 4. Token t attends to the last `window` of the first
+ * length + t * growth positions, length at least 1. scores: room for 128 + 2 * heads floats. Scores are bounded by `cap`
+ * before the softmax, 0 for not.
+ */
+export function attention(
+  q: usize, keys: usize, values: usize, out: usize, scores: usize,
+  heads: i32, kvHeads: i32, headSize: i32, length: i32, kvStride: usize, scale: f32, cap: f32,
+  tokens: i32, growth: i32, window: i32,
+): void {
+  const bytes = <usize>heads * <usize>headSize << 2;
+  for (let t = 0; t < tokens; t++) {
+    const first = max<i32>(0, length - window);
+    const at = <usize>first * kvStride;
+    attendToken(q, keys + at, values + at, out, scores, heads, kvHeads, headSize, length - first, kvStride, scale, cap);
+    q += bytes;
+    out += bytes;
+    length += growth;
   }
 }

@@ -77,21 +77,26 @@ export function siluMultiply(gate: usize, up: usize, n: i32): void {
 }
 
 /**
- * Rotate `heads` heads of x (heads, headSize) by the table's row (half pairs of cos, sin). `step` is the distance in
- * floats between the two of a pair and `spread` between pairs: (1, 2) for llama's layout, (half, 1) for neox.
+ * Rotate the heads of x (tokens, heads, headSize) by the table's rows (tokens, half pairs of cos, sin). `step` is the
+ * distance in floats between the two of a pair and `spread` between pairs: (1, 2) for llama's layout, (half, 1) for neox.
  */
-export function rope(x: usize, table: usize, heads: i32, headSize: i32, half_: i32, step: i32, spread: i32): void {
-  for (let h = 0; h < heads; h++) {
-    for (let i = 0; i < half_; i++) {
-      const a = x + (<usize>(i * spread) << 2);
-      const b = a + (<usize>step << 2);
-      const c = load<f32>(table + (<usize>i << 3));
-      const s = load<f32>(table + (<usize>i << 3), 4);
-      const va = load<f32>(a);
-      const vb = load<f32>(b);
-      store<f32>(a, va * c - vb * s);
-      store<f32>(b, va * s + vb * c);
+export function rope(
+  x: usize, table: usize, heads: i32, headSize: i32, half: i32, step: i32, spread: i32, tokens: i32,
+): void {
+  for (let t = 0; t < tokens; t++) {
+    for (let h = 0; h < heads; h++) {
+      for (let i = 0; i < half; i++) {
+        const a = x + (<usize>(i * spread) << 2);
+        const b = a + (<usize>step << 2);
+        const c = load<f32>(table + (<usize>i << 3));
+        const s = load<f32>(table + (<usize>i << 3), 4);
+        const va = load<f32>(a);
+        const vb = load<f32>(b);
+        store<f32>(a, va * c - vb * s);
+        store<f32>(b, va * s + vb * c);
+      }
+      x += <usize>headSize << 2;
     }
-    x += <usize>headSize << 2;
+    table += <usize>half << 3;
   }
 }

@@ -1,0 +1,12 @@
+#include "kernels/baseline/simd.h"
+
+#include "kernels/generic/table.h"
+
+namespace host::kernels {
+
+static bool available() { return true; }
+
+extern const Kernels baseline;
+const Kernels baseline = table("baseline", available);
+
+}  // namespace host::kernels

@@ -1,0 +1,303 @@
+// plv8.kernels: the kernels over a WebAssembly memory, an extension which PL/V8 does not have. `over(memory)` gives an object
+// with functions of the names and arguments of plv8/src/kernels/assembly/, so that either can be called. Only functions of
+// the role hartonomous_v8.segment_role get one, and only that role may call what they got.
+#include "kernels/kernels.h"
+#include "kernels/memory.h"
+
+namespace host {
+namespace kernels {
+namespace {
+
+using Info = const v8::FunctionCallbackInfo<v8::Value>&;
+
+// Multiply-adds, or as much work, after which a call looks whether it is to end: about a millisecond.
+constexpr uint64 kPiece = 16'000'000;
+
+// Compute all units of a call, each of which costs about `cost` multiply-adds.
+template <typename T>
+void run(void (*kernel)(const T&, size_t, size_t), const T& call, uint64 units, uint64 cost) {
+  const uint64 piece = std::max<uint64>(1, kPiece / std::max<uint64>(1, cost));
+  for (uint64 first = 0; first < units; first += piece) {
+    if (first > 0) process_interrupts();
+    kernel(call, first, std::min(units, first + piece));
+  }
+}
+
+// Spans of n floats.
+uint64 spans(uint64 n) { return (n + kSpan - 1) / kSpan; }
+
+// quantizeActivations(src, quants, scales, sums, scaledSums, cols, tokens)
+void quantize(Info info) {
+  callback_body(info, [&] {
+    Arguments a(info);
+    const uint64 x = a.count(), quants = a.count(), scales = a.count(), sums = a.count(), scaled_sums = a.count();
+    Quantization q;
+    q.cols = a.positive();
+    if (q.cols % kBlock != 0) a.refuse("must be a multiple of 32");
+    q.tokens = a.count();
+    const Size floats = Size(q.cols) * q.tokens, blocks = Size(q.cols / kBlock) * q.tokens;
+    q.x = a.read<float>(x, floats);
+    q.quants = a.write<int16_t>(quants, floats);
+    q.scales = a.write<float>(scales, blocks);
+    q.sums = a.write<int32_t>(sums, blocks);
+    q.scaled_sums = a.write<float>(scaled_sums, blocks);
+    run(best_kernels().quantize, q, q.tokens, q.cols);
+  });
+}
+
+// Places of a product's activations and results, as JavaScript gives them.
+struct ProductPlaces {
+  uint64 weights, quants, scales, sums, scaled_sums, out;
+};
+
+void run_product(Arguments& a, Product& p, const ProductPlaces& at) {
+  const Size floats = Size(p.cols) * p.tokens, blocks = Size(p.cols / kBlock) * p.tokens;
+  const uint64 octs = (p.rows + kOctRows - 1) / kOctRows;
+  p.weights = a.read<uint8_t>(at.weights, Size(oct_bytes(p.cols, p.nibbles, p.scale_cols, p.minimums)) * octs);
+  p.quants = a.read<int16_t>(at.quants, floats);
+  p.scales = a.read<float>(at.scales, blocks);
+  p.sums = p.nibbles ? a.read<int32_t>(at.sums, blocks) : nullptr;
+  p.scaled_sums = p.minimums ? a.read<float>(at.scaled_sums, blocks) : nullptr;
+  if (p.out_stride % sizeof(float) != 0) a.refuse("must be a multiple of 4");
+  if (p.tokens == 0 || p.rows == 0) return;
+  p.out = a.write<float>(at.out, Size(p.out_stride / sizeof(float)) * (p.tokens - 1) + p.rows);
+  run(best_kernels().product, p, octs, kOctRows * p.cols * p.tokens);
+}
+
+// matmulQ8(w, minimums, x, xs, xm, out, rows, cols, tokens, outStride, scaleCols)
+void product_q8(Info info) {
+  callback_body(info, [&] {
+    Arguments a(info);
+    Product p;
+    ProductPlaces at;
+    p.nibbles = false;
+    p.offset = 0;
+    at.weights = a.count();
+    p.minimums = a.flag();
+    at.quants = a.count(), at.scales = a.count(), at.scaled_sums = a.count(), at.out = a.count();
+    at.sums = 0;
+    p.rows = a.count();
+    p.cols = a.positive();
+    if (p.cols % kBlock != 0) a.refuse("must be a multiple of 32");
+    p.tokens = a.count();
+    p.out_stride = a.count();
+    p.scale_cols = a.count();
+    if (p.scale_cols != 32 && (p.scale_cols != 16 || p.minimums)) a.refuse("must be 32, or 16 without minimums");
+    run_product(a, p, at);
+  });
+}
+
+// matmulQ4(w, minimums, offset, x, xs, xi, xm, out, rows, cols, tokens, outStride)
+void product_q4(Info info) {
+  callback_body(info, [&] {
+    Arguments a(info);
+    Product p;
+    ProductPlaces at;
+    p.nibbles = true;
+    p.scale_cols = kBlock;
+    at.weights = a.count();
+    p.minimums = a.flag();
+    const uint64 offset = a.count();
+    if (offset > 15) a.refuse("must be at most 15");
+    p.offset = static_cast<int32_t>(offset);
+    at.quants = a.count(), at.scales = a.count(), at.sums = a.count(), at.scaled_sums = a.count(), at.out = a.count();
+    p.rows = a.count();
+    p.cols = a.positive();
+    if (p.cols % kBlock != 0) a.refuse("must be a multiple of 32");
+    p.tokens = a.count();
+    p.out_stride = a.count();
+    run_product(a, p, at);
+  });
+}
+
+// matmulF32(w, x, out, rows, cols, tokens, outStride)
+void product_f32(Info info) {
+  callback_body(info, [&] {
+    Arguments a(info);
+    const uint64 weights = a.count(), x = a.count(), out = a.count();
+    FloatProduct p;
+    p.rows = a.count();
+    p.cols = a.positive();
+    if (p.cols % 4 != 0) a.refuse("must be a multiple of 4");
+    p.tokens = a.count();
+    p.out_stride = a.count();
+    if (p.out_stride % sizeof(float) != 0) a.refuse("must be a multiple of 4");
+    p.weights = a.read<float>(weights, Size(p.rows) * p.cols);
+    p.x = a.read<float>(x, Size(p.cols) * p.tokens);
+    if (p.tokens == 0 || p.rows == 0) return;
+    p.out = a.write<float>(out, Size(p.out_stride / sizeof(float)) * (p.tokens - 1) + p.rows);
+    run(best_kernels().float_product, p, p.rows, p.cols * p.tokens);
+  });
+}
+
+// rmsNorm(x, weight, out, n, tokens, eps), layerNorm(x, weight, bias, out, n, tokens, eps)
+template <bool kBias>
+void norm(Info info) {
+  callback_body(info, [&] {
+    Arguments a(info);
+    const uint64 x = a.count(), weight = a.count(), bias = kBias ? a.count() : 0, out = a.count();
+    Norm p;
+    p.n = a.positive();
+    const uint64 rows = a.count();
+    p.eps = a.number();
+    p.x = a.read<float>(x, Size(p.n) * rows);
+    p.weight = a.read<float>(weight, p.n);
+    p.bias = kBias ? a.read<float>(bias, p.n) : nullptr;
+    p.out = a.write<float>(out, Size(p.n) * rows);
+    run(best_kernels().norm, p, rows, p.n);
+  });
+}
+
+using ElementsKernel = void (*Kernels::*)(const Elements&, size_t, size_t);
+
+// addInto(x, y, n), siluMultiply(gate, up, n), geluMultiply(gate, up, n)
+template <ElementsKernel kKernel, uint64 kCost>
+void elements_of_two(Info info) {
+  callback_body(info, [&] {
+    Arguments a(info);
+    const uint64 x = a.count(), y = a.count();
+    Elements p;
+    p.n = a.count();
+    p.x = a.write<float>(x, p.n);
+    p.y = a.read<float>(y, p.n);
+    p.factor = 0;
+    run(best_kernels().*kKernel, p, spans(p.n), kSpan * kCost);
+  });
+}
+
+// gelu(x, n), scaleBy(x, n, factor), softcap(x, n, cap)
+template <ElementsKernel kKernel, uint64 kCost, bool kFactor>
+void elements_of_one(Info info) {
+  callback_body(info, [&] {
+    Arguments a(info);
+    const uint64 x = a.count();
+    Elements p;
+    p.n = a.count();
+    p.factor = kFactor ? a.number() : 0;
+    p.x = a.write<float>(x, p.n);
+    p.y = nullptr;
+    run(best_kernels().*kKernel, p, spans(p.n), kSpan * kCost);
+  });
+}
+
+// addBias(x, bias, n, tokens)
+void add_bias(Info info) {
+  callback_body(info, [&] {
+    Arguments a(info);
+    const uint64 x = a.count(), bias = a.count();
+    Bias p;
+    p.n = a.positive();
+    const uint64 rows = a.count();
+    p.x = a.write<float>(x, Size(p.n) * rows);
+    p.bias = a.read<float>(bias, p.n);
+    run(best_kernels().add_bias, p, rows, p.n);
+  });
+}
+
+// rope(x, table, heads, headSize, half, step, spread, tokens)
+void rotate(Info info) {
+  callback_body(info, [&] {
+    Arguments a(info);
+    const uint64 x = a.count(), table = a.count();
+    Rotation p;
+    p.heads = a.count(), p.head_size = a.count(), p.half = a.positive();
+    p.step = a.count(), p.spread = a.count();
+    const uint64 tokens = a.count();
+    if ((Size(p.half - 1) * p.spread + p.step).value() >= p.head_size) a.refuse("has pairs that are not within a head");
+    p.x = a.write<float>(x, Size(p.heads) * p.head_size * tokens);
+    p.table = a.read<float>(table, Size(2) * p.half * tokens);
+    run(best_kernels().rotate, p, tokens, p.heads * p.half);
+  });
+}
+
+// attention(q, keys, values, out, scores, heads, kvHeads, headSize, length, kvStride, scale, cap, tokens, growth, window)
+void attend(Info info) {
+  callback_body(info, [&] {
+    Arguments a(info);
+    const uint64 q = a.count(), keys = a.count(), values = a.count(), out = a.count();
+    a.count();  // scores: what the WebAssembly kernel needs for itself
+    Attention p;
+    p.heads = a.positive(), p.kv_heads = a.positive(), p.head_size = a.positive();
+    if (p.heads % p.kv_heads != 0 || p.head_size % 4 != 0) a.refuse("does not go with the number of heads");
+    p.length = a.positive();
+    p.kv_stride = a.count();
+    if (p.kv_stride % sizeof(float) != 0 || (Size(p.kv_heads) * p.head_size * sizeof(float)).value() > p.kv_stride) {
+      a.refuse("is no distance between positions");
+    }
+    p.scale = a.number(), p.cap = a.number();
+    const uint64 tokens = a.positive();
+    p.growth = a.count();
+    p.window = a.positive();
+    const Size queries = Size(p.heads) * p.head_size * tokens;
+    const Size positions = Size(p.growth) * (tokens - 1) + p.length;
+    const Size cached = Size(p.kv_stride / sizeof(float)) * (Size(p.growth) * (tokens - 1) + (p.length - 1)) +
+                        Size(p.kv_heads) * p.head_size;
+    p.q = a.read<float>(q, queries);
+    p.keys = a.read<float>(keys, cached);
+    p.values = a.read<float>(values, cached);
+    p.out = a.write<float>(out, queries);
+    const uint64 group = p.heads / p.kv_heads;
+    p.slices = (group + 1) / 2;
+    const uint64 seen = std::min<uint64>(positions.value(), p.window);
+    run(best_kernels().attend, p, tokens * p.kv_heads * p.slices, 4 * seen * p.head_size * ((group + p.slices - 1) / p.slices));
+  });
+}
+
+// over(memory): the kernels over it.
+void over(Info info) {
+  callback_body(info, [&] {
+    require_owner("kernels");
+    if (info.Length() < 1 || !info[0]->IsObject()) throw_js("kernels need a WebAssembly memory");
+    v8::Isolate* isolate = info.GetIsolate();
+    v8::Local<v8::Context> context = isolate->GetCurrentContext();
+    std::unique_ptr<Memory> memory(new Memory(GetUserId()));
+    memory->memory.Reset(isolate, info[0].As<v8::Object>());
+    memory->refresh(isolate);
+    v8::Local<v8::Object> handle = handle_for(memory.release());
+    v8::Local<v8::Object> out = v8::Object::New(isolate);
+    auto member = [&](const char* name, v8::FunctionCallback f) {
+      v8::Local<v8::Function> function = v8::Function::New(context, f, handle).ToLocalChecked();
+      function->SetName(js_string(name));
+      out->Set(context, js_string(name), function).Check();
+    };
+    member("quantizeActivations", quantize);
+    member("matmulQ8", product_q8);
+    member("matmulQ4", product_q4);
+    member("matmulF32", product_f32);
+    member("rmsNorm", norm<false>);
+    member("layerNorm", norm<true>);
+    member("addInto", elements_of_two<&Kernels::add, 1>);
+    member("addBias", add_bias);
+    member("siluMultiply", elements_of_two<&Kernels::silu_multiply, 16>);
+    member("geluMultiply", elements_of_two<&Kernels::gelu_multiply, 16>);
+    member("gelu", elements_of_one<&Kernels::gelu, 16, false>);
+    member("scaleBy", elements_of_one<&Kernels::scale, 1, true>);
+    member("softcap", elements_of_one<&Kernels::softcap, 16, true>);
+    member("rope", rotate);
+    member("attention", attend);
+    info.GetReturnValue().Set(out);
+  });
+}
+
+// usable(): whether the running function has the right.
+void usable(Info info) {
+  callback_body(info, [&] { info.GetReturnValue().Set(is_owners_function()); });
+}
+
+// family(): what the processor gives, as avx2.
+void family(Info info) {
+  callback_body(info, [&] { info.GetReturnValue().Set(js_string(best_kernels().name)); });
+}
+
+}  // namespace
+}  // namespace kernels
+
+void install_kernels(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8) {
+  v8::Local<v8::Object> members = v8::Object::New(context->GetIsolate());
+  set_member(context, members, "usable", kernels::usable, kPlv8Member);
+  set_member(context, members, "family", kernels::family, kPlv8Member);
+  set_member(context, members, "over", kernels::over, kPlv8Member);
+  plv8->DefineOwnProperty(context, js_string("kernels"), members, kPlv8Member).Check();
+}
+
+}  // namespace host

@@ -1,0 +1,192 @@
+// Attention over cached positions, as assembly/attention.ts: a softmax that is taken as blocks of positions go by. Two heads
+// that share keys stand in the two halves of a vector, so each is summed in four lanes as there.
+#pragma once
+
+#include "kernels/generic/elements.h"
+
+namespace host::kernels {
+namespace {
+
+// Positions of a block, counted from the first one that is attended to.
+constexpr size_t kPositions = 64;
+
+// What is known of a head after the blocks so far.
+struct HeadState {
+  float top;    // largest score
+  float total;  // sum of e^(score - top)
+};
+
+// Sums of the lanes of four vectors, one a lane; in each half.
+inline F32 four_sums(F32 a, F32 b, F32 c, F32 d) {
+  F32 ab = __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13) + __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+  F32 cd = __builtin_shufflevector(c, d, 0, 8, 1, 9, 4, 12, 5, 13) + __builtin_shufflevector(c, d, 2, 10, 3, 11, 6, 14, 7, 15);
+  return __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13) + __builtin_shufflevector(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
+}
+
+inline F4 four_sums(F4 a, F4 b, F4 c, F4 d) {
+  F4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  F4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
+// Where the keys of four positions from `p` on stand; of those behind the last there is that one again.
+struct FourKeys {
+  FourKeys(const float* keys, size_t stride, size_t p, size_t n) {
+    for (size_t i = 0; i < 4; i++) at[i] = keys + (p + i < n ? p + i : n - 1) * stride;
+  }
+  const float* at[4];
+};
+
+// Scores of n positions with two queries that stand one behind the other; to and other get a multiple of four.
+inline void scores_of_two(const Attention& a, const float* q, const float* keys, size_t n, float* to, float* other) {
+  const size_t stride = a.kv_stride / sizeof(float);
+  for (size_t p = 0; p < n; p += 4) {
+    const FourKeys k(keys, stride, p, n);
+    F32 s0 = {}, s1 = {}, s2 = {}, s3 = {};
+    for (size_t d = 0; d < a.head_size; d += 4) {
+      const F32 both = join(load<F4>(q + d), load<F4>(q + a.head_size + d));
+      s0 = s0 + both * twice(k.at[0] + d);
+      s1 = s1 + both * twice(k.at[1] + d);
+      s2 = s2 + both * twice(k.at[2] + d);
+      s3 = s3 + both * twice(k.at[3] + d);
+    }
+    F32 scores = four_sums(s0, s1, s2, s3) * splat(a.scale);
+    store(to + p, low(scores));
+    store(other + p, high(scores));
+  }
+}
+
+// The same with one query: two positions stand in the two halves.
+inline void scores_of_one(const Attention& a, const float* q, const float* keys, size_t n, float* to) {
+  const size_t stride = a.kv_stride / sizeof(float);
+  for (size_t p = 0; p < n; p += 4) {
+    const FourKeys k(keys, stride, p, n);
+    F32 s01 = {}, s23 = {};
+    for (size_t d = 0; d < a.head_size; d += 4) {
+      const F32 both = twice(q + d);
+      s01 = s01 + both * join(load<F4>(k.at[0] + d), load<F4>(k.at[1] + d));
+      s23 = s23 + both * join(load<F4>(k.at[2] + d), load<F4>(k.at[3] + d));
+    }
+    store(to + p, four_sums(low(s01), high(s01), low(s23), high(s23)) * splat4(a.scale));
+  }
+}
+
+inline float larger_of(float a, float b) { return a > b ? a : b; }
+
+// Take a block's scores into a head's state and turn them into weights; returns what the values added so far are to be
+// multiplied by.
+inline float take_scores(const Attention& a, HeadState& state, float* scores, size_t n) {
+  if (a.cap > 0) {
+    const Elements all = {scores, nullptr, n, a.cap};
+    softcap(all, 0, 1);
+  }
+  size_t padded = n;
+  for (; padded % 8 != 0; padded++) scores[padded] = -__builtin_inff();
+  F32 most = load<F32>(scores);
+  for (size_t p = 8; p < padded; p += 8) most = larger(load<F32>(scores + p), most);
+  float top = state.top;
+  UNROLL for (int i = 0; i < 8; i++) top = larger_of(most[i], top);
+  const float kept = exponential(splat(state.top - top))[0];
+  F4 totals = {};
+  for (size_t p = 0; p < padded; p += 8) {
+    F32 e = exponential(load<F32>(scores + p) - splat(top));
+    store(scores + p, e);
+    totals = totals + low(e);
+    if (p + 4 < n) totals = totals + high(e);
+  }
+  state = {top, state.total * kept + sum_of(totals)};
+  return kept;
+}
+
+// kVectors x 8 floats of out = out * kept + the n positions' values times their weights, for kHeads heads that stand
+// head_size floats apart and whose weights stand kPositions floats apart.
+template <int kHeads, int kVectors>
+inline void add_vectors(const Attention& a, float* out, const float* values, const float* weights, size_t n, const float* kept) {
+  const size_t stride = a.kv_stride / sizeof(float);
+  F32 acc[kHeads][kVectors];
+  UNROLL for (int h = 0; h < kHeads; h++) {
+    UNROLL for (int i = 0; i < kVectors; i++) acc[h][i] = load<F32>(out + h * a.head_size + 8 * i) * splat(kept[h]);
+  }
+  for (size_t p = 0; p < n; p++) {
+    F32 v[kVectors];
+    UNROLL for (int i = 0; i < kVectors; i++) v[i] = load<F32>(values + 8 * i);
+    UNROLL for (int h = 0; h < kHeads; h++) {
+      const F32 weight = splat(weights[h * kPositions + p]);
+      UNROLL for (int i = 0; i < kVectors; i++) acc[h][i] = acc[h][i] + weight * v[i];
+    }
+    values += stride;
+  }
+  UNROLL for (int h = 0; h < kHeads; h++) {
+    UNROLL for (int i = 0; i < kVectors; i++) store(out + h * a.head_size + 8 * i, acc[h][i]);
+  }
+}
+
+template <int kHeads>
+inline void add_values(const Attention& a, float* out, const float* values, const float* weights, size_t n, const float* kept) {
+  size_t d = 0;
+  for (; d + 32 <= a.head_size; d += 32) add_vectors<kHeads, 4>(a, out + d, values + d, weights, n, kept);
+  for (; d + 8 <= a.head_size; d += 8) add_vectors<kHeads, 1>(a, out + d, values + d, weights, n, kept);
+  if (d == a.head_size) return;
+  const size_t stride = a.kv_stride / sizeof(float);
+  UNROLL for (int h = 0; h < kHeads; h++) {
+    float* to = out + h * a.head_size + d;
+    F4 acc = load<F4>(to) * splat4(kept[h]);
+    for (size_t p = 0; p < n; p++) acc = acc + splat4(weights[h * kPositions + p]) * load<F4>(values + p * stride + d);
+    store(to, acc);
+  }
+}
+
+// Heads [head, head + heads) of a token, which share keys and values, over `length` positions from keys and values on.
+inline void attend_heads(const Attention& a, const float* q, const float* keys, const float* values, float* out, size_t heads,
+                         size_t length) {
+  const size_t stride = a.kv_stride / sizeof(float);
+  alignas(32) float scores[2 * kPositions];
+  memset(out, 0, heads * a.head_size * sizeof(float));
+  for (size_t h = 0; h < heads; h += 2) {
+    const bool two = h + 1 < heads;
+    HeadState states[2] = {{-__builtin_inff(), 0}, {-__builtin_inff(), 0}};
+    const float* queries = q + h * a.head_size;
+    float* to = out + h * a.head_size;
+    for (size_t first = 0; first < length; first += kPositions) {
+      const size_t n = length - first < kPositions ? length - first : kPositions;
+      const float* k = keys + first * stride;
+      const float* v = values + first * stride;
+      float kept[2];
+      if (two) {
+        scores_of_two(a, queries, k, n, scores, scores + kPositions);
+        kept[0] = take_scores(a, states[0], scores, n);
+        kept[1] = take_scores(a, states[1], scores + kPositions, n);
+        add_values<2>(a, to, v, scores, n, kept);
+      } else {
+        scores_of_one(a, queries, k, n, scores);
+        kept[0] = take_scores(a, states[0], scores, n);
+        add_values<1>(a, to, v, scores, n, kept);
+      }
+    }
+    for (int i = 0; i < (two ? 2 : 1); i++) {
+      const float inverse = 1 / states[i].total;
+      for (size_t d = 0; d < a.head_size; d += 4) {
+        float* four = to + i * a.head_size + d;
+        store(four, load<F4>(four) * splat4(inverse));
+      }
+    }
+  }
+}
+
+void attend(const Attention& a, size_t first, size_t end) {
+  const size_t group = a.heads / a.kv_heads;
+  for (size_t unit = first; unit < end; unit++) {
+    const size_t slice = unit % a.slices;
+    const size_t kv_head = unit / a.slices % a.kv_heads;
+    const size_t token = unit / a.slices / a.kv_heads;
+    const size_t from = slice * group / a.slices, to = (slice + 1) * group / a.slices;
+    const size_t seen = a.length + token * a.growth;
+    const size_t length = seen < a.window ? seen : a.window;
+    const size_t kv_at = (seen - length) * (a.kv_stride / sizeof(float)) + kv_head * a.head_size;
+    const size_t at = (token * a.heads + kv_head * group + from) * a.head_size;
+    attend_heads(a, a.q + at, a.keys + kv_at, a.values + kv_at, a.out + at, to - from, length);
+  }
+}
+
+}  // namespace
+}  // namespace host::kernels

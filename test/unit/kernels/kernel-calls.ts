@@ -1,0 +1,198 @@
+/** Calls of every kernel over a memory of random numbers, for comparing what builds of the kernels make of it. */
+import type { Kernels } from '../../../plv8/src/kernels/load.ts';
+import type { WasmMemory } from '../../../plv8/src/kernels/web-assembly.ts';
+
+const K = 1024;
+export const PAGES = 64;
+/** Addresses of everything that the calls below read and write; below them is what the kernels keep for themselves. */
+export const BLOCKS = 64 * K; // stored blocks: bytes
+const FLOATS = 192 * K; // random floats
+const INTEGERS = 448 * K; // row-major weights
+const SCALES = 576 * K;
+const MINS = 640 * K;
+const WEIGHTS = 704 * K;
+const SUMS = 1024 * K; // scales, sums, scaled sums: 64 KiB each
+const OUT = 1216 * K;
+const SCRATCH = 1728 * K;
+/** The last one: behind the integers the relaxed build writes their split form. */
+export const QUANTS = 2048 * K;
+/** Behind everything: what attention needs for itself. */
+export const SCORES = PAGES * 64 * K - 16 * K;
+
+export const COLS = 288;
+const ROWS = 21;
+/** Fours, what is left over, and one alone. */
+const TOKENS = [1, 3, 7, 32];
+
+function quantize(k: Kernels, tokens: number): void {
+  k.quantizeActivations(FLOATS, QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K, COLS, tokens);
+}
+
+function q8(k: Kernels): void {
+  for (const tokens of TOKENS) {
+    for (const [mins, scaleCols] of [
+      [0, 32],
+      [MINS, 32],
+      [0, 16],
+    ] as const) {
+      quantize(k, tokens);
+      k.interleaveQ8(INTEGERS, SCALES, mins, WEIGHTS, 0, ROWS, COLS, scaleCols);
+      const to = OUT + tokens * ROWS * 16 + (mins ? 1 : 0) * K + scaleCols * K;
+      k.matmulQ8(WEIGHTS, mins !== 0, QUANTS, SUMS, SUMS + 128 * K, to, ROWS, COLS, tokens, ROWS * 4, scaleCols);
+    }
+  }
+}
+
+function q4(k: Kernels): void {
+  for (const tokens of TOKENS) {
+    for (const [mins, offset] of [
+      [0, 8],
+      [MINS, 0],
+      [0, 0],
+    ] as const) {
+      quantize(k, tokens);
+      k.interleaveQ4(BLOCKS + 64 * K, SCALES, mins, WEIGHTS, 0, ROWS, COLS);
+      const to = OUT + tokens * K * 4 + (mins ? 1 : 0) * 128 * K + offset * 32 * K;
+      const sums = [SUMS, SUMS + 64 * K, SUMS + 128 * K] as const;
+      k.matmulQ4(WEIGHTS, mins !== 0, offset, QUANTS, ...sums, to, ROWS, COLS, tokens, ROWS * 4);
+    }
+  }
+}
+
+export type KernelCall = (k: Kernels) => unknown;
+const small = (name: 'repackQ8_0' | 'repackQ4_0' | 'repackQ5_0' | 'repackIQ4_NL'): KernelCall => {
+  return (k) => k[name](BLOCKS, SCRATCH, SCRATCH + 64 * K, 300);
+};
+const withMinimums = (name: 'repackQ4_1' | 'repackQ5_1' | 'repackQ4_K' | 'repackQ5_K', blocks: number): KernelCall => {
+  return (k) => k[name](BLOCKS, SCRATCH, SCRATCH + 64 * K, SCRATCH + 128 * K, blocks);
+};
+const superblocks = (name: 'repackIQ4_XS' | 'repackQ6_K' | 'repackQ3_K'): KernelCall => {
+  return (k) => k[name](BLOCKS, SCRATCH, SCRATCH + 64 * K, 40);
+};
+
+/** One entry for every kernel; each leaves its results in the memory or returns them. */
+export const CALLS: Record<keyof Kernels, KernelCall> = {
+  repackQ8_0: small('repackQ8_0'),
+  repackQ4_0: small('repackQ4_0'),
+  repackQ4_1: withMinimums('repackQ4_1', 300),
+  repackQ5_0: small('repackQ5_0'),
+  repackQ5_1: withMinimums('repackQ5_1', 300),
+  repackIQ4_NL: small('repackIQ4_NL'),
+  repackIQ4_XS: superblocks('repackIQ4_XS'),
+  repackQ4_K: withMinimums('repackQ4_K', 40),
+  repackQ5_K: withMinimums('repackQ5_K', 40),
+  repackQ6_K: superblocks('repackQ6_K'),
+  repackQ3_K: superblocks('repackQ3_K'),
+  widenF16: (k) => k.widenF16(BLOCKS, SCRATCH, 1001),
+  widenBF16: (k) => k.widenBF16(BLOCKS, SCRATCH, 1001),
+  allFinite: (k) => [k.allFinite(FLOATS, 1001), k.allFinite(INTEGERS, 1001)],
+  roundQ8: (k) => k.roundQ8(FLOATS, SCRATCH, SCRATCH + 64 * K, 960),
+  interleaveQ8: q8,
+  interleaveQ4: q4,
+  expandQ8: (k) => k.expandQ8(WEIGHTS, true, SCRATCH, COLS, 5, 32),
+  expandQ4: (k) => k.expandQ4(WEIGHTS, true, 8, SCRATCH, COLS, 5),
+  quantizeActivations: (k) => quantize(k, 7),
+  matmulQ8: q8,
+  matmulQ4: q4,
+  matmulF32: (k) => k.matmulF32(FLOATS, FLOATS + 64 * K, OUT, ROWS, COLS, 7, ROWS * 4),
+  rmsNorm: (k) => k.rmsNorm(FLOATS, FLOATS + 64 * K, OUT, 577, 3, 1e-5),
+  layerNorm: (k) => k.layerNorm(FLOATS, FLOATS + 64 * K, FLOATS + 96 * K, OUT, 577, 3, 1e-5),
+  addInto: (k) => k.addInto(FLOATS, FLOATS + 64 * K, 1001),
+  copyFloats: (k) => k.copyFloats(FLOATS, OUT, 1001),
+  addBias: (k) => k.addBias(FLOATS, FLOATS + 64 * K, 201, 3),
+  siluMultiply: (k) => k.siluMultiply(FLOATS, FLOATS + 64 * K, 1001),
+  geluMultiply: (k) => k.geluMultiply(FLOATS, FLOATS + 64 * K, 1001),
+  gelu: (k) => k.gelu(FLOATS, 1001),
+  scaleBy: (k) => k.scaleBy(FLOATS, 1001, 0.7),
+  softcap: (k) => k.softcap(FLOATS, 1001, 30),
+  rope: (k) => {
+    k.rope(FLOATS, FLOATS + 64 * K, 3, 64, 32, 1, 2, 5);
+    k.rope(FLOATS + 32 * K, FLOATS + 64 * K, 3, 64, 32, 32, 1, 5);
+  },
+  attention: (k) =>
+    k.attention(FLOATS, FLOATS + 16 * K, FLOATS + 96 * K, OUT, SCORES, 6, 2, 12, 200, 96, 0.3, 5, 3, 1, 150),
+};
+
+/** Numbers from 0 to 1, the same for the same seed. */
+function randomNumbers(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+/** Results of 60 calls of random shapes beside one another in OUT. */
+function shapes(seed: number, call: (k: Kernels, whole: (least: number, most: number) => number, to: number) => void) {
+  return (k: Kernels): void => {
+    const random = randomNumbers(seed);
+    const whole = (least: number, most: number): number => least + Math.floor(random() * (most - least + 1));
+    for (let i = 0; i < 60; i++) call(k, whole, OUT + i * 8 * K);
+  };
+}
+
+/** Products of every layout, norms, activations and attention in random shapes, most of which are no multiple of anything. */
+export const SHAPES: Record<string, KernelCall> = {
+  'random q8': shapes(1, (k, whole, to) => {
+    const [rows, cols, tokens] = [whole(1, 45), 32 * whole(1, 9), whole(1, 41)];
+    const [mins, scaleCols] = ([[0, 32], [MINS, 32], [0, 16]] as const)[whole(0, 2)]!; // prettier-ignore
+    k.quantizeActivations(FLOATS + 4 * whole(0, 999), QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K, cols, tokens);
+    k.interleaveQ8(INTEGERS, SCALES, mins, WEIGHTS, 0, rows, cols, scaleCols);
+    k.matmulQ8(WEIGHTS, mins !== 0, QUANTS, SUMS, SUMS + 128 * K, to, rows, cols, tokens, rows * 4, scaleCols);
+  }),
+  'random q4': shapes(2, (k, whole, to) => {
+    const [rows, cols, tokens] = [whole(1, 45), 32 * whole(1, 9), whole(1, 41)];
+    const [mins, offset] = ([[0, 8], [MINS, 0], [0, 0]] as const)[whole(0, 2)]!; // prettier-ignore
+    k.quantizeActivations(FLOATS + 4 * whole(0, 999), QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K, cols, tokens);
+    k.interleaveQ4(BLOCKS + 64 * K, SCALES, mins, WEIGHTS, 0, rows, cols);
+    const sums = [SUMS, SUMS + 64 * K, SUMS + 128 * K] as const;
+    k.matmulQ4(WEIGHTS, mins !== 0, offset, QUANTS, ...sums, to, rows, cols, tokens, rows * 4);
+  }),
+  'random f32': shapes(3, (k, whole, to) => {
+    const [rows, cols, tokens] = [whole(1, 45), 4 * whole(1, 60), whole(1, 41)];
+    k.matmulF32(FLOATS + 4 * whole(0, 999), FLOATS + 128 * K, to, rows, cols, tokens, rows * 4);
+  }),
+  'random norms': shapes(4, (k, whole, to) => {
+    const [n, tokens] = [whole(1, 150), whole(1, 13)];
+    const x = FLOATS + 4 * whole(0, 999);
+    if (whole(0, 1)) k.rmsNorm(x, FLOATS + 96 * K, to, n, tokens, 1e-5);
+    else k.layerNorm(x, FLOATS + 96 * K, FLOATS + 112 * K, to, n, tokens, 1e-5);
+  }),
+  'random elements': shapes(5, (k, whole, to) => {
+    const n = whole(1, 2000);
+    const y = FLOATS + 4 * whole(0, 9999);
+    k.copyFloats(FLOATS + 4 * whole(0, 9999), to, n);
+    const which = whole(0, 6);
+    if (which === 0) k.addInto(to, y, n);
+    else if (which === 1) k.siluMultiply(to, y, n);
+    else if (which === 2) k.geluMultiply(to, y, n);
+    else if (which === 3) k.gelu(to, n);
+    else if (which === 4) k.scaleBy(to, n, 1.7);
+    else if (which === 5) k.softcap(to, n, 20);
+    else k.addBias(to, y, Math.ceil(n / 7), 6);
+  }),
+  'random attention': shapes(6, (k, whole, to) => {
+    const [kvHeads, group, size, tokens] = [whole(1, 3), whole(1, 5), 4 * whole(1, 12), whole(1, 3)];
+    const [length, growth, window] = [whole(1, 150), whole(0, 1), whole(1, 200)];
+    const cached = [FLOATS + 16 * K, FLOATS + 120 * K] as const;
+    const heads = kvHeads * group;
+    const [scale, cap] = [whole(1, 20) / 50, whole(0, 1) * 5];
+    const range = [tokens, growth, window] as const;
+    const stride = kvHeads * size * 4;
+    k.attention(FLOATS, ...cached, to, SCORES, heads, kvHeads, size, length, stride, scale, cap, ...range);
+  }),
+};
+
+/** Random bytes that are no infinity as half floats, random floats, weights with both extremes, activations with zeros. */
+export function fillMemory(memory: WasmMemory): Uint8Array {
+  const random = randomNumbers(7);
+  const bytes = new Uint8Array(memory.buffer);
+  const floats = new Float32Array(memory.buffer);
+  for (let at = BLOCKS; at < FLOATS; at++) bytes[at] = (random() * 256) & (at < BLOCKS + 64 * K ? 0xbf : 15);
+  for (let at = FLOATS / 4; at < INTEGERS / 4; at++) floats[at] = at % 96 < 32 ? random() * 2e-3 : random() * 60 - 30;
+  for (let at = FLOATS / 4 + 64; at < FLOATS / 4 + 96; at++) floats[at] = at % 2 ? 30 : -30;
+  for (let at = INTEGERS; at < SCALES; at++) bytes[at] = at % 5 === 0 ? (at % 2 ? 127 : 128) : random() * 256;
+  for (let at = SCALES / 4; at < WEIGHTS / 4; at++) floats[at] = random() - 0.5;
+  for (let at = WEIGHTS / 4; at < SUMS / 4; at++) floats[at] = random() - 0.5;
+  return bytes;
+}
