@@ -54,7 +54,7 @@ comment on column hartonomous.loaded_models.last_used_at is 'when it was last us
 comment on column hartonomous.loaded_models.caches is 'key/value caches kept for later calls';
 comment on column hartonomous.loaded_models.cache_hits is 'calls that found the beginning of their prompt in a cache';
 comment on column hartonomous.loaded_models.memories is 'WebAssembly memories that it is spread over: one up to about 4 GiB';
-comment on column hartonomous.loaded_models.kernels is 'build of the kernels that computes: plain, or relaxed where V8 and the processor have relaxed SIMD''s dot product; results are the same';
+comment on column hartonomous.loaded_models.kernels is 'build of the kernels that computes: native, the host''s own code; relaxed where V8 and the processor have relaxed SIMD''s dot product; or plain; results are the same';
 
 create or replace function hartonomous.build_id()
 returns text

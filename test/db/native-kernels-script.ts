@@ -1,9 +1,20 @@
 /** Runs inside PostgreSQL: the host's kernels beside the plain WebAssembly build, in memories with the same content. */
 import { kernelHost } from '../../plv8/src/db.ts';
-import type { Kernels } from '../../plv8/src/kernels/load.ts';
+import type { Kernels, NativeKernels } from '../../plv8/src/kernels/load.ts';
 import { instantiateKernels, newMemory, offerNativeKernels } from '../../plv8/src/kernels/load.ts';
+import { readConfig } from '../../plv8/src/model/config.ts';
+import type { Precision } from '../../plv8/src/model/model.ts';
+import { Model } from '../../plv8/src/model/model.ts';
+import { ggufModel } from '../unit/gguf-model.ts';
 import type { KernelCall } from '../unit/kernels/kernel-calls.ts';
 import { BLOCKS, CALLS, fillMemory, PAGES, SCORES, SHAPES } from '../unit/kernels/kernel-calls.ts';
+
+// PL/V8 has none; what is read with it here are names.
+(globalThis as Record<string, unknown>).TextDecoder = class {
+  decode(bytes: Uint8Array): string {
+    return Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');
+  }
+};
 
 interface Comparison {
   kernel: string;
@@ -38,4 +49,34 @@ export function compareKernels(): Comparison[] {
     const same = JSON.stringify(call(plain)) === JSON.stringify(call(native)) && !differ(a, b);
     return { kernel, native: kernel in SHAPES || names.has(kernel), worked: differ(a, before), same };
   });
+}
+
+/** What a model makes of a prompt in one build: of a chunk of 32 tokens, one of 5 and one token; of texts together. */
+function answers(bytes: Uint8Array, precision: Precision, native: NativeKernels | null): number[][] {
+  offerNativeKernels(native);
+  const { architecture, hyperparameters, source } = ggufModel(bytes);
+  const poll = (): void => undefined;
+  const config = readConfig(architecture, hyperparameters, source.tensors());
+  const model = Model.load(config, source, { precision, poll });
+  const ids = (tokens: number): number[] => Array.from({ length: tokens }, (_, i) => (i * 7 + 3) % config.vocabSize);
+  if (config.architecture.kind === 'encoder') {
+    const states: number[][] = [];
+    model.hiddenStates([ids(19), ids(3), ids(25)], { poll }, (_text, _first, values) => states.push([...values]));
+    return states;
+  }
+  const [cache, other] = [model.newCache(48), model.newCache(48)];
+  const logits = [[...model.forward(ids(37), cache, { poll })], [...model.forward([5], cache, { poll })]];
+  const steps = [
+    { ids: [7], cache },
+    { ids: ids(9), cache: other },
+  ];
+  return [...logits, ...model.forwardBatch(steps, { poll }).map((each) => [...each])];
+}
+
+/** Whether the host's kernels give a model's answers bit for bit, and how many numbers were compared. */
+export function compareModel(bytes: Uint8Array, precision: Precision): { same: boolean; numbers: number } {
+  const host = kernelHost()!;
+  const plain = answers(bytes, precision, null);
+  const native = answers(bytes, precision, (memory) => host.over(memory) as Partial<Kernels>);
+  return { same: JSON.stringify(native) === JSON.stringify(plain), numbers: new Set(plain.flat()).size };
 }

@@ -1,10 +1,23 @@
 /** The host's own kernels: the bits of the WebAssembly builds, whatever the shape, and what they refuse. */
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { wasmPlugin } from '../../plv8/wasm-plugin.ts';
+import { availableModels, modelPath, ZOO_DECODERS } from '../golden/model-files.ts';
 import type { TestDatabase } from './harness.ts';
 import { createDatabase } from './harness.ts';
+
+const QUANTS = ['q2_k', 'q3_k', 'q4_0', 'q4_1', 'q4_k', 'q4_k_m-mix', 'q5_0', 'q5_1', 'q5_k', 'q6_k', 'q8_0'];
+const FLOATS = [...ZOO_DECODERS, 'zoo/bert-tiny-f32', 'quants/qwen2-tiny-f16', 'quants/qwen2-tiny-bf16'];
+const OTHERS = availableModels(['stories260k/stories260k-q4_0', 'stories260k/stories260k-q8_0']);
+const MODELS = [
+  ...[...QUANTS.map((type) => `quants/qwen2-256-${type}`), ...OTHERS].map((file) => [file, 'auto']),
+  ...FLOATS.flatMap((file) => [
+    [file, 'f32'],
+    [file, 'q8'],
+  ]),
+] as [file: string, precision: string][];
 
 const portable = process.env.TEST_PORTABLE === '1';
 
@@ -29,12 +42,13 @@ describe.skipIf(portable)('native kernels', () => {
   beforeAll(async () => {
     db = await createDatabase();
     await db.pool.query(
-      `create function kernel_test(call text) returns jsonb language plv8 security definer as $kernels$
+      `create function kernel_test(call text, file bytea = null, precision_ text = null) returns jsonb
+       language plv8 security definer as $kernels$
        ${await script()}
-       return kernelTests[call]();
+       return kernelTests[call](file, precision_);
        $kernels$`,
     );
-    await db.pool.query('alter function kernel_test(text) owner to hartonomous_owner');
+    await db.pool.query('alter function kernel_test(text, bytea, text) owner to hartonomous_owner');
   });
   afterAll(() => db.drop());
 
@@ -51,5 +65,14 @@ describe.skipIf(portable)('native kernels', () => {
       'repackQ5_K', 'repackQ6_K', 'repackQ3_K', 'widenF16', 'widenBF16', 'allFinite', 'roundQ8', 'interleaveQ8',
       'interleaveQ4', 'expandQ8', 'expandQ4', 'copyFloats',
     ]); // prettier-ignore
+  });
+
+  it.each(MODELS)('give the logits of the plain build: %s, %s', async (file, precision) => {
+    const { rows } = await db.pool.query<{ compared: { same: boolean; numbers: number } }>(
+      `select kernel_test('compareModel', $1, $2) as compared`,
+      [readFileSync(modelPath(`${file}.gguf`)), precision],
+    );
+    expect(rows[0]!.compared.same).toBe(true);
+    expect(rows[0]!.compared.numbers).toBeGreaterThan(100);
   });
 });

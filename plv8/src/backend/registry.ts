@@ -123,8 +123,8 @@ export function useTokenizer(catalog: Catalog, name: string | null, precision: P
   if (known !== undefined) return known;
   const entry = readingModel(row, () => {
     const native = kernelHost();
-  offerNativeKernels(native === null ? null : (memory) => native.over(memory) as Partial<Kernels>);
-  const segments = ModelSegments.of(row.digest, precision);
+    offerNativeKernels(native === null ? null : (memory) => native.over(memory) as Partial<Kernels>);
+    const segments = ModelSegments.of(row.digest, precision);
     const shared = segments?.vocabulary() ?? null;
     segments?.close();
     const vocabulary = shared ?? readVocabulary(row.id);

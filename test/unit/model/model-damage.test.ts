@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { readConfig } from '../../../plv8/src/model/config.ts';
 import { Model } from '../../../plv8/src/model/model.ts';
-import type { FileTensor, GgufModel } from '../gguf-source.ts';
-import { readGguf, sourceOf } from '../gguf-source.ts';
+import type { FileTensor, GgufModel } from '../gguf-model.ts';
+import { sourceOf } from '../gguf-model.ts';
+import { readGguf } from '../gguf-source.ts';
 import { goldenPath } from '../golden-model.ts';
 
 type Damage = (file: { meta: Record<string, unknown>; tensors: FileTensor[]; bytes: Uint8Array }) => void;
