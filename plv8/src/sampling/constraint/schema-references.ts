@@ -24,6 +24,9 @@ export function lookUp(root: unknown, pointer: string): unknown {
   } catch {
     invalid(pointer, 'the reference is not valid');
   }
+  if (fragment !== '' && !fragment.startsWith('/')) {
+    return named(root, fragment) ?? invalid(pointer, 'the reference leads nowhere');
+  }
   for (const part of fragment.split('/').slice(1)) {
     const key = part.replaceAll('~1', '/').replaceAll('~0', '~');
     if (typeof value !== 'object' || value === null || !Object.hasOwn(value, key)) {
@@ -31,14 +34,31 @@ export function lookUp(root: unknown, pointer: string): unknown {
     }
     value = (value as Record<string, unknown>)[key];
   }
-  if (fragment !== '' && !fragment.startsWith('/')) invalid(pointer, 'the reference leads nowhere');
   return value;
 }
 
 /** References that a schema follows without opening a bracket. */
 function directReferences(schema: unknown, depth: number): string[] {
   if (!isObject(schema) || depth > MAX_DEPTH) return [];
-  if (typeof schema.$ref === 'string') return [schema.$ref];
-  const members = schema.anyOf ?? schema.allOf;
-  return Array.isArray(members) ? members.flatMap((member) => directReferences(member, depth + 1)) : [];
+  const own = typeof schema.$ref === 'string' ? [schema.$ref] : [];
+  const lists = [schema.allOf, schema.anyOf, schema.oneOf].flatMap((list): unknown[] =>
+    Array.isArray(list) ? list : [],
+  );
+  const dependent = [schema.dependentSchemas, schema.dependencies].flatMap((each) =>
+    isObject(each) ? Object.values(each) : [],
+  );
+  const members = [...lists, schema.not, schema.if, schema.then, schema.else, ...dependent];
+  return [...own, ...members.flatMap((member) => directReferences(member, depth + 1))];
+}
+
+/** The schema within `value` that names itself so by $anchor (or $id, as draft 7 does); undefined where none does. */
+function named(value: unknown, name: string, depth = 0): unknown {
+  if (typeof value !== 'object' || value === null || depth > MAX_DEPTH) return undefined;
+  const { $anchor, $dynamicAnchor, $id, id } = value as Record<string, unknown>;
+  if ($anchor === name || $dynamicAnchor === name || $id === `#${name}` || id === `#${name}`) return value;
+  for (const member of Object.values(value)) {
+    const found = named(member, name, depth + 1);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }

@@ -1,0 +1,159 @@
+/** Whether a JSON value is valid under a schema: for values that a schema lists, and for names of members. */
+import { lookUp } from './schema-references.ts';
+import type { Schema, Type } from './schema.ts';
+import { countOf, isObject, membersOf, sameJson, typesOf } from './schema.ts';
+import { patternRegExp } from './pattern.ts';
+
+/** Whether `value` is valid under `schema`, whose references lead into `root`. Formats are taken as kept. */
+export function isValid(root: unknown, schema: unknown, value: unknown): boolean {
+  if (typeof schema === 'boolean') return schema;
+  if (!isObject(schema)) return false;
+  return Object.keys(schema).every((keyword) => holds(root, schema, keyword, value));
+}
+
+export function typeOf(value: unknown): Type {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'array';
+  if (typeof value === 'number') return Number.isInteger(value) ? 'integer' : 'number';
+  return typeof value as 'boolean' | 'string' | 'object';
+}
+
+export function isOfType(value: unknown, types: ReadonlySet<Type>): boolean {
+  const type = typeOf(value);
+  return types.has(type) || (type === 'integer' && types.has('number'));
+}
+
+/** Whether `keyword` of `schema` allows `value`. */
+export function holds(root: unknown, schema: Schema, keyword: string, value: unknown): boolean {
+  const argument = schema[keyword];
+  const valid = (inner: unknown, of: unknown): boolean => isValid(root, inner, of);
+  switch (keyword) {
+    case 'type': {
+      const types = typesOf(schema, '#');
+      return types === null || isOfType(value, types);
+    }
+    case 'enum':
+      return Array.isArray(argument) && argument.some((member) => sameJson(member, value));
+    case 'const':
+      return sameJson(argument, value);
+    case '$ref':
+      return valid(lookUp(root, argument as string), value);
+    case 'allOf':
+      return membersOf(schema, keyword, '#').every((member) => valid(member, value));
+    case 'anyOf':
+      return membersOf(schema, keyword, '#').some((member) => valid(member, value));
+    case 'oneOf':
+      return membersOf(schema, keyword, '#').filter((member) => valid(member, value)).length === 1;
+    case 'not':
+      return !valid(argument, value);
+    case 'if':
+      return valid(valid(argument, value) ? (schema.then ?? true) : (schema.else ?? true), value);
+    default:
+      if (typeof value === 'string') return holdsForString(schema, keyword, value);
+      if (typeof value === 'number') return holdsForNumber(schema, keyword, value);
+      if (Array.isArray(value)) return holdsForArray(root, schema, keyword, value);
+      return isObject(value) ? holdsForObject(root, schema, keyword, value) : true;
+  }
+}
+
+function holdsForString(schema: Schema, keyword: string, value: string): boolean {
+  switch (keyword) {
+    case 'minLength':
+      return [...value].length >= countOf(schema, keyword, 0, '#');
+    case 'maxLength':
+      return [...value].length <= countOf(schema, keyword, 0, '#');
+    case 'pattern':
+      return patternRegExp(String(schema.pattern)).test(value);
+    default:
+      return true;
+  }
+}
+
+function holdsForNumber(schema: Schema, keyword: string, value: number): boolean {
+  const bound = schema[keyword];
+  if (typeof bound !== 'number') return true;
+  switch (keyword) {
+    case 'minimum':
+      return schema.exclusiveMinimum === true ? value > bound : value >= bound;
+    case 'maximum':
+      return schema.exclusiveMaximum === true ? value < bound : value <= bound;
+    case 'exclusiveMinimum':
+      return value > bound;
+    case 'exclusiveMaximum':
+      return value < bound;
+    case 'multipleOf':
+      return Number.isInteger(value / bound);
+    default:
+      return true;
+  }
+}
+
+function holdsForArray(root: unknown, schema: Schema, keyword: string, value: readonly unknown[]): boolean {
+  const { items, prefixItems } = tupleOf(schema);
+  switch (keyword) {
+    case 'items':
+    case 'prefixItems':
+    case 'additionalItems':
+      return value.every((item, i) => isValid(root, i < prefixItems.length ? prefixItems[i] : (items ?? true), item));
+    case 'minItems':
+      return value.length >= countOf(schema, keyword, 0, '#');
+    case 'maxItems':
+      return value.length <= countOf(schema, keyword, 0, '#');
+    case 'uniqueItems':
+      return schema.uniqueItems !== true || value.every((item, i) => !value.slice(0, i).some((o) => sameJson(o, item)));
+    case 'contains': {
+      const found = value.filter((item) => isValid(root, schema.contains, item)).length;
+      return found >= countOf(schema, 'minContains', 1, '#') && found <= countOf(schema, 'maxContains', Infinity, '#');
+    }
+    default:
+      return true;
+  }
+}
+
+function holdsForObject(root: unknown, schema: Schema, keyword: string, value: Schema): boolean {
+  const names = Object.keys(value);
+  switch (keyword) {
+    case 'required':
+      return Array.isArray(schema.required) && schema.required.every((name) => Object.hasOwn(value, name as string));
+    case 'properties':
+    case 'patternProperties':
+    case 'additionalProperties':
+      return names.every((name) => memberSchemas(schema, name).every((member) => isValid(root, member, value[name])));
+    case 'propertyNames':
+      return names.every((name) => isValid(root, schema.propertyNames, name));
+    case 'minProperties':
+      return names.length >= countOf(schema, keyword, 0, '#');
+    case 'maxProperties':
+      return names.length <= countOf(schema, keyword, 0, '#');
+    case 'dependentRequired':
+    case 'dependentSchemas':
+    case 'dependencies':
+      return Object.entries(schema[keyword] as Schema).every(
+        ([name, needed]) =>
+          !Object.hasOwn(value, name) ||
+          (Array.isArray(needed)
+            ? needed.every((other) => Object.hasOwn(value, other as string))
+            : isValid(root, needed, value)),
+      );
+    default:
+      return true;
+  }
+}
+
+/** What one schema says about the member `name`: of its properties, its patterns, else its additionalProperties. */
+export function memberSchemas(schema: Schema, name: string): unknown[] {
+  const own = isObject(schema.properties) && Object.hasOwn(schema.properties, name) ? [schema.properties[name]] : [];
+  const byPattern = isObject(schema.patternProperties)
+    ? Object.entries(schema.patternProperties)
+        .filter(([pattern]) => patternRegExp(pattern).test(name))
+        .map(([, member]) => member)
+    : [];
+  const said = [...own, ...byPattern];
+  return said.length === 0 && schema.additionalProperties !== undefined ? [schema.additionalProperties] : said;
+}
+
+/** Items by place and the further ones, in the words of draft 2020-12. */
+export function tupleOf(schema: Schema): { prefixItems: readonly unknown[]; items: unknown } {
+  if (Array.isArray(schema.items)) return { prefixItems: schema.items, items: schema.additionalItems };
+  return { prefixItems: Array.isArray(schema.prefixItems) ? schema.prefixItems : [], items: schema.items };
+}

@@ -1,0 +1,53 @@
+/** Strings: lengths, patterns, formats and encodings, all at once, and without what is denied. */
+import { LAST_CODE_POINT, normalise } from './character-sets.ts';
+import { byteText } from './characters.ts';
+import type { Expression } from './expression.ts';
+import { encodingPattern, formatPattern } from './formats.ts';
+import { combine, component } from './machine.ts';
+import { compilePattern } from './pattern.ts';
+import type { Alternative } from './schema-expansion.ts';
+import { listedValues } from './schema-expansion.ts';
+import { at, countOf, invalid, show } from './schema.ts';
+import type { ValueCompiler } from './value-compiler.ts';
+
+/** What may stand between the quotes. */
+export function stringTexts(compiler: ValueCompiler, leaves: Alternative): Expression {
+  const { expressions, encode } = compiler;
+  const wanted: Expression[] = [];
+  const unwanted: Expression[] = [];
+  const pattern = (text: string): Expression => compilePattern(expressions, text, encode, 'part');
+  let least = 0;
+  let most = Infinity;
+  for (const { schema, path, denied } of leaves) {
+    if (denied !== undefined) {
+      if (denied === 'pattern') unwanted.push(pattern(String(schema.pattern)));
+      const texts = (listedValues(schema) ?? []).filter((value): value is string => typeof value === 'string');
+      // A text is written in one way only.
+      unwanted.push(...texts.map((text) => expressions.literal(byteText(JSON.stringify(text).slice(1, -1)))));
+      continue;
+    }
+    const shortest = countOf(schema, 'minLength', 0, path);
+    const longest = countOf(schema, 'maxLength', Infinity, path);
+    if (shortest > longest) invalid(path, `minLength is ${shortest}, maxLength is ${longest}`);
+    least = Math.max(least, shortest);
+    most = Math.min(most, longest);
+    if (schema.pattern !== undefined) {
+      if (typeof schema.pattern !== 'string') invalid(path, `pattern must be a text, got ${show(schema.pattern)}`);
+      wanted.push(pattern(schema.pattern));
+    }
+    if (schema.format !== undefined) {
+      const found = typeof schema.format === 'string' ? formatPattern(schema.format) : undefined;
+      if (found === undefined) compiler.expansion.ignored.add(`"format" ${show(schema.format)} at ${at(path)}`);
+      else if (found !== null) wanted.push(pattern(found));
+    }
+    const encoding = typeof schema.contentEncoding === 'string' ? encodingPattern(schema.contentEncoding) : undefined;
+    if (encoding !== undefined) wanted.push(pattern(encoding));
+  }
+  if (least > 0 || most < Infinity || wanted.length === 0) {
+    wanted.push(expressions.repeat(encode(normalise([[0, LAST_CODE_POINT]])), least, most));
+  }
+  if (wanted.length === 1 && unwanted.length === 0) return wanted[0]!;
+  const parts = (each: readonly Expression[]): ReturnType<typeof component>[] =>
+    each.map((e) => component(expressions, e));
+  return combine(expressions, parts(wanted), parts(unwanted));
+}

@@ -1,0 +1,90 @@
+/** JSON schemas as people write them and random ones: every text that one accepts is valid under ajv. No model is needed. */
+import { readFileSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import { describe, expect, it } from 'vitest';
+import { SchemaMaker } from './random-schema.ts';
+import { schemaTexts } from './schema-walk.ts';
+
+const SCHEMAS = Number(process.env.SCHEMAS ?? 60);
+
+const WRITTEN = JSON.parse(readFileSync(new URL('written-schemas.json', import.meta.url), 'utf8')) as {
+  name: string;
+  schema: object;
+}[];
+
+/** Texts that are not valid. */
+function wrongTexts(schema: object, count: number, seed: number): string[] {
+  // ownProperties: `toString` and its like are no members of an empty object.
+  const validate = new Ajv2020({ strict: false, validateFormats: false, ownProperties: true }).compile(schema);
+  return schemaTexts(schema, count, seed).texts.filter((text) => !validate(JSON.parse(text)));
+}
+
+describe('a schema', () => {
+  it.each(WRITTEN)('as people write it: $name', ({ schema }) => {
+    expect(wrongTexts(schema, 20, 1)).toEqual([]);
+  });
+
+  it(`at random, ${SCHEMAS} of them`, async () => {
+    for (let seed = 1; seed <= SCHEMAS; seed++) {
+      await setImmediate(); // vitest wants to hear of its worker
+      const schema = new SchemaMaker(seed * 7919).make();
+      expect(wrongTexts(schema, 10, seed), `seed ${seed}: ${JSON.stringify(schema).slice(0, 300)}`).toEqual([]);
+    }
+  });
+
+  it.each<[string, object, string[]]>([
+    [
+      'in the order of its properties',
+      { properties: { b: { const: 1 }, a: { const: 2 } }, required: ['a', 'b'] },
+      ['{"b":1,"a":2}'],
+    ],
+    [
+      'with siblings of $ref',
+      { $ref: '#/$defs/n', minimum: 11, $defs: { n: { type: 'integer', maximum: 11 } } },
+      ['11'],
+    ],
+    ['with exactly one of two that overlap', { oneOf: [{ enum: [1, 2] }, { enum: [2, 3] }] }, ['1', '3']],
+    ['without a denied value', { enum: ['a', 'b'], not: { const: 'a' } }, ['"b"']],
+    ['of OpenAPI, null included', { type: 'boolean', nullable: true }, ['false', 'null', 'true']],
+    [
+      'with members that need others',
+      { properties: { a: { const: 1 }, b: { const: 2 } }, dependentRequired: { a: ['b'] } },
+      ['{"a":1,"b":2}', '{"b":2}', '{}'],
+    ],
+    [
+      'with a condition',
+      {
+        enum: [
+          { k: 1, v: 1 },
+          { k: 1, v: 2 },
+          { k: 2, v: 2 },
+        ],
+        if: { properties: { k: { const: 1 } } },
+        then: { properties: { v: { const: 1 } } },
+      },
+      ['{"k":1,"v":1}', '{"k":2,"v":2}'],
+    ],
+    ['with items that differ', { items: { enum: [1, 2] }, uniqueItems: true, minItems: 2 }, ['[1,2]', '[2,1]']],
+    ['with a pattern and a length', { type: 'string', pattern: '^(ab)+$', minLength: 3, maxLength: 5 }, ['"abab"']],
+    ['with a look-ahead at its beginning', { type: 'string', pattern: '^(?!b)[ab]$' }, ['"a"']],
+    ['without regard to case', { type: 'string', pattern: '(?i)^a$' }, ['"A"', '"a"']],
+    ['of multiples between bounds', { type: 'integer', multipleOf: 5, minimum: 6, maximum: 14 }, ['10']],
+  ])('gives exactly these texts: %s', (_, schema, texts) => {
+    const found = new Set(schemaTexts(schema, 200, 3).texts.map((text) => JSON.stringify(JSON.parse(text))));
+    expect([...found].sort()).toEqual([...texts].sort());
+  });
+
+  it('tells which keywords and formats nobody defines', () => {
+    const schema = {
+      type: 'object',
+      'x-note': 1,
+      properties: { a: { type: 'string', format: 'colour', propertyOrdering: 1 } },
+    };
+    expect(schemaTexts(schema, 1).ignored).toEqual([
+      '"x-note" at #',
+      '"propertyOrdering" at #/properties/a',
+      '"format" "colour" at #/properties/a',
+    ]);
+  });
+});
