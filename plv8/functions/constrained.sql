@@ -1,4 +1,4 @@
--- Answers that have to be something: JSON of a schema, a text of a pattern, one of several texts
+-- Answers that have to be something: JSON of a schema, a text of a pattern or grammar, one of several texts
 
 create or replace function hartonomous._generate_json(prompt text, schema text, model text, options text)
 returns text
@@ -44,6 +44,20 @@ as $$ select hartonomous._generate_regex(prompt, pattern, model, options::text) 
 comment on function hartonomous.generate_regex(text, text, text, json) is
     'as generate, with an answer that matches a JavaScript regular expression as a whole';
 
+create or replace function hartonomous._generate_grammar(prompt text, grammar text, model text, options text)
+returns text
+language plv8 volatile parallel unsafe cost 1000000 security definer set search_path = hartonomous, pg_temp
+as $$ {{entry.generateGrammar(prompt, grammar, model, options)}} $$;
+comment on function hartonomous._generate_grammar(text, text, text, text) is 'generate_grammar with options as text';
+
+create or replace function hartonomous.generate_grammar(
+    prompt text, grammar text, model text default null, options json default '{}')
+returns text
+language sql volatile parallel unsafe cost 1000000
+as $$ select hartonomous._generate_grammar(prompt, grammar, model, options::text) $$;
+comment on function hartonomous.generate_grammar(text, text, text, json) is
+    'as generate, with an answer that a grammar in llama.cpp''s GBNF accepts';
+
 create or replace function hartonomous._generate_choice(prompt text, choices text[], model text, options text)
 returns text
 language plv8 volatile parallel unsafe cost 1000000 security definer set search_path = hartonomous, pg_temp
@@ -62,11 +76,13 @@ revoke all on function
     hartonomous._generate_json(text, text, text, text), hartonomous.generate_json(text, text, text, json),
     hartonomous.generate_json(text, json, text, json), hartonomous.generate_json(text, jsonb, text, json),
     hartonomous._generate_regex(text, text, text, text), hartonomous.generate_regex(text, text, text, json),
+    hartonomous._generate_grammar(text, text, text, text), hartonomous.generate_grammar(text, text, text, json),
     hartonomous._generate_choice(text, text[], text, text), hartonomous.generate_choice(text, text[], text, json)
 from public;
 grant execute on function
     hartonomous._generate_json(text, text, text, text), hartonomous.generate_json(text, text, text, json),
     hartonomous.generate_json(text, json, text, json), hartonomous.generate_json(text, jsonb, text, json),
     hartonomous._generate_regex(text, text, text, text), hartonomous.generate_regex(text, text, text, json),
+    hartonomous._generate_grammar(text, text, text, text), hartonomous.generate_grammar(text, text, text, json),
     hartonomous._generate_choice(text, text[], text, text), hartonomous.generate_choice(text, text[], text, json)
 to hartonomous_user;

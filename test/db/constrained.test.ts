@@ -56,7 +56,7 @@ describe('generate_json', () => {
   });
 
   test.each([
-    [`'{"not": {}}'`, '0A000', 'schema keyword "not" at # is not supported'],
+    [`'{"$dynamicRef": "#x"}'`, '0A000', 'schema keyword "$dynamicRef" at # is not supported'],
     [
       `'{"type": "array", "items": {}, "minItems": 9999}'`,
       '22023',
@@ -75,6 +75,34 @@ test('generate_choice gives one of the texts', async () => {
   expect(choices).toContain(await value(`hartonomous.generate_choice('Is it raining?', $1)`, [choices]));
   await expect(value(`hartonomous.generate_choice('x', array['a', null])`)).rejects.toThrow('choice 2 is null');
   await expect(value(`hartonomous.generate_choice('x', '{}')`)).rejects.toThrow('choices must not be empty');
+});
+
+test('keywords that nobody defines are named in a notice, those of other programs that assert are not passed over', async () => {
+  const notices: string[] = [];
+  const listen = ({ message }: { message?: string | undefined }): number => notices.push(message ?? '');
+  client.on('notice', listen);
+  try {
+    await value(`hartonomous.generate_json('x', '{"type": "null", "x-order": 1}')`);
+    expect(await value(`hartonomous.generate_json('x', '{"oneOf": [{"const": 1}, {"enum": [1, 2]}]}')`)).toBe(2);
+  } finally {
+    client.off('notice', listen);
+  }
+  expect(notices).toEqual(['schema keywords that nobody defines are ignored: "x-order" at #']);
+});
+
+test('generate_grammar and option grammar give a text of the grammar', async () => {
+  const grammar = 'root ::= item{2}\nitem ::= "- " [a-z]{1,5} "\\n"';
+  expect(await value(`hartonomous.generate_grammar('A list:', $1)`, [grammar])).toMatch(/^(- [a-z]{1,5}\n){2}$/);
+  expect(await value(`hartonomous.generate('A list:', options => $1)`, [JSON.stringify({ grammar })])).toMatch(
+    /^(- [a-z]{1,5}\n){2}$/,
+  );
+  await expect(value(`hartonomous.generate_grammar('x', 'root ::= other')`)).rejects.toMatchObject({
+    code: '22023',
+    message: 'grammar line 1: there is no rule other',
+  });
+  await expect(
+    value(`hartonomous.generate_regex('x', 'a', options => '{"grammar": "root ::= \\"a\\""}')`),
+  ).rejects.toMatchObject({ code: '22023', message: 'option grammar cannot stand beside a regex' });
 });
 
 test('generate_regex gives a text that matches', async () => {

@@ -1,4 +1,4 @@
-/** generate_json, generate_regex and generate_choice. */
+/** generate_json, generate_regex, generate_grammar and generate_choice. */
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Grammar } from '../sampling/constraint/constraint.ts';
 import { promptIds } from '../generate/prompt.ts';
@@ -32,6 +32,16 @@ export function generateRegex(
 ): string | null {
   if (prompt === null || pattern === null) return null;
   return constrained(prompt, { kind: 'regex', pattern }, model, options);
+}
+
+export function generateGrammar(
+  prompt: string | null,
+  grammar: string | null,
+  model: string | null,
+  options: string | null,
+): string | null {
+  if (prompt === null || grammar === null) return null;
+  return constrained(prompt, { kind: 'grammar', text: grammar }, model, options);
 }
 
 export function generateChoice(

@@ -1,5 +1,5 @@
 /** Generations: prompt ids in, token after token out, several prompts at a time. */
-import { logEvent, poll } from '../db.ts';
+import { logEvent, notice, poll } from '../db.ts';
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { KvCache } from '../model/model.ts';
 import { MAX_SEQUENCES } from '../model/model.ts';
@@ -86,6 +86,13 @@ export function logAnswer(model: string, caller: string, generation: Generation)
     eval_count: generation.tokens.length,
     eval_duration: generation.evalNs,
   });
+}
+
+/** Tell the client which keywords of a schema were passed over. */
+export function tellIgnored({ ignoredKeywords }: Continuation): void {
+  if (ignoredKeywords.length === 0) return;
+  const [first, more] = [ignoredKeywords.slice(0, 10), ignoredKeywords.length - 10];
+  notice(`schema keywords that nobody defines are ignored: ${first.join(', ')}${more > 0 ? ` and ${more} more` : ''}`);
 }
 
 /** One request that is being answered. */
@@ -211,6 +218,7 @@ class Batch {
         }),
     );
     if (continuation === null) return;
+    tellIgnored(continuation);
     const running = { index, continuation, startedAt, answeringSince: startedAt };
     if (options.numPredict === 0) {
       this.finish({ ...running, reused: 0 }, 0);

@@ -12,7 +12,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Catalog } from '../backend/catalog.ts';
 import type { ContinuationInput, Step } from '../sampling/continuation.ts';
 import { Continuation } from '../sampling/continuation.ts';
-import { checkPrompt, contextLength, logAnswer } from './generate.ts';
+import { checkPrompt, contextLength, logAnswer, tellIgnored } from './generate.ts';
 import { releaseCache, takeCache } from '../backend/caches.ts';
 import type { Answer, Request } from './request.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
@@ -105,6 +105,7 @@ export function openSession(request: Request, kind: RunRecord['kind'], promptIds
   while (sessions.has(id));
   const now = Date.now();
   const continuation = new Continuation(input);
+  tellIgnored(continuation);
   if (options.numPredict === 0) continuation.doneReason = 'length';
   sessions.set(id, {
     id,

@@ -65,6 +65,11 @@ export class Continuation {
     this.constraint = constraint === null ? null : new Constraint(input.tokenizer, constraint, this.budget, input.poll);
   }
 
+  /** Keywords of the schema that nobody defines, with their places; they were ignored. */
+  get ignoredKeywords(): readonly string[] {
+    return this.constraint?.ignored ?? [];
+  }
+
   private get writesJson(): boolean {
     const { constraint } = this.input.options;
     return constraint?.kind === 'json_object' || constraint?.kind === 'json_schema';

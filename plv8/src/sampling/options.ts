@@ -102,6 +102,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   logprobs: { kind: 'boolean', fallback: false },
   top_logprobs: integer(0, 20, 0),
   response_format: { kind: 'response_format' },
+  grammar: { kind: 'text' },
 };
 
 /**
@@ -124,14 +125,7 @@ export function parseOptions(
       raise(SQLSTATE.invalidParameterValue, `options ${alias} and ${key} mean the same and were both given`);
     }
   }
-  const format = formatOf(given);
-  if (format !== null && grammar !== null) {
-    raise(
-      SQLSTATE.invalidParameterValue,
-      `option response_format cannot stand beside a ${grammar.kind.replace('_', ' ')}`,
-    );
-  }
-  const constraint = grammar ?? format;
+  const constraint = constraintOf(given, grammar);
   if (constraint !== null && isGiven(asked, 'stop')) {
     raise(SQLSTATE.invalidParameterValue, `option stop cannot stand beside a ${constraint.kind.replace('_', ' ')}`);
   }
@@ -278,6 +272,24 @@ function biasesOf(given: Record<string, unknown>): Map<number, number> {
 }
 
 /** OpenAI's response_format: text, json_object, or json_schema with the schema where OpenAI has it or directly. */
+/** What the answer has to be, which is said once: by the function, option response_format or option grammar. */
+function constraintOf(given: Record<string, unknown>, byFunction: Grammar | null): Grammar | null {
+  const text = textOf(given, 'grammar');
+  const said = [
+    { by: byFunction?.kind.replace('_', ' '), grammar: byFunction },
+    { by: 'option response_format', grammar: formatOf(given) },
+    { by: 'option grammar', grammar: text === null ? null : ({ kind: 'grammar', text } as const) },
+  ].filter(({ grammar }) => grammar !== null);
+  const [first, second] = said;
+  if (second !== undefined) {
+    raise(
+      SQLSTATE.invalidParameterValue,
+      `${second.by} cannot stand beside ${byFunction === null ? first!.by : `a ${first!.by}`}`,
+    );
+  }
+  return first?.grammar ?? null;
+}
+
 function formatOf(given: Record<string, unknown>): Grammar | null {
   if (!isGiven(given, 'response_format')) return null;
   const format = given.response_format as { type?: unknown; schema?: unknown; json_schema?: { schema?: unknown } };

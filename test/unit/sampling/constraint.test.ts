@@ -131,6 +131,7 @@ describe('an answer', () => {
     ],
     ['choice', { kind: 'choice', choices: ['yes', 'no', 'größer', 'no way'] }, /^ ?(yes|no|größer|no way)$/],
     ['object', { kind: 'json_object' }, /^ ?\{.*\}$/s],
+    ['grammar', { kind: 'grammar', text: 'root ::= item+\nitem ::= "- " [a-z]{1,5} "\\n"' }, /^(- [a-z]{1,5}\n)+$/],
   ])('has the form of a %s', (_, grammar, form) => {
     for (const on of subjects) {
       for (let seed = 0; seed < 12; seed++) expect(generate(on, grammar, { seed, num_predict: 40 }).text).toMatch(form);

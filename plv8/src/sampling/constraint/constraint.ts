@@ -8,6 +8,7 @@ import type { ByteClasses } from './byte-classes.ts';
 import { byteText, utf8Encoding } from './characters.ts';
 import type { Expression } from './expression.ts';
 import { Expressions, NEVER } from './expression.ts';
+import { compileGbnf } from './gbnf.ts';
 import { anyObject, compileSchema } from './json-schema.ts';
 import { compilePattern } from './pattern.ts';
 import { TokenTrie } from './token-trie.ts';
@@ -17,7 +18,9 @@ export type Grammar =
   | { kind: 'json_object' }
   | { kind: 'json_schema'; schema: unknown }
   | { kind: 'regex'; pattern: string }
-  | { kind: 'choice'; choices: readonly string[] };
+  | { kind: 'choice'; choices: readonly string[] }
+  /** in GBNF */
+  | { kind: 'grammar'; text: string };
 
 /** Characters of a grammar as JSON. */
 const MAX_GRAMMAR_LENGTH = 256 * 1024;
@@ -85,6 +88,9 @@ class Automaton {
       }
       case 'regex':
         this.start = compilePattern(expressions, grammar.pattern, utf8Encoding(expressions), 'whole');
+        break;
+      case 'grammar':
+        this.start = compileGbnf(expressions, grammar.text);
         break;
       case 'choice': {
         const texts = grammar.choices.map((choice) => expressions.literal(byteText(choice)));
