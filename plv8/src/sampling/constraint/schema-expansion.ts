@@ -118,16 +118,16 @@ export class SchemaExpansion {
   /** Exactly one member: itself without each other one that could hold too. */
   private oneOf(members: readonly Placed[], path: string, within: readonly Schema[]): readonly Alternative[] {
     const expanded = members.map((each) => this.expand(each, within));
-    return expanded.flatMap((own, i) =>
-      members.reduce<readonly Alternative[]>((found, other, j) => {
-        if (i === j || found.length === 0 || this.both(own, expanded[j]!, path).length === 0) return found;
-        const alone = this.both(found, this.deny(other), path);
-        if (alone.length === 0 && !members.some((each) => allowsAll(each.schema))) {
-          unsupported('oneOf', path, ' for these schemas', 'anyOf, or a member whose const tells them apart');
-        }
-        return alone;
+    const found = expanded.flatMap((own, i) =>
+      members.reduce<readonly Alternative[]>((alone, other, j) => {
+        const overlaps = i !== j && alone.length > 0 && this.both(own, expanded[j]!, path).length > 0;
+        return overlaps ? this.both(alone, this.deny(other), path) : alone;
       }, own),
     );
+    if (found.length === 0 && expanded.filter((own) => own.length > 0).length > 1) {
+      unsupported('oneOf', path, ' for these schemas', 'anyOf, or a member whose const tells them apart');
+    }
+    return found;
   }
 
   private conditional(schema: Schema, path: string, within: readonly Schema[]): readonly Alternative[] {
