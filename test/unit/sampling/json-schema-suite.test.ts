@@ -50,7 +50,7 @@ it.skipIf(folder === null).each<[string, typeof Ajv, number]>([
         ({ texts } = schemaTexts(schema, 3, 3));
       } catch (error) {
         // A schema that nothing satisfies is neither.
-        if (error instanceof HartonomousError && error.code === '0A000') refused++;
+        if (error instanceof HartonomousError && error.sqlerrcode === '0A000') refused++;
         continue;
       }
       accepted++;
