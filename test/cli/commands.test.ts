@@ -5,7 +5,7 @@ import { createDatabase } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { hartonomous } from './program.ts';
 
-const MODEL_FILE = modelPath('stories260k/stories260k-q8_0.gguf');
+const MODEL_FILE = modelPath('llama-260k/llama-260k-q8_0.gguf');
 const PROMPT = 'Once upon a time';
 /** Twelve greedy tokens. */
 const SHORT = ['--temperature', '0', '--num-predict', '12'];
@@ -278,9 +278,9 @@ test('rm removes the model and its atoms', async () => {
     const before = await atoms();
     expect((await hartonomous(['ingest', MODEL_FILE], { url: own.url })).code).toBe(0);
     expect(await atoms()).not.toBe(before);
-    expect((await hartonomous(['rm', 'stories260k-q8_0'], { url: own.url })).code).toBe(0);
+    expect((await hartonomous(['rm', 'llama-260k-q8_0'], { url: own.url })).code).toBe(0);
     expect(await atoms()).toBe(before);
-    expect((await hartonomous(['rm', 'stories260k-q8_0'], { url: own.url })).code).toBe(1);
+    expect((await hartonomous(['rm', 'llama-260k-q8_0'], { url: own.url })).code).toBe(1);
   } finally {
     await own.drop();
   }

@@ -3,7 +3,8 @@
  * through the program; `npm run fuzz` takes 20,000 and 200. FUZZ_SEED chooses others.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, expect, test } from 'vitest';
 import { CommandError } from '../../cli/errors.ts';
 import { checkFrames } from '../../cli/ingest/frame.ts';
@@ -64,11 +65,11 @@ function mutate(seed: Buffer, focus: number): Buffer {
   return out;
 }
 
-const STORIES = dirname(modelPath('tinystories-656k/model.safetensors'));
+const TINY = fileURLToPath(new URL('../../models/tiny', import.meta.url));
 const GGUF_SEEDS = [
   llamaBytes({ dim: 8, hidden: 8, vocab: 2 }, (i) => i / 1000),
   readFileSync(modelPath('zoo/qwen2-tiny-f32.gguf')).subarray(0, 60_000),
-  readFileSync(modelPath('stories260k/stories260k-q8_0.gguf')),
+  readFileSync(modelPath('llama-260k/llama-260k-q8_0.gguf')),
 ];
 const FOLDER_FILES = [
   'config.json',
@@ -77,7 +78,7 @@ const FOLDER_FILES = [
   'tokenizer.json',
   'model.safetensors',
 ];
-const FOLDER_SEEDS = new Map(FOLDER_FILES.map((name) => [name, readFileSync(join(STORIES, name))]));
+const FOLDER_SEEDS = new Map(FOLDER_FILES.map((name) => [name, readFileSync(join(TINY, name))]));
 
 const folderPath = join(folder.path, 'model');
 mkdirSync(folderPath);

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { download } from '../../cli/sources/remote/download.ts';
 import { parseHubName } from '../../cli/sources/remote/hugging-face.ts';
@@ -13,8 +14,8 @@ import { ModelServer } from '../unit/model-server.ts';
 import { hartonomous } from './program.ts';
 import type { ProgramResult } from './program.ts';
 
-const MODEL = readFileSync(modelPath('stories260k/stories260k-q8_0.gguf'));
-const STORIES = dirname(modelPath('tinystories-656k/model.safetensors'));
+const MODEL = readFileSync(modelPath('llama-260k/llama-260k-q8_0.gguf'));
+const TINY = fileURLToPath(new URL('../../models/tiny', import.meta.url));
 const folder = new FileFolder();
 let server: ModelServer;
 let cache: string;
@@ -211,7 +212,7 @@ describe('ingest by name', () => {
       'generation_config.json',
       'model.safetensors',
     ]) {
-      server.files.set(`/cdn/${name}`, readFileSync(join(STORIES, name)));
+      server.files.set(`/cdn/${name}`, readFileSync(join(TINY, name)));
       server.redirects.set(`/someone/tiny/resolve/main/${name}`, `/cdn/${name}`);
     }
     server.linkedDigests = true;

@@ -37,7 +37,7 @@ let client: pg.Client;
 
 beforeAll(async () => {
   database = await createDatabase();
-  await ingestFile(database.url, modelPath('stories260k/stories260k-q8_0.gguf'), MODEL);
+  await ingestFile(database.url, modelPath('llama-260k/llama-260k-q8_0.gguf'), MODEL);
   await ingestFile(database.url, modelPath('zoo/qwen2-tiny-f32.gguf'), CHAT_MODEL);
   await database.pool.query(`select hartonomous.set_default_model('${MODEL}')`);
   for (const role of roles) await database.createRole(role, 'hartonomous_user');

@@ -16,7 +16,7 @@ let database: TestDatabase;
 
 beforeAll(async () => {
   database = await createDatabase();
-  await ingestFile(database.url, modelPath('stories260k/stories260k-q8_0.gguf'), 'stories');
+  await ingestFile(database.url, modelPath('llama-260k/llama-260k-q8_0.gguf'), 'stories');
   await ingestFile(database.url, modelPath('zoo/qwen2-tiny-f32.gguf'), 'qwen');
   const { sha256 } = JSON.parse(readFileSync(GOLDEN, 'utf8')) as { sha256: string };
   await ingestFile(database.url, smollm2File(sha256), 'smollm2');

@@ -1,7 +1,8 @@
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { availableModels, modelPath } from '../golden/model-files.ts';
+import { availableModels } from '../golden/available-models.ts';
+import { modelPath } from '../golden/model-files.ts';
 import { createDatabase, ingestFile } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 

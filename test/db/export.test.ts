@@ -31,8 +31,8 @@ function sha256(bytes: Buffer): string {
 }
 
 const FILES = [
-  'stories260k/stories260k-q8_0.gguf',
-  'stories260k/stories260k-q4_0.gguf',
+  'llama-260k/llama-260k-q8_0.gguf',
+  'llama-260k/llama-260k-q4_0.gguf',
   'zoo/qwen2-tiny-f32.gguf',
   'zoo/llama-untied-gqa-f32.gguf',
   'quants/qwen2-tiny-bf16.gguf',
@@ -67,7 +67,7 @@ test.each([
     },
   ],
 ])('%s comes back too', async (title, change) => {
-  const bytes = change(readFileSync(modelPath('stories260k/stories260k-q8_0.gguf')));
+  const bytes = change(readFileSync(modelPath('llama-260k/llama-260k-q8_0.gguf')));
   await ingest(client, folder.write(bytes), { name: title });
   const out = join(folder.path, 'odd.gguf');
   await exportModel(client, title, out, { force: true });
@@ -105,7 +105,7 @@ test.each([
 });
 
 test('export does not write over a file unless told to, and leaves no part of one that is damaged', async () => {
-  const name = 'stories260k/stories260k-q8_0.gguf';
+  const name = 'llama-260k/llama-260k-q8_0.gguf';
   const out = join(folder.path, 'mine.gguf');
   writeFileSync(out, 'mine');
   await expect(exportModel(client, name, out)).rejects.toThrow(/mine.gguf exists/);
@@ -115,7 +115,7 @@ test('export does not write over a file unless told to, and leaves no part of on
     where model_id = (select id from hartonomous.models where name = '${name}')`);
   await expect(exportModel(client, name, out, { force: true })).rejects.toThrow(/SHA-256/);
   expect((await verify(client, name)).differences).toEqual([
-    expect.stringMatching(/^file stories260k-q8_0.gguf has SHA-256/),
+    expect.stringMatching(/^file llama-260k-q8_0.gguf has SHA-256/),
   ]);
   await client.query('rollback');
   expect(readFileSync(out, 'utf8')).toBe('mine');

@@ -21,8 +21,8 @@ import { createDatabase, ingestFile } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const model = modelPath;
-const Q8 = model('stories260k/stories260k-q8_0.gguf');
-const F16 = model('stories260k/stories260k-f16.gguf');
+const Q8 = model('llama-260k/llama-260k-q8_0.gguf');
+const F16 = model('llama-260k/llama-260k-f16.gguf');
 const QWEN = model('zoo/qwen2-tiny-f32.gguf');
 
 const folder = new FileFolder();
@@ -61,9 +61,9 @@ async function expectHealthy(): Promise<void> {
 describe('ingest', () => {
   test('stores a model whose tensors, put together again, are the bytes of the file', async () => {
     const result = await ingest(client, Q8);
-    expect(result).toMatchObject({ name: 'stories260k-q8_0', alreadyThere: false, tensors: 47, tokens: 512 });
+    expect(result).toMatchObject({ name: 'llama-260k-q8_0', alreadyThere: false, tensors: 47, tokens: 512 });
     expect(result.digest).toBe(createHash('sha256').update(readFileSync(Q8)).digest('hex'));
-    expect(await verify(client, 'stories260k-q8_0')).toMatchObject({ tensors: 47, file: Q8, differences: [] });
+    expect(await verify(client, 'llama-260k-q8_0')).toMatchObject({ tensors: 47, file: Q8, differences: [] });
     await expectHealthy();
     const [status] = await query(
       `select tokens::int, embeddings::int, weights::int, layers::int from hartonomous.status where model is not null`,
@@ -95,7 +95,7 @@ describe('ingest', () => {
     expect(await ingest(client, Q8, { name: 'twin' })).toMatchObject({ alreadyThere: false, sentBytes: 0 });
     expect(await counts()).toMatchObject({ atoms: before.atoms, compositions: before.compositions, models: 2 });
     await expectHealthy();
-    await query(`select hartonomous.remove_model('stories260k-q8_0')`);
+    await query(`select hartonomous.remove_model('llama-260k-q8_0')`);
     expect((await verify(client, 'twin')).differences).toEqual([]);
     await expectHealthy();
   });
@@ -116,7 +116,7 @@ describe('ingest', () => {
   test('removed leaves nothing but the bytes', async () => {
     await ingest(client, Q8);
     await ingest(client, QWEN);
-    await query(`select hartonomous.remove_model('stories260k-q8_0')`);
+    await query(`select hartonomous.remove_model('llama-260k-q8_0')`);
     await expectHealthy();
     await query(`select hartonomous.remove_model('qwen2-tiny-f32')`);
     expect(await counts()).toEqual({ atoms: 256, compositions: 0, relations: 0, tokens: 0, matrices: 0, models: 0 });
@@ -153,7 +153,7 @@ describe('ingest', () => {
     expect(sent).toBeGreaterThan(0);
     const result = await ingest(client, Q8);
     expect(result.sentBytes).toBeLessThanOrEqual(total - sent);
-    expect((await verify(client, 'stories260k-q8_0')).differences).toEqual([]);
+    expect((await verify(client, 'llama-260k-q8_0')).differences).toEqual([]);
     await expectHealthy();
   });
 
@@ -232,11 +232,11 @@ describe('ingest', () => {
   test('takes the place of an abandoned attempt with another file', async () => {
     await query(
       `insert into hartonomous.models (name, state, architecture, hyperparameters, tokenizer, source_format, source_digest, source_bytes,
-         parameter_count, vocabulary_size) values ('stories260k-q8_0', 'ingesting', 'llama', '{}', '{}', 'gguf', '\\x00', 1, 1, 1)`,
+         parameter_count, vocabulary_size) values ('llama-260k-q8_0', 'ingesting', 'llama', '{}', '{}', 'gguf', '\\x00', 1, 1, 1)`,
     );
     await ingest(client, Q8);
     expect(await query('select name, state from hartonomous.models')).toEqual([
-      { name: 'stories260k-q8_0', state: 'ready' },
+      { name: 'llama-260k-q8_0', state: 'ready' },
     ]);
     await expectHealthy();
   });
@@ -244,9 +244,9 @@ describe('ingest', () => {
   test('works for hartonomous_admin', async () => {
     await client.query('set role hartonomous_admin');
     await ingest(client, Q8);
-    expect((await verify(client, 'stories260k-q8_0')).differences).toEqual([]);
+    expect((await verify(client, 'llama-260k-q8_0')).differences).toEqual([]);
     expect((await client.query('select * from hartonomous.check_integrity()')).rows).toEqual([]);
-    await client.query(`select hartonomous.remove_model('stories260k-q8_0')`);
+    await client.query(`select hartonomous.remove_model('llama-260k-q8_0')`);
     await expectHealthy();
   });
 });
@@ -377,7 +377,7 @@ describe('check_integrity and verify', () => {
        from hartonomous.compositions c join hartonomous.weight_matrices m on m.atom_id = c.parent_id and c.parent_kind = 'composite'
        where a.kind = 'tile' and a.id = c.child_id and m.name = 'blk.2.ffn_up.weight'`,
     );
-    const { differences } = await verify(client, 'stories260k-q8_0');
+    const { differences } = await verify(client, 'llama-260k-q8_0');
     expect(differences).toHaveLength(1);
     expect(differences[0]).toMatch(/^tensor blk.2.ffn_up.weight has SHA-256/);
   });

@@ -13,7 +13,7 @@ let client: pg.Client;
 
 beforeAll(async () => {
   database = await createDatabase();
-  await ingestFile(database.url, modelPath('stories260k/stories260k-q8_0.gguf'), 'stories');
+  await ingestFile(database.url, modelPath('llama-260k/llama-260k-q8_0.gguf'), 'stories');
   await ingestFile(database.url, modelPath('zoo/qwen2-tiny-f32.gguf'), 'qwen');
   for (const role of [anna, ben]) await database.createRole(role, 'hartonomous_user');
 });

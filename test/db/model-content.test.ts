@@ -6,8 +6,8 @@ import { modelPath } from '../golden/model-files.ts';
 import { createDatabase, ingestFile } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
-const STORIES = modelPath('stories260k/stories260k-q8_0.gguf');
-const STORIES_F16 = modelPath('stories260k/stories260k-f16.gguf');
+const STORIES = modelPath('llama-260k/llama-260k-q8_0.gguf');
+const STORIES_F16 = modelPath('llama-260k/llama-260k-f16.gguf');
 const QWEN = modelPath('zoo/qwen2-tiny-f32.gguf');
 
 let database: TestDatabase;

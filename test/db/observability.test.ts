@@ -31,7 +31,7 @@ async function connect(name = 'reports'): Promise<Client> {
 beforeAll(async () => {
   database = await createDatabase();
   await database.pool.query(`create role ${user}; grant hartonomous_user to ${user}`);
-  await ingestFile(database.url, modelPath('stories260k/stories260k-f32.gguf'), MODEL);
+  await ingestFile(database.url, modelPath('llama-260k/llama-260k-f32.gguf'), MODEL);
 });
 
 afterAll(async () => {

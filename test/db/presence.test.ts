@@ -6,7 +6,7 @@ import { modelPath } from '../golden/model-files.ts';
 import { createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
-const FILE = modelPath('stories260k/stories260k-q8_0.gguf');
+const FILE = modelPath('llama-260k/llama-260k-q8_0.gguf');
 const ASK = `select hartonomous.generate('Once', 'stories', '{"raw": true, "num_predict": 1, "temperature": 0}')`;
 const user = roleName('onlooker');
 
@@ -41,7 +41,7 @@ beforeAll(async () => {
   database = await createDatabase();
   await database.createRole(user, 'hartonomous_user');
   await ingestFile(database.url, FILE, 'stories');
-  await ingestFile(database.url, modelPath('stories260k/stories260k-f16.gguf'), 'other');
+  await ingestFile(database.url, modelPath('llama-260k/llama-260k-f16.gguf'), 'other');
 });
 
 afterAll(async () => {

@@ -4,7 +4,7 @@ import { modelPath } from '../golden/model-files.ts';
 import { createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
-const FILE = modelPath('stories260k/stories260k-q8_0.gguf');
+const FILE = modelPath('llama-260k/llama-260k-q8_0.gguf');
 const OPTIONS = `'{"raw": true, "num_predict": 3, "temperature": 0, "record": true}'`;
 const GENERATE = `select hartonomous.generate('Once upon a time', options => ${OPTIONS}) as text`;
 const roles = {

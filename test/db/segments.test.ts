@@ -12,7 +12,7 @@ import { modelPath } from '../golden/model-files.ts';
 import { SpreadModel } from '../unit/spread-model.ts';
 import { ingestFile } from './harness.ts';
 
-const FILE = modelPath('stories260k/stories260k-q8_0.gguf');
+const FILE = modelPath('llama-260k/llama-260k-q8_0.gguf');
 const ASK = `select hartonomous.generate('Once upon a time', 'stories', '{"raw": true, "num_predict": 60, "temperature": 0}') as text`;
 /** A model of more than a megabyte. */
 const LARGER = '../../../models/tiny/hartonomous-tiny-q8_0';
@@ -118,7 +118,7 @@ describe('segments', () => {
 
   test('a model spread over several memories has one for each; none where the budget is less than all; where one is gone or of another spread, all are made again', async () => {
     const admin = await session();
-    const limit = new SpreadModel('stories260k/stories260k-q8_0').limits()[0]!;
+    const limit = new SpreadModel('llama-260k/llama-260k-q8_0').limits()[0]!;
     const setting = `insert into hartonomous.settings (name, value) values ('max_wasm_memory_bytes', to_jsonb($1::bigint))`;
     await admin.query(setting, [limit]);
     const published = await session();

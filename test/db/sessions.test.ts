@@ -5,7 +5,7 @@ import { createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const TINY = new URL('../../models/tiny/hartonomous-tiny-q8_0.gguf', import.meta.url).pathname;
-const STORIES = modelPath('stories260k/stories260k-q8_0.gguf');
+const STORIES = modelPath('llama-260k/llama-260k-q8_0.gguf');
 const PROMPT = '"Once upon a time"';
 const QUERY_CANCELED = '57014';
 

@@ -17,8 +17,8 @@ let database: TestDatabase;
 
 beforeAll(async () => {
   database = await createDatabase();
-  await ingestFile(database.url, modelPath('stories260k/stories260k-q8_0.gguf'), 'stories');
-  await ingestFile(database.url, modelPath('stories260k/stories260k-f32.gguf'), 'floats');
+  await ingestFile(database.url, modelPath('llama-260k/llama-260k-q8_0.gguf'), 'stories');
+  await ingestFile(database.url, modelPath('llama-260k/llama-260k-f32.gguf'), 'floats');
 }, 120_000);
 
 afterAll(async () => {

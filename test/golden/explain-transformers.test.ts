@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { capture } from '../../plv8/src/explain/capture.ts';
+import { availableModels } from './available-models.ts';
 import type { ExplanationGolden } from './explanation-agreement.ts';
 import { expectExplanation, loadF32, modelName, poll } from './explanation-agreement.ts';
-import { availableModels } from './model-files.ts';
 
 const { models: GOLDENS } = JSON.parse(readFileSync(new URL('explain-transformers.json', import.meta.url), 'utf8')) as {
   models: Record<string, ExplanationGolden[]>;

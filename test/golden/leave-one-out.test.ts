@@ -6,7 +6,8 @@ import { Deletions, leaveOneOut } from '../../plv8/src/explain/leave-one-out.ts'
 import { readConfig } from '../../plv8/src/model/config.ts';
 import { Model } from '../../plv8/src/model/model.ts';
 import { readGguf } from '../unit/gguf-source.ts';
-import { availableModels, modelPath } from './model-files.ts';
+import { availableModels } from './available-models.ts';
+import { modelPath } from './model-files.ts';
 
 interface Golden {
   name: string;

@@ -5,7 +5,8 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, ingestFile } from '../db/harness.ts';
-import { availableModels, modelPath } from './model-files.ts';
+import { availableModels } from './available-models.ts';
+import { modelPath } from './model-files.ts';
 import { cosine, decodeFloats, firstDifference, maxDifference } from './agreement.ts';
 
 interface TokenizeCase {

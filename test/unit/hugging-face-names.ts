@@ -12,6 +12,8 @@ export interface Scheme {
   fixed?: Readonly<Record<string, unknown>>;
   /** Roles that transformers holds by columns (Conv1D). */
   transposed?: readonly string[];
+  /** Roles whose rows GGUF holds in pairs, and transformers in halves of a head; the number of heads by metadata key. */
+  halves?: Readonly<Record<string, string>>;
   /** Norms are held less one. */
   normsLessOne?: boolean;
 }
@@ -69,6 +71,13 @@ const GEMMA: Scheme = {
 
 /** By general.architecture. */
 export const SCHEMES: Readonly<Record<string, Scheme>> = {
+  llama: {
+    ...QWEN2,
+    architecture: 'LlamaForCausalLM',
+    globals: { ...QWEN2.globals, output: '/lm_head' },
+    fixed: { hidden_act: 'silu' },
+    halves: { attn_q: 'attention.head_count', attn_k: 'attention.head_count_kv' },
+  },
   qwen2: QWEN2,
   qwen3: { ...QWEN2, architecture: 'Qwen3ForCausalLM' },
   phi3: {

@@ -33,7 +33,7 @@ export function safetensorsBytes(
 }
 
 /** A tensor with the shape and bytes that transformers saves; F32 where they are not GGUF's. */
-function theirTensor(scheme: Scheme, tensor: GgufTensor, bytes: Buffer) {
+function theirTensor(scheme: Scheme, header: Header, tensor: GgufTensor, bytes: Buffer) {
   const role = tensor.name.replace(/^blk\.\d+\./, '').replace(/\.weight$/, '');
   const shape = [...tensor.shape].reverse();
   const entry = { name: theirName(scheme, tensor.name), dtype: tensor.type.name, shape, bytes };
@@ -44,6 +44,18 @@ function theirTensor(scheme: Scheme, tensor: GgufTensor, bytes: Buffer) {
     const given = floats();
     const turned = Float32Array.from(given, (_, i) => given[(i % rows) * cols + Math.floor(i / rows)]!);
     return { ...entry, shape: [cols, rows], bytes: Buffer.from(turned.buffer) };
+  }
+  const heads = scheme.halves?.[role];
+  if (heads !== undefined) {
+    const architecture = String(header.metadata.get('general.architecture'));
+    const size = shape[0]! / Number(header.metadata.get(`${architecture}.${heads}`)); // rows of a head
+    const rowBytes = bytes.length / shape[0]!;
+    const rows = Array.from({ length: shape[0]! }, (_, row) => {
+      const within = row % size;
+      const from = row - within + 2 * (within % (size / 2)) + Math.floor(within / (size / 2));
+      return bytes.subarray(from * rowBytes, (from + 1) * rowBytes);
+    });
+    return { ...entry, bytes: Buffer.concat(rows) };
   }
   if (scheme.normsLessOne === true && role.endsWith('norm'))
     return { ...entry, bytes: Buffer.from(floats().map((value) => value - 1).buffer) };
@@ -169,7 +181,7 @@ export function writeHuggingFaceFolder(gguf: string, folder: string, options: Fo
   const file = (list: GgufTensor[]): Buffer =>
     safetensorsBytes(
       list.map((tensor) =>
-        theirTensor(scheme, tensor, bytes.subarray(tensor.offset, tensor.offset + tensor.sizeBytes)),
+        theirTensor(scheme, header, tensor, bytes.subarray(tensor.offset, tensor.offset + tensor.sizeBytes)),
       ),
     );
   if (shards === 1) return writeFileSync(join(folder, 'model.safetensors'), file(header.tensors));

@@ -11,8 +11,8 @@ import { goldenPath } from '../golden-model.ts';
 const poll = (): void => undefined;
 
 const MODELS = [
-  'stories260k/stories260k-f32',
-  'stories260k/stories260k-q8_0',
+  'llama-260k/llama-260k-f32',
+  'llama-260k/llama-260k-q8_0',
   'zoo/gemma3-tiny-f32',
   'zoo/gpt2-tiny-f32',
   'quants/qwen2-256-q4_1',
@@ -100,7 +100,7 @@ describe.each(MODELS)('deletions of %s', (file) => {
 });
 
 describe('the cost of deletions', () => {
-  const model = loadModel('stories260k/stories260k-f32');
+  const model = loadModel('llama-260k/llama-260k-f32');
   const n = 150; // more tokens in all than are made ready at once
   const ids = idsOf(n, model.config.vocabSize);
   const cache = model.newCache(n);

@@ -4,9 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { rollout, valueNorms, valueWeighted } from '../../../plv8/src/explain/attention.ts';
 import { capture, newMeanAttention } from '../../../plv8/src/explain/capture.ts';
 import { unitsOf } from '../../../plv8/src/explain/units.ts';
+import { availableModels } from '../../golden/available-models.ts';
 import type { ExplanationGolden } from '../../golden/explanation-agreement.ts';
 import { expectExplanation, expectNear, loadF32, modelName, poll } from '../../golden/explanation-agreement.ts';
-import { availableModels } from '../../golden/model-files.ts';
 import { goldenPath } from '../golden-model.ts';
 
 interface Golden extends ExplanationGolden {

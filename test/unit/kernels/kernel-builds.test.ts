@@ -74,7 +74,7 @@ describe.skipIf(!runnable && process.env.CI === undefined)('the relaxed build', 
   );
 
   it.each([
-    ['stories260k/stories260k-q4_0', 'auto'],
+    ['llama-260k/llama-260k-q4_0', 'auto'],
     ['quants/qwen2-256-q4_1', 'auto'],
     ['quants/qwen2-256-q4_k_m-mix', 'auto'],
     ['quants/qwen2-256-q8_0', 'auto'],

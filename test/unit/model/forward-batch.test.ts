@@ -39,9 +39,9 @@ function alone(model: Model, prompt: number[], steps: number): number[][] {
 }
 
 const MODELS: [file: string, precision: Precision][] = [
-  ['stories260k/stories260k-f32', 'auto'],
-  ['stories260k/stories260k-f16', 'q8'],
-  ['stories260k/stories260k-q4_0', 'auto'],
+  ['llama-260k/llama-260k-f32', 'auto'],
+  ['llama-260k/llama-260k-f16', 'q8'],
+  ['llama-260k/llama-260k-q4_0', 'auto'],
   ['zoo/llama-untied-gqa-f32', 'auto'],
   ['zoo/llama32-ropefreqs-f32', 'q8'],
   ['zoo/qwen2-tiny-f32', 'auto'],
@@ -138,7 +138,7 @@ describe.each(MODELS)('a batch of %s with precision %s', (file, precision) => {
 });
 
 describe('a cache', () => {
-  const model = loadModel('stories260k/stories260k-q8_0', 'auto');
+  const model = loadModel('llama-260k/llama-260k-q8_0', 'auto');
   const { vocabSize, contextLength } = model.config;
   const ids = idsOf(7, 100, vocabSize);
   const expected = alone(model, ids, 0)[0];

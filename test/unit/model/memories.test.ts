@@ -18,14 +18,15 @@ import { planMemories } from '../../../plv8/src/model/memories.ts';
 import type { TensorInfo } from '../../../plv8/src/model/source.ts';
 import { planWeights } from '../../../plv8/src/model/weights.ts';
 import type { KvCache, Model } from '../../../plv8/src/model/model.ts';
-import { availableModels, ZOO_DECODERS } from '../../golden/model-files.ts';
+import { availableModels } from '../../golden/available-models.ts';
+import { ZOO_DECODERS } from '../../golden/model-files.ts';
 import { SpreadModel } from '../spread-model.ts';
 
 const poll = (): void => undefined;
 
 const FILES = availableModels([
-  'stories260k/stories260k-f32',
-  'stories260k/stories260k-q4_0',
+  'llama-260k/llama-260k-f32',
+  'llama-260k/llama-260k-q4_0',
   'tinystories-656k/tinystories-656k-f32',
   ...ZOO_DECODERS,
   'quants/qwen2-256-q8_0',

@@ -53,8 +53,8 @@ const METADATA: [key: string, value: unknown, message: RegExp][] = [
 ];
 
 describe('a damaged model', () => {
-  const f32 = readGguf(goldenPath('stories260k', 'stories260k-f32.gguf'));
-  const q8 = readGguf(goldenPath('stories260k', 'stories260k-q8_0.gguf'));
+  const f32 = readGguf(goldenPath('llama-260k', 'llama-260k-f32.gguf'));
+  const q8 = readGguf(goldenPath('llama-260k', 'llama-260k-q8_0.gguf'));
 
   it.each(METADATA)('with %s = %s is refused by name', (key, value, message) => {
     expect(() => loadDamaged(f32, setKey(key, value))).toThrow(message);

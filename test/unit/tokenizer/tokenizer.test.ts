@@ -11,7 +11,7 @@ const GOLDEN_FILES = new URL('../../golden/models/goldens/', import.meta.url).pa
 const plain = { addSpecial: false, parseSpecial: false };
 
 const GOLDENS = [
-  ['stories260k', 'stories260k/stories260k-f32.gguf'],
+  ['stories260k', 'llama-260k/llama-260k-f32.gguf'],
   ['zoo-qwen2', 'zoo/qwen2-tiny-f32.gguf'],
   ['zoo-llama-bpe', 'zoo/llama32-ropefreqs-f32.gguf'],
   ['zoo-gpt-2', 'zoo/gpt2-tiny-f32.gguf'],
@@ -36,7 +36,7 @@ describe('tokenizer', () => {
     expect(checkTokenizerGolden(modelPath(file), `${GOLDEN_FILES}tokenizer-${name}.json`)).toBeGreaterThan(170);
   });
 
-  it.each(['stories260k/stories260k-f32.gguf', 'zoo/qwen2-tiny-f32.gguf', 'zoo/llama32-ropefreqs-f32.gguf'])(
+  it.each(['llama-260k/llama-260k-f32.gguf', 'zoo/qwen2-tiny-f32.gguf', 'zoo/llama32-ropefreqs-f32.gguf'])(
     'decodes what it encoded and survives any UTF-16 text: %s',
     (file) => {
       const tokenizer = createTokenizer(open(file));
@@ -72,7 +72,7 @@ describe('tokenizer', () => {
       " \n'a".repeat(1 << 18),
     ];
     for (const file of [
-      'stories260k/stories260k-f32.gguf',
+      'llama-260k/llama-260k-f32.gguf',
       'zoo/qwen2-tiny-f32.gguf',
       'zoo/bert-tiny-f32.gguf',
       'zoo/gpt2-tiny-f32.gguf',
