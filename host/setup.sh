@@ -1,53 +1,118 @@
 #!/usr/bin/env bash
 # Install what Hartonomous needs of Debian and PostgreSQL, build the extension hartonomous_v8, install it.
-# Safe to run twice; does nothing when everything is in place. Runs as root, or as a user with sudo.
-# PG_CONFIG names the PostgreSQL to build for and install into, PG_MAJOR one of Debian's; the newest one otherwise.
+# Safe to run twice; does nothing when everything is in place. Runs as root, or as a user with sudo; exits with 3 where
+# only an administrator can go on, and says how. postgres.sh says which PostgreSQL it builds for and installs into; where
+# there is none it installs the release's.
 set -euo pipefail
 cd "$(dirname "$0")"
+export LC_ALL=C.UTF-8
 
 say() { printf 'host: %s\n' "$*" >&2; }
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@" 2>/dev/null || sudo "$@"; fi; }
 
-MAJOR=${PG_MAJOR:-}
-[ -z "${PG_CONFIG:-}" ] || MAJOR=$("$PG_CONFIG" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
-if [ -z "$MAJOR" ]; then
-  # The newest server here; a version of which only the client is installed does not count.
-  MAJOR=$(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | cut -d/ -f5 | sort -rn | head -1 || true)
-  MAJOR=${MAJOR:-15}
+# Leave, with the one command that an administrator has to run.
+needs_root() {
+    local name settings=""
+    for name in PG_CONFIG PG_BIN PG_MAJOR; do
+        [ -z "${!name:-}" ] || settings="$settings$name=${!name} "
+    done
+    say "this needs root, once: an administrator has to run"
+    say "    ${settings}bash $PWD/setup.sh"
+    exit 3
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif ! command -v sudo >/dev/null; then needs_root
+    elif sudo -n true 2>/dev/null; then sudo -n "$@"
+    elif [ -t 0 ] && sudo -v; then sudo "$@"
+    else needs_root; fi
+}
+
+apt_get() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@"; }
+
+# Lists of packages, of which a fresh container has none.
+lists_fetched=""
+fetch_lists() {
+    [ -z "$lists_fetched" ] || return 0
+    lists_fetched=yes
+    apt_get update
+}
+have_lists() { ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1 || fetch_lists; }
+
+is_installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'; }
+
+# Packages that a package depends on, as far as their names match.
+depends_on() { apt-cache depends "$1" | sed -n "s/^ *Depends: \($2\)\$/\1/p"; }
+
+. ./postgres.sh
+if [ -z "$pg_config" ]; then
+    have_lists
+    major=$(depends_on postgresql 'postgresql-[0-9]*' | head -1 | cut -d- -f2)
+    [ -n "$major" ] || { say "no PostgreSQL is installed, and apt knows no package postgresql"; exit 1; }
+    pg_config=$debian_base/$major/bin/pg_config
 fi
-PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/$MAJOR/bin/pg_config}
-packages="postgresql-$MAJOR postgresql-server-dev-$MAJOR libuv1 libc-ares2 libnghttp2-14 libbrotli1 libicu72 g++ gcc make ca-certificates"
+# PostgreSQL's version, and Debian's: libraries that an extension was built for go when the system is upgraded.
+target() { printf '%s of %s, libraries of %s' "$("$pg_config" --version)" "$pg_config" "$(. /etc/os-release && echo "$ID ${VERSION_ID:-${VERSION_CODENAME:-}}")"; }
+sources=$(find Makefile ./*.control ./*.sql src -type f | sort | xargs cat | sha256sum | cut -d' ' -f1)
 
+is_in_place() {
+    [ -x "$pg_config" ] && [ -x "$("$pg_config" --bindir)/postgres" ] || return 1
+    [ "$(cat build/installed 2>/dev/null)" = "$sources, $(target)" ] || return 1
+    local lib share
+    lib=$("$pg_config" --pkglibdir)
+    share=$("$pg_config" --sharedir)
+    cmp -s build/hartonomous_v8.so "$lib/hartonomous_v8.so" && ls "$lib"/hartonomous_v8/libnode.so.* >/dev/null 2>&1 &&
+        cmp -s hartonomous_v8--0.1.sql "$share/extension/hartonomous_v8--0.1.sql"
+}
+is_in_place && exit 0
+
+have_lists
+libnode=$(depends_on libnode-dev 'libnode[0-9]*' | head -1)
+[ -n "$libnode" ] || { say "apt knows no package libnode-dev, of which V8 is taken"; exit 1; }
+needed="$(depends_on "$libnode" 'lib[^ ]*' | tr '\n' ' ')ca-certificates"
+for program in g++ gcc make; do
+    command -v "$program" >/dev/null || needed="$needed $program"
+done
+if [ -n "$major" ]; then
+    needed="$needed postgresql-$major postgresql-server-dev-$major"
+elif [ ! -x "$pg_config" ]; then
+    say "there is no $pg_config"; exit 1
+elif [ ! -e "$("$pg_config" --includedir-server)/postgres.h" ]; then
+    case $(readlink -f "$("$pg_config" --bindir)") in
+        "$debian_base"/*) needed="$needed postgresql-server-dev-$("$pg_config" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')" ;;
+        *) say "the server's headers are missing: $("$pg_config" --includedir-server)/postgres.h"; exit 1 ;;
+    esac
+fi
 missing=""
-for package in $packages; do
-  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing="$missing $package"
+for package in $needed; do
+    is_installed "$package" || missing="$missing $package"
 done
 if [ -n "$missing" ]; then
-  say "installing Debian packages:$missing"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-  # shellcheck disable=SC2086
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    say "installing Debian packages:$missing"
+    fetch_lists
+    # shellcheck disable=SC2086
+    apt_get install -y --no-install-recommends $missing >/dev/null
 fi
 
-if [ ! -e "build/root/usr/include/node/v8.h" ]; then
-  # libnode beside a Node.js that is not Debian's cannot be installed, so it is unpacked.
-  say "fetching V8 (Debian's libnode)"
-  mkdir -p build/deb
-  ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1 || as_root apt-get update -qq
-  (cd build/deb && { apt-get download -qq libnode108 libnode-dev 2>/dev/null ||
-    { as_root apt-get update -qq && apt-get download -qq libnode108 libnode-dev; }; })
-  for deb in build/deb/*.deb; do dpkg -x "$deb" build/root; done
+[ "$(cat build/target 2>/dev/null)" = "$(target)" ] || make -s clean PG_CONFIG="$pg_config"
+if ! ls build/root/usr/lib/*/"libnode.so.${libnode#libnode}" >/dev/null 2>&1 || [ ! -e build/root/usr/include/node/v8.h ]; then
+    # libnode beside a Node.js that is not Debian's cannot be installed, so it is unpacked.
+    say "fetching V8 (Debian's $libnode)"
+    rm -rf build/deb build/root
+    mkdir -p build/deb
+    (cd build/deb && { apt-get download -qq "$libnode" libnode-dev 2>/dev/null ||
+        { fetch_lists && apt-get download -qq "$libnode" libnode-dev; }; })
+    for deb in build/deb/*.deb; do dpkg -x "$deb" build/root; done
 fi
 
-stamp=$(find Makefile ./*.control ./*.sql src -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -d' ' -f1)-$MAJOR
-lib=$("$PG_CONFIG" --pkglibdir)
-ext=$("$PG_CONFIG" --sharedir)/extension
-if [ "$(cat build/installed 2>/dev/null)" = "$stamp" ] && cmp -s build/hartonomous_v8.so "$lib/hartonomous_v8.so" &&
-  [ -e "$lib/hartonomous_v8/libnode.so.108" ] && cmp -s hartonomous_v8--0.1.sql "$ext/hartonomous_v8--0.1.sql"; then
-  exit 0
-fi
-say "building hartonomous_v8 for PostgreSQL $MAJOR"
-make -s -j2 PG_CONFIG="$PG_CONFIG"
+say "building hartonomous_v8 for $("$pg_config" --version)"
+target >build/target
+make -s -j2 PG_CONFIG="$pg_config"
+lib=$("$pg_config" --pkglibdir)
 say "installing hartonomous_v8 into $lib"
-as_root make -s install PG_CONFIG="$PG_CONFIG"
-echo "$stamp" >build/installed
+if [ -w "$lib" ] && [ -w "$("$pg_config" --sharedir)/extension" ]; then
+    make -s install PG_CONFIG="$pg_config"
+else
+    as_root make -s install PG_CONFIG="$pg_config"
+fi
+printf '%s, %s\n' "$sources" "$(target)" >build/installed

@@ -15,10 +15,12 @@ import {
 import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import pg from 'pg';
 import { CommandError } from '../errors.ts';
 
 const SUPERUSER = 'hartonomous';
 const DATABASE = 'hartonomous';
+const DUPLICATE_DATABASE = '42P04';
 /** PostgreSQL refuses to run as root; Debian's package brings this user. */
 const SERVER_USER = 'postgres';
 
@@ -40,14 +42,23 @@ export function clusterHome(): string {
   return join(process.env.XDG_DATA_HOME ?? join(homedir(), '.local/share'), 'hartonomous');
 }
 
-/** Folder of PostgreSQL's programs: PG_BIN, else the newest of Debian's. */
+/** Folder of PostgreSQL's programs: by PG_BIN, PG_CONFIG or PG_MAJOR, else the newest of Debian's; as host/postgres.sh. */
 export function postgresBin(): string {
-  if (process.env.PG_BIN) return process.env.PG_BIN;
+  const { PG_BIN: bin, PG_CONFIG: config, PG_MAJOR: major } = process.env;
+  if (bin) return bin;
+  if (config) {
+    const { stdout, error } = spawnSync(config, ['--bindir'], { encoding: 'utf8' });
+    if (error) throw new CommandError(`could not run PG_CONFIG: ${error.message}`);
+    return stdout.trim();
+  }
   const base = '/usr/lib/postgresql';
+  if (major) return join(base, major, 'bin');
   const majors = existsSync(base) ? readdirSync(base).filter((name) => existsSync(join(base, name, 'bin/initdb'))) : [];
   const newest = majors.sort((a, b) => Number(b) - Number(a))[0];
   if (newest === undefined) {
-    throw new CommandError('no PostgreSQL server is installed', { hint: 'run: host/setup.sh (or set PG_BIN)' });
+    throw new CommandError('no PostgreSQL server is installed', {
+      hint: 'run: host/setup.sh (or set PG_BIN, PG_CONFIG or PG_MAJOR)',
+    });
   }
   return join(base, newest, 'bin');
 }
@@ -127,7 +138,10 @@ export class Cluster {
   /** Make the cluster if there is none and start it if it is not running. */
   async up(): Promise<{ url: string; started: boolean }> {
     if (!this.exists) this.initialise();
-    if (this.isRunning) return { url: this.url(), started: false };
+    if (this.isRunning) {
+      await this.ensureDatabase();
+      return { url: this.url(), started: false };
+    }
     const port = existsSync(this.portFile) ? Number(readFileSync(this.portFile, 'utf8')) : await freePort();
     if (!this.start(port)) {
       // The remembered port may have been taken since.
@@ -137,7 +151,12 @@ export class Cluster {
         throw new CommandError(`PostgreSQL did not start: ${tail}`, { hint: `see ${this.log}` });
       }
     }
-    this.createDatabase();
+    try {
+      await this.ensureDatabase();
+    } catch (error) {
+      this.down();
+      throw error;
+    }
     return { url: this.url(), started: true };
   }
 
@@ -189,10 +208,19 @@ export class Cluster {
     return true;
   }
 
-  private createDatabase(): void {
-    const made = runServerProgram('createdb', ['--maintenance-db', this.url('postgres'), '-T', 'template0', DATABASE]);
-    if (made.status !== 0 && !made.output.includes('already exists')) {
-      throw new CommandError(`could not create database ${DATABASE}: ${made.output}`);
+  private async ensureDatabase(): Promise<void> {
+    const client = new pg.Client({ connectionString: this.url('postgres'), application_name: 'hartonomous' });
+    client.on('error', () => undefined);
+    try {
+      await client.connect();
+      const { rowCount } = await client.query('select from pg_database where datname = $1', [DATABASE]);
+      if (rowCount === 0) await client.query(`create database ${DATABASE} template template0`);
+    } catch (cause) {
+      if (cause instanceof pg.DatabaseError && cause.code === DUPLICATE_DATABASE) return; // another `up` was faster
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new CommandError(`could not create database ${DATABASE}: ${reason}`, { hint: `see ${this.log}`, cause });
+    } finally {
+      await client.end().catch(() => undefined);
     }
   }
 

@@ -1,15 +1,20 @@
 import pg from 'pg';
 import { CommandError } from '../errors.ts';
 import { Cluster } from './cluster.ts';
+import { connectionUri, environmentNamesDatabase } from './connection-string.ts';
 
 export interface ConnectionOptions {
   databaseUrl?: string;
 }
 
-/** --database-url, else DATABASE_URL, else the private cluster; throws with the next step when none is there. */
+/**
+ * --database-url, else DATABASE_URL, else what PGSERVICE, PGHOST and PGDATABASE name, else the private cluster; throws with
+ * the next step when none is there.
+ */
 export function databaseUrl(options: ConnectionOptions): string {
   const given = options.databaseUrl ?? process.env.DATABASE_URL;
-  if (given) return given;
+  if (given) return connectionUri(given);
+  if (environmentNamesDatabase()) return connectionUri('');
   const cluster = new Cluster();
   if (!cluster.isRunning) {
     throw new CommandError('no database: DATABASE_URL is not set and the private cluster is not running', {

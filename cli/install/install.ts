@@ -3,7 +3,7 @@
  * one transaction, so that a failure leaves the old functions working and a second run completes.
  */
 import { join } from 'node:path';
-import type pg from 'pg';
+import pg from 'pg';
 import { migrate } from 'postgres-migrations';
 import { CommandError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
@@ -13,6 +13,7 @@ import { refuseOtherSchemas } from './schema-version.ts';
 
 /** Key of the advisory lock that lets one install at a time work in a database. */
 const INSTALL_LOCK = 'hartonomous.install';
+const INSUFFICIENT_PRIVILEGE = '42501';
 
 export interface InstallResult {
   buildId: string;
@@ -83,15 +84,7 @@ async function ensureOwner(client: pg.Client): Promise<void> {
      end
      $$`,
   );
-  await client.query(
-    `do $$
-     begin
-         if not pg_has_role(current_user, 'hartonomous_owner', 'usage') then
-             execute format('grant hartonomous_owner to %I', current_user);
-         end if;
-     end
-     $$`,
-  );
+  await becomeMember(client);
   await client.query('create schema if not exists hartonomous');
   await client.query('alter schema hartonomous owner to hartonomous_owner');
   // postgres-migrations keeps its book in an unqualified table of this name, found in any schema; made here first,
@@ -103,6 +96,25 @@ async function ensureOwner(client: pg.Client): Promise<void> {
   );
   await client.query('alter table hartonomous.migrations owner to hartonomous_owner');
   await client.query(`comment on table hartonomous.migrations is 'migrations applied to this schema'`);
+}
+
+/** Make the installing role a member of the owner's; from PostgreSQL 16 on only a role that has it with admin option may. */
+async function becomeMember(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ role: string; member: boolean }>(
+    `select quote_ident(current_user) as role, pg_has_role(current_user, 'hartonomous_owner', 'usage') as member`,
+  );
+  const { role, member } = rows[0]!;
+  if (member) return;
+  const grant = `grant hartonomous_owner to ${role}`;
+  try {
+    await client.query(grant);
+  } catch (cause) {
+    if (!(cause instanceof pg.DatabaseError) || cause.code !== INSUFFICIENT_PRIVILEGE) throw cause;
+    throw new CommandError(`role ${role} is no member of hartonomous_owner, which another role made`, {
+      hint: `let a superuser, or the role that made it, run: ${grant}`,
+      cause,
+    });
+  }
 }
 
 /** Install or upgrade. The client's role must be a superuser, or one with CREATEROLE that may create schemas here. */
@@ -117,10 +129,11 @@ export async function install(client: pg.Client): Promise<InstallResult> {
   }
   await client.query('select pg_advisory_lock(hashtext($1))', [INSTALL_LOCK]);
   try {
+    // The language first: what a role may not do about roles means nothing on a server without it.
+    const host = await ensureLanguage(client);
     await ensureOwner(client);
     await client.query('set search_path = hartonomous');
     await refuseOtherSchemas(client, folder);
-    const host = await ensureLanguage(client);
     await allowSegments(client, host);
     const before = await client.query<{ id: number }>('select id from hartonomous.migrations');
     const done = new Set(before.rows.map((row) => row.id));

@@ -39,7 +39,7 @@ do $$
     holes.fill(1, -3, -1);
     plv8.elog(NOTICE, shown(Array.from(holes.slice(-5))));
     plv8.elog(NOTICE, [].join.call({ 0: 'a', length: 2 ** 25 + 2, [2 ** 25 + 1]: 'b' }, ''));
-    const inside = () => { try { JSON.parse('{') } catch (e) { return e.stack } };
+    const inside = () => { try { JSON.parse('') } catch (e) { return e.stack } };
     plv8.elog(NOTICE, inside());
 $$ language plv8;
 select alive();

@@ -28,11 +28,11 @@ v8::Local<v8::Function> compile(Instance* instance, const std::string& name, con
   v8::Local<v8::Context> context = isolate->GetCurrentContext();
   std::vector<v8::Local<v8::String>> names;
   for (const std::string& argument : arguments) names.push_back(js_string(argument));
-  v8::ScriptOrigin origin(isolate, js_string(name));
+  v8::ScriptOrigin origin = script_origin(js_string(name));
   v8::ScriptCompiler::Source text(js_string(source), origin);
   v8::TryCatch caught(isolate);
   v8::Local<v8::Function> function;
-  if (!v8::ScriptCompiler::CompileFunctionInContext(context, &text, names.size(), names.data(), 0, nullptr)
+  if (!v8::ScriptCompiler::CompileFunction(context, &text, names.size(), names.data(), 0, nullptr)
            .ToLocal(&function)) {
     if (!caught.HasCaught()) throw_js("an argument name of " + name + " is a reserved word of JavaScript");
     caught.ReThrow();

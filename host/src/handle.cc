@@ -22,7 +22,7 @@ v8::Local<v8::Object> handle_for(Handle* data) {
 
 Handle* handle_in(v8::Local<v8::Object> object, Handle::Kind kind, const char* missing) {
   if (object->InternalFieldCount() != 1) throw_js(missing);
-  v8::Local<v8::Value> field = object->GetInternalField(0);
+  v8::Local<v8::Value> field = object->GetInternalField(0).As<v8::Value>();
   if (field.IsEmpty() || !field->IsExternal()) throw_js(missing);
   Handle* handle = static_cast<Handle*>(field.As<v8::External>()->Value());
   if (handle->kind != kind) throw_js(missing);

@@ -1,7 +1,8 @@
-// Shared declarations of the extension hartonomous_v8: LANGUAGE plv8 on V8. Each file says at its top what it is.
+// Shared declarations of the extension hartonomous_v8: LANGUAGE plv8 on V8. Each file says at its top what it is;
+// every difference between versions of PostgreSQL and of V8 stands in compat.h.
 #pragma once
 
-#include <v8.h>
+#include "compat.h"
 
 #include <string>
 #include <unordered_map>

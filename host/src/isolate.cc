@@ -34,7 +34,7 @@ void leave(int status, void*) {
 
 // V8 cannot go on after these and would abort, which makes the postmaster restart every session. Ending only this
 // session is left: FATAL leaves through proc_exit and never returns into V8's frames.
-void out_of_memory_handler(const char* where, bool) {
+void out_of_memory_handler(const char* where, OutOfMemoryDetails) {
   if (syscall(SYS_gettid) != getpid()) return;
   ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory in V8: %s", where)));
 }

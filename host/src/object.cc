@@ -94,7 +94,7 @@ void run_script_callback(Info info) {
       throw_js("script of " + std::to_string(source->Length()) + " characters is over plv8.max_eval_size of " +
                std::to_string(max_eval_size));
     }
-    v8::ScriptOrigin origin(isolate, info.Length() > 1 ? info[1] : js_string("script").As<v8::Value>());
+    v8::ScriptOrigin origin = script_origin(info.Length() > 1 ? info[1] : js_string("script").As<v8::Value>());
     v8::Local<v8::Script> script;
     v8::Local<v8::Value> value;
     if (!v8::Script::Compile(context, source, &origin).ToLocal(&script) || !script->Run(context).ToLocal(&value)) {
@@ -325,7 +325,7 @@ void require_owner(const char* what) {
 bool may_execute(Oid function, const char* signature) {
   bool allowed = false;
   guarded([&] {
-    allowed = pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
+    allowed = role_may_execute(GetUserId(), function);
     if (!allowed) ereport(WARNING, (errmsg("failed to find or no permission for js function %s", signature)));
   });
   return allowed;

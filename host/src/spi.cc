@@ -76,10 +76,7 @@ v8::Local<v8::Value> result_to_js(int status) {
   v8::Local<v8::Context> context = isolate->GetCurrentContext();
   uint64 processed = SPI_processed;
   SPITupleTable* table = SPI_tuptable;
-  bool rows = table != nullptr && (status == SPI_OK_SELECT || status == SPI_OK_INSERT_RETURNING ||
-                                   status == SPI_OK_DELETE_RETURNING || status == SPI_OK_UPDATE_RETURNING ||
-                                   status == SPI_OK_FETCH || status == SPI_OK_CURSOR || status == SPI_OK_UTILITY);
-  if (!rows) {
+  if (table == nullptr || !gives_rows(status)) {
     if (table != nullptr) SPI_freetuptable(table);
     return v8::Number::New(isolate, static_cast<double>(processed));
   }
@@ -372,10 +369,7 @@ void prepare_callback(Info info) {
       v8::Local<v8::Value> name;
       if (!names->Get(context, i).ToLocal(&name)) throw JsPending{};
       char* text = pg_string(name);
-      guarded([&] {
-        int32 typmod;
-        parseTypeString(text, &types[i], &typmod, false);
-      });
+      guarded([&] { types[i] = type_named(text); });
     }
     SPIPlanPtr prepared = nullptr;
     int n_types = static_cast<int>(types.size());

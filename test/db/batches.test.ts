@@ -197,7 +197,8 @@ describe('caches between calls', () => {
     const other = await complete('A big brown bear walked into the forest to look for honey');
     expect(other.prompt_eval_count).toBeGreaterThan(other.prompt_tokens - 3);
     const again = await complete(`${LONG}${first.text}`);
-    expect(again.prompt_eval_count).toBeLessThanOrEqual(3);
+    // No more than what was added, whose characters may be cut into other tokens than those that were generated.
+    expect(again.prompt_eval_count).toBeLessThan(again.prompt_tokens - first.prompt_tokens + 3);
     for (const tail of [' the dog', ' her mom', ' the sun']) {
       const row = await complete(`${LONG}${tail}`);
       expect(row.prompt_eval_count).toBeLessThanOrEqual(6);

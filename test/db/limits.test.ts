@@ -119,7 +119,7 @@ describe('a limit', () => {
   it('counts the tokens of a call that was cancelled', async () => {
     await complete({});
     await limit('max_tokens_per_hour', 200);
-    await client.query('set statement_timeout = 500');
+    await client.query('set statement_timeout = 2000');
     const endless = `select hartonomous.generate(array_fill('Once'::text, array[200]), 'stories', '{"raw": true, "num_predict": 400}')`;
     await expect(client.query(endless)).rejects.toMatchObject({ code: '57014' });
     await client.query('set statement_timeout = 0');

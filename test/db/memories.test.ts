@@ -18,7 +18,7 @@ let database: TestDatabase;
 beforeAll(async () => {
   database = await createDatabase();
   for (const name of [...DECODERS, ENCODER]) await ingestFile(database.url, modelPath(`${name}.gguf`), name);
-}, 60_000);
+});
 afterAll(() => database.drop());
 
 /** What `use` gets from a backend of its own where a memory holds at most `limit` bytes. */

@@ -1,0 +1,78 @@
+/** The scripts that test the extension fail where a topic fails, and where LANGUAGE plv8 is missing. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, inject, test } from 'vitest';
+import { freePort, postgresBin } from '../../cli/cluster/cluster.ts';
+
+const HOST = fileURLToPath(new URL('../../host', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'hartonomous-host-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('count-topics.sh', () => {
+  const count = (log: string, expected = 3): string =>
+    execFileSync('bash', [join(HOST, 'count-topics.sh'), String(expected)], { input: log, encoding: 'utf8' }).trim();
+  const old = (...results: string[]): string =>
+    `(using postmaster on /tmp, port 58432)\n============== running regression test queries        ==============\n${results
+      .map((result, i) => `test topic${i}                       ... ${result}           12 ms\n`)
+      .join('')}\n`;
+  const tap = (...results: string[]): string =>
+    `# +++ regress install-check in  +++\n# using postmaster on /tmp, port 58432\n${results
+      .map((result, i) => `${result} ${i + 1}         - topic${i}                                    12 ms\n`)
+      .join('')}1..${results.length}\n`;
+
+  test.each([
+    ['three that pass, as PostgreSQL 15 writes them', old('ok', 'ok', 'ok'), '3 0'],
+    ['one that fails, as PostgreSQL 15 writes it', old('ok', 'FAILED', 'ok'), '2 1'],
+    ['three that pass, in TAP', tap('ok', 'ok', 'ok'), '3 0'],
+    ['one that fails, in TAP', tap('ok', 'not ok', 'ok'), '2 1'],
+    ['a parallel group, in TAP', tap('ok', 'ok', 'ok').replaceAll(' - ', ' + '), '3 0'],
+    ['a run that broke off', tap('ok'), '1 2'],
+    ['nothing at all', '', '0 3'],
+  ])('counts %s', (_title, log, expected) => {
+    expect(count(log)).toBe(expected);
+  });
+});
+
+test('host/test.sh fails where one of two topics gives something else than is expected', async () => {
+  const copy = join(folder, 'host');
+  for (const name of ['Makefile', 'test.sh', 'postgres.sh', 'count-topics.sh', 'fuzz', 'sql', 'expected'])
+    cpSync(join(HOST, name), join(copy, name), { recursive: true });
+  writeFileSync(join(copy, 'setup.sh'), '#!/bin/sh\n', { mode: 0o755 }); // the extension is there
+  writeFileSync(join(copy, 'sql/wrong.sql'), `do $$ plv8.elog(NOTICE, 1 + 1) $$ language plv8;\n`);
+  writeFileSync(join(copy, 'expected/wrong.out'), `do $$ plv8.elog(NOTICE, 1 + 1) $$ language plv8;\nNOTICE:  3\n`);
+  const env = { ...process.env, HOST_TEST_PORT: String(await freePort()) };
+  const run = (...topics: string[]): ReturnType<typeof spawnSync> =>
+    spawnSync('bash', [join(copy, 'test.sh'), ...topics], { encoding: 'utf8', env });
+  const bad = run('sets', 'wrong');
+  expect(bad.stdout).toMatch(/^1 passed, 1 failed$/m);
+  expect(bad.stdout).toContain('+NOTICE:  2');
+  expect(bad.status).toBe(1);
+  const good = run('sets');
+  expect(good.stdout).toMatch(/^1 passed, 0 failed$/m);
+  expect(good.status).toBe(0);
+});
+
+test('fuzz/run.sh fails for who cannot have the language, and passes for who can', () => {
+  const { hostname, port, username, password } = new URL(inject('adminUrl'));
+  const admin = { PGHOST: hostname, PGPORT: port, PGUSER: username, PGPASSWORD: password };
+  const env = { ...process.env, ...admin, PATH: `${postgresBin()}:${process.env.PATH}` };
+  const psql = (sql: string): string =>
+    execFileSync('psql', ['-XAtq', '-d', 'postgres', '-c', sql], { env }).toString();
+  const fuzz = (more: object): ReturnType<typeof spawnSync> =>
+    spawnSync('bash', [join(HOST, 'fuzz/run.sh'), '1'], { encoding: 'utf8', env: { ...env, ...more } });
+  psql(`create role fuzz_without login createdb password 'secret'`);
+  try {
+    const without = fuzz({ PGUSER: 'fuzz_without', PGPASSWORD: 'secret' });
+    expect(without.stderr).toContain('permission denied to create extension "hartonomous_v8"');
+    expect(without.status).not.toBe(0);
+  } finally {
+    psql('drop database if exists hartonomous_v8_fuzz');
+    psql('drop role fuzz_without');
+  }
+  const able = fuzz({});
+  expect(able.stdout).toMatch(/fuzz: \d+ sessions, \d+ programs, no crash/);
+  expect(able.status).toBe(0);
+});

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Tests on a fresh Debian of the release NAME (bookworm, trixie, forky, sid): a folder made by debootstrap, a clone of HEAD in
+# it with nothing beside, and Node.js of this machine. Needs root, debootstrap and Debian's mirror.
+# Usage: test/systems/run.sh NAME [STEP ...]
+#   host    tests of the extension       demo    npm run demo as root, twice
+#   unit, db, golden, cli                files of that folder of test/
+#   sudo    npm run demo as a user with sudo       no-root    setup as a user without
+# Without a step: host demo unit db golden. SYSTEMS (/var/tmp/hartonomous-systems) holds the folders, which are kept; `fresh`
+# as a step begins anew. Each step ends with its counts, as docs/systems.md has them; the log is NAME.log beside the folder.
+set -euo pipefail
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+systems=${SYSTEMS:-/var/tmp/hartonomous-systems}
+name=$1
+shift
+steps=("$@")
+[ $# -gt 0 ] || steps=(host demo unit db golden)
+root=$systems/$name
+log=$systems/$name.log
+mkdir -p "$systems"
+
+# Everything that is mounted is mounted in a namespace of our own and is gone with it.
+if [ "${IN_NAMESPACE:-}" != yes ]; then
+    IN_NAMESPACE=yes exec unshare --mount --propagation private bash "${BASH_SOURCE[0]}" "$name" "$@"
+fi
+
+say() { printf '%s: %s\n' "$name" "$*"; }
+
+make_folder() {
+    say "debootstrap"
+    rm -rf "$root.part" "$root"
+    debootstrap --variant=minbase --include=ca-certificates "$name" "$root.part" >>"$log" 2>&1
+    mv "$root.part" "$root"
+}
+
+[ "${steps[0]}" != fresh ] || { rm -rf "$root"; steps=("${steps[@]:1}"); }
+[ -e "$root/etc/debian_version" ] || make_folder
+mount --bind /proc "$root/proc"
+mount --rbind /dev "$root/dev"
+cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+# Node.js as nodejs.org and others package it; Debian 12's own is older than what is needed.
+install -D "$(readlink -f "$(command -v node)")" "$root/usr/local/bin/node"
+modules=$(dirname "$(dirname "$(dirname "$(readlink -f "$(command -v npm)")")")")
+mkdir -p "$root/usr/local/lib/node_modules"
+cp -r "$modules/npm" "$root/usr/local/lib/node_modules/"
+ln -sf ../lib/node_modules/npm/bin/npm-cli.js "$root/usr/local/bin/npm"
+ln -sf ../lib/node_modules/npm/bin/npx-cli.js "$root/usr/local/bin/npx"
+settings=(HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 FUZZ_SECONDS="${FUZZ_SECONDS:-60}")
+# Where registries stand behind a certificate of this place's own.
+if [ -n "${NODE_EXTRA_CA_CERTS:-}" ]; then
+    cp -L "$NODE_EXTRA_CA_CERTS" "$root/etc/extra-ca.crt"
+    settings+=(NODE_EXTRA_CA_CERTS=/etc/extra-ca.crt PIP_CERT=/etc/extra-ca.crt)
+fi
+
+inside() { chroot "$root" env -i "${settings[@]}" bash -c "cd /src/hartonomous && $1"; }
+
+# A clone with nothing beside it; what was built and installed there stays.
+mkdir -p "$root/src/hartonomous"
+(cd "$root/src/hartonomous" && find . -mindepth 1 -maxdepth 1 ! -name node_modules ! -name dist ! -name host -exec rm -rf {} + &&
+    if [ -d host ]; then find host -mindepth 1 -maxdepth 1 ! -name build -exec rm -rf {} +; fi)
+git -C "$repository" archive HEAD | tar -x -C "$root/src/hartonomous"
+
+# Run a step's command, keep its output, and say how it ended and in what time.
+step() {
+    local title=$1 command=$2 started=$SECONDS status=0
+    printf '\n==== %s: %s\n' "$title" "$command" >>"$log"
+    inside "$command" >>"$log.part" 2>&1 || status=$?
+    cat "$log.part" >>"$log"
+    say "$title: $(grep -E '^[0-9]+ passed, [0-9]+ failed|done$' "$log.part" | tail -n 1), exit code $status, $((SECONDS - started)) s"
+    rm -f "$log.part"
+    [ "$status" -eq 0 ]
+}
+
+failed=0
+for each in "${steps[@]}"; do
+    case $each in
+        host) step host 'node bootstrap.mjs build && bash host/test.sh' || failed=1 ;;
+        demo) { step demo 'npm run demo' && step 'demo again' 'npm run demo'; } || failed=1 ;;
+        unit | db | golden | cli) step "$each" "node bootstrap.mjs test test/$each" || failed=1 ;;
+        sudo)
+            step 'user with sudo' 'command -v sudo >/dev/null || { apt-get update -qq && apt-get install -y -qq sudo; }
+                id tester 2>/dev/null || useradd -m -s /bin/bash tester
+                echo "tester ALL=(ALL) NOPASSWD: ALL" >/etc/sudoers.d/tester
+                rm -rf /home/tester/hartonomous && cp -r /src/hartonomous /home/tester/ && rm -rf /home/tester/hartonomous/{node_modules,dist,host/build}
+                chown -R tester /home/tester && su tester -c "cd ~/hartonomous && HOME=/home/tester npm run demo"' || failed=1
+            ;;
+        no-root)
+            step 'user without root' 'id visitor 2>/dev/null || useradd -m -s /bin/bash visitor
+                rm -rf /home/visitor/hartonomous && cp -r /src/hartonomous /home/visitor/ && rm -rf /home/visitor/hartonomous/{node_modules,dist,host/build}
+                chown -R visitor /home/visitor && su visitor -c "cd ~/hartonomous && bash host/setup.sh"; [ $? -eq 3 ] && echo "1 passed, 0 failed"' || failed=1
+            ;;
+        *) say "unknown step $each"; exit 2 ;;
+    esac
+done
+say "$(inside '. host/postgres.sh; "$pg_config" --version; sed -n "s/#define V8_\(MAJOR\|MINOR\)_VERSION //p" host/build/root/usr/include/node/v8-version.h | paste -sd.' | paste -sd' ')"
+exit $failed
