@@ -19,8 +19,9 @@ function oneToken(
   w: usize, negated: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, blocks: i32, rows: i32,
   minimums: bool,
 ): void {
-  const mask = i16x8.splat(0x0f);
-  const mask16 = i16x8.splat(0xf0);
+  const zero = blocks >> 30;
+  const mask = i16x8.splat(<i16>(0x0f | zero));
+  const mask16 = i16x8.splat(<i16>(0xf0 | zero));
   let low = f32x4.splat(0), high = f32x4.splat(0);
   let b = blocks;
   do {
