@@ -271,7 +271,9 @@ function vitestTests(args) {
   let extra = failed === 0 && status !== 0 ? 1 : 0;
   if (process.env.CI === 'true') {
     // Weights made by others are not in the repository; everything else that the goldens need is there or fetched.
-    const golden = skipped.filter(({ file, title }) => file.startsWith('test/golden/') && !/made by others/.test(title));
+    const golden = skipped.filter(
+      ({ file, title }) => file.startsWith('test/golden/') && !/made by others/.test(title),
+    );
     if (golden.length > 0)
       process.stdout.write(`CI: ${golden.length} golden tests were skipped, which counts as failed\n`);
     extra += golden.length;

@@ -2,28 +2,11 @@
 // decides nothing inside its owner's isolate: there a choice of the caller counts as not made.
 #include "host.h"
 
-extern "C" {
-#include "utils/guc.h"
-#include "utils/guc_tables.h"
-}
-
 namespace host {
 namespace {
 
 // Sources up to this one are those of whoever runs the server: its files, its command line, ALTER ROLE ALL.
 constexpr GucSource kServers = PGC_S_GLOBAL;
-
-config_generic* record_of(const char* name) {
-#if PG_VERSION_NUM >= 160000
-  return find_option(name, false, false, ERROR);
-#else
-  config_generic** all = get_guc_variables();
-  for (int i = 0; i < GetNumConfigOptions(); i++) {
-    if (strcmp(all[i]->name, name) == 0) return all[i];
-  }
-  return nullptr;
-#endif
-}
 
 // The role that made the setting in force, or none where the server did. What ALTER DATABASE and ALTER ROLE have set
 // counts as chosen by the session's user, to whom it applies.
@@ -55,7 +38,7 @@ bool in_security_definer() {
 
 const char* role_start_proc() {
   if (start_proc == nullptr || start_proc[0] == '\0') return nullptr;
-  static const config_generic* record = record_of("plv8.start_proc");
+  static const config_generic* record = setting_record("plv8.start_proc");
   if (!is_another_roles(record)) return start_proc;
   guarded([&] {
     ereport(WARNING, (errmsg("plv8.start_proc \"%s\" is not called for role \"%s\"", start_proc, GetUserNameFromId(GetUserId(), false)),
@@ -66,14 +49,14 @@ const char* role_start_proc() {
 
 const char* role_context() {
   if (context_name == nullptr) return "";
-  static const config_generic* record = record_of("plv8.context");
+  static const config_generic* record = setting_record("plv8.context");
   if (!in_security_definer() || !is_another_roles(record)) return context_name;
   const char* name = server_value<config_string>(record);
   return name == nullptr ? "" : name;
 }
 
 int role_execution_timeout() {
-  static const config_generic* record = record_of("plv8.execution_timeout");
+  static const config_generic* record = setting_record("plv8.execution_timeout");
   if (!in_security_definer() || !is_another_roles(record)) return execution_timeout_s;
   return server_value<config_int>(record);
 }

@@ -12,6 +12,8 @@ extern "C" {
 #include "executor/spi.h"
 #include "parser/parse_type.h"
 #include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/guc_tables.h"
 }
 
 namespace host {
@@ -36,6 +38,19 @@ inline Oid type_named(const char* name) {
   parseTypeString(name, &type, &typmod, false);
 #endif
   return type;
+}
+
+// What PostgreSQL knows of a setting; null where there is none of this name, or an error.
+inline config_generic* setting_record(const char* name) {
+#if PG_VERSION_NUM >= 160000
+  return find_option(name, false, false, ERROR);
+#else
+  config_generic** all = get_guc_variables();
+  for (int i = 0; i < GetNumConfigOptions(); i++) {
+    if (strcmp(all[i]->name, name) == 0) return all[i];
+  }
+  return nullptr;
+#endif
 }
 
 // Whether a statement that ended with this SPI status may have left rows.

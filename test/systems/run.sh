@@ -37,6 +37,8 @@ make_folder() {
 mount --bind /proc "$root/proc"
 mount --rbind /dev "$root/dev"
 cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+# Lists of testing and unstable are valid for a week, and a mirror may stand still for longer.
+echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/99-standing-mirror"
 # Node.js as nodejs.org and others package it; Debian 12's own is older than what is needed.
 install -D "$(readlink -f "$(command -v node)")" "$root/usr/local/bin/node"
 modules=$(dirname "$(dirname "$(dirname "$(readlink -f "$(command -v npm)")")")")
