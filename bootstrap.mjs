@@ -18,6 +18,12 @@ const ROOT = dirname(fileURLToPath(import.meta.url));
 const CLI = join(ROOT, 'dist/cli/main.js');
 const TRIES = 3;
 
+const LEAST_NODE = 20;
+if (Number.parseInt(process.versions.node, 10) < LEAST_NODE) {
+  process.stderr.write(`bootstrap: this is Node.js ${process.versions.node}, ${LEAST_NODE} or later is needed\n`);
+  process.exit(1);
+}
+
 const started = Date.now();
 
 function say(text) {
@@ -52,10 +58,15 @@ function output(program, args, options = {}) {
   return result.stdout.trim();
 }
 
+/** What host/setup.sh ends with where only an administrator can go on. */
+const NEEDS_ROOT = 3;
+
 /** Registries time out now and then: try a step again before giving up. */
 function runWithRetries(program, args, what, options = {}) {
   for (let attempt = 1; ; attempt++) {
-    if (run(program, args, options) === 0) return;
+    const status = run(program, args, options);
+    if (status === 0) return;
+    if (what === 'host/setup.sh' && status === NEEDS_ROOT) process.exit(1);
     if (attempt === TRIES) fail(`${what} failed ${TRIES} times`);
     say(`${what} failed, trying again (${attempt + 1} of ${TRIES})`);
   }
@@ -185,6 +196,7 @@ function demo(args) {
     say('starting the private database (hartonomous up)');
     url = JSON.parse(output(process.execPath, [CLI, 'up', '--format', 'json'])).url;
   }
+  process.env.DATABASE_URL = url; // whatever PGHOST and PGSERVICE say
   say('installing tables and functions (hartonomous install)');
   if (run(process.execPath, [CLI, 'install']) !== 0) fail('hartonomous install failed');
   const isBundled = at === -1;

@@ -19,6 +19,7 @@ import { registerServe } from './commands/serve.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerVerify } from './commands/verify.ts';
 import { CommandError, EXIT } from './errors.ts';
+import { libraryError } from './install/library-error.ts';
 import { packageRoot } from './package-root.ts';
 
 /** SQLSTATEs of a database that has no such function, relation or schema: Hartonomous is not installed there. */
@@ -50,6 +51,7 @@ function report(error: unknown): number {
       hint = 'run: hartonomous install';
       code = EXIT.schemaMismatch;
     }
+    ({ message, hint } = libraryError(error) ?? { message, hint });
   }
   process.stderr.write(`hartonomous: ${oneLine(message)}\n`);
   if (hint !== undefined) process.stderr.write(`${oneLine(hint)}\n`);

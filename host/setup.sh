@@ -95,14 +95,15 @@ if [ -n "$missing" ]; then
 fi
 
 [ "$(cat build/target 2>/dev/null)" = "$(target)" ] || make -s clean PG_CONFIG="$pg_config"
-if ! ls build/root/usr/lib/*/"libnode.so.${libnode#libnode}" >/dev/null 2>&1 || [ ! -e build/root/usr/include/node/v8.h ]; then
+unpacked=build/root # NODE_ROOT of the Makefile
+if ! ls $unpacked/usr/lib/*/"libnode.so.${libnode#libnode}" >/dev/null 2>&1 || [ ! -e $unpacked/usr/include/node/v8.h ]; then
     # libnode beside a Node.js that is not Debian's cannot be installed, so it is unpacked.
     say "fetching V8 (Debian's $libnode)"
-    rm -rf build/deb build/root
+    rm -rf build/deb $unpacked
     mkdir -p build/deb
     (cd build/deb && { apt-get download -qq "$libnode" libnode-dev 2>/dev/null ||
         { fetch_lists && apt-get download -qq "$libnode" libnode-dev; }; })
-    for deb in build/deb/*.deb; do dpkg -x "$deb" build/root; done
+    for deb in build/deb/*.deb; do dpkg -x "$deb" $unpacked; done
 fi
 
 say "building hartonomous_v8 for $("$pg_config" --version)"

@@ -9,6 +9,7 @@ import { CommandError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
 import { bundleFor, labelsFit, readBundle } from './bundle.ts';
 import { languageHost, OWN_HOST } from './language.ts';
+import { libraryError } from './library-error.ts';
 import { refuseOtherSchemas } from './schema-version.ts';
 
 /** Key of the advisory lock that lets one install at a time work in a database. */
@@ -41,6 +42,8 @@ async function ensureLanguage(client: pg.Client): Promise<string> {
   try {
     await client.query(`create extension if not exists ${extension}`);
   } catch (cause) {
+    const broken = libraryError(cause);
+    if (broken !== null) throw new CommandError(broken.message, { hint: broken.hint, cause });
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new CommandError(`could not create extension ${extension}: ${reason}`, {
       hint: `let a superuser run, in this database: create extension ${extension}`,

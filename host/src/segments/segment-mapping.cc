@@ -19,7 +19,7 @@ void remember_range(const char* from, const char* to) {
   int at = 0;
   while (at < n_ranges && (ranges[at].to <= from || ranges[at].from >= to)) at++;
   ranges[at < kMostRanges ? at : 0] = {from, to};
-  if (at == n_ranges && n_ranges < kMostRanges) n_ranges++;
+  if (at == n_ranges && n_ranges < kMostRanges) n_ranges = n_ranges + 1;
 }
 
 }  // namespace
