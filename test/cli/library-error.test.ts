@@ -21,7 +21,10 @@ afterAll(async () => {
 
 function library(name: string, source: string, ...flags: string[]): string {
   const file = join(folder, name);
-  execFileSync('gcc', ['-x', 'c', '-shared', '-fPIC', '-o', file, '-', '-x', 'none', ...flags], { input: source, cwd: folder });
+  execFileSync('gcc', ['-x', 'c', '-shared', '-fPIC', '-o', file, '-', '-x', 'none', ...flags], {
+    input: source,
+    cwd: folder,
+  });
   return file;
 }
 
