@@ -4,13 +4,13 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { wasmPlugin } from '../../plv8/wasm-plugin.ts';
-import { availableModels, modelPath, ZOO_DECODERS } from '../golden/model-files.ts';
+import { modelPath, ZOO_DECODERS } from '../golden/model-files.ts';
 import type { TestDatabase } from './harness.ts';
 import { createDatabase } from './harness.ts';
 
 const QUANTS = ['q2_k', 'q3_k', 'q4_0', 'q4_1', 'q4_k', 'q4_k_m-mix', 'q5_0', 'q5_1', 'q5_k', 'q6_k', 'q8_0'];
 const FLOATS = [...ZOO_DECODERS, 'zoo/bert-tiny-f32', 'quants/qwen2-tiny-f16', 'quants/qwen2-tiny-bf16'];
-const OTHERS = availableModels(['stories260k/stories260k-q4_0', 'stories260k/stories260k-q8_0']);
+const OTHERS = ['llama-260k/llama-260k-q4_0', 'llama-260k/llama-260k-q8_0'];
 const MODELS = [
   ...[...QUANTS.map((type) => `quants/qwen2-256-${type}`), ...OTHERS].map((file) => [file, 'auto']),
   ...FLOATS.flatMap((file) => [
