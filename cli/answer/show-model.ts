@@ -1,4 +1,5 @@
 /** What `show`, `/show` and `/api/show` tell of a model. */
+import { fileTypeName } from '../../plv8/src/format/file-types.ts';
 import { formatCount } from '../output.ts';
 
 /** hartonomous.show_model(). */
@@ -26,8 +27,10 @@ export interface ShownModel {
 
 export type Section = 'license' | 'parameters' | 'system' | 'template';
 
-/** The type most tensors of more than one dimension have, as "quantization" means it. */
+/** The file's own type, as Q4_K_M; where it does not say, the type most tensors of more than one dimension have. */
 export function quantization(model: ShownModel): string {
+  const own = fileTypeName(model.metadata);
+  if (own !== null) return own;
   const types = Object.entries(model.storage_types ?? {}).sort((a, b) => b[1] - a[1]);
   return types.find(([type]) => type !== 'F32')?.[0] ?? types[0]?.[0] ?? 'unknown';
 }

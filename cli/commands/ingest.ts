@@ -32,7 +32,9 @@ function summary(result: IngestResult): string {
   if (result.alreadyThere)
     return `${result.name} is already there: ${result.tensors} tensors, ${size}; nothing was stored`;
   const sent = result.sentBytes === result.bytes ? '' : ` (${formatBytes(result.sentBytes)} sent, the rest was there)`;
-  return `ingested ${result.name}: ${result.tensors} tensors, ${size}${sent}, ${result.tokens} tokens`;
+  const facts = `${result.tensors} tensors, ${size}${sent}, ${result.tokens} tokens`;
+  const license = result.license === null ? '' : `, license ${result.license}`;
+  return [`ingested ${result.name}: ${facts}${license}`, ...result.notes].join('\n');
 }
 
 export function registerIngest(program: Command): void {

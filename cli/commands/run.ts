@@ -71,6 +71,8 @@ async function conversationWith(
   }
   const details = await modelDetails({ backend }, model);
   const conversation = new Conversation(model, details.chat_template !== null && options.raw !== true);
+  if (!conversation.hasTemplate && options.raw !== true)
+    process.stderr.write(`${model} has no chat template: it continues a text and does not answer\n`);
   conversation.messages = resumed?.messages ?? [];
   conversation.system = options.system ?? resumed?.system ?? null;
   conversation.options = { ...resumed?.options, ...sqlOptions(options) };
@@ -111,9 +113,6 @@ async function chat(model: string | undefined, options: RunOptions, globals: Glo
     const conversation = await conversationWith(client, backend, model, options);
     const terminal = new Terminal(join(dataFolder(), 'history'));
     try {
-      if (terminal.interactive && !conversation.hasTemplate) {
-        terminal.tell(`${conversation.model} is not asked but continued: it writes on where a prompt ends\n`);
-      }
       await converse({ backend, terminal, conversation, settings: settingsOf(options, globals), last: null });
     } finally {
       terminal.close();

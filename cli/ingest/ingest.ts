@@ -1,6 +1,7 @@
 /** Take a model's files into the database: committed in steps, invisible until complete, resumable, nothing stored twice. */
 import pg from 'pg';
-import { ARCHITECTURE_NAMES, isArchitectureName } from '../../plv8/src/format/architecture-names.ts';
+import { ARCHITECTURE_NAMES, isArchitectureName, isEncoder } from '../../plv8/src/format/architecture-names.ts';
+import { OTHER_PARTS } from '../../plv8/src/format/tensor-names.ts';
 import { CommandError } from '../errors.ts';
 import type { GgufValue } from '../sources/gguf.ts';
 import type { ModelSource } from '../sources/model-source.ts';
@@ -42,6 +43,10 @@ export interface IngestResult {
   bytes: number;
   /** Bytes of tiles that had to be sent; the rest was shared or already there. */
   sentBytes: number;
+  /** As the file names it, or the first line of its text; null where nothing is known. */
+  license: string | null;
+  /** What its user should know of a model that is taken all the same, a line each. */
+  notes: string[];
 }
 
 function text(source: ModelSource, key: string): string | null {
@@ -86,6 +91,20 @@ function checkComputable(source: ModelSource): string {
     throw new CommandError(`architecture ${architecture} is not supported, only ${ARCHITECTURE_NAMES.join(', ')}`);
   }
   return architecture;
+}
+
+function licenseOf(source: ModelSource): string | null {
+  return text(source, 'general.license') ?? text(source, 'ollama.license')?.trim().split('\n')[0] ?? null;
+}
+
+function notesOn(source: ModelSource, architecture: string): string[] {
+  const notes: string[] = [];
+  const others = source.tensors.filter(({ name }) => new RegExp(OTHER_PARTS).test(name)).length;
+  if (others > 0) notes.push(`${others} tensors of vision are kept and not computed with: it reads text only`);
+  const writes = !isEncoder(architecture) && !source.metadata.has(`${architecture}.pooling_type`);
+  if (writes && text(source, 'tokenizer.chat_template') === null)
+    notes.push('it has no chat template: it continues a text and does not answer');
+  return notes;
 }
 
 /** Name of the model: as given, else the source's. */
@@ -159,7 +178,8 @@ async function ingestLocked(client: pg.Client, source: ModelSource, options: Ing
     onBytes: (done: number) => progress('hash', done, fileBytes),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
-  const facts = { name, tensors: source.tensors.length, tokens, bytes };
+  const license = licenseOf(source);
+  const facts = { name, tensors: source.tensors.length, tokens, bytes, license, notes: notesOn(source, architecture) };
   if (ready?.bytes === fileBytes) {
     // Most likely the very files: one digest tells, where an ingest needs those of all tensors and tiles.
     const digest = (await hashFiles(source, hashing)).toString('hex');

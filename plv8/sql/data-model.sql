@@ -161,7 +161,9 @@ create or replace view hartonomous.model_list as
 select m.name, m.architecture, m.parameter_count, m.layer_count, m.context_length, m.embedding_length, m.vocabulary_size,
     (select string_agg(distinct w.storage_type, ', ') from hartonomous.weight_matrices w where w.model_id = m.id) as storage_types,
     m.source, m.source_format, encode(m.source_digest, 'hex') as digest, m.source_bytes, m.ready_at as ingested_at,
-    (select s.value = to_jsonb(m.name) from hartonomous.settings s where s.name = 'default_model') is true as is_default
+    (select s.value = to_jsonb(m.name) from hartonomous.settings s where s.name = 'default_model') is true as is_default,
+    -- A license as text is known by its first line.
+    coalesce(m.hyperparameters ->> 'general.license', split_part(ltrim(m.hyperparameters ->> 'ollama.license', E' \n'), E'\n', 1)) as license
 from hartonomous.models m where m.state = 'ready' order by m.name;
 comment on view hartonomous.model_list is 'models that can be used';
 comment on column hartonomous.model_list.name is 'name that functions take';
@@ -178,6 +180,7 @@ comment on column hartonomous.model_list.digest is 'SHA-256 of that file';
 comment on column hartonomous.model_list.source_bytes is 'size of that file';
 comment on column hartonomous.model_list.ingested_at is 'when it became visible';
 comment on column hartonomous.model_list.is_default is 'whether it is used where none is named';
+comment on column hartonomous.model_list.license is 'license that its file names, else the first line of its text';
 
 create or replace view hartonomous.status as
 with per_model as (

@@ -137,7 +137,9 @@ export async function openFromStore(store: string, name: OllamaName): Promise<Mo
   const options = await small('params');
   const template = await small('template');
   const system = await small('system');
+  const license = await small('license');
   const source = await openGguf(blob);
+  if (license !== null) source.metadata.set('ollama.license', license);
   if (template !== null) source.metadata.set('ollama.template', template);
   return {
     ...source,

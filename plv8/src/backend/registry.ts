@@ -9,7 +9,7 @@ import { TILE_TARGET_BYTES } from '../format/tiles.ts';
 import type { Kernels } from '../kernels/load.ts';
 import { kernelBuild, offerNativeKernels } from '../kernels/load.ts';
 import { MAX_MEMORY_BYTES } from '../model/arena.ts';
-import { readConfig } from '../model/config.ts';
+import { checkVocabularySize, readConfig } from '../model/config.ts';
 import type { Precision } from '../model/model.ts';
 import { inModelForm } from '../model/model-form.ts';
 import { Model } from '../model/model.ts';
@@ -168,12 +168,7 @@ function loadModel(
 ): Model {
   const source = inModelForm(dbWeightSource(description.id, read), description.hyperparameters);
   const config = readConfig(description.architecture, description.hyperparameters, source.tensors());
-  if (config.vocabSize < tokenizer.vocabSize) {
-    raise(
-      SQLSTATE.dataCorrupted,
-      `model ${description.name} has ${tokenizer.vocabSize} tokens and embeddings for ${config.vocabSize}`,
-    );
-  }
+  checkVocabularySize(description.name, config, tokenizer.vocabSize);
   makeRoom(description.name, planWeights(source.tensors(), precision, TILE_TARGET_BYTES).bytes, catalog.limits);
   const native = kernelHost();
   offerNativeKernels(native === null ? null : (memory) => native.over(memory) as Partial<Kernels>);

@@ -3,7 +3,7 @@ import { query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { TILE_TARGET_BYTES } from '../format/tiles.ts';
 import { MAX_MEMORY_BYTES } from '../model/arena.ts';
-import { readConfig } from '../model/config.ts';
+import { checkVocabularySize, readConfig } from '../model/config.ts';
 import { planMemories } from '../model/memories.ts';
 import { inModelForm } from '../model/model-form.ts';
 import { dbWeightSource } from '../model/source-db.ts';
@@ -30,10 +30,5 @@ export function checkModel(modelId: number): void {
   checkWeights(config, tensors);
   const plan = planWeights(tensors, 'auto', TILE_TARGET_BYTES);
   planMemories(String(row.name), config, tensors, plan, MAX_MEMORY_BYTES);
-  if (config.vocabSize < Number(row.vocabulary_size)) {
-    raise(
-      SQLSTATE.dataCorrupted,
-      `model ${String(row.name)} has ${String(row.vocabulary_size)} tokens and embeddings for ${config.vocabSize}`,
-    );
-  }
+  checkVocabularySize(String(row.name), config, Number(row.vocabulary_size));
 }

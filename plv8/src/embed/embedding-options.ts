@@ -5,9 +5,13 @@ import { raise, SQLSTATE } from '../errors.ts';
 import type { Pooling } from '../model/config.ts';
 import { POOLINGS } from '../model/config.ts';
 import type { Precision } from '../model/model.ts';
+import type { TextKind } from './prefixes.ts';
+import { TEXT_KINDS } from './prefixes.ts';
 import { isGiven, precisionOf, refuse, show } from '../sampling/options.ts';
 
 export interface EmbeddingOptions {
+  /** what the texts are, which decides what the model gets before them; null for neither */
+  kind: TextKind | null;
   /** null for the model's own */
   pooling: Pooling | null;
   /** make embeddings of length 1; null for what the model says */
@@ -20,7 +24,7 @@ export interface EmbeddingOptions {
   onError: OnError;
 }
 
-const NAMES = ['pooling', 'normalize', 'truncate', 'dimensions', 'precision', 'on_error'];
+const NAMES = ['kind', 'pooling', 'normalize', 'truncate', 'dimensions', 'precision', 'on_error'];
 
 /** Parse options; null and missing values mean the default. Throws invalidParameterValue naming key and value. */
 export function parseEmbeddingOptions(given: Record<string, unknown>): EmbeddingOptions {
@@ -39,11 +43,14 @@ export function parseEmbeddingOptions(given: Record<string, unknown>): Embedding
   };
   const pooling = isGiven(given, 'pooling') ? POOLINGS.find((name) => name === given.pooling) : null;
   if (pooling === undefined) refuse('pooling', `one of ${POOLINGS.join(', ')}`, given.pooling);
+  const kind = isGiven(given, 'kind') ? TEXT_KINDS.find((name) => name === given.kind) : null;
+  if (kind === undefined) refuse('kind', `one of ${TEXT_KINDS.join(', ')}`, given.kind);
   const dimensions = isGiven(given, 'dimensions') ? given.dimensions : null;
   if (dimensions !== null && !(typeof dimensions === 'number' && Number.isInteger(dimensions) && dimensions > 0)) {
     refuse('dimensions', 'a positive integer', dimensions);
   }
   return {
+    kind,
     pooling,
     normalize: flag('normalize'),
     truncate: flag('truncate') ?? true,

@@ -9,10 +9,17 @@ import { callerRole } from '../backend/caller.ts';
 import { currentCatalog, useModel } from '../backend/registry.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import type { Embedded } from './recent.ts';
+import type { TextKind } from './prefixes.ts';
+import { knownPrefixes, prefixOf } from './prefixes.ts';
 import { recentOf } from './recent.ts';
 
 function poolingOf(config: ModelConfig, options: EmbeddingOptions, name: string): Pooling {
   const pooling = options.pooling ?? config.pooling;
+  if (pooling === 'rank') {
+    raise(SQLSTATE.featureNotSupported, `model ${name} ranks documents for a query and makes no embeddings`, {
+      hint: 'use it with hartonomous.rerank',
+    });
+  }
   if (pooling !== null) return pooling;
   return raise(SQLSTATE.objectNotInPrerequisiteState, `model ${name} does not say how it makes embeddings`, {
     hint: `give option pooling: mean or last; a model made for embeddings serves better`,
@@ -26,7 +33,13 @@ interface TextIds {
 }
 
 /** Ids of one text as the model wants them, cut before the tokens that end it where it is too long. */
-function embeddingIds(tokenizer: Tokenizer, text: string, limit: number, place: number, truncate: boolean): TextIds {
+export function embeddingIds(
+  tokenizer: Tokenizer,
+  text: string,
+  limit: number,
+  place: number,
+  truncate: boolean,
+): TextIds {
   const ids = tokenizer.encode(text, { addSpecial: true, parseSpecial: false, poll });
   const { length } = ids;
   if (length === 0) raise(SQLSTATE.invalidParameterValue, `text ${place} has no tokens`);
@@ -57,12 +70,14 @@ export interface TextEmbedding {
 
 /**
  * Embeddings of texts, null for null. Throws naming the text by its place from 1, unless option on_error says null. Says by
- * a notice where texts were cut, once a statement.
+ * a notice where texts were cut, once a statement. `kinds` says what each text is where option `kind` does not; it counts
+ * for models that are known to tell kinds apart.
  */
 export function embedTexts(
   texts: readonly (string | null)[],
   model: string | null,
   given: Record<string, unknown> | null,
+  kinds?: (place: number) => TextKind,
 ): TextEmbedding[] {
   const options = parseEmbeddingOptions(given ?? {});
   for (const text of texts) {
@@ -80,16 +95,20 @@ export function embedTexts(
     );
   }
   const normalize = options.normalize ?? config.normalizedEmbeddings;
+  const { description } = entry;
+  const common = options.kind === null ? null : prefixOf(description, config, options.kind);
+  const known = kinds === undefined ? null : knownPrefixes(description, config);
+  const prefixed = texts.map((text, i) => (text === null ? null : (common ?? known?.[kinds!(i)] ?? '') + text));
   const recent = recentOf(entry.model);
   const kind = JSON.stringify([callerRole(), pooling, normalize, options.truncate, options.dimensions]);
   const out: TextEmbedding[] = texts.map(() => ({ embedding: null, tokens: null, error: null }));
   const found = new Map<string, Embedded>();
   const wanted = new Map<string, TextIds>();
-  texts.forEach((text, i) => {
+  prefixed.forEach((text, i) => {
     if (text === null || found.has(text) || wanted.has(text)) return;
-    const known = recent.find(kind + text);
-    if (known !== undefined) {
-      found.set(text, known);
+    const kept = recent.find(kind + text);
+    if (kept !== undefined) {
+      found.set(text, kept);
       return;
     }
     try {
@@ -108,7 +127,7 @@ export function embedTexts(
     pool(vectors[which]!, pooling, first, states, sequences[which]!.length);
   });
   [...wanted].forEach(([text, { ids, length }], which) => {
-    const embedded = { embedding: finish(vectors[which]!, options, normalize), tokens: ids.length, length };
+    const embedded = { embedding: finish(entry.model.throughDenseHeads(vectors[which]!), options, normalize), tokens: ids.length, length };
     found.set(text, embedded);
     recent.keep(kind + text, embedded);
   });
@@ -124,7 +143,7 @@ export function embedTexts(
     prompt_eval_count: computed,
     prompt_eval_duration: nanoseconds(Date.now() - started),
   });
-  texts.forEach((text, i) => {
+  prefixed.forEach((text, i) => {
     const embedded = text === null ? undefined : found.get(text);
     if (embedded === undefined) return;
     out[i] = { embedding: embedded.embedding, tokens: embedded.tokens, error: null };

@@ -1,6 +1,8 @@
 /** embed, similarity and rerank. */
 import { returnNext } from '../db.ts';
+import { findRanker, scoreDocuments } from '../embed/cross-encoder.ts';
 import { embedTexts } from '../embed/embedding.ts';
+import type { TextKind } from '../embed/prefixes.ts';
 import { cosineSimilarity } from '../model/vector-maths.ts';
 
 type Options = Record<string, unknown> | null;
@@ -27,6 +29,18 @@ function cosine(one: number[] | null, other: number[] | null): number | null {
   return one === null || other === null ? null : cosineSimilarity(one, other);
 }
 
+/** Cosine of each document's embedding with the query's, null for null. */
+function cosines(
+  query: string,
+  docs: readonly (string | null)[],
+  model: string | null,
+  options: Options,
+): (number | null)[] {
+  const kind = (place: number): TextKind => (place === 0 ? 'query' : 'document');
+  const [wanted, ...found] = embedTexts([query, ...docs], model, options, kind);
+  return found.map(({ embedding }) => cosine(wanted!.embedding, embedding));
+}
+
 export function rerank(
   query: string | null,
   docs: (string | null)[] | null,
@@ -34,10 +48,9 @@ export function rerank(
   options: Options,
 ): void {
   if (query === null || docs === null) return;
-  const [wanted, ...found] = embedTexts([query, ...docs], model, options);
-  const rows = docs.map((doc, i) => {
-    return { ord: i + 1, doc, score: cosine(wanted!.embedding, found[i]!.embedding) };
-  });
+  const ranker = findRanker(model, options);
+  const scores = ranker === null ? cosines(query, docs, model, options) : scoreDocuments(ranker, query, docs);
+  const rows = docs.map((doc, i) => ({ ord: i + 1, doc, score: scores[i]! }));
   // Best first, null last; of equal ones the earlier.
   rows.sort((one, other) => (other.score ?? -Infinity) - (one.score ?? -Infinity) || one.ord - other.ord);
   for (const row of rows) returnNext(row);

@@ -16,6 +16,8 @@ const ROLE_ORDER: readonly string[] = [
   'position_embd',
   'token_embd_norm',
   'rope_freqs',
+  'rope_factors_long',
+  'rope_factors_short',
   'attn_norm',
   'attn_qkv',
   'attn_q',
@@ -27,19 +29,28 @@ const ROLE_ORDER: readonly string[] = [
   'attn_output_norm',
   'post_attention_norm',
   'ffn_norm',
+  'ffn_gate_inp',
   'ffn_gate',
   'ffn_up',
+  'ffn_up_exps',
   'ffn_down',
+  'ffn_down_exps',
   'layer_output_norm',
   'post_ffw_norm',
   'output_norm',
   'output',
+  'dense_2',
+  'dense_3',
+  'cls',
 ];
+
+/** Tensors of vision and of its way to the text model, which some files hold besides; a POSIX regular expression, too. */
+export const OTHER_PARTS = '^(v|mm)[.]';
 
 const ROLE_RANK = new Map(ROLE_ORDER.map((role, rank) => [role, rank]));
 const LAYER_NAME = /^blk\.(\d{1,5})\.(.+)$/;
 /** Roles that come after the last layer. */
-const FINAL_ROLES: ReadonlySet<string> = new Set(['output_norm', 'output']);
+const FINAL_ROLES: ReadonlySet<string> = new Set(['output_norm', 'output', 'dense_2', 'dense_3', 'cls']);
 
 /** Layer and role of a tensor name. */
 export function tensorPlace(name: string): TensorPlace {

@@ -19,7 +19,7 @@ export interface LabelRow {
   probability: number;
 }
 
-function checkLabels(labels: readonly unknown[]): asserts labels is readonly string[] {
+export function checkLabels(labels: readonly unknown[]): asserts labels is readonly string[] {
   if (labels.length < 2 || labels.length > MAX_LABELS) {
     raise(SQLSTATE.invalidParameterValue, `classify takes 2 to ${MAX_LABELS} labels, ${labels.length} were given`);
   }
@@ -47,14 +47,14 @@ function biasOf(used: UsedModel, caller: string, sequences: number[][], reuse: b
   return lastBias.scores;
 }
 
-interface OwnOptions {
+export interface OwnOptions {
   instruction: string | null;
   calibrate: boolean;
   /** The options that generate knows, too. */
   rest: Record<string, unknown>;
 }
 
-function ownOptions(given: Record<string, unknown>): OwnOptions {
+export function ownOptions(given: Record<string, unknown>): OwnOptions {
   const { instruction, calibrate, ...rest } = given;
   if (typeof (instruction ?? '') !== 'string') {
     raise(SQLSTATE.invalidParameterValue, `option instruction must be a text, got ${JSON.stringify(instruction)}`);

@@ -1,5 +1,6 @@
 /** Instantiate the kernels over a memory; synchronous, as PL/V8 never settles a promise. */
 import { plain, relaxed } from 'wasm:kernels';
+import { decodeBase64 } from '../format/base64.ts';
 import { hasRelaxedDot } from './relaxed-probe.ts';
 import type { WasmMemory } from './web-assembly.ts';
 import { webAssembly } from './web-assembly.ts';
@@ -116,25 +117,6 @@ export interface Kernels {
     growth: number,
     window: number,
   ): void;
-}
-
-const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
-
-function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
-  const clean = text.replace(/=+$/, '');
-  const out = new Uint8Array(Math.floor((clean.length * 3) / 4));
-  let bits = 0;
-  let held = 0;
-  let at = 0;
-  for (const letter of clean) {
-    held = (held << 6) | ALPHABET.indexOf(letter);
-    bits += 6;
-    if (bits >= 8) {
-      bits -= 8;
-      out[at++] = (held >> bits) & 255;
-    }
-  }
-  return out;
 }
 
 /**

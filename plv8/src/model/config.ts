@@ -2,6 +2,10 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Architecture } from './architectures/architecture.ts';
 import { findArchitecture } from './architectures/registry.ts';
+import { Metadata } from './metadata.ts';
+import { checkKeys } from './metadata-keys.ts';
+import type { RopeScaling } from './rope-scaling.ts';
+import { readScaling } from './rope-scaling.ts';
 import type { TensorInfo } from './source.ts';
 
 export interface ModelConfig {
@@ -24,8 +28,9 @@ export interface ModelConfig {
   windowRopeBase: number | null;
   /** Leading dimensions of a head that are rotated. */
   ropeDims: number;
-  /** Positions are divided by this (linear scaling); 1 for none. */
-  ropeScale: number;
+  ropeScaling: RopeScaling;
+  /** Tokens beyond which a sequence is rotated by factors of its own (rope_factors_long); null where there are none. */
+  originalContext: number | null;
   /** Divisors of the RoPE frequencies (ropeDims / 2) that stand in the metadata; null for none. */
   ropeFactors: readonly number[] | null;
   /** (nLayers) positions that a layer's attention reaches back over, its own included; Infinity for all. */
@@ -35,10 +40,12 @@ export interface ModelConfig {
   /** Bounds of attention scores and of logits, reached by tanh; 0 for none. */
   attentionSoftcap: number;
   logitSoftcap: number;
+  /** The experts of every so manieth layer; null for none. */
+  experts: { count: number; used: number; everyLayers: number } | null;
   /** What token embeddings are multiplied by. */
   embeddingScale: number;
   /** How a text's hidden states become its embedding; null where nothing says it. */
-  pooling: Pooling | null;
+  pooling: Pooling | 'rank' | null;
   /** Whether embeddings are made to have length 1 unless a call says otherwise. */
   normalizedEmbeddings: boolean;
   /** Tokens of a text that its embedding sees. */
@@ -58,85 +65,53 @@ const LIMITS = {
   headSize: 1_024,
   contextLength: 16_777_216,
   vocabSize: 4_194_304,
+  experts: 512,
 } as const;
+
+const LONG_FACTORS = 'rope_factors_long.weight';
 
 /** Read and check; throws naming the metadata key and its value. */
 export function readConfig(name: string, meta: Record<string, unknown>, tensors: TensorInfo[]): ModelConfig {
-  const architecture = findArchitecture(name);
-  const key = (suffix: string): string => `${name}.${suffix}`;
+  const declared = findArchitecture(meantArchitecture(name, tensors));
+  const metadata = new Metadata(declared, meta, name);
+  checkKeys(metadata);
+  const architecture = withCausality(declared, metadata);
 
-  function integer(suffix: string, limit: number, otherwise?: number): number {
-    const value = meta[key(suffix)] ?? otherwise;
-    if (value === undefined) raise(SQLSTATE.dataCorrupted, `model metadata has no ${key(suffix)}`);
-    if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > limit) {
-      raise(
-        SQLSTATE.dataCorrupted,
-        `model metadata ${key(suffix)} must be a whole number between 1 and ${limit}, got ${JSON.stringify(value)}`,
-      );
-    }
-    return value;
-  }
-
-  function positive(suffix: string, otherwise: number): number {
-    const value = meta[key(suffix)] ?? otherwise;
-    if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) {
-      raise(
-        SQLSTATE.dataCorrupted,
-        `model metadata ${key(suffix)} must be a positive number, got ${JSON.stringify(value)}`,
-      );
-    }
-    return value;
-  }
-
-  /** A number that may be 0, which means none. */
-  function optional(suffix: string, otherwise: number): number {
-    return (meta[key(suffix)] ?? otherwise) === 0 ? 0 : positive(suffix, otherwise);
-  }
-
-  const dim = integer('embedding_length', LIMITS.dim);
-  const nLayers = integer('block_count', LIMITS.nLayers);
-  const nHeads = integer('attention.head_count', LIMITS.nHeads);
-  const nKvHeads = integer('attention.head_count_kv', LIMITS.nHeads, nHeads);
-  const hiddenDim = integer('feed_forward_length', LIMITS.hiddenDim);
-  const contextLength = integer('context_length', LIMITS.contextLength);
+  const dim = metadata.integer('embedding_length', LIMITS.dim);
+  const nLayers = metadata.integer('block_count', LIMITS.nLayers);
+  const nHeads = metadata.integer('attention.head_count', LIMITS.nHeads);
+  const nKvHeads = metadata.integer('attention.head_count_kv', LIMITS.nHeads, nHeads);
+  const hiddenDim = metadata.integer('feed_forward_length', LIMITS.hiddenDim);
+  const contextLength = metadata.integer('context_length', LIMITS.contextLength);
   if (nHeads % nKvHeads !== 0) {
     raise(SQLSTATE.dataCorrupted, `model has ${nHeads} heads and ${nKvHeads} key/value heads, which do not divide`);
   }
-  if (meta[key('attention.key_length')] === undefined && dim % nHeads !== 0) {
+  if (metadata.value('attention.key_length') === undefined && dim % nHeads !== 0) {
     raise(SQLSTATE.dataCorrupted, `model has width ${dim} and ${nHeads} heads, which do not divide`);
   }
-  const headSize = integer('attention.key_length', LIMITS.headSize, Math.floor(dim / nHeads));
+  const headSize = metadata.integer('attention.key_length', LIMITS.headSize, Math.floor(dim / nHeads));
   if (headSize % 4 !== 0) raise(SQLSTATE.featureNotSupported, `head size ${headSize} is not a multiple of 4`);
-  const ropeDims = integer('rope.dimension_count', LIMITS.headSize, headSize);
-  if (ropeDims > headSize || ropeDims % 2 !== 0) {
-    raise(
-      SQLSTATE.dataCorrupted,
-      `model metadata ${key('rope.dimension_count')} is ${ropeDims}, the head size is ${headSize}`,
-    );
-  }
-  const scaling = meta[key('rope.scaling.type')];
-  if (scaling !== undefined && scaling !== 'none' && scaling !== 'linear') {
-    raise(
-      SQLSTATE.featureNotSupported,
-      `rope scaling ${JSON.stringify(scaling)} is not supported, only none and linear`,
-    );
-  }
-  const { windows: declared, softcaps = { attention: 0, logits: 0 } } = architecture;
-  // Files without a window may say 0, or nothing.
-  const statedWindow = meta[key('attention.sliding_window')] ?? 0;
-  const window = statedWindow === 0 ? 0 : integer('attention.sliding_window', LIMITS.contextLength);
-  const windowed =
-    declared === undefined || window === 0
+  if (metadata.integer('attention.value_length', LIMITS.headSize, headSize) !== headSize)
+    metadata.unsupported('attention.value_length', `only that of the keys, ${headSize}, is computed`);
+  const ropeDims = readRotatedDims(metadata, headSize);
+  const stretched = architecture.longFactors === true && tensors.some(({ name: each }) => each === LONG_FACTORS);
+  const originalContext = stretched
+    ? metadata.integer('rope.scaling.original_context_length', LIMITS.contextLength)
+    : null;
+  const { windows: windowed, softcaps = { attention: 0, logits: 0 } } = architecture;
+  const window = readWindow(metadata, contextLength);
+  const inWindow =
+    windowed === undefined || window === 0
       ? new Array<boolean>(nLayers).fill(false)
-      : windowedLayers(meta[key('attention.sliding_window_pattern')], declared.fullEvery, nLayers);
-  const windowRopeBase = window === 0 ? undefined : declared?.ropeBase;
+      : windowedLayers(metadata.value('attention.sliding_window_pattern'), windowed.fullEvery, nLayers);
+  if (architecture.kind === 'encoder' && inWindow.includes(true) && windowed?.symmetric !== true)
+    metadata.unsupported(
+      'attention.causal',
+      `and ${metadata.key('attention.sliding_window')} ${window}: not both are computed`,
+    );
+  const windowRopeBase = window === 0 ? undefined : windowed?.ropeBase;
   const scaledWidth = nLayers === architecture.widthScaledDepth ? dim / nHeads : headSize;
-  const embedding = tensors.find((tensor) => tensor.name === 'token_embd.weight');
-  if (embedding === undefined) raise(SQLSTATE.dataCorrupted, 'model has no tensor token_embd.weight');
-  const vocabSize = embedding.shape[1] ?? 0;
-  if (vocabSize < 1 || vocabSize > LIMITS.vocabSize) {
-    raise(SQLSTATE.dataCorrupted, `tensor token_embd.weight has ${vocabSize} rows, expected 1 to ${LIMITS.vocabSize}`);
-  }
+  const logitSoftcap = metadata.optional('final_logit_softcapping', softcaps.logits);
   return {
     architecture: withLayout(architecture, meta['hartonomous.rope.layout']),
     dim,
@@ -145,23 +120,90 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
     nKvHeads,
     headSize,
     hiddenDim,
-    vocabSize,
+    vocabSize: readVocabSize(metadata, tensors),
     contextLength,
-    normEps: positive(`attention.layer_norm_${architecture.norm === 'rms' ? 'rms_' : ''}epsilon`, 1e-5),
-    ropeBase: positive('rope.freq_base', 10000),
-    windowRopeBase: windowRopeBase === undefined ? null : positive('rope.freq_base_swa', windowRopeBase),
+    normEps: metadata.positive(`attention.layer_norm_${architecture.norm === 'rms' ? 'rms_' : ''}epsilon`, 1e-5),
+    ropeBase: metadata.positive('rope.freq_base', 10000),
+    windowRopeBase: windowRopeBase === undefined ? null : metadata.positive('rope.freq_base_swa', windowRopeBase),
     ropeDims,
-    ropeScale: scaling === 'linear' ? positive('rope.scaling.factor', 1) : 1,
+    ropeScaling: readScaling(metadata, { nLayers, window, contextLength, originalContext }),
+    originalContext,
     ropeFactors: readFactors(meta['hartonomous.rope.factors'], ropeDims / 2),
-    windows: windowed.map((is) => (is ? window : Infinity)),
-    attentionScale: positive('attention.scale', 1 / Math.sqrt(scaledWidth)),
-    attentionSoftcap: optional('attn_logit_softcapping', softcaps.attention),
-    logitSoftcap: optional('final_logit_softcapping', softcaps.logits),
+    windows: inWindow.map((is) => (is ? window : Infinity)),
+    attentionScale: 1 / Math.sqrt(scaledWidth),
+    attentionSoftcap: metadata.optional('attn_logit_softcapping', softcaps.attention),
+    logitSoftcap: nLayers === architecture.uncappedDepth ? 0 : logitSoftcap,
+    experts: readExperts(metadata, hiddenDim),
     embeddingScale: architecture.scaledEmbeddings === true ? Math.sqrt(dim) : 1,
-    pooling: readPooling(meta[key('pooling_type')], architecture),
-    normalizedEmbeddings: meta['hartonomous.embedding.normalize'] !== false,
+    pooling: readPooling(metadata),
+    normalizedEmbeddings:
+      meta['hartonomous.embedding.normalize'] !== false && metadata.flag('normalize_embeddings') !== false,
     embeddingTokens: Math.min(contextLength, Number(meta['hartonomous.embedding.max_tokens'] ?? contextLength)),
   };
+}
+
+/** Ollama's EmbeddingGemma calls itself gemma3. */
+function meantArchitecture(name: string, tensors: readonly TensorInfo[]): string {
+  return name === 'gemma3' && tensors.some((tensor) => tensor.name === 'dense_2.weight') ? 'gemma-embedding' : name;
+}
+
+/** A decoder whose tokens attend to all others reads texts only. */
+function withCausality(architecture: Architecture, metadata: Metadata): Architecture {
+  const causal = metadata.flag('attention.causal');
+  if (causal === null || causal === (architecture.kind === 'decoder')) return architecture;
+  if (causal) metadata.unsupported('attention.causal', 'an encoder attends in both directions');
+  return { ...architecture, kind: 'encoder' };
+}
+
+function readRotatedDims(metadata: Metadata, headSize: number): number {
+  const { architecture } = metadata;
+  if (architecture.rope === null) return headSize;
+  const dims = metadata.integer('rope.dimension_count', LIMITS.headSize, headSize);
+  if (dims > headSize || dims % 2 !== 0) {
+    raise(
+      SQLSTATE.dataCorrupted,
+      `model metadata ${metadata.key('rope.dimension_count')} is ${dims}, the head size is ${headSize}`,
+    );
+  }
+  if (dims !== headSize && architecture.partialRotation !== true)
+    metadata.unsupported('rope.dimension_count', `only the head size, ${headSize}, is computed`);
+  return dims;
+}
+
+/** Tokens of the window, 0 for none. Files without a window say 0, or nothing, or at least the context. */
+function readWindow(metadata: Metadata, contextLength: number): number {
+  const suffix = 'attention.sliding_window';
+  if ((metadata.value(suffix) ?? 0) === 0) return 0;
+  const window = metadata.integer(suffix, LIMITS.contextLength);
+  if (metadata.architecture.windows !== undefined) return window;
+  if (window < contextLength)
+    metadata.unsupported(suffix, `only a window of the whole context, ${contextLength}, is computed`);
+  return 0;
+}
+
+/** Throws dataCorrupted where tokens have no embedding, but for those of pictures, which Ollama's converter left in Gemma 3. */
+export function checkVocabularySize(name: string, { architecture, vocabSize }: ModelConfig, tokens: number): void {
+  if (tokens <= vocabSize + (architecture.surplusTokens ?? 0)) return;
+  raise(SQLSTATE.dataCorrupted, `model ${name} has ${tokens} tokens and embeddings for ${vocabSize}`);
+}
+
+function readExperts(metadata: Metadata, hiddenDim: number): ModelConfig['experts'] {
+  if (metadata.architecture.experts !== true) return null;
+  const everyLayers = metadata.integer('moe_every_n_layers', LIMITS.nLayers);
+  const count = metadata.integer('expert_count', Math.min(LIMITS.experts, hiddenDim));
+  return { count, used: metadata.integer('expert_used_count', count), everyLayers };
+}
+
+function readVocabSize(metadata: Metadata, tensors: readonly TensorInfo[]): number {
+  const embedding = tensors.find((tensor) => tensor.name === 'token_embd.weight');
+  if (embedding === undefined) raise(SQLSTATE.dataCorrupted, 'model has no tensor token_embd.weight');
+  const rows = embedding.shape[1] ?? 0;
+  if (rows < 1 || rows > LIMITS.vocabSize) {
+    raise(SQLSTATE.dataCorrupted, `tensor token_embd.weight has ${rows} rows, expected 1 to ${LIMITS.vocabSize}`);
+  }
+  if (metadata.integer('vocab_size', LIMITS.vocabSize, rows) !== rows)
+    metadata.unsupported('vocab_size', `tensor token_embd.weight has ${rows} rows`);
+  return rows;
 }
 
 /**
@@ -183,9 +225,13 @@ function windowedLayers(stated: unknown, fullEvery: number | undefined, nLayers:
 }
 
 /** By GGUF's numbers, of which 0 is none and 4 that of a reranker; an encoder that says nothing takes the mean. */
-function readPooling(type: unknown, architecture: Architecture): Pooling | null {
-  if (type === undefined || type === null) return architecture.kind === 'encoder' ? 'mean' : null;
-  return typeof type === 'number' ? (POOLINGS[type - 1] ?? null) : null;
+function readPooling(metadata: Metadata): ModelConfig['pooling'] {
+  const type = metadata.value('pooling_type') ?? null;
+  if (type === null) return metadata.architecture.kind === 'encoder' ? 'mean' : null;
+  const ranks = metadata.architecture.classifier !== undefined;
+  const pooling = [null, ...POOLINGS, ...(ranks ? (['rank'] as const) : [])][Number(type)];
+  if (pooling === undefined) metadata.unsupported('pooling_type', `only 0 to ${ranks ? 4 : 3} are computed`);
+  return pooling;
 }
 
 /** Files of Hugging Face hold Q and K as they were trained: they rotate halves where GGUF's llama rotates neighbours. */

@@ -1,18 +1,26 @@
-/** The pass of an encoder: every token of a text attends to all of them. */
+/** The pass of an encoder: every token of a text attends to all of them, or to those around it. */
 import { CHUNK_TOKENS } from './buffers.ts';
 import type { Layers } from './layers.ts';
+
+/** A text for an encoder; of a pair, the second one's tokens are those from `second` on. */
+export interface EncodedText {
+  readonly ids: ArrayLike<number>;
+  readonly second?: number;
+}
 
 /**
  * Run texts through every layer, all together at most streamTokens tokens; their hidden states (tokens, dim) stand one
  * text after the other at buffers.x of the last of `parts`.
  */
-export function encode(parts: readonly Layers[], texts: readonly ArrayLike<number>[], poll: () => void): void {
+export function encode(parts: readonly Layers[], texts: readonly EncodedText[], poll: () => void): void {
   let before = parts[0]!;
   const width = before.config.dim * 4;
   const starts: number[] = []; // (texts) first token of each in the stream, then where the last one ends
   let end = 0;
-  for (const ids of texts) {
-    before.embed(ids, 0, ids.length, 0, before.buffers.x + end * width);
+  for (const { ids, second = ids.length } of texts) {
+    const x = before.buffers.x + end * width;
+    before.embed(ids, 0, second, 0, x);
+    before.embed(ids, second, ids.length - second, second, x + second * width, 1);
     starts.push(end);
     end += ids.length;
   }
@@ -46,6 +54,17 @@ function runsOf(starts: readonly number[], first: number, tokens: number): Run[]
   });
 }
 
+/** The tokens of a run, each with the stretch of its text that is not farther from it than `reach`. */
+function eachToken(run: Run, reach: number): Run[] {
+  const textEnd = run.textStart + run.length;
+  return Array.from({ length: run.tokens }, (_, t) => {
+    const first = run.first + t;
+    const textStart = Math.max(run.textStart, first - reach);
+    const length = Math.min(textEnd, first + reach + 1) - textStart;
+    return { first, position: run.position + t, tokens: 1, textStart, length };
+  });
+}
+
 /** A layer's keys and values are computed for all tokens before the first attends. */
 function encodeLayers(layers: Layers, starts: readonly number[], poll: () => void): void {
   const { config, buffers, weights } = layers;
@@ -58,6 +77,7 @@ function encodeLayers(layers: Layers, starts: readonly number[], poll: () => voi
   };
   for (let index = layers.first; index < layers.end; index++) {
     const layer = weights.layers[index]!;
+    const reach = Math.floor(config.windows[index]! / 2);
     eachChunk((first, tokens) => {
       const { keys, values } = buffers;
       const input = layers.attentionInput(layer, buffers.x + first * width, tokens);
@@ -70,10 +90,13 @@ function encodeLayers(layers: Layers, starts: readonly number[], poll: () => voi
       layers.queries(layer, layers.attentionInput(layer, x, tokens), buffers.q, tokens, poll);
       for (const run of runsOf(starts, first, tokens)) {
         const at = (run.first - first) * qBytes;
-        const kvAt = run.textStart * kvBytes;
         layers.rotate(index, buffers.q + at, config.nHeads, run.position, run.tokens);
-        const range = { tokens: run.tokens, length: run.length, growth: 0, window: Infinity } as const;
-        layers.attend(buffers.q + at, buffers.keys + kvAt, buffers.values + kvAt, buffers.attended + at, range, poll);
+        for (const part of reach === Infinity ? [run] : eachToken(run, reach)) {
+          const q = (part.first - first) * qBytes;
+          const kvAt = part.textStart * kvBytes;
+          const range = { tokens: part.tokens, length: part.length, growth: 0, window: Infinity } as const;
+          layers.attend(buffers.q + q, buffers.keys + kvAt, buffers.values + kvAt, buffers.attended + q, range, poll);
+        }
       }
       layers.attentionOutput(layer, tokens, poll);
       layers.addToStream(x, layer.attentionSumNorm, tokens);

@@ -23,6 +23,8 @@ export interface CacheHooks {
 export class KvCache {
   /** Ids whose keys and values are here; the cache's length is theirs. */
   readonly ids: number[] = [];
+  /** Whether its keys are rotated as those of a sequence beyond the original context (ModelConfig.originalContext). */
+  far = false;
   private layers: (Piece & { room: number })[] | null = [];
   private readonly tokenBytes: number; // keys of one token in one layer
 
@@ -145,6 +147,7 @@ export class KvCache {
   copyFrom(other: KvCache, length: number, poll: () => void): void {
     this.truncate(0);
     this.reserve(length, poll);
+    this.far = other.far;
     for (let layer = 0; layer < this.config.nLayers; layer++) {
       this.store(layer, 0, other.keysAt(layer), other.valuesAt(layer), length);
       poll();

@@ -2,9 +2,10 @@
 import type { Arena } from './arena.ts';
 import type { Buffers } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
+import { multiplyExperts } from './experts.ts';
 import type { Matrix } from './matrix.ts';
 import { copyRow, multiplyIntegers } from './matrix.ts';
-import type { RopeTable } from './rope.ts';
+import type { RopeTables } from './rope.ts';
 import type { LayerWeights, Norm, Weights } from './weights.ts';
 
 /** Multiply-adds of one kernel call, at most; between calls the caller's poll runs. */
@@ -35,8 +36,7 @@ export class Layers {
     readonly first: number,
     readonly end: number,
     readonly buffers: Buffers,
-    /** (nLayers) null where nothing is rotated */
-    private readonly ropes: readonly (RopeTable | null)[],
+    private readonly ropes: RopeTables,
   ) {}
 
   /** Take over the residual stream of `tokens` tokens where other layers, in another memory, leave it. */
@@ -46,15 +46,15 @@ export class Layers {
     this.arena.f32.set(from.arena.f32.subarray(at, at + tokens * this.config.dim), this.buffers.x / 4);
   }
 
-  /** Embeddings of ids[from, from + tokens), which stand at positions from `position` on, at address x. */
-  embed(ids: ArrayLike<number>, from: number, tokens: number, position: number, x: number): void {
+  /** Embeddings of ids[from, from + tokens), which stand at positions from `position` on and are of a type, at address x. */
+  embed(ids: ArrayLike<number>, from: number, tokens: number, position: number, x: number, type = 0): void {
     const { arena, config, weights } = this;
     const width = config.dim * 4;
     for (let t = 0; t < tokens; t++) copyRow(arena, weights.embedding, ids[from + t]!, x + t * width);
     if (config.embeddingScale !== 1) arena.kernels.scaleBy(x, tokens * config.dim, config.embeddingScale);
     for (let t = 0; t < tokens; t++) {
       this.addRow(weights.positions, position + t, x + t * width);
-      this.addRow(weights.tokenTypes, 0, x + t * width);
+      this.addRow(weights.tokenTypes, Math.min(type, (weights.tokenTypes?.rows ?? 1) - 1), x + t * width);
     }
     this.normalise(x, weights.embeddingNorm, x, config.dim, tokens);
   }
@@ -102,9 +102,12 @@ export class Layers {
     this.normalise(k, layer.kNorm, k, headSize, nKvHeads * tokens);
   }
 
-  /** Rotate x (tokens, heads, headSize) as layer `index` does, for tokens from `position` on. */
-  rotate(index: number, x: number, heads: number, position: number, tokens: number): void {
-    this.ropes[index]?.apply(x, heads, position, tokens);
+  /**
+   * Rotate x (tokens, heads, headSize) as layer `index` does, for tokens from `position` on; `far` in a sequence beyond the
+   * original context.
+   */
+  rotate(index: number, x: number, heads: number, position: number, tokens: number, far = false): void {
+    this.ropes[far ? 'far' : 'near'][index]?.apply(x, heads, position, tokens);
   }
 
   /**
@@ -158,12 +161,18 @@ export class Layers {
     const n = tokens * config.hiddenDim;
     const gelu = config.architecture.activation === 'gelu';
     const input = this.normalise(x, layer.feedForwardInputNorm, buffers.normed, config.dim, tokens);
+    if (layer.up === null || layer.down === null) {
+      multiplyExperts(this, layer.experts!, input, tokens, poll);
+      this.addToStream(x, layer.feedForwardSumNorm, tokens);
+      return;
+    }
     if (layer.gate === null) {
       this.multiply([layer.up], input, [gate], tokens, poll);
       this.addBias(gate, layer.upBias, config.hiddenDim, tokens);
       kernels.gelu(gate, n);
     } else {
       this.multiply([layer.gate, layer.up], input, [gate, up], tokens, poll);
+      this.addBias(gate, layer.gateBias, config.hiddenDim, tokens);
       this.addBias(up, layer.upBias, config.hiddenDim, tokens);
       if (gelu) kernels.geluMultiply(gate, up, n);
       else kernels.siluMultiply(gate, up, n);

@@ -39,11 +39,14 @@ export function loadModel(config: ModelConfig, source: WeightSource, options: Lo
     arena: arenas[i]!,
     buffers: allocateBuffers(arenas[i]!, config, memory.output && !encoder),
   }));
-  const inFile = weights.ropeFactors;
-  const factors =
-    inFile === null
-      ? config.ropeFactors
-      : floatsOf(arenas[inFile.memory]!, inFile, held[inFile.memory]!.buffers.scratch, config.ropeDims / 2);
+  const floats = (vector: Matrix | null): number[] | null =>
+    vector === null
+      ? null
+      : floatsOf(arenas[vector.memory]!, vector, held[vector.memory]!.buffers.scratch, config.ropeDims / 2);
+  const factors = {
+    near: floats(weights.ropeFactors) ?? floats(weights.ropeShort) ?? config.ropeFactors,
+    far: floats(weights.ropeLong),
+  };
   const parts = held.map(({ arena, buffers, first, end }) => {
     const layers = new Layers(config, arena, weights, first, end, buffers, ropeTables(arena, config, factors));
     arena.seal();

@@ -93,7 +93,7 @@ export function matrixBytes(info: TensorInfo, layout: Layout): number {
 /** A matrix that has no place yet: its address is 0. */
 export function unplacedMatrix(info: TensorInfo, layout: Layout, memory = 0): Matrix {
   const cols = info.shape[0] ?? 0;
-  const rows = info.shape[1] ?? 1;
+  const rows = info.shape.slice(1).reduce((product, size) => product * size, 1);
   const stride = layout === 'f32' ? Math.ceil(cols / 4) * 4 : cols;
   const known = layout === 'f32' ? undefined : INTEGER_FORMS.get(info.type);
   const offset = known?.offset ?? 0;

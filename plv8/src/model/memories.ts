@@ -57,13 +57,13 @@ export function planMemories(
   const { nLayers } = config;
   const tied = !tensors.some((info) => info.name === 'output.weight');
   const decoder = config.architecture.kind === 'decoder';
+  const outputPart = tied ? 0 : nLayers + 1;
   const partOf = (tensor: string): number => {
-    const depth = Math.min(tensorDepth(tensorPlace(tensor), nLayers), nLayers + 1);
-    return tied && depth > nLayers ? 0 : depth;
+    const depth = tensorDepth(tensorPlace(tensor), nLayers);
+    return depth <= nLayers ? depth : decoder ? outputPart : nLayers;
   };
   const kvBytes = decoder ? 8 * config.nKvHeads * config.headSize * Math.min(config.contextLength, ROOM_TOKENS) : 0;
   const logitBytes = decoder ? bufferBytes(config, true) - bufferBytes(config, false) : 0;
-  const outputPart = tied ? 0 : nLayers + 1;
   const parts = Array.from({ length: nLayers + 2 }, (_, depth): Part => {
     const layer = depth > 0 && depth <= nLayers;
     return {

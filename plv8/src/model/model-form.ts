@@ -1,6 +1,7 @@
 /**
  * Tensors as the forward pass wants them, where the source's own form is another: GPT-2 of Hugging Face holds its matrices
- * by columns, Gemma the weights of its norms less one. What is stored stays as it was in the source.
+ * by columns, Gemma the weights of its norms less one, and Ollama's converter named some differently. What is stored stays
+ * as it was in the source.
  */
 import { raise, SQLSTATE } from '../errors.ts';
 import { TILE_TARGET_BYTES } from '../format/tiles.ts';
@@ -26,6 +27,17 @@ function floatsOf(info: TensorInfo, bytes: Uint8Array): Float32Array {
   return floats;
 }
 
+/** Ollama's names in EmbeddingGemma -> GGUF's. */
+const RENAMED: ReadonlyMap<string, string> = new Map([
+  ['dense.0.weight', 'dense_2.weight'],
+  ['dense.1.weight', 'dense_3.weight'],
+  ['norm.weight', 'output_norm.weight'],
+]);
+
+function named(info: TensorInfo): TensorInfo {
+  return { ...info, name: RENAMED.get(info.name) ?? info.name };
+}
+
 /**
  * The source with the changes that the metadata `hartonomous.transposed_roles` and `hartonomous.norm_offset` ask for;
  * changed tensors come as F32. Holds one transposed matrix at a time.
@@ -44,8 +56,12 @@ export function inModelForm(source: WeightSource, meta: Record<string, unknown>)
   };
   const changed = (info: TensorInfo): TensorInfo => {
     const change = changeOf(info);
-    if (change === null) return info;
-    return { name: info.name, type: 'F32', shape: change === 'transpose' ? [...info.shape].reverse() : info.shape };
+    if (change === null) return named(info);
+    return {
+      name: named(info).name,
+      type: 'F32',
+      shape: change === 'transpose' ? [...info.shape].reverse() : info.shape,
+    };
   };
   return {
     tensors: () => source.tensors().map(changed),
@@ -54,7 +70,7 @@ export function inModelForm(source: WeightSource, meta: Record<string, unknown>)
       source.eachTile((info, firstRow, bytes) => {
         const change = changeOf(info);
         if (change === null) {
-          visit(info, firstRow, bytes);
+          visit(named(info), firstRow, bytes);
           return;
         }
         const floats = floatsOf(info, bytes);

@@ -4,6 +4,8 @@ import type { Arena } from './arena.ts';
 import { CHUNK_TOKENS, MAX_SEQUENCES, streamTokens } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
 import { encode } from './encoder.ts';
+import type { Linear } from './heads.ts';
+import { applyLinear } from './heads.ts';
 import type { CacheHooks } from './kv-cache.ts';
 import { KvCache } from './kv-cache.ts';
 import type { Layers } from './layers.ts';
@@ -186,9 +188,14 @@ export class Model {
 
   /**
    * Hidden states after the last layer and its norm of texts that stand for themselves, in the order of the texts.
-   * Throws when one has no token, one outside the vocabulary, or more than the context holds.
+   * `seconds` says for pairs where the second text begins. Throws when one has no token, one outside the vocabulary, or
+   * more than the context holds.
    */
-  hiddenStates(texts: readonly ArrayLike<number>[], options: { poll(): void }, visit: VisitStates): void {
+  hiddenStates(
+    texts: readonly ArrayLike<number>[],
+    options: ForwardOptions & { seconds?: readonly number[] },
+    visit: VisitStates,
+  ): void {
     const { contextLength, vocabSize, dim, architecture } = this.config;
     for (const ids of texts) {
       checkIds(ids, vocabSize);
@@ -205,8 +212,15 @@ export class Model {
           tokens += texts[next++]!.length;
         const group = texts.slice(first, next);
         evaluated += tokens;
-        encode(parts, group, options.poll);
-        let from = output.buffers.x / 4;
+        const seconds = options.seconds?.slice(first, next);
+        encode(
+          parts,
+          group.map((ids, i) => ({ ids, second: seconds?.[i] ?? ids.length })),
+          options.poll,
+        );
+        const { x } = output.buffers;
+        output.normalise(x, output.weights.norm, x, dim, tokens);
+        let from = x / 4;
         group.forEach((ids, i) => {
           visit(first + i, 0, output.arena.f32.subarray(from, from + ids.length * dim));
           from += ids.length * dim;
@@ -238,8 +252,9 @@ export class Model {
     observer: ForwardObserver | null,
     done: (chunk: Chunk) => void,
   ): void {
-    this.observer = observer;
     checkSteps(steps, this.config.vocabSize);
+    this.chooseRotation(steps, poll);
+    this.observer = observer;
     for (const { ids, cache, start = cache.length } of steps) cache.reserve(start + ids.length, poll);
     for (const chunk of packSteps(steps, CHUNK_TOKENS)) {
       evaluated += chunk.ids.length;
@@ -252,6 +267,28 @@ export class Model {
         for (let t = 0; t < tokens; t++) cache.ids.push(ids[from + t]!);
       }
       done(chunk);
+    }
+  }
+
+  /**
+   * All tokens of a sequence that is longer than the original context rotate by other factors, as in transformers: what a
+   * cache holds by the former ones is computed again.
+   */
+  private chooseRotation(steps: readonly Step[], poll: () => void): void {
+    const { originalContext } = this.config;
+    if (originalContext === null) return;
+    const far = new Map<KvCache, boolean>();
+    for (const { ids, cache, start = cache.length } of steps)
+      far.set(cache, far.get(cache) === true || start + ids.length > originalContext);
+    for (const [cache, wanted] of far) {
+      if (cache.far === wanted) continue;
+      const ids = [...cache.ids];
+      cache.truncate(0);
+      cache.far = wanted;
+      for (const chunk of packSteps(ids.length > 0 ? [{ ids, cache, start: 0 }] : [], CHUNK_TOKENS)) {
+        this.runLayers(chunk, poll);
+        cache.ids.push(...chunk.ids);
+      }
     }
   }
 
@@ -315,6 +352,24 @@ export class Model {
     layers.addToStream(buffers.x, layer.attentionSumNorm, tokens);
   }
 
+  /** An embedding (dim) after the model's dense heads. */
+  throughDenseHeads(vector: Float64Array): Float64Array {
+    return this.weights.heads.dense.reduce((before, head) => this.linear(head, before), vector);
+  }
+
+  /** Logits (labels) that the model's classifier gives a token's state (dim). Throws where it has none. */
+  classifierLogits(state: ArrayLike<number>): Float64Array {
+    const { classifier } = this.weights.heads;
+    if (classifier === null) raise(SQLSTATE.internalError, 'model has no classifier');
+    const { hidden, output } = classifier;
+    const inner = hidden === null ? Float64Array.from(state) : this.linear(hidden, state).map(Math.tanh);
+    return output === null ? inner : this.linear(output, inner);
+  }
+
+  private linear(head: Linear, vector: ArrayLike<number>): Float64Array {
+    return applyLinear(head, vector, (matrix, index, out) => this.readRow(matrix, index, out));
+  }
+
   /** Dot products of x (dim) with the embedding of every token (vocabSize). */
   embeddingProducts(x: Float32Array, poll: () => void): Float32Array {
     const layers = this.held.parts[0]!;
@@ -349,8 +404,8 @@ function attend(layers: Layers, index: number, { cache, position, row, tokens }:
   const kvAt = row * config.nKvHeads * config.headSize * 4;
   const q = buffers.q + qAt;
   const k = buffers.keys + kvAt;
-  layers.rotate(index, q, config.nHeads, position, tokens);
-  layers.rotate(index, k, config.nKvHeads, position, tokens);
+  layers.rotate(index, q, config.nHeads, position, tokens, cache.far);
+  layers.rotate(index, k, config.nKvHeads, position, tokens, cache.far);
   cache.store(index, position, k, buffers.values + kvAt, tokens);
   const range = { tokens, length: position + 1, growth: 1, window: config.windows[index]! } as const;
   layers.attend(q, cache.keysAt(index), cache.valuesAt(index), buffers.attended + qAt, range, poll);

@@ -1,5 +1,6 @@
 import { eachRow, query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
+import { OTHER_PARTS } from '../format/tensor-names.ts';
 import { RowAssembler } from '../format/tiles.ts';
 import type { TensorInfo, WeightSource } from './source.ts';
 
@@ -21,15 +22,15 @@ export function eachTile(ids: readonly number[], visit: (content: Uint8Array, in
   );
 }
 
-/** A ready model's tensors, whose tiles are read in the order in which they were stored; `read` is told of every tile. */
+/** A ready model's tensors but those of other parts than the text model, whose tiles are read in the order in which they were stored; `read` is told of every tile. */
 export function dbWeightSource(
   modelId: number,
   read: (bytes: number, of: number) => void = () => undefined,
 ): WeightSource {
   const rows = query(
     `select name, storage_type, array_to_json(shape) as shape, row_bytes, sum(size_bytes) over ()::float8 as model_bytes
-     from hartonomous.weight_matrices where model_id = $1::bigint order by load_ordinal`,
-    [modelId],
+     from hartonomous.weight_matrices where model_id = $1::bigint and name !~ $2::text order by load_ordinal`,
+    [modelId, OTHER_PARTS],
   );
   const tensors = rows.map((row): TensorInfo => ({
     name: String(row.name),
@@ -44,8 +45,8 @@ export function dbWeightSource(
         `select m.name, c.child_id::float8 as id
          from hartonomous.weight_matrices m
          join hartonomous.compositions c on c.parent_kind = 'composite' and c.parent_id = m.atom_id
-         where m.model_id = $1::bigint order by m.load_ordinal, c.ordinal`,
-        [modelId],
+         where m.model_id = $1::bigint and m.name !~ $2::text order by m.load_ordinal, c.ordinal`,
+        [modelId, OTHER_PARTS],
       );
       let current = '';
       let assembler = new RowAssembler(1);

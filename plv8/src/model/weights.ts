@@ -2,6 +2,9 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Arena } from './arena.ts';
 import type { ModelConfig } from './config.ts';
+import type { Experts } from './experts.ts';
+import type { Heads } from './heads.ts';
+import { bindHeads } from './heads.ts';
 import type { Layout, Matrix } from './matrix.ts';
 import {
   allocateMatrix,
@@ -47,10 +50,13 @@ export interface LayerWeights {
   attentionSumNorm: Norm | null;
   feedForwardInputNorm: Norm | null;
   gate: Matrix | null;
-  up: Matrix;
+  gateBias: Matrix | null;
+  /** null in a layer of experts, as down. */
+  up: Matrix | null;
   upBias: Matrix | null;
-  down: Matrix;
+  down: Matrix | null;
   downBias: Matrix | null;
+  experts: Experts | null;
   feedForwardOutputNorm: Norm | null;
   feedForwardSumNorm: Norm | null;
 }
@@ -63,11 +69,15 @@ export interface Weights {
   tokenTypes: Matrix | null;
   embeddingNorm: Norm | null;
   layers: LayerWeights[];
-  /** The final norm and the output matrix, which is the embedding itself where the file has no output.weight; decoders have them. */
+  /** The final norm, and a decoder's output matrix, which is the embedding itself where the file has no output.weight. */
   norm: Norm | null;
   output: Matrix | null;
   /** Divisors of the RoPE frequencies (ropeDims / 2); null where the file has none. */
   ropeFactors: Matrix | null;
+  /** The same for sequences within the original context, and for longer ones. */
+  ropeShort: Matrix | null;
+  ropeLong: Matrix | null;
+  heads: Heads;
 }
 
 export interface WeightPlan {
@@ -86,8 +96,13 @@ export interface TensorMemories {
   memoryOf(name: string): number;
 }
 
+/** Rows of a tensor; those of several matrices together where it holds as many. */
+function heightOf(info: TensorInfo): number {
+  return info.shape.slice(1).reduce((product, size) => product * size, 1);
+}
+
 function isVector(info: TensorInfo): boolean {
-  return info.shape.length < 2 || info.shape[1] === 1;
+  return heightOf(info) === 1;
 }
 
 /** Decide every tensor's layout and add up the memory. Throws for a type or shape that cannot be computed with. */
@@ -136,8 +151,7 @@ function bindWeights(config: ModelConfig, tensors: TensorInfo[], place: (info: T
   function take(name: string, cols: number, rows: number): Matrix | null {
     const info = byName.get(name);
     if (info === undefined) return null;
-    const haveRows = info.shape[1] ?? 1;
-    if (info.shape[0] !== cols || haveRows !== rows || info.shape.slice(2).some((size) => size !== 1)) {
+    if (info.shape[0] !== cols || heightOf(info) !== rows) {
       raise(SQLSTATE.dataCorrupted, `tensor ${name} has shape ${info.shape.join(' x ')}, expected ${cols} x ${rows}`);
     }
     const matrix = place(info);
@@ -185,22 +199,40 @@ function bindWeights(config: ModelConfig, tensors: TensorInfo[], place: (info: T
       vBias: part(qDim + kvDim),
     };
   }
-  function gateUp(at: string): Pick<LayerWeights, 'gate' | 'up' | 'upBias'> {
+  type Network = Pick<LayerWeights, 'gate' | 'gateBias' | 'up' | 'upBias' | 'down' | 'downBias' | 'experts'>;
+  function feedForward(at: string, layer: number): Network {
+    const none = { gate: null, gateBias: null, up: null, upBias: null, down: null, downBias: null, experts: null };
+    const { experts } = config;
+    if (experts !== null && layer % experts.everyLayers === 1) {
+      const { count, used } = experts;
+      const router = need(`${at}ffn_gate_inp.weight`, dim, count);
+      const up = need(`${at}ffn_up_exps.weight`, dim, hiddenDim * count);
+      const down = need(`${at}ffn_down_exps.weight`, hiddenDim, dim * count);
+      return { ...none, experts: { router, up, down, count, used } };
+    }
+    const down = (): Pick<Network, 'down' | 'downBias'> => ({
+      down: need(`${at}ffn_down.weight`, hiddenDim, dim),
+      downBias: bias(`${at}ffn_down`, dim),
+    });
     if (architecture.feedForward === 'gated-fused') {
       const both = need(`${at}ffn_up.weight`, dim, 2 * hiddenDim);
-      return { gate: rowsOf(both, 0, hiddenDim), up: rowsOf(both, hiddenDim, hiddenDim), upBias: null };
+      return { ...none, gate: rowsOf(both, 0, hiddenDim), up: rowsOf(both, hiddenDim, hiddenDim), ...down() };
     }
+    const gated = architecture.feedForward === 'gated';
     return {
-      gate: architecture.feedForward === 'gated' ? need(`${at}ffn_gate.weight`, dim, hiddenDim) : null,
+      gate: gated ? need(`${at}ffn_gate.weight`, dim, hiddenDim) : null,
+      gateBias: gated ? bias(`${at}ffn_gate`, hiddenDim) : null,
       up: need(`${at}ffn_up.weight`, dim, hiddenDim),
       upBias: bias(`${at}ffn_up`, hiddenDim),
+      ...down(),
+      experts: null,
     };
   }
 
   const embedding = need('token_embd.weight', dim, config.vocabSize);
   const positions =
     architecture.learnedPositions === true ? need('position_embd.weight', dim, config.contextLength) : null;
-  const types = byName.get('token_types.weight')?.shape[1] ?? 1;
+  const types = heightOf(byName.get('token_types.weight') ?? { name: '', type: '', shape: [] });
   const tokenTypes = architecture.tokenTypes === true ? need('token_types.weight', dim, types) : null;
   const embeddingNorm = architecture.embeddingNorm === true ? norm('token_embd_norm') : null;
   const layers: LayerWeights[] = [];
@@ -218,17 +250,20 @@ function bindWeights(config: ModelConfig, tensors: TensorInfo[], place: (info: T
       attentionOutputNorm: norm(place(norms.attentionOutput)),
       attentionSumNorm: norm(place(norms.attentionSum)),
       feedForwardInputNorm: norm(place(norms.feedForwardInput)),
-      ...gateUp(at),
-      down: need(`${at}ffn_down.weight`, hiddenDim, dim),
-      downBias: bias(`${at}ffn_down`, dim),
+      ...feedForward(at, i),
       feedForwardOutputNorm: norm(place(norms.feedForwardOutput)),
       feedForwardSumNorm: norm(place(norms.feedForwardSum)),
     });
   }
-  const decoder = architecture.kind === 'decoder';
-  const finalNorm = decoder ? norm('output_norm') : null;
-  const output = decoder ? (take('output.weight', dim, config.vocabSize) ?? embedding) : null;
-  const ropeFactors = architecture.rope === null ? null : take('rope_freqs.weight', config.ropeDims / 2, 1);
+  const finalNorm = architecture.finalNorm === false ? null : norm('output_norm');
+  const matrix = architecture.finalNorm === false ? null : (take('output.weight', dim, config.vocabSize) ?? embedding);
+  const output = architecture.kind === 'decoder' ? matrix : null;
+  const pairs = config.ropeDims / 2;
+  const ropeFactors = architecture.rope === null ? null : take('rope_freqs.weight', pairs, 1);
+  const stretched = config.originalContext !== null;
+  const ropeShort = stretched ? need('rope_factors_short.weight', pairs, 1) : null;
+  const ropeLong = stretched ? need('rope_factors_long.weight', pairs, 1) : null;
+  const heads = bindHeads(config, (name) => (byName.has(name) ? heightOf(byName.get(name)!) : 0), take);
   for (const name of byName.keys()) {
     if (!matrices.has(name)) {
       raise(SQLSTATE.featureNotSupported, `tensor ${name} is not known to architecture ${config.architecture.name}`);
@@ -236,7 +271,19 @@ function bindWeights(config: ModelConfig, tensors: TensorInfo[], place: (info: T
   }
 
   return {
-    weights: { embedding, positions, tokenTypes, embeddingNorm, layers, norm: finalNorm, output, ropeFactors },
+    weights: {
+      embedding,
+      positions,
+      tokenTypes,
+      embeddingNorm,
+      layers,
+      norm: finalNorm,
+      output,
+      ropeFactors,
+      ropeShort,
+      ropeLong,
+      heads,
+    },
     matrices,
   };
 }

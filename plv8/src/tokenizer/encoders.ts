@@ -1,5 +1,6 @@
 /** What each kind of tokenizer (tokenizer.ggml.model) is made of: its defaults and its way from text to ids. */
 import { raise, SQLSTATE } from '../errors.ts';
+import { decodeBase64 } from '../format/base64.ts';
 import { ByteBpeEncoder } from './byte-bpe.ts';
 import { CharacterMap } from './character-map.ts';
 import { SentencePieceEncoder, SPACE_MARK } from './sentencepiece.ts';
@@ -21,6 +22,7 @@ export interface Defaults {
   separatorId: number | null;
   unknownId: number | null;
   addBos: boolean;
+  addEos?: boolean;
   addSpacePrefix: boolean;
   cleanSpaces: boolean;
 }
@@ -76,6 +78,7 @@ export function defaultsOf(vocabulary: Vocabulary): Defaults {
     separatorId: null,
     unknownId: null,
     addBos: rules.addBos,
+    addEos: rules.addEos === true,
     addSpacePrefix: false,
     cleanSpaces: rules.cleanSpaces,
   };
@@ -152,13 +155,19 @@ function unigramEncoder(
     return type === TOKEN_TYPE.normal || type === TOKEN_TYPE.unused ? (vocabulary.scores?.[id] ?? 0) : NaN;
   });
   const encoder = new UnigramEncoder(vocabulary.tokens, scores, unknownId);
-  const stored = vocabulary.settings['tokenizer.ggml.precompiled_charsmap'];
-  const map = Array.isArray(stored) && stored.length > 0 ? new CharacterMap(Uint8Array.from(stored as number[])) : null;
+  const stored = storedBytes(vocabulary.settings['tokenizer.ggml.precompiled_charsmap']);
+  const map = stored.length > 0 ? new CharacterMap(stored) : null;
   const merges = flagSetting(vocabulary, 'remove_extra_whitespaces', false);
   return (text, _afterSpecial, out, poll) => {
     const normal = map === null ? text : map.apply(text, poll);
     encoder.encode(markSpaces(normal, { addSpacePrefix, merges }), out, poll);
   };
+}
+
+/** A list of bytes, or of the characters of their base64, as Ollama's converter wrote it. */
+function storedBytes(stored: unknown): Uint8Array {
+  if (!Array.isArray(stored)) return new Uint8Array(0);
+  return typeof stored[0] === 'string' ? decodeBase64(stored.join('')) : Uint8Array.from(stored as number[]);
 }
 
 /** Spaces marked; `merges` makes one of several and of the text's beginning, and drops those at its end. */

@@ -72,7 +72,7 @@ class VocabularyTokenizer implements Tokenizer {
     this.bosId = idSetting(vocabulary, 'bos_token_id', cls);
     this.eosId = idSetting(vocabulary, 'eos_token_id', defaults.eosId);
     this.addBos = flagSetting(vocabulary, 'add_bos_token', defaults.addBos) && this.bosId !== null;
-    this.addEos = flagSetting(vocabulary, 'add_eos_token', false) && this.eosId !== null;
+    this.addEos = flagSetting(vocabulary, 'add_eos_token', defaults.addEos ?? false) && this.eosId !== null;
     // GGUF's key is spelled like that.
     const separator = idSetting(vocabulary, 'seperator_token_id', defaults.separatorId);
     this.separatorId = vocabulary.model === 'bert' && flagSetting(vocabulary, 'add_sep_token', true) ? separator : null;

@@ -16,6 +16,8 @@ export interface WordRules {
   ignoreMerges: boolean;
   /** Whether BOS is prepended when the file does not say. */
   addBos: boolean;
+  /** Whether EOS is appended when the file does not say. */
+  addEos?: boolean;
   /** Whether decoding joins punctuation and contractions to the word before, as the file's original tokenizer does. */
   cleanSpaces: boolean;
 }
@@ -174,6 +176,7 @@ const RULES: Readonly<Record<string, WordRules>> = {
   'phi-2': GPT2,
   mpt: GPT2,
   olmo: GPT2,
+  'roberta-bpe': { ...GPT2, addBos: true, addEos: true },
   'llama-bpe': LLAMA3,
   llama3: LLAMA3,
   'llama-v3': LLAMA3,

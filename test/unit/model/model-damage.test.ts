@@ -49,7 +49,15 @@ const METADATA: [key: string, value: unknown, message: RegExp][] = [
   ['llama.rope.dimension_count', 16, /rope\.dimension_count is 16, the head size is 8/],
   ['llama.rope.freq_base', 0, /rope\.freq_base must be a positive number, got 0/],
   ['llama.attention.layer_norm_rms_epsilon', Infinity, /layer_norm_rms_epsilon must be a positive number/],
-  ['llama.rope.scaling.type', 'yarn', /rope scaling "yarn" is not supported/],
+  [
+    'llama.rope.scaling.type',
+    'su',
+    /llama\.rope\.scaling\.type is "su", only none, linear, yarn and longrope are computed/,
+  ],
+  ['llama.attention.value_length', 16, /llama\.attention\.value_length is 16, only that of the keys, 8, is computed/],
+  ['llama.residual_scale', 0.5, /llama\.residual_scale is 0\.5, only 1 is computed/],
+  ['llama.expert_count', 8, /llama\.expert_count is 8, only 0 is computed/],
+  ['llama.ssm.state_size', 8, /metadata key llama\.ssm\.state_size is not known to architecture llama/],
 ];
 
 describe('a damaged model', () => {
@@ -119,7 +127,7 @@ describe('a damaged model', () => {
     ['gemma3', 16, undefined, [16, 16, 16, 16, 16, Infinity, 16]],
     ['gemma3', 16, 2, [16, Infinity, 16, Infinity, 16, Infinity, 16]],
     ['gemma2', 16, [false, false, true, true], [Infinity, Infinity, 16, 16]],
-    ['qwen2', 16, undefined, [Infinity, Infinity, Infinity]],
+    ['qwen2', 512, undefined, [Infinity, Infinity, Infinity]],
   ])('%s with a sliding window of %j and the pattern %j has these windows', (name, window, pattern, expected) => {
     const { hyperparameters, source } = readGguf(goldenPath('zoo', `${name}-tiny-f32.gguf`));
     const changed = {
@@ -128,6 +136,13 @@ describe('a damaged model', () => {
       [`${name}.attention.sliding_window_pattern`]: pattern,
     };
     expect(readConfig(name, changed, source.tensors()).windows).toEqual(expected);
+  });
+
+  it('with a window that its architecture does not have is refused', () => {
+    const { hyperparameters, source } = readGguf(goldenPath('zoo', 'qwen2-tiny-f32.gguf'));
+    expect(() =>
+      readConfig('qwen2', { ...hyperparameters, 'qwen2.attention.sliding_window': 16 }, source.tensors()),
+    ).toThrow('qwen2.attention.sliding_window is 16, only a window of the whole context, 512, is computed');
   });
 
   it.each([

@@ -13,12 +13,14 @@ export interface Architecture {
   /** `rms` scales by the root mean square (weight); `layer` also subtracts the mean (weight and bias). */
   readonly norm: 'rms' | 'layer';
   readonly norms: LayerNorms;
+  /** False where nothing normalises the residual stream after the last layer (output_norm). */
+  readonly finalNorm?: false;
   /** Every head of Q and K is normalised before RoPE (attn_q_norm, attn_k_norm). */
   readonly headNorms?: boolean;
   /** Three tensors attn_q, attn_k and attn_v, or the rows of all in one tensor attn_qkv. */
   readonly queryKeyValue: 'separate' | 'fused';
-  /** Which matrices of a layer must have biases; of the others they are taken where the file has them. */
-  readonly biases?: 'all';
+  /** Whether the matrices of a layer must have biases; where it is not said they are taken where the file has them. */
+  readonly biases?: 'all' | 'optional';
   /**
    * down(activation(gate) * up) with tensors ffn_gate and ffn_up; the same with the rows of both in ffn_up, gate first;
    * or down(activation(up)).
@@ -34,12 +36,32 @@ export interface Architecture {
   readonly tokenTypes?: boolean;
   /** The sum of a token's embeddings is normalised before the first layer (token_embd_norm). */
   readonly embeddingNorm?: boolean;
+  /** Some layers' feed-forward networks are experts, of which each token takes the likeliest (expert_count). */
+  readonly experts?: boolean;
+  /** Embeddings go through the matrices dense_2 and dense_3, where the file has them. */
+  readonly denseHeads?: boolean;
+  /** May hold a classifier (cls, cls.output) of the first token's state, or of the last one's. */
+  readonly classifier?: 'first' | 'last';
   /** Token embeddings are multiplied by the square root of their width. */
   readonly scaledEmbeddings?: boolean;
   /** Bounds of attention scores and of logits, by tanh, where the file states none. */
   readonly softcaps?: { readonly attention: number; readonly logits: number };
   /** Layers whose attention reaches back over the file's sliding window only. */
   readonly windows?: Windows;
+  /** Tokens without an embedding that a vocabulary may end with; nobody writes them. */
+  readonly surplusTokens?: number;
+  /** May rotate sequences beyond the original context by factors of their own (LongRoPE). */
+  readonly longFactors?: boolean;
+  /** Less than a whole head may be rotated (rope.dimension_count). */
+  readonly partialRotation?: boolean;
+  /** Other names of metadata keys: key that is read -> as some files spell it. */
+  readonly keyAliases?: Readonly<Record<string, string>>;
+  /** What its makers mean where a file leaves a key out and GGUF would mean something else. */
+  readonly keyDefaults?: Readonly<Record<string, number>>;
+  /** Models of so many layers with a window divide positions by this where their files say nothing. */
+  readonly linearScaleByDepth?: Readonly<Record<number, number>>;
+  /** Models of so many layers bound no logits, whatever their files say. */
+  readonly uncappedDepth?: number;
   /** Models of so many layers divide scores by the root of dim / nHeads instead of the head size's; files do not say. */
   readonly widthScaledDepth?: number;
 }
@@ -60,6 +82,8 @@ export interface LayerNorms {
 export interface Windows {
   /** Every so manieth layer sees everything; absent where the window is for all layers. */
   readonly fullEvery?: number;
+  /** The window reaches half as far into the future as into the past; of encoders. */
+  readonly symmetric?: true;
   /** RoPE base of the windowed layers; absent for that of the others. */
   readonly ropeBase?: number;
 }

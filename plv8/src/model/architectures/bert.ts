@@ -6,6 +6,7 @@ export const bert: Architecture = {
   kind: 'encoder',
   norm: 'layer',
   norms: { attentionSum: 'attn_output_norm', feedForwardSum: 'layer_output_norm' },
+  finalNorm: false,
   queryKeyValue: 'separate',
   biases: 'all',
   feedForward: 'plain',
@@ -14,4 +15,5 @@ export const bert: Architecture = {
   learnedPositions: true,
   tokenTypes: true,
   embeddingNorm: true,
+  classifier: 'first',
 };

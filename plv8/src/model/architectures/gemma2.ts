@@ -15,4 +15,5 @@ export const gemma2: Architecture = {
   softcaps: { attention: 50, logits: 30 },
   windows: { fullEvery: 2 },
   widthScaledDepth: 46,
+  keyDefaults: { 'attention.sliding_window': 4096 },
 };

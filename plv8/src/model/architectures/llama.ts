@@ -15,4 +15,5 @@ export const llama: Architecture = {
   activation: 'silu',
   rope: 'neighbours',
   windows: {},
+  longFactors: true,
 };

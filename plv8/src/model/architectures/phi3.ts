@@ -1,7 +1,7 @@
 import type { Architecture } from './architecture.ts';
 import { INPUT_NORMS } from './architecture.ts';
 
-/** Phi 3 without long-context RoPE factors: files that hold such factors are refused by the tensor's name. */
+/** Phi 3, 3.5 and Phi 4 mini. */
 export const phi3: Architecture = {
   name: 'phi3',
   kind: 'decoder',
@@ -12,4 +12,6 @@ export const phi3: Architecture = {
   activation: 'silu',
   rope: 'halves',
   windows: {},
+  longFactors: true,
+  partialRotation: true,
 };

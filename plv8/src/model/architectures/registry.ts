@@ -3,10 +3,13 @@ import { ARCHITECTURE_NAMES, isArchitectureName } from '../../format/architectur
 import type { ArchitectureName } from '../../format/architecture-names.ts';
 import type { Architecture } from './architecture.ts';
 import { bert } from './bert.ts';
+import { gemmaEmbedding } from './gemma-embedding.ts';
 import { gemma2 } from './gemma2.ts';
 import { gemma3 } from './gemma3.ts';
 import { gpt2 } from './gpt2.ts';
 import { llama } from './llama.ts';
+import { nomicBert } from './nomic-bert.ts';
+import { nomicBertMoe } from './nomic-bert-moe.ts';
 import { phi3 } from './phi3.ts';
 import { qwen2 } from './qwen2.ts';
 import { qwen3 } from './qwen3.ts';
@@ -20,6 +23,9 @@ const ALL: Readonly<Record<ArchitectureName, Architecture>> = {
   gemma3,
   gpt2,
   bert,
+  'nomic-bert': nomicBert,
+  'nomic-bert-moe': nomicBertMoe,
+  'gemma-embedding': gemmaEmbedding,
 };
 
 /** The architecture of this name; throws featureNotSupported listing those there are. */

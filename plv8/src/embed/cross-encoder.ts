@@ -1,0 +1,232 @@
+/** Models that read a query and a document together and say with a classifier how well they go together. */
+import { logEvent, poll, query as select } from '../db.ts';
+import { raise, SQLSTATE } from '../errors.ts';
+import { nanoseconds } from '../backend/durations.ts';
+import type { UsedModel } from '../backend/registry.ts';
+import { currentCatalog, useModel, useTokenizer } from '../backend/registry.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { embeddingIds } from './embedding.ts';
+import type { EmbeddingOptions } from './embedding-options.ts';
+import { parseEmbeddingOptions } from './embedding-options.ts';
+
+/** What Qwen3-Reranker was trained with, where the file does not state it. */
+const QWEN3_TEMPLATE =
+  '<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n' +
+  '<|im_start|>user\n<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n\n<Query>: {query}\n\n<Document>: {document}<|im_end|>\n' +
+  '<|im_start|>assistant\n<think>\n\n</think>\n\n';
+
+interface Pair {
+  ids: number[];
+  /** First token of the document; the number of ids where tokens have no types. */
+  second: number;
+}
+
+export interface Ranker {
+  used: UsedModel;
+  options: EmbeddingOptions;
+}
+
+/** The model with its options where it has a classifier, null where it makes embeddings. */
+export function findRanker(model: string | null, given: Record<string, unknown> | null): Ranker | null {
+  const options = parseEmbeddingOptions(given ?? {});
+  const used = useModel(currentCatalog(), model, options.precision, { inParallel: true });
+  return used.entry.model.weights.heads.classifier === null ? null : { used, options };
+}
+
+/** Whether a model has a classifier, by its tensors: nothing is loaded to tell. */
+export function hasClassifier(model: string | null): boolean {
+  const { description } = useTokenizer(currentCatalog(), model);
+  return (
+    select(
+      `select 1 as there from hartonomous.weight_matrices
+       where model_id = $1::bigint and name in ('cls.weight', 'cls.output.weight') limit 1`,
+      [description.id],
+    ).length > 0
+  );
+}
+
+/**
+ * How well each document answers the query: the classifier's logit, or the probability of yes where the model chooses
+ * between yes and no; with option `normalize` every score lies between 0 and 1. null for null.
+ */
+export function scoreDocuments(ranker: Ranker, query: string, docs: readonly (string | null)[]): (number | null)[] {
+  const { options, used } = ranker;
+  const { name } = used.entry.description;
+  const labels = labelsOf(used);
+  if (labels !== null) {
+    raise(SQLSTATE.featureNotSupported, `model ${name} tells ${labels.join(', ')} apart and ranks no documents`, {
+      hint: 'use it with hartonomous.classify',
+    });
+  }
+  const given = docs.flatMap((document) => (document === null ? [] : [{ query, document }]));
+  const margins = pairMargins(ranker, given);
+  const chance = choosesYes(used) || options.normalize === true;
+  let next = 0;
+  return docs.map((document) => {
+    if (document === null) return null;
+    const margin = margins[next++]!;
+    return chance ? 1 / (1 + Math.exp(-margin)) : margin;
+  });
+}
+
+/**
+ * How likely each label fits a text: by a classifier of these very labels, or by a reranker for which each label is a
+ * query that the text may answer. `question` stands around a label as {label}.
+ */
+export function classifyByEncoder(
+  ranker: Ranker,
+  input: string,
+  labels: readonly string[],
+  question: string | null,
+): number[] {
+  const { used } = ranker;
+  const known = labelsOf(used);
+  if (known === null) {
+    const queries = labels.map((label) => question?.replaceAll('{label}', label) ?? label);
+    return softmax(
+      pairMargins(
+        ranker,
+        queries.map((query) => ({ query, document: input })),
+      ),
+    );
+  }
+  for (const label of labels) {
+    if (known.includes(label)) continue;
+    raise(SQLSTATE.invalidParameterValue, `model ${used.entry.description.name} does not know label ${label}`, {
+      hint: `its labels: ${known.join(', ')}`,
+    });
+  }
+  const { tokenizer } = used;
+  const limit = used.entry.model.config.contextLength;
+  const { ids } = embeddingIds(tokenizer, input, limit, 1, ranker.options.truncate);
+  const logits = classifierLogits(used, [{ ids, second: ids.length }])[0]!;
+  return softmax(labels.map((label) => logits[known.indexOf(label)]!));
+}
+
+function softmax(logits: readonly number[]): number[] {
+  const highest = Math.max(...logits);
+  const weights = logits.map((logit) => Math.exp(logit - highest));
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  return weights.map((weight) => weight / total);
+}
+
+/** Names of a classifier's outputs where they are no yes and no; null for a reranker. */
+function labelsOf({ entry }: UsedModel): readonly string[] | null {
+  const { description, model } = entry;
+  const labels = description.hyperparameters[`${description.architecture}.classifier.output_labels`];
+  const several = Array.isArray(labels) && labels.length > 1 && model.config.architecture.classifier === 'first';
+  return several ? labels.map(String) : null;
+}
+
+/** Qwen3's rerankers are decoders that answer yes or no. */
+function choosesYes({ entry }: UsedModel): boolean {
+  return entry.model.config.architecture.classifier === 'last';
+}
+
+/** What speaks for each pair: the only logit, or how far yes, which is first, is above no. */
+function pairMargins({ used, options }: Ranker, given: readonly { query: string; document: string }[]): number[] {
+  const { entry, tokenizer } = used;
+  const template = choosesYes(used) ? rankTemplate(entry.description.id) : null;
+  const limit = entry.model.config.contextLength;
+  const pairs = given.map(({ query, document }, i) =>
+    pairOf(tokenizer, template, { query, document, place: i + 1 }, limit, options.truncate),
+  );
+  return classifierLogits(used, pairs).map((logits) => logits[0]! - (logits[1] ?? 0));
+}
+
+/** Logits (labels) of each text or pair. */
+function classifierLogits({ entry }: UsedModel, pairs: readonly Pair[]): Float64Array[] {
+  const { model } = entry;
+  const { dim, architecture } = model.config;
+  const started = Date.now();
+  const out: Float64Array[] = [];
+  const seconds = pairs.map(({ second }) => second);
+  const sequences = pairs.map(({ ids }) => ids);
+  model.hiddenStates(sequences, { poll, seconds }, (which, first, states) => {
+    const row = (architecture.classifier === 'last' ? sequences[which]!.length - 1 : 0) - first;
+    if (row < 0 || (row + 1) * dim > states.length) return;
+    out[which] = model.classifierLogits(states.slice(row * dim, (row + 1) * dim));
+  });
+  const tokens = sequences.reduce((sum, ids) => sum + ids.length, 0);
+  entry.usage.calls++;
+  entry.usage.promptTokens += tokens;
+  logEvent('rank', {
+    model: entry.description.name,
+    texts: pairs.length,
+    prompt_tokens: tokens,
+    prompt_eval_duration: nanoseconds(Date.now() - started),
+  });
+  return out;
+}
+
+/** The text around a query and a document that a model was trained with. */
+function rankTemplate(modelId: number): string {
+  const row = select(
+    `select tokenizer->>'tokenizer.chat_template.rerank' as template from hartonomous.models where id = $1::bigint`,
+    [modelId],
+  )[0];
+  return typeof row?.template === 'string' ? row.template : QWEN3_TEMPLATE;
+}
+
+/** Ids of a pair as transformers makes them, the document cut where both are too long and `truncate` allows it. */
+function pairOf(
+  tokenizer: Tokenizer,
+  template: string | null,
+  { query, document, place }: { query: string; document: string; place: number },
+  limit: number,
+  truncate: boolean,
+): Pair {
+  const bare = (text: string): number[] => tokenizer.encode(text, { addSpecial: false, parseSpecial: false, poll });
+  const make = (text: string, ids: readonly number[]): Pair => {
+    if (template === null) return besides(tokenizer, bare(query), ids);
+    const all = templateIds(tokenizer, template, query, text);
+    return { ids: all, second: all.length };
+  };
+  const ids = bare(document);
+  const whole = make(document, ids);
+  const excess = whole.ids.length - limit;
+  if (excess <= 0) return whole;
+  if (!truncate || excess >= ids.length) {
+    raise(
+      SQLSTATE.programLimitExceeded,
+      `query and document ${place} have ${whole.ids.length} tokens, the model reads ${limit}`,
+      { hint: truncate ? 'shorten the query' : 'shorten them, or leave option truncate at true' },
+    );
+  }
+  const kept = ids.slice(0, ids.length - excess);
+  const cut = make(tokenizer.decode(kept), kept);
+  return { ...cut, ids: cut.ids.slice(0, limit) };
+}
+
+/** Two texts with the vocabulary's marks: [CLS] a [SEP] b [SEP], or <s> a </s></s> b </s>. */
+function besides(tokenizer: Tokenizer, query: readonly number[], document: readonly number[]): Pair {
+  const { bosId, eosId, separatorId } = tokenizer;
+  const end = separatorId ?? eosId;
+  if (bosId === null || end === null)
+    raise(SQLSTATE.dataCorrupted, 'vocabulary has no tokens that begin and end a text of a pair');
+  const first = [bosId, ...query, end];
+  const between = separatorId === null ? [end] : [];
+  return { ids: [...first, ...between, ...document, end], second: first.length };
+}
+
+/** Ids of a template with both texts in it; special tokens are recognised in the template's own text only. */
+function templateIds(tokenizer: Tokenizer, template: string, query: string, document: string): number[] {
+  const ids: number[] = [];
+  let text = '';
+  const flush = (): void => {
+    const filled = text.replace(/\{query\}|\{document\}/g, (name) => (name === '{query}' ? query : document));
+    if (filled !== '') ids.push(...tokenizer.encode(filled, { addSpecial: false, parseSpecial: false, poll }));
+    text = '';
+  };
+  for (const piece of template.split(/(<[^<>\s]+>)/)) {
+    const special = piece.startsWith('<')
+      ? tokenizer.encode(piece, { addSpecial: false, parseSpecial: true, poll })
+      : [];
+    if (special.length === 1) {
+      flush();
+      ids.push(special[0]!);
+    } else text += piece;
+  }
+  flush();
+  return ids;
+}

@@ -1,0 +1,153 @@
+/**
+ * Kinds of models beside plain decoders, through SQL: models that embed and rerank against float64 passes, decoders with
+ * what is rare against llama.cpp. make-embedding-zoo.py and make-decoder-zoo.py made files and goldens.
+ */
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createDatabase, ingestFile } from '../db/harness.ts';
+import { cosine, decodeFloats, maxDifference } from './agreement.ts';
+import { modelPath } from './model-files.ts';
+
+interface Embedded {
+  mode: 'embed';
+  items: { text: string; ids: number[]; embedding: string }[];
+}
+
+interface Ranked {
+  mode: 'rank';
+  items: { query: string; document: string; ids: number[]; score: number }[];
+}
+
+function readJson<T>(name: string): T {
+  return JSON.parse(readFileSync(new URL(`models/goldens/${name}.json`, import.meta.url), 'utf8')) as T;
+}
+
+const golden = readJson<Record<string, Embedded | Ranked>>('embedding-zoo');
+const decoders = readJson<Record<string, { ids: number[]; logits: string }[]>>('decoder-zoo');
+
+const TOLERANCE = 1e-4; // single against double precision
+const LOGIT_TOLERANCE = 1e-3;
+/** llama.cpp looks GELU up in a table of half floats. */
+const GELU_TOLERANCE = 2e-2;
+const EXACT = { precision: 'f32', normalize: false };
+
+/** Files in Ollama's form with the model whose weights they hold. */
+const OLLAMA = { 'ollama-embeddinggemma-f32': 'gemma-embedding-f32', 'ollama-xlm-roberta-f32': 'xlm-roberta-f32' };
+const EMBEDDED = [
+  ...Object.entries(golden).flatMap(([name, { mode }]) => (mode === 'embed' ? [[name, name]] : [])),
+  ...Object.entries(OLLAMA),
+] as [file: string, weights: string][];
+const RANKED = Object.entries(golden).flatMap(([name, { mode }]) => (mode === 'rank' ? [name] : []));
+
+let database: Awaited<ReturnType<typeof createDatabase>>;
+
+beforeAll(async () => {
+  database = await createDatabase();
+  for (const name of [...EMBEDDED.map(([file]) => file), ...RANKED, ...Object.keys(decoders)])
+    await ingestFile(database.url, modelPath(`zoo/${name}.gguf`), name);
+}, 300_000);
+
+afterAll(async () => {
+  await database?.drop();
+});
+
+async function value<T>(sql: string, parameters: unknown[]): Promise<T> {
+  const { rows } = await database.pool.query<{ value: T }>(`select ${sql} as value`, parameters);
+  return rows[0].value;
+}
+
+function embed(text: string, model: string, options: object): Promise<number[]> {
+  return value('hartonomous.embed($1, $2, $3)', [text, model, JSON.stringify(options)]);
+}
+
+describe.each(EMBEDDED)('%s', (file, weights) => {
+  const { items } = golden[weights] as Embedded;
+
+  it("gives llama.cpp's tokens and the embeddings of a float64 pass", async () => {
+    for (const { text, ids, embedding } of items) {
+      expect(await value('hartonomous.tokenize($1, $2, add_special => true)', [text, file]), text).toEqual(ids);
+      const found = await embed(text, file, EXACT);
+      expect(maxDifference(found, decodeFloats(embedding)), text).toBeLessThanOrEqual(TOLERANCE);
+    }
+    expect(items.length).toBe(5);
+  });
+});
+
+it.each([
+  ['nomic-bert-f32', 'search_query: ', 'search_document: '],
+  ['nomic-bert-moe-f32', 'search_query: ', 'search_document: '],
+  ['gemma-embedding-f32', 'task: search result | query: ', 'title: none | text: '],
+  ['ollama-embeddinggemma-f32', 'task: search result | query: ', 'title: none | text: '],
+])('%s puts its prefixes before a query and a document', async (model, query, document) => {
+  for (const [kind, prefix] of Object.entries({ query, document })) {
+    const found = await embed('the cat', model, { kind });
+    expect(found).toEqual(await embed(`${prefix}the cat`, model, {}));
+    expect(found).not.toEqual(await embed('the cat', model, {}));
+  }
+});
+
+it('refuses a kind of text where nobody says what goes before it, and one that is none', async () => {
+  await expect(embed('the cat', 'roberta-bpe-f32', { kind: 'query' })).rejects.toThrow(
+    'model roberta-bpe-f32 does not say what goes before a query',
+  );
+  await expect(embed('the cat', 'nomic-bert-f32', { kind: 'question' })).rejects.toThrow(
+    'option kind must be one of query, document, got "question"',
+  );
+});
+
+describe.each(RANKED)('%s', (model) => {
+  const { items } = golden[model] as Ranked;
+
+  it('scores pairs as a float64 pass does and puts the best first', async () => {
+    for (const { query, document, score } of items) {
+      const found = await value<number>('(hartonomous.rerank($1, array[$2], $3, $4)).score', [
+        query,
+        document,
+        model,
+        JSON.stringify({ precision: 'f32' }),
+      ]);
+      expect(Math.abs(found - score), `${query} / ${document}`).toBeLessThanOrEqual(TOLERANCE);
+    }
+    const documents = items.map(({ document }) => document);
+    const { rows } = await database.pool.query<{ ord: number; score: number }>(
+      'select ord, score from hartonomous.rerank($1, $2, $3)',
+      [items[0]!.query, [...documents, null], model],
+    );
+    const scores = rows.slice(0, -1).map(({ score }) => score);
+    expect(scores).toEqual([...scores].sort((a, b) => b - a));
+    expect(rows.at(-1)).toEqual({ ord: 4, score: null });
+  });
+
+  it('gives probabilities of labels, and no embeddings', async () => {
+    const { rows } = await database.pool.query<{ label: string; probability: number }>(
+      'select label, probability from hartonomous.classify($1, $2, $3)',
+      ['the cat sat on the mat', ['animals', 'finance', 'weather'], model],
+    );
+    expect(rows.reduce((sum, { probability }) => sum + probability, 0)).toBeCloseTo(1, 6);
+    expect(new Set(rows.map(({ label }) => label)).size).toBe(3);
+    await expect(embed('the cat', model, {})).rejects.toThrow(
+      `model ${model} ranks documents for a query and makes no embeddings`,
+    );
+  });
+});
+
+it('reads special tokens out of the template of a reranker only', async () => {
+  const score = (document: string): Promise<number> =>
+    value('(hartonomous.rerank($1, array[$2], $3)).score', ['a cat', document, 'qwen3-reranker-f32']);
+  expect(await score('yes<|im_end|>')).not.toBe(await score('yes'));
+  const ids = await value<number[]>('hartonomous.tokenize($1, $2)', ['<|im_end|>', 'qwen3-reranker-f32']);
+  expect(ids.length).toBeGreaterThan(1);
+});
+
+describe.each(Object.entries(decoders))('%s', (model, prompts) => {
+  it("gives llama.cpp's logits after prompts of 5, 33, 257 and 700 tokens", async () => {
+    const tolerance = model.includes('gemma') ? GELU_TOLERANCE : LOGIT_TOLERANCE;
+    for (const { ids, logits } of prompts) {
+      const found = await value<number[]>('hartonomous.logits($1, $2, $3)', [ids, model, '{"precision": "f32"}']);
+      const wanted = decodeFloats(logits);
+      expect(maxDifference(found, wanted), `${ids.length} tokens`).toBeLessThanOrEqual(tolerance);
+      expect(cosine(found, wanted)).toBeGreaterThan(0.9999);
+    }
+    expect(prompts.map(({ ids }) => ids.length)).toEqual([5, 33, 257, 700]);
+  });
+});
