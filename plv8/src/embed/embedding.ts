@@ -127,7 +127,11 @@ export function embedTexts(
     pool(vectors[which]!, pooling, first, states, sequences[which]!.length);
   });
   [...wanted].forEach(([text, { ids, length }], which) => {
-    const embedded = { embedding: finish(entry.model.throughDenseHeads(vectors[which]!), options, normalize), tokens: ids.length, length };
+    const embedded = {
+      embedding: finish(entry.model.throughDenseHeads(vectors[which]!), options, normalize),
+      tokens: ids.length,
+      length,
+    };
     found.set(text, embedded);
     recent.keep(kind + text, embedded);
   });

@@ -66,6 +66,7 @@ const LIMITS = {
   contextLength: 16_777_216,
   vocabSize: 4_194_304,
   experts: 512,
+  softcap: 10_000,
 } as const;
 
 const LONG_FACTORS = 'rope_factors_long.weight';
@@ -90,7 +91,11 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
     raise(SQLSTATE.dataCorrupted, `model has width ${dim} and ${nHeads} heads, which do not divide`);
   }
   const headSize = metadata.integer('attention.key_length', LIMITS.headSize, Math.floor(dim / nHeads));
-  if (headSize % 4 !== 0) raise(SQLSTATE.featureNotSupported, `head size ${headSize} is not a multiple of 4`);
+  if (headSize % 4 !== 0)
+    raise(
+      SQLSTATE.featureNotSupported,
+      `head size (${metadata.key('attention.key_length')}) ${headSize} is not a multiple of 4`,
+    );
   if (metadata.integer('attention.value_length', LIMITS.headSize, headSize) !== headSize)
     metadata.unsupported('attention.value_length', `only that of the keys, ${headSize}, is computed`);
   const ropeDims = readRotatedDims(metadata, headSize);
@@ -111,7 +116,7 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
     );
   const windowRopeBase = window === 0 ? undefined : windowed?.ropeBase;
   const scaledWidth = nLayers === architecture.widthScaledDepth ? dim / nHeads : headSize;
-  const logitSoftcap = metadata.optional('final_logit_softcapping', softcaps.logits);
+  const logitSoftcap = metadata.optional('final_logit_softcapping', softcaps.logits, LIMITS.softcap);
   return {
     architecture: withLayout(architecture, meta['hartonomous.rope.layout']),
     dim,
@@ -131,7 +136,7 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
     ropeFactors: readFactors(meta['hartonomous.rope.factors'], ropeDims / 2),
     windows: inWindow.map((is) => (is ? window : Infinity)),
     attentionScale: 1 / Math.sqrt(scaledWidth),
-    attentionSoftcap: metadata.optional('attn_logit_softcapping', softcaps.attention),
+    attentionSoftcap: metadata.optional('attn_logit_softcapping', softcaps.attention, LIMITS.softcap),
     logitSoftcap: nLayers === architecture.uncappedDepth ? 0 : logitSoftcap,
     experts: readExperts(metadata, hiddenDim),
     embeddingScale: architecture.scaledEmbeddings === true ? Math.sqrt(dim) : 1,
@@ -162,11 +167,11 @@ function readRotatedDims(metadata: Metadata, headSize: number): number {
   if (dims > headSize || dims % 2 !== 0) {
     raise(
       SQLSTATE.dataCorrupted,
-      `model metadata ${metadata.key('rope.dimension_count')} is ${dims}, the head size is ${headSize}`,
+      `model metadata ${metadata.key('rope.dimension_count')} is ${dims}, the head size (attention.key_length) is ${headSize}`,
     );
   }
   if (dims !== headSize && architecture.partialRotation !== true)
-    metadata.unsupported('rope.dimension_count', `only the head size, ${headSize}, is computed`);
+    metadata.unsupported('rope.dimension_count', `only the head size (attention.key_length), ${headSize}, is computed`);
   return dims;
 }
 
@@ -220,7 +225,9 @@ function windowedLayers(stated: unknown, fullEvery: number | undefined, nLayers:
     }
     return stated;
   }
-  const period = typeof stated === 'number' && Number.isInteger(stated) && stated > 0 ? stated : fullEvery;
+  if (stated === 1)
+    raise(SQLSTATE.featureNotSupported, 'model metadata attention.sliding_window_pattern is 1: no layer has a window');
+  const period = typeof stated === 'number' && Number.isInteger(stated) ? stated || undefined : fullEvery;
   return Array.from({ length: nLayers }, (_, layer) => period === undefined || layer % period !== period - 1);
 }
 

@@ -34,10 +34,8 @@ const ROPE = [
   'rope.scaling.finetuned',
   'rope.scaling.original_context_length',
   'rope.scaling.type',
-  'rope.scaling.yarn_attn_factor',
   'rope.scaling.yarn_beta_fast',
   'rope.scaling.yarn_beta_slow',
-  'rope.scaling.yarn_ext_factor',
 ];
 
 /** Sizes of EmbeddingGemma's dense heads, which its tensors have too. */
@@ -62,6 +60,8 @@ const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
   logit_scale: [1],
   nextn_predict_layers: [0],
   residual_scale: [1],
+  'rope.scaling.yarn_attn_factor': [1],
+  'rope.scaling.yarn_ext_factor': [1],
   'rope.scaling.yarn_log_multiplier': [0],
   tensor_data_layout: ['Meta AI original pth', 'reference'],
   use_parallel_residual: [false],
@@ -79,7 +79,8 @@ function knownKeys(architecture: Architecture): Set<string> {
   if (rope !== null) for (const key of ROPE) known.add(key);
   if (windows !== undefined) known.add('attention.sliding_window_pattern');
   if (windows?.ropeBase !== undefined) known.add('rope.freq_base_swa');
-  if (softcaps !== undefined) known.add('attn_logit_softcapping').add('final_logit_softcapping');
+  if (softcaps !== undefined) known.add('final_logit_softcapping');
+  if (softcaps !== undefined && softcaps.attention > 0) known.add('attn_logit_softcapping');
   return known;
 }
 

@@ -47,9 +47,11 @@ export class Metadata {
     return value;
   }
 
-  /** A number that may be 0, which means none. */
-  optional(suffix: string, otherwise: number): number {
-    return (this.value(suffix) ?? otherwise) === 0 ? 0 : this.positive(suffix, otherwise);
+  /** A number up to `limit` that may be 0, which means none. */
+  optional(suffix: string, otherwise: number, limit = Infinity): number {
+    const value = (this.value(suffix) ?? otherwise) === 0 ? 0 : this.positive(suffix, otherwise);
+    if (value > limit) this.refuse(suffix, `must be at most ${limit}`, value);
+    return value;
   }
 
   flag(suffix: string): boolean | null {

@@ -11,8 +11,6 @@ export interface Yarn {
   /** Turns within that context from which on a pair keeps its frequency, and below which it is divided. */
   readonly betaFast: number;
   readonly betaSlow: number;
-  /** Share of the kept frequencies in the mixture. */
-  readonly extrapolation: number;
 }
 
 export interface RopeScaling {
@@ -62,9 +60,8 @@ export function readScaling(metadata: Metadata, context: Context): RopeScaling {
     originalContext: metadata.integer('rope.scaling.original_context_length', Number.MAX_SAFE_INTEGER, contextLength),
     betaFast: metadata.positive('rope.scaling.yarn_beta_fast', 32),
     betaSlow: metadata.positive('rope.scaling.yarn_beta_slow', 1),
-    extrapolation: metadata.optional('rope.scaling.yarn_ext_factor', 1),
   };
-  const stretch = factor > 1 && yarn.extrapolation > 0 ? 1 + 0.1 * Math.log(factor) : 1;
+  const stretch = factor > 1 ? 1 + 0.1 * Math.log(factor) : 1;
   return { factor, yarn, magnitude: magnitude * stretch, windowMagnitude: magnitude };
 }
 
@@ -92,6 +89,6 @@ function keptShare(dims: number, base: number, yarn: Yarn): (pair: number) => nu
   const last = Math.min(dims - 1, Math.ceil(pairOfTurns(yarn.betaSlow)));
   return (pair) => {
     const ramp = Math.min(1, Math.max(0, (pair - first) / Math.max(0.001, last - first)));
-    return (1 - ramp) * yarn.extrapolation;
+    return 1 - ramp;
   };
 }

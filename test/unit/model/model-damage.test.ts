@@ -46,7 +46,7 @@ const METADATA: [key: string, value: unknown, message: RegExp][] = [
   ['llama.feed_forward_length', 2 ** 40, /feed_forward_length must be/],
   ['llama.feed_forward_length', 173, /tensor blk\.0\.ffn_gate\.weight has shape 64 x 172, expected 64 x 173/],
   ['llama.context_length', -1, /context_length must be .* got -1/],
-  ['llama.rope.dimension_count', 16, /rope\.dimension_count is 16, the head size is 8/],
+  ['llama.rope.dimension_count', 16, /rope\.dimension_count is 16, the head size \(attention\.key_length\) is 8/],
   ['llama.rope.freq_base', 0, /rope\.freq_base must be a positive number, got 0/],
   ['llama.attention.layer_norm_rms_epsilon', Infinity, /layer_norm_rms_epsilon must be a positive number/],
   [
