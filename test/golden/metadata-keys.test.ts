@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { readConfig } from '../../plv8/src/model/config.ts';
 import { Model } from '../../plv8/src/model/model.ts';
 import { readGguf } from '../unit/gguf-source.ts';
-import type { GgufModel } from '../unit/gguf-source.ts';
+import type { GgufModel } from '../unit/gguf-model.ts';
 import { modelPath } from './model-files.ts';
 
 type Case = [base: number, key: string, value: unknown, llama: 'same' | 'refused' | number[]];
