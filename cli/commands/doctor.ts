@@ -4,13 +4,15 @@ import type pg from 'pg';
 import { Cluster, postgresBin } from '../cluster/cluster.ts';
 import { connect, databaseUrl } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
-import { languageHost } from '../install/language.ts';
+import { labelsFit } from '../install/bundle.ts';
+import { languageHost, languageVersion, OWN_HOST } from '../install/language.ts';
 import { formatBytes, printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
 import type { Finding } from './operation-checks.ts';
 import { operationChecks } from './operation-checks.ts';
 
-function local(): Finding[] {
+/** What this machine has; `host` is the extension of a database that was reached. */
+function local(host: string | null): Finding[] {
   const findings: Finding[] = [];
   const major = Number(process.versions.node.split('.')[0]);
   findings.push({
@@ -25,7 +27,7 @@ function local(): Finding[] {
     findings.push({ check: 'PostgreSQL', ok: true, found: bin, next: '' });
     findings.push({
       check: 'hartonomous_v8',
-      ok: library,
+      ok: library || (host !== null && host !== OWN_HOST),
       found: library ? 'installed' : 'not installed',
       next: library ? '' : 'run: host/setup.sh, unless the server has PL/V8',
     });
@@ -47,9 +49,12 @@ function local(): Finding[] {
   return findings;
 }
 
-async function database(client: pg.Client, fix: boolean): Promise<Finding[]> {
+/** What PL/V8 does not give that our own host does (docs/managed.md). */
+const LACKS =
+  'beside hartonomous_v8 it lacks shared weights, parallel plans, cancel within a loop, and the trap handler that makes WebAssembly faster';
+
+async function database(client: pg.Client, host: string | null, fix: boolean): Promise<Finding[]> {
   const findings: Finding[] = [];
-  const host = await languageHost(client);
   const available = await client.query<{ name: string }>(
     `select name from pg_available_extensions where name in ('plv8', 'hartonomous_v8')`,
   );
@@ -59,8 +64,8 @@ async function database(client: pg.Client, fix: boolean): Promise<Finding[]> {
     found:
       host === null
         ? `none; available: ${available.rows.map((row) => row.name).join(', ') || 'nothing'}`
-        : `from ${host}`,
-    next: host === null ? 'run: hartonomous install' : '',
+        : `from ${host}${await languageVersion(client)}`,
+    next: host === null ? 'run: hartonomous install' : host === OWN_HOST ? '' : LACKS,
   });
   const schema = await client.query<{ there: boolean }>(
     `select to_regclass('hartonomous.settings') is not null as there`,
@@ -72,7 +77,14 @@ async function database(client: pg.Client, fix: boolean): Promise<Finding[]> {
     found: installed ? 'installed' : 'missing',
     next: installed ? '' : 'run: hartonomous install',
   });
-  if (!installed) return findings;
+  if (!installed || host === null) return findings;
+  const fit = await labelsFit(client, host);
+  findings.push({
+    check: 'labels',
+    ok: fit,
+    found: fit ? 'those that this language needs' : 'those of a server with another LANGUAGE plv8',
+    next: fit ? '' : 'run: hartonomous install',
+  });
   const facts = await client.query<{
     version: number;
     build: string;
@@ -139,18 +151,21 @@ export function registerDoctor(program: Command): void {
     .option('--fix', 'sweep what unfinished ingests and models that are gone left behind')
     .action(async (options: { fix?: boolean }, command: Command) => {
       const globals = globalsOf(command);
-      const findings = local();
+      const findings: Finding[] = [];
       let client: pg.Client | null = null;
+      let host: string | null = null;
       try {
         databaseUrl(globals);
         client = await connect(globals);
-        findings.push(...(await database(client, options.fix === true)));
+        host = await languageHost(client);
+        findings.push(...(await database(client, host, options.fix === true)));
       } catch (error) {
         if (!(error instanceof CommandError)) throw error;
         findings.push({ check: 'database', ok: false, found: error.message, next: error.hint ?? '' });
       } finally {
         await client?.end();
       }
+      findings.unshift(...local(host));
       if (globals.format === 'json') printJson(findings);
       else {
         for (const { check, ok, found, next } of findings) {

@@ -40,7 +40,7 @@ const LABELS = /^language \w+ .*$/gm;
  * the connection ends. Call it in the transaction that runs the SQL.
  */
 export async function bundleFor(client: pg.Client, sql: string, host: string): Promise<string> {
-  if (host === OWN_HOST) return sql;
+  if (await standsInParallelPlans(client, host)) return sql;
   await client.query('do $$ $$ language plv8'); // loads the library, which makes its settings known
   const { rows } = await client.query<{ name: string }>('select name from pg_settings where name = any($1)', [
     PINNED.map(({ name }) => name),
@@ -53,10 +53,19 @@ export async function bundleFor(client: pg.Client, sql: string, host: string): P
   });
 }
 
+/** Whether functions in this language may stand in a parallel plan: in our own host, unless it does as PL/V8 (docs/host.md). */
+async function standsInParallelPlans(client: pg.Client, host: string): Promise<boolean> {
+  if (host !== OWN_HOST) return false;
+  const { rows } = await client.query<{ portable: string | null }>(
+    `select current_setting('hartonomous_v8.portable', true) as portable`,
+  );
+  return rows[0]!.portable !== 'on';
+}
+
 /** Whether the functions that are there have the labels of this language: a dump brings those of the server it was made on. */
 export async function labelsFit(client: pg.Client, host: string): Promise<boolean> {
   const { rows } = await client.query<{ some: boolean }>(
     `select exists (select from pg_proc where pronamespace = 'hartonomous'::regnamespace and proparallel <> 'u') as some`,
   );
-  return rows[0]!.some === (host === OWN_HOST);
+  return rows[0]!.some === (await standsInParallelPlans(client, host));
 }

@@ -48,8 +48,9 @@ class CountingAllocator : public v8::ArrayBuffer::Allocator {
   static constexpr size_t kPoolBytes = size_t{64} << 20;
 
   bool take(size_t length) {
-    if (length > limit_ || used_.fetch_add(length) + length > limit_) {
-      if (length <= limit_) used_ -= length;
+    // The limit itself is too much, since the heap counts as well in PL/V8.
+    if (length >= limit_ || used_.fetch_add(length) + length >= limit_) {
+      if (length < limit_) used_ -= length;
       return false;
     }
     return true;

@@ -86,16 +86,17 @@ v8::Local<v8::Value> array_to_js(Datum value) {
   });
   v8::Local<v8::Context> context = current()->GetCurrentContext();
   int dimensions = ARR_NDIM(array);
+  bool flat = portable() && dimensions > 1;
   int next = 0;
   // Nested arrays for several dimensions.
   auto build = [&](auto& self, int dimension) -> v8::Local<v8::Array> {
-    int length = dimensions == 0 ? 0 : ARR_DIMS(array)[dimension];
+    int length = dimensions == 0 ? 0 : flat ? n : ARR_DIMS(array)[dimension];
     v8::Local<v8::Array> out = v8::Array::New(current(), length);
     for (int i = 0; i < length; i++) {
       v8::HandleScope handles(current());
-      v8::Local<v8::Value> item = dimension + 1 < dimensions ? self(self, dimension + 1).template As<v8::Value>()
+      v8::Local<v8::Value> item = dimension + 1 < dimensions && !flat ? self(self, dimension + 1).template As<v8::Value>()
                                                              : to_js(values[next], nulls[next], element);
-      if (dimension + 1 >= dimensions) next++;
+      if (dimension + 1 >= dimensions || flat) next++;
       out->Set(context, i, item).Check();
     }
     return out;
@@ -109,7 +110,8 @@ v8::Local<v8::Value> array_to_js(Datum value) {
 
 Datum array_to_datum(v8::Local<v8::Value> value, Oid element) {
   if (value->IsTypedArray()) {
-    // A typed array is read by index as any other array.
+    if (portable()) refuse("a typed array for an array type ends the server there: make it an Array");
+    // It is read by index as any other array.
   } else if (!value->IsArray()) {
     throw_js("value is not an Array");
   }
@@ -121,6 +123,7 @@ Datum array_to_datum(v8::Local<v8::Value> value, Oid element) {
   for (v8::Local<v8::Value> level = value; level->IsArray() || level->IsTypedArray();) {
     int length = length_of(level);
     if (dims.size() >= MAXDIM) throw_js("array has more than 6 dimensions");
+    if (portable() && !dims.empty()) refuse("an array has one dimension there");
     dims.push_back(length);
     if (length == 0 || element == JSONOID || element == JSONBOID || element == BYTEAOID) break;
     if (!level.As<v8::Object>()->Get(context, 0).ToLocal(&level)) throw JsPending{};

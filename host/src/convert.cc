@@ -386,6 +386,7 @@ Datum to_datum(v8::Local<v8::Value> value, Oid type, int32 typmod, bool* is_null
 HeapTuple row_to_tuple(v8::Local<v8::Value> value, TupleDesc desc) {
   if (!value->IsObject()) throw_js("argument must be an object");
   v8::Local<v8::Object> object = value.As<v8::Object>();
+  refuse_other_properties(object, desc);
   v8::Local<v8::Context> context = current()->GetCurrentContext();
   Datum* values = static_cast<Datum*>(palloc0(sizeof(Datum) * desc->natts));
   bool* nulls = static_cast<bool*>(palloc0(sizeof(bool) * desc->natts));

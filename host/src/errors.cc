@@ -46,6 +46,40 @@ char* text_property(v8::Local<v8::Object> object, const char* name) {
   return text_or_null(value);
 }
 
+// The SQLSTATE that an exception names; false where it names none.
+bool state_of(v8::Local<v8::Object> object, Failure* failure) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  for (const char* property : {"sqlerrcode", "code"}) {
+    v8::Local<v8::Value> value;
+    if (!js_property(object, property, &value)) continue;
+    if (value->IsInt32() && strcmp(property, "code") == 0 && value.As<v8::Int32>()->Value() > 0) {
+      failure->sqlstate = value.As<v8::Int32>()->Value();
+      return true;
+    }
+    char* state = value->IsString() ? text_or_null(value) : nullptr;
+    if (state != nullptr && strlen(state) == 5 && strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 &&
+        strcmp(state, "00000") != 0) {
+      failure->sqlstate = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+      return true;
+    }
+  }
+  return object->HasPrivate(isolate->GetCurrentContext(), pg_mark(isolate)).FromMaybe(false);
+}
+
+// The same as PL/V8 has it, which takes whatever `code` is for a packed SQLSTATE; false with a message of its own for a string.
+bool portable_state_of(v8::Local<v8::Object> object, Failure* failure) {
+  v8::Local<v8::Value> code;
+  if (!js_property(object, "code", &code) || code->IsNullOrUndefined()) return true;
+  if (code->IsInt32()) {
+    if (code.As<v8::Int32>()->Value() != 0) failure->sqlstate = code.As<v8::Int32>()->Value();
+    return true;
+  }
+  char* text = text_or_null(code);
+  failure->message = psprintf("not portable to PL/V8 3.2: an exception has code %s, which is read as a packed SQLSTATE there",
+                              text == nullptr ? "?" : text);
+  return false;
+}
+
 }  // namespace
 
 ErrorData* copy_error(ErrorData* edata) {
@@ -75,7 +109,7 @@ void throw_js(const std::string& message) {
 
 void throw_in_javascript(v8::Isolate* isolate, ErrorData* edata) {
   Instance* instance = current_instance();
-  bool final = (edata->sqlerrcode == ERRCODE_QUERY_CANCELED && interrupts_enabled) || IsInParallelMode();
+  bool final = (edata->sqlerrcode == ERRCODE_QUERY_CANCELED && interrupts_enabled && !portable()) || IsInParallelMode();
   if (final) {
     keep_interrupt(instance, edata);
     end_javascript(instance);
@@ -91,7 +125,9 @@ v8::Local<v8::Value> js_error_of(ErrorData* edata) {
   v8::Local<v8::Object> error =
       v8::Exception::Error(js_string(edata->message ? edata->message : "missing error text")).As<v8::Object>();
   auto set = [&](const char* name, const char* value) {
-    if (value != nullptr) error->Set(context, js_string(name), js_string(value)).Check();
+    v8::Local<v8::Value> text = v8::Null(isolate);
+    if (value != nullptr) text = js_string(value);
+    error->Set(context, js_string(name), text).Check();
   };
   set("sqlerrcode", unpack_sql_state(edata->sqlerrcode));
   error->Set(context, js_string("code"), v8::Int32::New(isolate, edata->sqlerrcode)).Check();  // packed, as PL/V8 has it
@@ -126,7 +162,6 @@ Failure failure_of(const PgError& error) {
 
 Failure failure_of(v8::TryCatch& caught, const char* function) {
   v8::Isolate* isolate = v8::Isolate::GetCurrent();
-  v8::Local<v8::Context> context = isolate->GetCurrentContext();
   Instance* instance = current_instance();
   Failure failure;
   if (caught.HasTerminated() || instance->shared->interrupt != nullptr || instance->shared->out_of_memory) {
@@ -145,8 +180,14 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
     instance->shared->out_of_memory = false;
     return failure;
   }
+  return failure_of(caught.Exception(), caught.Message(), function);
+}
+
+Failure failure_of(v8::Local<v8::Value> exception, v8::Local<v8::Message> message, const char* function) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  v8::Local<v8::Context> context = isolate->GetCurrentContext();
   v8::TryCatch inner(isolate);  // toString and getters of a thrown object are code too
-  v8::Local<v8::Value> exception = caught.Exception();
+  Failure failure;
   if (exception.IsEmpty()) {
     failure.message = pstrdup("JavaScript ended without a result");
     return failure;
@@ -154,33 +195,22 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
   char* inner_context = nullptr;
   if (exception->IsObject()) {
     v8::Local<v8::Object> object = exception.As<v8::Object>();
-    // An error that names its SQLSTATE is meant for the client: its message stands without the class name.
-    bool named = object->HasPrivate(context, pg_mark(isolate)).FromMaybe(false);
-    for (const char* property : {"sqlerrcode", "code"}) {
-      v8::Local<v8::Value> state_value;
-      if (!js_property(object, property, &state_value)) continue;
-      if (state_value->IsInt32() && strcmp(property, "code") == 0 && state_value.As<v8::Int32>()->Value() > 0) {
-        failure.sqlstate = state_value.As<v8::Int32>()->Value();
-        named = true;
-        break;
-      }
-      char* state = state_value->IsString() ? text_or_null(state_value) : nullptr;
-      if (state != nullptr && strlen(state) == 5 && strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 &&
-          strcmp(state, "00000") != 0) {
-        failure.sqlstate = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
-        named = true;
-        break;
-      }
+    if (portable()) {
+      if (!portable_state_of(object, &failure)) return failure;
+    } else if (state_of(object, &failure)) {
+      // An error that names its SQLSTATE is meant for the client: its message stands without the class name.
+      failure.message = text_property(object, "message");
     }
-    if (named) failure.message = text_property(object, "message");
     inner_context = text_property(object, "context");
     failure.detail = text_property(object, "detail");
     failure.hint = text_property(object, "hint");
-    failure.schema_name = text_property(object, "schema_name");
-    failure.table_name = text_property(object, "table_name");
-    failure.column_name = text_property(object, "column_name");
-    failure.constraint_name = text_property(object, "constraint_name");
-    failure.datatype_name = text_property(object, "datatype_name");
+    if (!portable()) {
+      failure.schema_name = text_property(object, "schema_name");
+      failure.table_name = text_property(object, "table_name");
+      failure.column_name = text_property(object, "column_name");
+      failure.constraint_name = text_property(object, "constraint_name");
+      failure.datatype_name = text_property(object, "datatype_name");
+    }
   }
   if (failure.message == nullptr) {
     failure.message = text_or_null(exception);
@@ -190,14 +220,13 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
       failure.message += strlen(kPlainError);
     }
   }
-  if (failure.message == nullptr && !caught.Message().IsEmpty()) {
+  if (failure.message == nullptr && !message.IsEmpty()) {
     // Showing it as text failed, as it does at the end of the stack: V8's own description needs no JavaScript.
     constexpr char kUncaught[] = "Uncaught ";
-    failure.message = text_or_null(caught.Message()->Get());
+    failure.message = text_or_null(message->Get());
     if (failure.message != nullptr && strncmp(failure.message, kUncaught, strlen(kUncaught)) == 0) failure.message += strlen(kUncaught);
   }
   if (failure.message == nullptr) failure.message = pstrdup("unknown exception");
-  v8::Local<v8::Message> message = caught.Message();
   std::string where = inner_context == nullptr ? "" : inner_context;
   int line_number = message.IsEmpty() ? 0 : message->GetLineNumber(context).FromMaybe(0);
   v8::Local<v8::Value> script;
@@ -209,13 +238,28 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
     v8::Local<v8::String> line;
     if (message->GetSourceLine(context).ToLocal(&line) && line->Length() < kMaxSourceLine) where += ": " + std_string(line);
     // Code that one function leaves in globalThis for others throws in its own name: say which was called.
-    if (function != nullptr && thrower != function) where += std::string("\n") + function + "()";
+    if (function != nullptr && thrower != function && !portable()) where += std::string("\n") + function + "()";
   }
   if (!where.empty()) {
     size_t size = std::min(where.size(), kMaxContext);
     guarded([&] { failure.context = pnstrdup(where.data(), pg_mbcliplen(where.data(), where.size(), size)); });
   }
   return failure;
+}
+
+void warn_of_rejections(RoleIsolate* shared) {
+  std::vector<Rejection> rejections;
+  rejections.swap(shared->rejections);
+  for (Rejection& rejection : rejections) {
+    v8::HandleScope handles(shared->isolate);
+    Failure failure = failure_of(rejection.exception.Get(shared->isolate), rejection.message.Get(shared->isolate), nullptr);
+    guarded([&] {
+      ereport(WARNING, (errcode(failure.sqlstate), errmsg("Unhandled Promise rejection: %s", failure.message),
+                        failure.detail ? errdetail_internal("%s", failure.detail) : 0,
+                        failure.hint ? errhint("%s", failure.hint) : 0,
+                        failure.context ? errcontext_msg("%s", failure.context) : 0));
+    });
+  }
 }
 
 void report(const Failure& failure) {

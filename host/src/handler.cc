@@ -82,7 +82,10 @@ std::optional<Failure> enter(Call* call, const char* function, F&& body) {
     }
     body(instance, context);
     if (instance->shared->interrupt != nullptr || instance->shared->out_of_memory) return failure_of(caught, function);
-    if (call->outer == nullptr) run_v8_tasks(instance);
+    if (call->outer == nullptr) {
+      run_v8_tasks(instance);
+      warn_of_rejections(instance->shared);
+    }
     return std::nullopt;
   } catch (const PgError& error) {
     return failure_of(error);

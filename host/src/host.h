@@ -26,6 +26,8 @@ extern "C" {
 
 namespace host {
 
+struct RoleIsolate;
+
 // ---- errors.cc ------------------------------------------------------------------------------------------------
 
 // A PostgreSQL error that was caught by `guarded`; travels through our own C++ frames only.
@@ -78,7 +80,9 @@ ErrorData* copy_error(ErrorData* edata);                          // a copy in t
 v8::Local<v8::Value> js_error_of(ErrorData* edata);               // the JavaScript form of a PostgreSQL error
 // What to report for an exception that the call of `function` (null: none with a name) ended with.
 Failure failure_of(v8::TryCatch& caught, const char* function);
+Failure failure_of(v8::Local<v8::Value> exception, v8::Local<v8::Message> message, const char* function);
 Failure failure_of(const PgError& error);
+void warn_of_rejections(RoleIsolate* shared);                     // and forget them
 [[noreturn]] void report(const Failure& failure);                 // ereport(ERROR); no C++ frame may be left above
 
 // ---- isolate.cc -----------------------------------------------------------------------------------------------
@@ -91,6 +95,13 @@ struct Compiled {
 
 class CountingAllocator;
 
+// A promise that was rejected, and how.
+struct Rejection {
+  v8::Global<v8::Promise> promise;
+  v8::Global<v8::Value> exception;
+  v8::Global<v8::Message> message;
+};
+
 // One V8 isolate: one per role and backend, alive until the backend ends or plv8_reset().
 struct RoleIsolate {
   v8::Isolate* isolate = nullptr;
@@ -102,6 +113,7 @@ struct RoleIsolate {
   bool limit_raised = false;                       // more was granted, to let JavaScript be unwound
   bool out_of_memory = false;                      // the heap limit was reached during the running call
   ErrorData* interrupt = nullptr;                  // what ended JavaScript by termination, in TopMemoryContext
+  std::vector<Rejection> rejections;               // of promises that nobody handles, during the running call
 };
 
 // A global object of a role: one for each value of plv8.context.
@@ -117,7 +129,7 @@ struct Instance {
 Instance* instance_of_current_role();
 bool javascript_is_running();
 Instance* current_instance();           // the one whose JavaScript is running
-void reset_instances();                 // drop isolates that are not running
+void reset_instance(Oid role);          // drop a role's isolate, where it is not running
 std::vector<std::pair<Oid, RoleIsolate*>> all_isolates();
 size_t array_buffer_bytes(RoleIsolate* shared);
 
@@ -252,6 +264,14 @@ void callback_body(const v8::FunctionCallbackInfo<v8::Value>& info, F&& body) {
   }
 }
 
+// ---- portable.cc ----------------------------------------------------------------------------------------------
+
+void latch_portable();  // when V8 starts
+bool portable();
+[[noreturn]] void refuse(const char* rule);  // throws PgError
+void refuse_stored(HeapTuple tuple, TupleDesc desc);
+void refuse_other_properties(v8::Local<v8::Object> object, TupleDesc desc);
+
 // ---- interrupts.cc, settings.cc -------------------------------------------------------------------------------
 
 void watch_begin(v8::Isolate* isolate, bool outermost);
@@ -269,6 +289,7 @@ extern int execution_timeout_s;
 extern int max_eval_size;
 extern bool interrupts_enabled;
 extern bool extras_enabled;
+extern bool portable_wanted;
 extern char* segment_role;
 extern int segment_budget_mb;
 void define_settings();

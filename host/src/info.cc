@@ -21,7 +21,7 @@ Datum plv8_version(PG_FUNCTION_ARGS) {
 
 Datum plv8_reset(PG_FUNCTION_ARGS) {
   (void)fcinfo;
-  reset_instances();
+  reset_instance(GetUserId());
   PG_RETURN_VOID();
 }
 

@@ -40,7 +40,7 @@ bool timed_out() {
 void process_interrupts() {
   if (!InterruptPending && !timed_out()) return;
   guarded([] {
-    if (interrupts_enabled) CHECK_FOR_INTERRUPTS();
+    if (interrupts_enabled && !portable()) CHECK_FOR_INTERRUPTS();
     if (timed_out()) ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("execution timeout exceeded")));
   });
 }

@@ -18,6 +18,8 @@ namespace {
 // the termination only when they are done, and the largest array they may be making (2^27 elements) and its copy have to
 // fit. Where this is used up as well, V8 cannot be left but by ending the session.
 constexpr size_t kHeapReserve = size_t{2304} << 20;
+// Rejected promises of one call that are warned of.
+constexpr size_t kMostRejections = 100;
 
 std::map<Oid, RoleIsolate*>* isolates = nullptr;                        // by role
 std::map<std::pair<Oid, std::string>, Instance*>* instances = nullptr;  // by role and plv8.context
@@ -77,6 +79,7 @@ void start_v8() {
   static bool started = false;
   if (started) return;
   started = true;
+  latch_portable();
   // Signals belong to the backend's own thread: V8's threads are born with all of them blocked.
   sigset_t all, before;
   sigfillset(&all);
@@ -92,7 +95,7 @@ void start_v8() {
   fault.sa_flags = SA_SIGINFO;
   sigaction(SIGBUS, &fault, nullptr);
   sigaction(SIGSEGV, &fault, nullptr);  // V8 takes its place and gives back what is not a trap
-  v8::V8::EnableWebAssemblyTrapHandler(true);
+  if (!portable()) v8::V8::EnableWebAssemblyTrapHandler(true);
   struct sigaction trap = {};
   trap.sa_sigaction = on_trap;
   trap.sa_flags = SA_SIGINFO;
@@ -137,6 +140,23 @@ void restore_heap_limit(RoleIsolate* shared) {
   shared->limit_raised = heap.used_heap_size() > shared->heap_limit;
 }
 
+// Keeps what nobody handles; V8 tells of a handler that came later.
+void on_rejection(v8::PromiseRejectMessage data) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  if (running == nullptr) return;
+  std::vector<Rejection>& rejections = running->shared->rejections;
+  v8::Local<v8::Promise> promise = data.GetPromise();
+  if (data.GetEvent() == v8::kPromiseHandlerAddedAfterReject) {
+    rejections.erase(std::remove_if(rejections.begin(), rejections.end(), [&](Rejection& r) { return r.promise == promise; }),
+                     rejections.end());
+  } else if (data.GetEvent() == v8::kPromiseRejectWithNoHandler && rejections.size() < kMostRejections) {
+    v8::HandleScope handles(isolate);
+    v8::Local<v8::Value> exception = data.GetValue();
+    rejections.push_back({v8::Global<v8::Promise>(isolate, promise), v8::Global<v8::Value>(isolate, exception),
+                          v8::Global<v8::Message>(isolate, v8::Exception::CreateMessage(isolate, exception))});
+  }
+}
+
 v8::ModifyCodeGenerationFromStringsResult allow_eval(v8::Local<v8::Context>, v8::Local<v8::Value> source, bool) {
   bool allowed = max_eval_size < 0 || (source->IsString() && max_eval_size > 0 &&
                                        source.As<v8::String>()->Length() <= max_eval_size);
@@ -163,6 +183,7 @@ RoleIsolate* make_isolate() {
   isolate->AddNearHeapLimitCallback(near_heap_limit, shared);
   isolate->AddGCEpilogueCallback(after_collection, shared, v8::kGCTypeMarkSweepCompact);
   isolate->SetModifyCodeGenerationFromStringsCallback(allow_eval);
+  isolate->SetPromiseRejectCallback(on_rejection);
   restore_heap_limit(shared);
   v8::Isolate::Scope isolate_scope(isolate);
   v8::HandleScope handles(isolate);
@@ -194,8 +215,6 @@ Instance* make_instance(Oid role) {
   v8::Context::Scope context_scope(context);
   context->AllowCodeGenerationFromStrings(false);
   install_plv8_object(context, context->Global());
-  // V8 puts a console without an output there; PL/V8 has none.
-  context->Global()->Delete(context, v8::String::NewFromUtf8Literal(isolate, "console")).Check();
   instance->context.Reset(isolate, context);
   return instance;
 }
@@ -210,6 +229,7 @@ void drop(RoleIsolate* shared) {
   shared->handle_template.Reset();
   shared->endless.Reset();
   shared->own_context.Reset();
+  shared->rejections.clear();
   shared->isolate->Dispose();
   delete shared->allocator;
   delete shared;
@@ -261,12 +281,20 @@ std::vector<std::pair<Oid, RoleIsolate*>> all_isolates() {
   return {isolates->begin(), isolates->end()};
 }
 
-void reset_instances() {
+void reset_instance(Oid role) {
   if (instances == nullptr || running != nullptr) return;
-  for (auto& [key, instance] : *instances) drop(instance);
-  instances->clear();
-  for (auto& [role, shared] : *isolates) drop(shared);
-  isolates->clear();
+  for (auto i = instances->begin(); i != instances->end();) {
+    if (i->first.first != role) {
+      ++i;
+      continue;
+    }
+    drop(i->second);
+    i = instances->erase(i);
+  }
+  auto shared = isolates->find(role);
+  if (shared == isolates->end()) return;
+  drop(shared->second);
+  isolates->erase(shared);
 }
 
 size_t array_buffer_bytes(RoleIsolate* shared) { return shared->allocator->used(); }

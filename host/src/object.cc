@@ -359,7 +359,7 @@ void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> g
   set_member(context, plv8, "commit", commit_callback, kPlv8Member);
   set_member(context, plv8, "rollback", rollback_callback, kPlv8Member);
   install_spi(context, plv8);
-  if (extras_enabled) {
+  if (extras_enabled && !portable()) {
     install_pages(context, plv8);
     install_segments(context, plv8);
     install_kernels(context, plv8);

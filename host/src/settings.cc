@@ -17,6 +17,7 @@ int execution_timeout_s = 300;
 int max_eval_size = 2 * 1024 * 1024;
 bool interrupts_enabled = true;
 bool extras_enabled = true;
+bool portable_wanted = false;
 char* segment_role = nullptr;
 int segment_budget_mb = 16384;
 
@@ -32,6 +33,10 @@ bool check_context(char** value, void**, GucSource) {
 }  // namespace
 
 void define_settings() {
+  // A SECURITY DEFINER function loads the library at its first call, which may stand in a parallel plan. What a
+  // placeholder holds becomes the variable's value then: no change, but PostgreSQL would refuse it as one.
+  bool in_parallel = IsInParallelMode();
+  if (in_parallel) ExitParallelMode();
   DefineCustomIntVariable("plv8.memory_limit", "Heap and ArrayBuffer limit of each isolate.",
                           "WebAssembly memory does not count. Read when an isolate is made.", &memory_limit_mb, 256, 256,
                           3096, PGC_SUSET, GUC_UNIT_MB, nullptr, nullptr, nullptr);
@@ -62,6 +67,10 @@ void define_settings() {
                           nullptr, &segment_budget_mb, 16384, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MB, nullptr, nullptr, nullptr);
   DefineCustomBoolVariable("hartonomous_v8.extras", "Offer what upstream PL/V8 does not have.", nullptr,
                            &extras_enabled, true, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomBoolVariable("hartonomous_v8.portable", "Do as PL/V8 3.2 does, and refuse what it does not survive.",
+                           "For tests. Read once per backend before V8 starts; extras and interrupts are off then.",
+                           &portable_wanted, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+  if (in_parallel) EnterParallelMode();
 }
 
 }  // namespace host

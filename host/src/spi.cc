@@ -44,6 +44,7 @@ using Info = const v8::FunctionCallbackInfo<v8::Value>&;
 template <typename F>
 void in_subtransaction(F&& body) {
   if (IsInParallelMode()) {
+    if (portable()) refuse("a statement under a parallel plan ends the connection there: label the function parallel unsafe");
     body();
     return;
   }
@@ -85,6 +86,7 @@ v8::Local<v8::Value> result_to_js(int status) {
     out = v8::Array::New(isolate, static_cast<int>(table->numvals));
     for (uint64 i = 0; i < table->numvals; i++) {
       v8::HandleScope handles(isolate);
+      refuse_stored(table->vals[i], table->tupdesc);
       out->Set(context, static_cast<uint32_t>(i), row_to_js(table->vals[i], table->tupdesc)).Check();
     }
   } catch (...) {
@@ -127,6 +129,16 @@ Parameters parameters_of(v8::Local<v8::Array> arguments, const Oid* types, int n
     out.nulls[i] = is_null ? 'n' : ' ';
   }
   return out;
+}
+
+// PL/V8 converts the parameters of a plan outside of any error handling.
+Parameters plan_parameters_of(v8::Local<v8::Array> arguments, const std::vector<Oid>& types) {
+  try {
+    return parameters_of(arguments, types.data(), static_cast<int>(types.size()));
+  } catch (const PgError& error) {
+    if (!portable()) throw;
+    refuse((std::string("a parameter of a plan that cannot be converted leaves V8's frames by a jump there: ") + error.edata->message).c_str());
+  }
 }
 
 void variable_types_setup(ParseState* pstate, void* arg) {
@@ -233,7 +245,7 @@ void plan_execute(Info info) {
     Scratch scratch;
     PlanInUse in_use(plan);
     in_subtransaction([&] {
-      Parameters parameters = parameters_of(arguments, plan->types.data(), static_cast<int>(plan->types.size()));
+      Parameters parameters = plan_parameters_of(arguments, plan->types);
       int status = 0;
       guarded([&] {
         if (plan->variable != nullptr) {
@@ -297,7 +309,12 @@ void cursor_fetch(Info info) {
     long count = count_argument(info, 1);
     Scratch scratch;
     in_subtransaction([&] {
-      guarded([&] { SPI_cursor_fetch(portal, count >= 0, count >= 0 ? count : -count); });
+      try {
+        guarded([&] { SPI_cursor_fetch(portal, count >= 0, count >= 0 ? count : -count); });
+      } catch (const PgError& error) {
+        if (!portable()) throw;
+        refuse((std::string("an error in a cursor's fetch ends the server there: ") + error.edata->message).c_str());
+      }
       uint64 processed = SPI_processed;
       v8::Local<v8::Value> rows = result_to_js(SPI_OK_FETCH);
       if (processed == 0) return;  // undefined at the end, as PL/V8 has it
@@ -333,7 +350,7 @@ void plan_cursor(Info info) {
       Scratch scratch;
       PlanInUse in_use(plan);
       in_subtransaction([&] {
-        Parameters parameters = parameters_of(arguments, plan->types.data(), static_cast<int>(plan->types.size()));
+        Parameters parameters = plan_parameters_of(arguments, plan->types);
         Portal portal = nullptr;
         guarded([&] {
           portal = plan->variable != nullptr

@@ -5,7 +5,7 @@
  *
  * What PL/V8 3.2 does not survive, and the bundle therefore does without (docs/managed.md): cursors; stored values that are
  * fetched from their TOAST table while a row is converted, so a query returns `content || ''::bytea` and not `content`, and an
- * expression for every other column that may be long; parameters that PostgreSQL cannot convert; typed arrays for array types.
+ * expression for every other column that may be long; parameters of a plan that PostgreSQL cannot convert; typed arrays for array types.
  */
 
 export type SqlValue = string | number | bigint | boolean | null | Uint8Array | object;

@@ -7,25 +7,22 @@ import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { Cluster } from '../../cli/cluster/cluster.ts';
 import { install } from '../../cli/install/install.ts';
+import { OWN_HOST } from '../../cli/install/language.ts';
 
 const TEMPLATE = 'hartonomous_template';
 
 declare module 'vitest' {
   export interface ProvidedContext {
     adminUrl: string;
+    /** What LANGUAGE plv8 is: our own host, our own host in its portable mode, or PL/V8. */
+    language: 'own' | 'portable' | 'upstream';
   }
 }
-
-/** What our own host adds to PL/V8, switched off: the bundle then has only what every PL/V8 offers. */
-const PORTABLE_SETTINGS = `
-hartonomous_v8.interrupts = off
-hartonomous_v8.extras = off
-`;
 
 /** The extension that has to provide LANGUAGE plv8; without it the one that install chooses. */
 const LANGUAGE = process.env.TEST_LANGUAGE;
 
-/** TEST_DATABASE_URL names a server to use instead of a private one; TEST_PORTABLE=1 leaves it nothing but PL/V8. */
+/** TEST_DATABASE_URL names a server to use instead of a private one; TEST_PORTABLE=1 makes it do as PL/V8. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const given = process.env.TEST_DATABASE_URL;
   let home: string | null = null;
@@ -42,10 +39,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
     chmodSync(home, 0o755);
     await cluster.up();
     if (process.env.TEST_PORTABLE === '1') {
-      appendFileSync(join(home, 'cluster/data/postgresql.auto.conf'), PORTABLE_SETTINGS);
+      appendFileSync(join(home, 'cluster/data/postgresql.auto.conf'), '\nhartonomous_v8.portable = on\n');
       cluster.down();
       await cluster.up();
-      console.log('the extras of hartonomous_v8 are off: only the interface of PL/V8 is used');
+      console.log('hartonomous_v8 is portable: it does as PL/V8 3.2, and refuses what that does not survive');
     }
     adminUrl = cluster.url('postgres');
     console.log(
@@ -65,9 +62,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await client.query(`create extension ${client.escapeIdentifier(LANGUAGE)}`);
     console.log(`LANGUAGE plv8 is that of extension ${LANGUAGE}`);
   }
-  await install(client);
+  const { languageHost } = await install(client);
   await client.end();
   project.provide('adminUrl', adminUrl);
+  const portable = process.env.TEST_PORTABLE === '1';
+  project.provide('language', languageHost !== OWN_HOST ? 'upstream' : portable ? 'portable' : 'own');
   return async () => {
     cluster?.destroy();
     if (home !== null) await rm(home, { recursive: true, force: true });

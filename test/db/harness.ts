@@ -6,6 +6,15 @@ import { ingest } from '../../cli/ingest/ingest.ts';
 
 const TEMPLATE = 'hartonomous_template';
 
+/** Whether LANGUAGE plv8 is our own host with all that it has; false on PL/V8 and where the host does as PL/V8. */
+export const OWN_LANGUAGE = inject('language') === 'own';
+
+/** Whether a test cannot run because it is of what only our own host has; says so. */
+export function lacksOwn(what: string): boolean {
+  if (!OWN_LANGUAGE) console.log(`skipped: LANGUAGE plv8 is ${inject('language')}, only our own host has ${what}`);
+  return !OWN_LANGUAGE;
+}
+
 export interface TestDatabase {
   url: string;
   pool: pg.Pool;
