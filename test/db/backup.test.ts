@@ -18,7 +18,7 @@ import { Cluster, postgresBin } from '../../cli/cluster/cluster.ts';
 import { verify } from '../../cli/ingest/verify.ts';
 import { install } from '../../cli/install/install.ts';
 import { modelPath } from '../golden/model-files.ts';
-import { createDatabase, ingestFile } from './harness.ts';
+import { createDatabase, EXTENSION, ingestFile } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const QWEN = modelPath('zoo/qwen2-tiny-f32.gguf');
@@ -157,10 +157,10 @@ describe('a fresh server', () => {
 
   test('whose LANGUAGE plv8 comes from elsewhere takes a dump without its extension', async () => {
     const target = await newDatabase(cluster, 'elsewhere');
-    await withClient(target, (client) => client.query('create extension hartonomous_v8'));
+    await withClient(target, (client) => client.query(`create extension ${EXTENSION}`));
     const list = run('pg_restore', ['--list', dump])
       .split('\n')
-      .filter((line) => !/ EXTENSION .*hartonomous_v8/.test(line));
+      .filter((line) => !/ EXTENSION .*(?:plv8|hartonomous_v8)/.test(line));
     writeFileSync(join(folder, 'list'), list.join('\n'));
     run('pg_restore', ['--exit-on-error', '--use-list', join(folder, 'list'), '--dbname', target, dump]);
     await expectWhole(target);

@@ -1,5 +1,5 @@
 /** vitest globalSetup: one PostgreSQL for the run, with Hartonomous installed into a template database. */
-import { appendFileSync, chmodSync, existsSync, mkdirSync, mkdtempSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +8,7 @@ import type { TestProject } from 'vitest/node';
 import { Cluster } from '../../cli/cluster/cluster.ts';
 import { install } from '../../cli/install/install.ts';
 import { OWN_HOST } from '../../cli/install/language.ts';
+import { PORTABLE, startCluster } from './portable-cluster.ts';
 
 const TEMPLATE = 'hartonomous_template';
 
@@ -37,13 +38,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
     cluster = new Cluster(join(home, 'cluster'));
 
     chmodSync(home, 0o755);
-    await cluster.up();
-    if (process.env.TEST_PORTABLE === '1') {
-      appendFileSync(join(home, 'cluster/data/postgresql.auto.conf'), '\nhartonomous_v8.portable = on\n');
-      cluster.down();
-      await cluster.up();
+    await startCluster(cluster);
+    if (PORTABLE)
       console.log('hartonomous_v8 is portable: it does as PL/V8 3.2, and refuses what that does not survive');
-    }
     adminUrl = cluster.url('postgres');
     console.log(
       `tests run against a private PostgreSQL${existsSync('/var/run/docker.sock') ? '' : ' (no Docker engine here)'}`,
@@ -65,8 +62,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const { languageHost } = await install(client);
   await client.end();
   project.provide('adminUrl', adminUrl);
-  const portable = process.env.TEST_PORTABLE === '1';
-  project.provide('language', languageHost !== OWN_HOST ? 'upstream' : portable ? 'portable' : 'own');
+  project.provide('language', languageHost !== OWN_HOST ? 'upstream' : PORTABLE ? 'portable' : 'own');
   return async () => {
     cluster?.destroy();
     if (home !== null) await rm(home, { recursive: true, force: true });

@@ -9,6 +9,9 @@ const TEMPLATE = 'hartonomous_template';
 /** Whether LANGUAGE plv8 is our own host with all that it has; false on PL/V8 and where the host does as PL/V8. */
 export const OWN_LANGUAGE = inject('language') === 'own';
 
+/** The extension that provides LANGUAGE plv8. */
+export const EXTENSION = inject('language') === 'upstream' ? 'plv8' : 'hartonomous_v8';
+
 /** Whether a test cannot run because it is of what only our own host has; says so. */
 export function lacksOwn(what: string): boolean {
   if (!OWN_LANGUAGE) console.log(`skipped: LANGUAGE plv8 is ${inject('language')}, only our own host has ${what}`);

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { CommandError } from '../../cli/errors.ts';
 import { install } from '../../cli/install/install.ts';
 import type { InstallResult } from '../../cli/install/install.ts';
-import { createDatabase } from './harness.ts';
+import { createDatabase, EXTENSION } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const databases: TestDatabase[] = [];
@@ -114,7 +114,7 @@ describe('install', () => {
     const { rows } = await pool.query<{ name: string }>('select current_database() as name');
     const name = rows[0]!.name;
     const installer = `installer_${name}`;
-    await pool.query('create extension hartonomous_v8');
+    await pool.query(`create extension ${EXTENSION}`);
     await pool.query(`create role ${installer} login createrole password 'secret'`);
     await pool.query(`alter database ${name} owner to ${installer}`);
     try {
@@ -147,8 +147,8 @@ describe('install', () => {
       const failure = await installInto(own.toString()).catch((error: unknown) => error);
       expect(failure).toBeInstanceOf(CommandError);
       expect((failure as CommandError).message).toContain('permission denied to create extension');
-      expect((failure as CommandError).hint).toContain('create extension hartonomous_v8');
-      await pool.query('create extension hartonomous_v8');
+      expect((failure as CommandError).hint).toContain(`create extension ${EXTENSION}`);
+      await pool.query(`create extension ${EXTENSION}`);
       expect((await installInto(own.toString())).functionsReplaced).toBe(true);
     } finally {
       await pool.query(`alter database ${name} owner to current_user`);

@@ -10,7 +10,7 @@ import { Cluster, runServerProgram, serverUser } from '../../cli/cluster/cluster
 import { install } from '../../cli/install/install.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { SpreadModel } from '../unit/spread-model.ts';
-import { ingestFile } from './harness.ts';
+import { ingestFile, lacksOwn } from './harness.ts';
 
 const FILE = modelPath('llama-260k/llama-260k-q8_0.gguf');
 const ASK = `select hartonomous.generate('Once upon a time', 'stories', '{"raw": true, "num_predict": 60, "temperature": 0}') as text`;
@@ -91,7 +91,7 @@ afterAll(async () => {
   await rm(home, { recursive: true, force: true });
 });
 
-describe('segments', () => {
+describe.skipIf(lacksOwn('segments'))('segments', () => {
   test('the first backend publishes, the second maps, and both answer as one with a copy of its own', async () => {
     const [one, two] = [await session(), await session()];
     expect(await ask(one)).toBe(answer);

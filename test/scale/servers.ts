@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { Cluster, freePort, postgresBin, runServerProgram, serverUser } from '../../cli/cluster/cluster.ts';
 import { install } from '../../cli/install/install.ts';
+import { startCluster } from '../db/portable-cluster.ts';
 
 /** A folder that the server's user may write into. */
 export function serverFolder(): string {
@@ -32,7 +33,7 @@ export async function query(url: string, sql: string, args: unknown[] = []): Pro
 /** A private cluster of its own with Hartonomous installed. */
 export async function startPrimary(): Promise<{ cluster: Cluster; url: string }> {
   const cluster = new Cluster(join(serverFolder(), 'primary'));
-  const { url } = await cluster.up();
+  const url = await startCluster(cluster);
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   await install(client);

@@ -1,0 +1,246 @@
+/**
+ * What a client sees of an error is the same on every LANGUAGE plv8: SQLSTATE, message, detail, hint and a short context.
+ * PL/V8 gets there another way than our own host, so on that everything is asked for a second time in its portable mode.
+ */
+import { build } from 'esbuild';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { packageRoot } from '../../cli/package-root.ts';
+import { SQLSTATE } from '../../plv8/src/errors.ts';
+import { modelPath } from '../golden/model-files.ts';
+import { createDatabase, ingestFile } from './harness.ts';
+import type { TestDatabase } from './harness.ts';
+
+/** PL/V8 shows the line that threw, so the context is as short as the lines of the bundle. */
+const CONTEXT = /^_load_bundle\(\) LINE \d+: [^\n]{0,200}$/;
+
+let database: TestDatabase;
+
+beforeAll(async () => {
+  database = await createDatabase();
+  await ingestFile(database.url, modelPath('zoo/qwen2-tiny-f32.gguf'), 'qwen');
+  await ingestFile(database.url, modelPath('zoo/bert-tiny-f32.gguf'), 'bert');
+  await database.pool.query(`select hartonomous.set_default_model('qwen')`);
+  await database.pool.query(await raiser());
+});
+
+afterAll(async () => {
+  await database.drop();
+});
+
+/** A function that raises what it is told, through the class of the bundle. */
+async function raiser(): Promise<string> {
+  const { outputFiles } = await build({
+    stdin: { contents: `export { raise } from './plv8/src/errors.ts'`, resolveDir: packageRoot(), loader: 'ts' },
+    bundle: true,
+    format: 'iife',
+    globalName: 'errors',
+    target: 'node18',
+    write: false,
+  });
+  return `create function public.raise_any(state text, message text, detail text, hint text) returns text language plv8 as $raiser$
+    ${outputFiles[0]!.text}
+    return errors.raise(state, message, { detail: detail ?? undefined, hint: hint ?? undefined });
+  $raiser$`;
+}
+
+interface Case {
+  sql: string;
+  code: string;
+  message: string;
+  detail?: string;
+  hint?: string;
+}
+
+const CASES: Case[] = [
+  {
+    sql: `select hartonomous.generate('x', 'nobody')`,
+    code: '42704',
+    message: 'model nobody does not exist',
+    hint: 'models here: bert, qwen',
+  },
+  {
+    sql: `select hartonomous.tokenize('x', 'nobody')`,
+    code: '42704',
+    message: 'model nobody does not exist',
+    hint: 'models here: bert, qwen',
+  },
+  {
+    sql: `select hartonomous.set_default_model('nobody')`,
+    code: '42704',
+    message: 'model nobody does not exist',
+    hint: 'models here: bert, qwen',
+  },
+  {
+    sql: `select hartonomous.generate('x', 'bert')`,
+    code: '0A000',
+    message: 'a model of architecture bert reads text and writes none',
+    hint: 'use it with hartonomous.embed',
+  },
+  {
+    sql: `select hartonomous.generate('x', options => '{"temperature": -1}')`,
+    code: '22023',
+    message: 'option temperature must be a number between 0 and 100, got -1',
+  },
+  {
+    sql: `select hartonomous.logits(array[1, null, 3])`,
+    code: '22023',
+    message: 'token 2 is null, the vocabulary has ids 0 to 511',
+  },
+  {
+    sql: `select hartonomous.logits('{}')`,
+    code: '22023',
+    message: 'logits needs at least one token',
+  },
+  {
+    sql: `select hartonomous.detokenize(array[100000])`,
+    code: '22023',
+    message: 'token 1 is 100000, the vocabulary has ids 0 to 511',
+  },
+  {
+    sql: `select hartonomous.dot_product(array[1, 2, 3]::real[], array[1, 2]::real[])`,
+    code: '22023',
+    message: 'different vector dimensions 3 and 2',
+  },
+  {
+    sql: `select hartonomous.cosine_similarity(array[1, null]::real[], array[1, 2]::real[])`,
+    code: '22023',
+    message: 'vector element 2 is null',
+  },
+  {
+    sql: `select hartonomous.generate_choice('x', array['a', null])`,
+    code: '22023',
+    message: 'choice 2 is null',
+  },
+  {
+    sql: `select hartonomous.generate_choice('x', '{}')`,
+    code: '22023',
+    message: 'choices must not be empty',
+  },
+  {
+    sql: `select * from hartonomous.next_tokens(pg_backend_pid(), 1)`,
+    code: '42704',
+    message: 'session N does not exist',
+    hint: 'it was closed, it belongs to another role, or nobody used it for as long as the setting session_idle_seconds says',
+  },
+  {
+    sql: `select * from hartonomous.next_tokens(12345, 0)`,
+    code: '22023',
+    message: 'n must be between 1 and 100000, got 0',
+  },
+  {
+    sql: `select hartonomous.explain(4711, 0)`,
+    code: '42704',
+    message: 'run 4711 does not exist',
+    hint: 'runs you may see: hartonomous.run_list',
+  },
+  {
+    sql: `select hartonomous.close_session(1)`,
+    code: '42704',
+    message: 'session N is not in this backend N, it was opened in backend 1',
+    hint: 'a session lives in the connection that opened it; a pooler has to keep that connection (session pooling)',
+  },
+  {
+    sql: `select * from hartonomous.nearest_tokens('the', 0)`,
+    code: '22023',
+    message: 'k must be 1 to 1000, got 0',
+  },
+  {
+    sql: `select * from hartonomous.nearest_tokens('the', 3, method => 'guess')`,
+    code: '22023',
+    message: 'method guess is not known, methods are exact and hilbert',
+  },
+  {
+    sql: `select * from hartonomous.generate(array['ok', repeat('long ', 2000)], options => '{"raw": true, "num_predict": 1, "num_ctx": 64}')`,
+    code: '54000',
+    message: 'prompt 2: prompt has N tokens, the context holds 64',
+    hint: 'shorten the prompt or raise option num_ctx',
+  },
+];
+
+/** The tokenizer and the backend decide these numbers. */
+const plain = (text: string): string =>
+  text.replace(/prompt has \d+ tokens|^session \d+|this backend \d+/g, (found) => found.replace(/\d+/, 'N'));
+
+const WAYS: [string, string][] = [['as it is', '']];
+if (inject('language') === 'own') WAYS.push(['in the portable mode', '-c hartonomous_v8.portable=on']);
+
+describe.each(WAYS)('%s', (_way, options) => {
+  let client: pg.Client;
+  beforeAll(async () => {
+    client = new pg.Client({ connectionString: database.url, options });
+    await client.connect();
+  });
+  afterAll(async () => {
+    await client.end();
+  });
+
+  async function errorOf(sql: string, parameters: unknown[] = []): Promise<pg.DatabaseError> {
+    try {
+      await client.query(sql, parameters);
+    } catch (error) {
+      return error as pg.DatabaseError;
+    }
+    throw new Error(`no error: ${sql}`);
+  }
+
+  test.each(CASES)('$sql', async ({ sql, code, message, detail, hint }) => {
+    const error = await errorOf(sql);
+    expect({ code: error.code, message: plain(error.message), detail: error.detail, hint: error.hint }).toEqual({
+      code,
+      message,
+      detail,
+      hint,
+    });
+    expect(error.where?.split('\n')[0]).toMatch(CONTEXT);
+    expect(error.where!.length).toBeLessThan(400);
+  });
+
+  test.each(Object.entries(SQLSTATE))('%s arrives as %s, with all that belongs to it', async (_name, state) => {
+    for (const [detail, hint] of [
+      ['the detail', 'the hint'],
+      [null, 'the hint'],
+      ['the detail', null],
+      [null, null],
+    ]) {
+      const error = await errorOf('select public.raise_any($1, $2, $3, $4)', [state, `Error: ${state}`, detail, hint]);
+      expect([error.code, error.message, error.detail ?? null, error.hint ?? null]).toEqual([
+        state,
+        `Error: ${state}`,
+        detail,
+        hint,
+      ]);
+    }
+  });
+
+  test('a condition by its name catches it, also through functions in other languages', async () => {
+    const notices: string[] = [];
+    client.on('notice', ({ message }) => notices.push(message ?? ''));
+    await client.query(`do $$
+      begin
+        perform hartonomous.generate('x', 'nobody');
+      exception when undefined_object then
+        raise notice '% %', sqlstate, sqlerrm;
+      end $$`);
+    await client.query(`do $$
+      begin
+        perform hartonomous.dot_product(array[1]::real[], array[1, 2]::real[]);
+      exception when invalid_parameter_value then
+        raise notice '% %', sqlstate, sqlerrm;
+      end $$`);
+    expect(notices).toEqual(['42704 model nobody does not exist', '22023 different vector dimensions 1 and 2']);
+  });
+
+  test("an error of a statement of ours is that statement's", async () => {
+    await client.query('begin read only');
+    const error = await errorOf(`select hartonomous.set_default_model('bert')`);
+    await client.query('rollback');
+    expect([error.code, error.message]).toEqual(['25006', 'cannot execute INSERT in a read-only transaction']);
+  });
+
+  test('a type error of JavaScript is an internal error, and names its kind', async () => {
+    await client.query(`create or replace function pg_temp.wrong() returns text language plv8 as $$ return null.x $$`);
+    const error = await errorOf('select pg_temp.wrong()');
+    expect([error.code, error.message]).toEqual(['XX000', expect.stringMatching(/^TypeError: /)]);
+  });
+});

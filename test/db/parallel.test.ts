@@ -1,0 +1,103 @@
+/** Functions of ours in queries that PostgreSQL would rather run in parallel: the same rows as in one process, on every LANGUAGE plv8. */
+import pg from 'pg';
+import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { modelPath } from '../golden/model-files.ts';
+import { createDatabase, ingestFile } from './harness.ts';
+import type { TestDatabase } from './harness.ts';
+
+const ROWS = 20_000;
+/** A few rows, found by a scan that workers share. */
+const FEW = 'from public.big where id % 5000 = 7';
+const RAW = `'{"raw": true, "temperature": 0, "num_predict": 3}'`;
+
+let database: TestDatabase;
+let run: string;
+
+beforeAll(async () => {
+  database = await createDatabase();
+  await ingestFile(database.url, modelPath('zoo/qwen2-tiny-f32.gguf'), 'qwen');
+  await ingestFile(database.url, modelPath('zoo/bert-tiny-f32.gguf'), 'bert');
+  await database.pool.query(`select hartonomous.set_default_model('qwen')`);
+  await database.pool.query(
+    `create table public.big as select g as id, 'row ' || g as body, array[g % 7, 1, 2]::real[] as v from generate_series(1, ${ROWS}) g;
+     analyze public.big`,
+  );
+  const { rows } = await database.pool.query<{ id: string }>(
+    `select hartonomous.complete('Once', options => '{"raw": true, "num_predict": 2, "temperature": 0, "record": true}')->>'run_id' as id`,
+  );
+  run = rows[0]!.id;
+});
+
+afterAll(async () => {
+  await database.drop();
+});
+
+const PARALLEL = [
+  'set min_parallel_table_scan_size = 0',
+  'set parallel_setup_cost = 0',
+  'set parallel_tuple_cost = 0',
+  'set max_parallel_workers_per_gather = 2',
+];
+
+async function rowsOf(sql: string, settings: string[]): Promise<unknown[]> {
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  try {
+    for (const setting of settings) await client.query(setting);
+    return (await client.query(sql)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+/** Workers bring rows in any order. */
+const sorted = (rows: unknown[]): string[] => rows.map((row) => JSON.stringify(row)).sort();
+
+/** Every function that a query may call, as the first call of its session. */
+const QUERIES: Record<string, string> = {
+  tokenize: `select id, hartonomous.tokenize(body) ${FEW}`,
+  token_count: `select id, hartonomous.token_count(body) ${FEW}`,
+  'token_count in a filter': `select id from public.big where id % 5000 = 7 and hartonomous.token_count(body) > 1`,
+  detokenize: `select id, hartonomous.detokenize(hartonomous.tokenize(body)) ${FEW}`,
+  logits: `select id, hartonomous.logits(array[id % 100])::text ${FEW}`,
+  generate: `select id, hartonomous.generate(body, options => ${RAW}) ${FEW}`,
+  complete: `select id, hartonomous.complete(body, options => ${RAW})->>'text' as text ${FEW}`,
+  chat: `select id, hartonomous.render_chat(json_build_array(json_build_object('role', 'user', 'content', body)), 'qwen') ${FEW}`,
+  generate_choice: `select id, hartonomous.generate_choice(body, array['yes', 'no'], options => '{"temperature": 0}') ${FEW}`,
+  generate_stream: `select id, s.token ${FEW.replace('big', 'big, lateral hartonomous.generate_stream(body, options => ' + RAW + ') s')}`,
+  embed: `select id, hartonomous.embed(body, 'bert')::text ${FEW}`,
+  similarity: `select id, hartonomous.similarity(body, 'row', 'bert') ${FEW}`,
+  rerank: `select id, (select doc from hartonomous.rerank(body, array['row', 'column'], 'bert') limit 1) as first ${FEW}`,
+  classify: `select id, (select label from hartonomous.classify(body, array['a', 'b']) order by 1 limit 1) as label ${FEW}`,
+  embedding: `select id, hartonomous.embedding(hartonomous.detokenize(array[id % 200 + 20]), 'qwen')::text from public.big where id = 7`,
+  nearest_tokens: `select id, (select count(*) from hartonomous.nearest_tokens(hartonomous.detokenize(array[70], 'qwen'), 3, 'qwen')) as n from public.big where id = 7`,
+  dot_product: `select sum(hartonomous.dot_product(v, v)) as sum from public.big where id % 50 = 0`,
+  cosine_similarity: `select max(hartonomous.cosine_similarity(v, array[1, 1, 1]::real[])) as most from public.big where id % 50 = 0`,
+  hilbert_encode: `select sum(hartonomous.hilbert_encode(array[id % 16, 3], 4)) as sum from public.big where id % 50 = 0`,
+  hilbert_decode: `select hartonomous.hilbert_decode(id, 2, 8), count(*) from public.big where id % 5000 < 3 group by 1 order by 1`,
+  default_model: `select id, hartonomous.default_model() ${FEW}`,
+  build_id: `select id, hartonomous.build_id() = hartonomous.build_id() as same ${FEW}`,
+  explain: `select id, hartonomous.explain(RUN, 0)->>'token' as token from public.big where id = 7`,
+  'the view model_list': `select id, m.name from public.big, hartonomous.model_list m where id % 5000 = 7 order by 1, 2`,
+  'the view loaded_models': `select count(*) >= 0 as some from public.big, hartonomous.loaded_models where id % 5000 = 7`,
+};
+
+test.each(Object.entries(QUERIES))('%s', async (_name, sql) => {
+  const query = sql.replace('RUN', run);
+  const alone = await rowsOf(query, ['set max_parallel_workers_per_gather = 0']);
+  expect(sorted(await rowsOf(query, PARALLEL))).toEqual(sorted(alone));
+  expect(alone.length).toBeGreaterThan(0);
+});
+
+test('a query without functions of ours runs in parallel with these settings', async () => {
+  const plan = await rowsOf('explain select id from public.big where id % 5000 = 7', PARALLEL);
+  expect(JSON.stringify(plan)).toContain('Parallel Seq Scan');
+});
+
+test('labels are those that the language can keep', async () => {
+  const { rows } = await database.pool.query<{ label: string; n: number }>(
+    `select proparallel as label, count(*)::int as n from pg_proc where pronamespace = 'hartonomous'::regnamespace group by 1`,
+  );
+  const labels = rows.map(({ label }) => label).sort();
+  expect(labels).toEqual(inject('language') === 'own' ? ['r', 's', 'u'] : ['u']);
+});
