@@ -101,19 +101,22 @@ describe('application_name while a model is loaded', () => {
     expect(await nameOf(client.processID)).toBe('later');
   });
 
-  test.skipIf(lacksOwn('functions in parallel plans'))('stays as it is in a parallel query, where no setting can be changed', async () => {
-    const client = await connect();
-    await client.query(`create temporary table unused (id integer)`);
-    await client.query(`create table lines as select 'line ' || g as line from generate_series(1, 3) g`);
-    await client.query(`alter table lines set (parallel_workers = 2); analyze lines`);
-    await client.query(
-      `set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0`,
-    );
-    const sql = `select hartonomous.embed(line, options => '{"pooling": "mean"}') as e from lines`;
-    expect(JSON.stringify((await client.query(`explain ${sql}`)).rows)).toContain('Gather');
-    expect((await client.query(sql)).rows).toHaveLength(3);
-    expect((await client.query(`select calls from hartonomous.loaded_models`)).rows).toEqual([{ calls: '3' }]);
-  });
+  test.skipIf(lacksOwn('functions in parallel plans'))(
+    'stays as it is in a parallel query, where no setting can be changed',
+    async () => {
+      const client = await connect();
+      await client.query(`create temporary table unused (id integer)`);
+      await client.query(`create table lines as select 'line ' || g as line from generate_series(1, 3) g`);
+      await client.query(`alter table lines set (parallel_workers = 2); analyze lines`);
+      await client.query(
+        `set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0`,
+      );
+      const sql = `select hartonomous.embed(line, options => '{"pooling": "mean"}') as e from lines`;
+      expect(JSON.stringify((await client.query(`explain ${sql}`)).rows)).toContain('Gather');
+      expect((await client.query(sql)).rows).toHaveLength(3);
+      expect((await client.query(`select calls from hartonomous.loaded_models`)).rows).toEqual([{ calls: '3' }]);
+    },
+  );
 
   test.each([
     ['psql', 'smollm2', 0.426, 'psql loading smollm2 42 %'],
