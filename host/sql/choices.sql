@@ -16,6 +16,7 @@ create function named() returns text language plv8 security definer set plv8.con
   globalThis.calls = (globalThis.calls || 0) + 1;
   return globalThis.calls;
 $$;
+select plv8_reset();
 reset role;
 set session authorization host_test_caller;
 create function pg_temp.start() returns void language plv8 as $$

@@ -50,10 +50,8 @@ analyze many;
 set min_parallel_table_scan_size = 0;
 set parallel_setup_cost = 0;
 set parallel_tuple_cost = 0;
-set force_parallel_mode = on;
 create function one() returns int language plv8 parallel restricted as $$ return plv8.execute('select 1 as one')[0].one $$;
 select one(), count(*) from many;
-reset force_parallel_mode;
 -- no extras
 do $$ plv8.elog(NOTICE, typeof plv8.segments, typeof plv8.huge_pages) $$ language plv8;
 -- a WebAssembly store out of range is an error as ever
