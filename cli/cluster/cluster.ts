@@ -33,6 +33,7 @@ checkpoint_timeout = '15min'
 max_connections = 100
 log_min_messages = warning
 client_connection_check_interval = '5s'
+hartonomous_v8.threads = -1
 `;
 
 /** Folder of the private cluster: HARTONOMOUS_HOME, else a system folder for root, else the user's data folder. */

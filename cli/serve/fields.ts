@@ -45,10 +45,9 @@ export function sortFields(body: Record<string, unknown>, table: FieldTable, pre
 
 /** Options of SQL that neither protocol has, taken from both. */
 const OWN_OPTIONS: FieldTable = Object.fromEntries(
-  ['top_k', 'min_p', 'typical_p', 'repeat_penalty', 'repeat_last_n', 'num_ctx', 'cache', 'precision'].map((name) => [
-    name,
-    'option' as const,
-  ]),
+  ['top_k', 'min_p', 'typical_p', 'repeat_penalty', 'repeat_last_n', 'num_ctx', 'num_thread', 'cache', 'precision'].map(
+    (name) => [name, 'option' as const],
+  ),
 );
 
 const SAMPLING: FieldTable = {
@@ -73,7 +72,6 @@ const OPENAI_IGNORED: FieldTable = Object.fromEntries(
     'prompt_cache_retention',
     'prediction',
     'keep_alive',
-    'num_thread',
   ].map((name) => [name, 'ignore' as const]),
 );
 
@@ -172,7 +170,6 @@ export const OLLAMA_OPTIONS: FieldTable = {
   num_predict: 'option',
   ...Object.fromEntries(
     [
-      'num_thread',
       'num_gpu',
       'main_gpu',
       'num_batch',

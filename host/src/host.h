@@ -212,6 +212,7 @@ bool overlaps_mapped(const void* from, size_t bytes);
 // ---- kernels/calls.cc -----------------------------------------------------------------------------------------
 
 void install_kernels(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
+void end_kernels_of_call();  // the call from outside JavaScript is over: others may have its cores
 
 // ---- object.cc, spi.cc, trigger.cc ----------------------------------------------------------------------------
 
@@ -292,6 +293,7 @@ extern bool extras_enabled;
 extern bool portable_wanted;
 extern char* segment_role;
 extern int segment_budget_mb;
+extern int kernel_threads;
 void define_settings();
 
 // ---- choices.cc -------------------------------------------------------------------------------------------------

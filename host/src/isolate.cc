@@ -1,5 +1,6 @@
 // V8 itself and one isolate per role.
 #include "allocator.h"
+#include "kernels/pool.h"
 
 #include <libplatform/libplatform.h>
 #include <pthread.h>
@@ -64,6 +65,7 @@ void on_trap(int number, siginfo_t*, void*) {
 // Code outside WebAssembly has written to a mapped segment, or a segment's file was cut short: the session ends, the server
 // and other sessions go on. WebAssembly's own stores are V8's to turn into traps; any other fault does what it always did.
 void on_fault(int number, siginfo_t* info, void*) {
+  if (is_mapped(info->si_addr)) kernels::leave_faulted_part();
   if (running != nullptr && syscall(SYS_gettid) == getpid() && is_mapped(info->si_addr)) {
     sigset_t mask;
     sigemptyset(&mask);
@@ -309,7 +311,9 @@ Running::~Running() {
   RoleIsolate* shared = running->shared;
   running = previous_;
   watch_end(previous_ == nullptr ? nullptr : previous_->isolate);
-  if (previous_ == nullptr && shared->limit_raised) restore_heap_limit(shared);
+  if (previous_ != nullptr) return;
+  end_kernels_of_call();
+  if (shared->limit_raised) restore_heap_limit(shared);
 }
 
 void end_javascript(Instance* instance) {

@@ -20,6 +20,7 @@ bool extras_enabled = true;
 bool portable_wanted = false;
 char* segment_role = nullptr;
 int segment_budget_mb = 16384;
+int kernel_threads = 0;
 
 namespace {
 char* icu_data = nullptr;
@@ -65,6 +66,9 @@ void define_settings() {
                              &segment_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("hartonomous_v8.segment_budget", "Most that all segments of the cluster take on disk; 0: none are used.",
                           nullptr, &segment_budget_mb, 16384, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MB, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("hartonomous_v8.threads", "Threads that a call's kernels may use, as far as other calls leave cores.",
+                          "0: half of the processors; -1: all of them.", &kernel_threads, 0, -1, 128, PGC_SUSET, 0, nullptr,
+                          nullptr, nullptr);
   DefineCustomBoolVariable("hartonomous_v8.extras", "Offer what upstream PL/V8 does not have.", nullptr,
                            &extras_enabled, true, PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomBoolVariable("hartonomous_v8.portable", "Do as PL/V8 3.2 does, and refuse what it does not survive.",

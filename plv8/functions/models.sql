@@ -27,7 +27,7 @@ create or replace function hartonomous._loaded(
     out model text, out "precision" text, out memory_bytes bigint, out shared_bytes bigint, out cache_bytes bigint, out cached_tokens integer,
     out load_duration bigint, out calls bigint, out prompt_tokens bigint, out reused_tokens bigint,
     out generated_tokens bigint, out loaded_at timestamptz, out last_used_at timestamptz, out caches integer,
-    out cache_hits bigint, out memories integer, out kernels text)
+    out cache_hits bigint, out memories integer, out kernels text, out threads integer)
 returns setof record
 language plv8 volatile parallel unsafe cost 100 rows 2 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.loadedModels()}} $$;
@@ -54,7 +54,8 @@ comment on column hartonomous.loaded_models.last_used_at is 'when it was last us
 comment on column hartonomous.loaded_models.caches is 'key/value caches kept for later calls';
 comment on column hartonomous.loaded_models.cache_hits is 'calls that found the beginning of their prompt in a cache';
 comment on column hartonomous.loaded_models.memories is 'WebAssembly memories that it is spread over: one up to about 4 GiB';
-comment on column hartonomous.loaded_models.kernels is 'build of the kernels that computes: native, the host''s own code; relaxed where V8 and the processor have relaxed SIMD''s dot product; or plain; results are the same';
+comment on column hartonomous.loaded_models.kernels is 'build of the kernels that computes: native, the host''s own code, with what the processor gives; relaxed where V8 and the processor have relaxed SIMD''s dot product; or plain; results are the same';
+comment on column hartonomous.loaded_models.threads is 'threads that a call of this backend may have, as far as other calls leave cores';
 
 create or replace function hartonomous.build_id()
 returns text

@@ -54,6 +54,11 @@ export interface KernelHost {
   usable(): boolean;
   /** What the processor gives, as `avx2`. */
   family(): string;
+  /**
+   * Threads that the running call may have from here on, bounded by hartonomous_v8.threads; null for as many as that allows.
+   * Returns how many that are; without an argument nothing changes.
+   */
+  threads(most?: number | null): number;
   /** Functions over a WebAssembly memory, with the names and arguments of the WebAssembly kernels. */
   over(memory: object): object;
 }
@@ -132,6 +137,11 @@ export function segmentStore(): SegmentStore | null {
 export function kernelHost(): KernelHost | null {
   const { kernels } = plv8 as Extras;
   return kernels !== undefined && kernels.usable() ? kernels : null;
+}
+
+/** Let the running call have at most so many threads where the host has any; null for as many as the setting allows. */
+export function limitThreads(most: number | null): void {
+  kernelHost()?.threads(most);
 }
 
 /** Emit one row of the set-returning function that is running. */

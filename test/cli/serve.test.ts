@@ -430,10 +430,10 @@ describe('what a client may send', () => {
       tools: [],
       think: false,
       keep_alive: '5m',
-      options: { num_predict: 1, num_thread: 8, mirostat: 0 },
+      options: { num_predict: 1, num_thread: 8, num_gpu: 1, mirostat: 0 },
     });
     expect(response.status).toBe(200);
-    expect(response.headers.get('x-hartonomous-ignored')).toBe('keep_alive, options.num_thread');
+    expect(response.headers.get('x-hartonomous-ignored')).toBe('keep_alive, options.num_gpu');
   });
 
   test('after all of it the backends still answer', async () => {

@@ -24,14 +24,15 @@ interface Comparison {
   same: boolean;
 }
 
-/** Compare every kernel on the same content; `native` says which of them are the host's. */
-export function compareKernels(): Comparison[] {
+/** Compare every kernel on the same content, with so many threads; `native` says which of them are the host's. */
+export function compareKernels(_file: null, threads: number): Comparison[] {
   const host = kernelHost();
   if (host === null) throw new Error('this host has no kernels');
   const names = new Set(Object.keys(host.over(newMemory(1, 1))));
   offerNativeKernels((memory) => host.over(memory) as Partial<Kernels>);
   const [memory, other] = [newMemory(PAGES, PAGES), newMemory(PAGES, PAGES)];
   const content = fillMemory(memory).slice();
+  host.threads(threads);
   const plain = instantiateKernels(memory, 'plain');
   const native = instantiateKernels(other, 'native');
   const [a, b, before] = [memory.buffer, other.buffer, content.buffer].map((bytes) => new Int32Array(bytes)) as [
@@ -73,10 +74,22 @@ function answers(bytes: Uint8Array, precision: Precision, native: NativeKernels 
   return [...logits, ...model.forwardBatch(steps, { poll }).map((each) => [...each])];
 }
 
-/** Whether the host's kernels give a model's answers bit for bit, and how many numbers were compared. */
-export function compareModel(bytes: Uint8Array, precision: Precision): { same: boolean; numbers: number } {
+interface ModelComparison {
+  /** Numbers of threads with which the host's kernels give a model's answers bit for bit. */
+  same: number[];
+  /** How many different numbers were compared. */
+  numbers: number;
+}
+
+/** A model's answers of the plain build beside those of the host's kernels with 1 to `most` threads. */
+export function compareModel(bytes: Uint8Array, most: number, precision: Precision): ModelComparison {
   const host = kernelHost()!;
   const plain = answers(bytes, precision, null);
-  const native = answers(bytes, precision, (memory) => host.over(memory) as Partial<Kernels>);
-  return { same: JSON.stringify(native) === JSON.stringify(plain), numbers: new Set(plain.flat()).size };
+  const same: number[] = [];
+  for (let threads = 1; threads <= most; threads++) {
+    if (host.threads(threads) !== threads) throw new Error(`no ${threads} threads are allowed`);
+    const native = answers(bytes, precision, (memory) => host.over(memory) as Partial<Kernels>);
+    if (JSON.stringify(native) === JSON.stringify(plain)) same.push(threads);
+  }
+  return { same, numbers: new Set(plain.flat()).size };
 }

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { wasmPlugin } from '../../plv8/wasm-plugin.ts';
 import { modelPath, ZOO_DECODERS } from '../golden/model-files.ts';
@@ -38,23 +39,33 @@ async function script(): Promise<string> {
 
 describe.skipIf(portable)('native kernels', () => {
   let db: TestDatabase;
+  let client: pg.Client;
 
   beforeAll(async () => {
     db = await createDatabase();
     await db.pool.query(
-      `create function kernel_test(call text, file bytea = null, precision_ text = null) returns jsonb
+      `create function kernel_test(call text, file bytea, threads integer, held_as text = null) returns jsonb
        language plv8 security definer as $kernels$
        ${await script()}
-       return kernelTests[call](file, precision_);
+       return kernelTests[call](file, threads, held_as);
        $kernels$`,
     );
-    await db.pool.query('alter function kernel_test(text, bytea, text) owner to hartonomous_owner');
+    await db.pool.query('alter function kernel_test(text, bytea, integer, text) owner to hartonomous_owner');
   });
-  afterAll(() => db.drop());
+  beforeAll(async () => {
+    client = new pg.Client({ connectionString: db.url });
+    await client.connect();
+    await client.query('set hartonomous_v8.threads = 3');
+  });
+  afterAll(async () => {
+    await client.end();
+    await db.drop();
+  });
 
-  it('give the bits of the plain build in every layout and shape', async () => {
-    const { rows } = await db.pool.query<{ compared: Record<string, unknown>[] }>(
-      `select kernel_test('compareKernels') as compared`,
+  it.each([1, 2, 3])('give the bits of the plain build in every layout and shape with %i threads', async (threads) => {
+    const { rows } = await client.query<{ compared: Record<string, unknown>[] }>(
+      `select kernel_test('compareKernels', null, $1) as compared`,
+      [threads],
     );
     const { compared } = rows[0]!;
     expect(compared.filter((one) => one.same !== true).map((one) => one.kernel)).toEqual([]);
@@ -67,12 +78,12 @@ describe.skipIf(portable)('native kernels', () => {
     ]); // prettier-ignore
   });
 
-  it.each(MODELS)('give the logits of the plain build: %s, %s', async (file, precision) => {
-    const { rows } = await db.pool.query<{ compared: { same: boolean; numbers: number } }>(
-      `select kernel_test('compareModel', $1, $2) as compared`,
+  it.each(MODELS)('give the logits of the plain build with 1, 2 and 3 threads: %s, %s', async (file, precision) => {
+    const { rows } = await client.query<{ compared: { same: number[]; numbers: number } }>(
+      `select kernel_test('compareModel', $1, 3, $2) as compared`,
       [readFileSync(modelPath(`${file}.gguf`)), precision],
     );
-    expect(rows[0]!.compared.same).toBe(true);
+    expect(rows[0]!.compared.same).toEqual([1, 2, 3]);
     expect(rows[0]!.compared.numbers).toBeGreaterThan(100);
   });
 });

@@ -1,8 +1,10 @@
 // plv8.kernels: the kernels over a WebAssembly memory, an extension which PL/V8 does not have. `over(memory)` gives an object
 // with functions of the names and arguments of plv8/src/kernels/assembly/, so that either can be called. Only functions of
 // the role hartonomous_v8.segment_role get one, and only that role may call what they got.
+#include "kernels/cores.h"
 #include "kernels/kernels.h"
 #include "kernels/memory.h"
+#include "kernels/pool.h"
 
 namespace host {
 namespace kernels {
@@ -10,16 +12,41 @@ namespace {
 
 using Info = const v8::FunctionCallbackInfo<v8::Value>&;
 
-// Multiply-adds, or as much work, after which a call looks whether it is to end: about a millisecond.
+// Multiply-adds, or as much work, of a thread after which a call looks whether it is to end: about a millisecond.
 constexpr uint64 kPiece = 16'000'000;
+// What is worth handing to another thread: some microseconds.
+constexpr uint64 kLeastPart = 60'000;
+// Parts for each thread, so that one that is held up leaves most of them to the others.
+constexpr uint64 kPartsOfThread = 4;
+
+int most_threads_of_call = kMostThreads;  // as plv8.kernels.threads set it
+
+int most_threads() { return std::min(allowed_threads(kernel_threads), most_threads_of_call); }
 
 // Compute all units of a call, each of which costs about `cost` multiply-adds.
 template <typename T>
 void run(void (*kernel)(const T&, size_t, size_t), const T& call, uint64 units, uint64 cost) {
-  const uint64 piece = std::max<uint64>(1, kPiece / std::max<uint64>(1, cost));
+  cost = std::max<uint64>(1, cost);
+  const int threads = units * cost < 2 * kLeastPart ? 1 : threads_now(most_threads());
+  const uint64 piece = std::max<uint64>(1, kPiece / cost) * threads;
   for (uint64 first = 0; first < units; first += piece) {
     if (first > 0) process_interrupts();
-    kernel(call, first, std::min(units, first + piece));
+    const uint64 some = std::min(piece, units - first);
+    struct Work {
+      void (*kernel)(const T&, size_t, size_t);
+      const T& call;
+      uint64 first;
+    } work = {kernel, call, first};
+    const uint64 parts = std::min(some * cost / kLeastPart, kPartsOfThread * threads);
+    const bool whole = pool().run(
+        [](const void* given, size_t from, size_t end) {
+          const Work& w = *static_cast<const Work*>(given);
+          w.kernel(w.call, w.first + from, w.first + end);
+        },
+        &work, some, parts, threads);
+    if (!whole) {
+      guarded([] { ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("memory of a shared segment was written to or is gone"))); });
+    }
   }
 }
 
@@ -237,7 +264,7 @@ void attend(Info info) {
     p.values = a.read<float>(values, cached);
     p.out = a.write<float>(out, queries);
     const uint64 group = p.heads / p.kv_heads;
-    p.slices = (group + 1) / 2;
+    p.slices = (group + 1) / 2;  // two heads share loads
     const uint64 seen = std::min<uint64>(positions.value(), p.window);
     run(best_kernels().attend, p, tokens * p.kv_heads * p.slices, 4 * seen * p.head_size * ((group + p.slices - 1) / p.slices));
   });
@@ -289,13 +316,34 @@ void family(Info info) {
   callback_body(info, [&] { info.GetReturnValue().Set(js_string(best_kernels().name)); });
 }
 
+// threads(most): threads that this call may have from here on, bounded by hartonomous_v8.threads; with no argument, or null,
+// as many as that allows. Returns how many that are.
+void threads(Info info) {
+  callback_body(info, [&] {
+    require_owner("kernels");
+    if (info.Length() > 0 && !info[0]->IsNullOrUndefined()) {
+      if (!info[0]->IsUint32() || info[0].As<v8::Uint32>()->Value() == 0) throw_js("threads must be a positive integer");
+      most_threads_of_call = static_cast<int>(std::min<uint32>(info[0].As<v8::Uint32>()->Value(), kMostThreads));
+    } else if (info.Length() > 0) {
+      most_threads_of_call = kMostThreads;
+    }
+    info.GetReturnValue().Set(most_threads());
+  });
+}
+
 }  // namespace
 }  // namespace kernels
+
+void end_kernels_of_call() {
+  kernels::most_threads_of_call = kernels::kMostThreads;
+  kernels::give_cores_back();
+}
 
 void install_kernels(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8) {
   v8::Local<v8::Object> members = v8::Object::New(context->GetIsolate());
   set_member(context, members, "usable", kernels::usable, kPlv8Member);
   set_member(context, members, "family", kernels::family, kPlv8Member);
+  set_member(context, members, "threads", kernels::threads, kPlv8Member);
   set_member(context, members, "over", kernels::over, kPlv8Member);
   plv8->DefineOwnProperty(context, js_string("kernels"), members, kPlv8Member).Check();
 }

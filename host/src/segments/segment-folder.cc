@@ -16,8 +16,6 @@ extern "C" {
 namespace host::segments {
 namespace {
 
-// Base backups, pg_rewind and pg_checksums leave out whatever has this prefix.
-constexpr char kFolder[] = "pgsql_tmp_hartonomous_v8";
 // Holds the time at which the server started that swept the folder last.
 constexpr char kSwept[] = "swept";
 

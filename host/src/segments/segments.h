@@ -73,6 +73,9 @@ void write_contents(int fd, Header header, std::string manifest, const char* dat
 
 // ---- segment-folder.cc ----------------------------------------------------------------------------------------
 
+// Base backups, pg_rewind and pg_checksums leave out whatever has this prefix.
+constexpr char kFolder[] = "pgsql_tmp_hartonomous_v8";
+
 struct Listed {
   Name name;
   Header header;

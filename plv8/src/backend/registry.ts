@@ -255,6 +255,7 @@ export function unloadModels(name: string | null): number {
 /** Rows of the view loaded_models. */
 export function loadedModelRows(): Record<string, unknown>[] {
   currentCatalog();
+  const native = kernelHost();
   return [...loaded.values()].map((entry) => {
     const { caches, tokens } = cacheFacts(entry.model);
     return {
@@ -274,7 +275,8 @@ export function loadedModelRows(): Record<string, unknown>[] {
       caches,
       cache_hits: entry.usage.cacheHits,
       memories: entry.model.memories,
-      kernels: kernelBuild(),
+      kernels: native === null ? kernelBuild() : `${kernelBuild()} (${native.family()})`,
+      threads: native?.threads() ?? 1,
     };
   });
 }

@@ -1,5 +1,5 @@
 /** tokenize, detokenize, token_count and logits. */
-import { poll } from '../db.ts';
+import { limitThreads, poll } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { parseOptions } from '../sampling/options.ts';
 import { privateCache } from '../backend/caches.ts';
@@ -52,6 +52,7 @@ export function logits(
   if (tokens === null) return null;
   const parsed = parseOptions(options ?? {});
   const catalog = currentCatalog();
+  limitThreads(parsed.numThread || null);
   const { entry } = useModel(catalog, model, parsed.precision);
   const ids = checkedIds(tokens, entry.model.config.vocabSize);
   if (ids.length === 0) raise(SQLSTATE.invalidParameterValue, 'logits needs at least one token');

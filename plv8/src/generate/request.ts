@@ -15,6 +15,7 @@ import type { Catalog } from '../backend/catalog.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { currentCatalog, useModel, useTokenizer } from '../backend/registry.ts';
 import { nanoseconds } from '../backend/durations.ts';
+import { limitThreads } from '../db.ts';
 
 export interface Answer {
   generation: Generation;
@@ -49,6 +50,7 @@ export function openRequest(
   const catalog = currentCatalog();
   const { defaultOptions } = useTokenizer(catalog, model).description;
   const options = parseOptions(given ?? {}, defaultOptions, grammar);
+  limitThreads(options.numThread || null);
   const used = useModel(catalog, model, options.precision);
   const context = contextLength(options, used.entry.model.config.contextLength);
   limitOptions(options, given ?? {}, catalog.limits, context);

@@ -6,7 +6,7 @@
  * A call that is cancelled, or whose transaction is rolled back, leaves a session as it was before the call, so its
  * tokens can be asked for again.
  */
-import { poll, query } from '../db.ts';
+import { limitThreads, poll, query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Catalog } from '../backend/catalog.ts';
@@ -158,6 +158,7 @@ function modelOf(session: Session, catalog: Catalog): UsedModel {
       { hint: 'open a new session' },
     );
   }
+  limitThreads(session.options.numThread || null);
   return useModel(catalog, name, session.options.precision);
 }
 

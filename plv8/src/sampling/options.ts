@@ -8,6 +8,8 @@ export interface GenerateOptions {
   numPredict: number;
   /** context length; null for min(the model's, 4096) */
   numCtx: number | null;
+  /** threads that compute, at most; null or 0 for as many as the server allows */
+  numThread: number | null;
   /** strings that end the answer and are not part of it */
   stop: string[];
   /** continue the text instead of applying the chat template */
@@ -77,6 +79,7 @@ const number = (from: number, to: number, fallback: number): NumberRule => ({ ki
 const RULES: Readonly<Record<string, Rule>> = {
   num_predict: integer(-1, MAX_COUNT, 128),
   num_ctx: integer(1, MAX_COUNT, null),
+  num_thread: integer(0, MAX_COUNT, null),
   temperature: number(0, 100, 0.8),
   top_k: integer(0, MAX_COUNT, 40),
   top_p: number(0, 1, 0.9),
@@ -134,6 +137,7 @@ export function parseOptions(
   return {
     numPredict: maximum ?? numberOf(given, 'num_predict')!,
     numCtx: numberOf(given, 'num_ctx'),
+    numThread: numberOf(given, 'num_thread'),
     stop: constraint === null ? stopsOf(given) : [],
     raw: flagOf(given, 'raw')!,
     cache: flagOf(given, 'cache')!,

@@ -131,8 +131,33 @@ function shapes(seed: number, call: (k: Kernels, whole: (least: number, most: nu
   };
 }
 
+/** Large enough to be divided among threads. */
+const LARGE = { rows: 301, tokens: 32 };
+
 /** Products of every layout, norms, activations and attention in random shapes, most of which are no multiple of anything. */
 export const SHAPES: Record<string, KernelCall> = {
+  'large q8': (k) => {
+    const { rows, tokens } = LARGE;
+    quantize(k, tokens);
+    k.interleaveQ8(INTEGERS, SCALES, MINS, WEIGHTS, 0, rows, COLS, 32);
+    k.matmulQ8(WEIGHTS, true, QUANTS, SUMS, SUMS + 128 * K, SCRATCH, rows, COLS, tokens, rows * 4, 32);
+  },
+  'large q4': (k) => {
+    const { rows, tokens } = LARGE;
+    quantize(k, tokens);
+    k.interleaveQ4(INTEGERS, SCALES, 0, WEIGHTS, 0, rows, COLS);
+    const sums = [SUMS, SUMS + 64 * K, SUMS + 128 * K] as const;
+    k.matmulQ4(WEIGHTS, false, 8, QUANTS, ...sums, SCRATCH, rows, COLS, tokens, rows * 4);
+  },
+  'large f32': (k) => k.matmulF32(FLOATS, FLOATS + 128 * K, SCRATCH, 101, 200, 17, 404),
+  'large attention': (k) => {
+    const cached = [FLOATS + 16 * K, FLOATS + 96 * K] as const;
+    k.attention(FLOATS, ...cached, SCRATCH, SCORES, 10, 2, 32, 200, 256, 0.2, 0, 6, 1, 203);
+  },
+  'large silu': (k) => {
+    k.copyFloats(FLOATS, SCRATCH, 40_001);
+    k.siluMultiply(SCRATCH, FLOATS + 40 * K, 40_001);
+  },
   'random q8': shapes(1, (k, whole, to) => {
     const [rows, cols, tokens] = [whole(1, 45), 32 * whole(1, 9), whole(1, 41)];
     const [mins, scaleCols] = ([[0, 32], [MINS, 32], [0, 16]] as const)[whole(0, 2)]!; // prettier-ignore

@@ -1,0 +1,305 @@
+// Test of the kernels and their threads alone, without PostgreSQL and V8, so that the sanitizers see all of it:
+//   make -C host test-kernels [SANITIZE=address|thread]
+// Every family that the processor has, with 1, 2, 3 and 8 threads, against the baseline on one: the same bits in random shapes.
+// `test-kernels --speed` prints what each family does on one thread, in processor time.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <random>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "kernels/pool.h"
+
+using namespace host::kernels;
+
+namespace {
+
+std::mt19937 random_bits(1);
+
+size_t whole(size_t least, size_t most) { return least + random_bits() % (most - least + 1); }
+float number() { return static_cast<int32_t>(random_bits()) * 0x1p-27f; }
+
+std::vector<float> floats(size_t n) {
+  std::vector<float> out(n);
+  for (float& x : out) x = number();
+  return out;
+}
+
+template <typename T>
+std::vector<T> bytes_of(size_t n) {
+  std::vector<T> out(n);
+  uint32_t state = random_bits();
+  for (T& x : out) x = static_cast<T>((state = state * 1664525 + 1013904223) >> 16);
+  return out;
+}
+
+template <typename T>
+struct Work {
+  void (*kernel)(const T&, size_t, size_t);
+  const T* call;
+};
+
+template <typename T>
+void run(void (*kernel)(const T&, size_t, size_t), const T& call, size_t units, int threads) {
+  Work<T> work = {kernel, &call};
+  auto body = [](const void* given, size_t first, size_t end) {
+    const Work<T>& w = *static_cast<const Work<T>*>(given);
+    w.kernel(*w.call, first, end);
+  };
+  if (!pool().run(body, &work, units, whole(1, 20), threads)) abort();
+}
+
+int failures = 0;
+size_t compared = 0;
+
+void compare(const char* what, const Kernels& kernels, int threads, const std::vector<float>& wanted, const std::vector<float>& got) {
+  compared += wanted.size();
+  if (memcmp(wanted.data(), got.data(), wanted.size() * sizeof(float)) == 0) return;
+  printf("%s of %s with %d threads: other bits\n", what, kernels.name, threads);
+  failures++;
+}
+
+// Call `test(kernels, threads)`, which gives results, for every family and number of threads.
+template <typename F>
+void each(const char* what, F test) {
+  size_t count;
+  const Kernels* const* all = all_kernels(&count);
+  const std::vector<float> wanted = test(*all[count - 1], 1);
+  for (size_t i = 0; i < count; i++) {
+    if (!all[i]->available()) continue;
+    for (int threads : {1, 2, 3, 8}) compare(what, *all[i], threads, wanted, test(*all[i], threads));
+  }
+}
+
+// A layout of weights, as calls.cc takes it.
+struct Layout {
+  bool nibbles, minimums;
+  size_t scale_cols;
+  int32_t offset;
+};
+constexpr Layout kLayouts[] = {{false, false, 32, 0}, {false, true, 32, 0}, {false, false, 16, 0},
+                               {true, false, 32, 8},  {true, true, 32, 0},  {true, false, 32, 0}};
+
+std::vector<uint8_t> weights_of(const Layout& l, size_t rows, size_t cols) {
+  const size_t octs = (rows + 7) / 8, bytes = oct_bytes(cols, l.nibbles, l.scale_cols, l.minimums);
+  std::vector<uint8_t> out = bytes_of<uint8_t>(octs * bytes);
+  const size_t integers = l.scale_cols * (l.nibbles ? 4 : 8), group = integers + (l.minimums ? 64 : 32);
+  for (size_t at = 0; at < out.size(); at += group) {
+    for (size_t i = integers; i < group; i += 4) {
+      const float scale = number();
+      memcpy(&out[at + i], &scale, 4);
+    }
+  }
+  return out;
+}
+
+void test_products() {
+  const Layout& l = kLayouts[whole(0, 5)];
+  const size_t rows = whole(1, 60), cols = 32 * whole(1, 10), tokens = whole(1, 40), blocks = cols / 32;
+  const std::vector<float> x = floats(tokens * cols);
+  const std::vector<uint8_t> weights = weights_of(l, rows, cols);
+  each("product", [&](const Kernels& kernels, int threads) {
+    std::vector<int16_t> quants(tokens * cols);
+    std::vector<float> scales(tokens * blocks), scaled(tokens * blocks), out(tokens * rows);
+    std::vector<int32_t> sums(tokens * blocks);
+    run(kernels.quantize, Quantization{x.data(), quants.data(), scales.data(), sums.data(), scaled.data(), cols, tokens}, tokens, threads);
+    const Product p = {weights.data(), l.nibbles, l.minimums, l.scale_cols, l.offset, quants.data(), scales.data(), sums.data(),
+                       scaled.data(), out.data(), rows, cols, tokens, rows * sizeof(float)};
+    run(kernels.product, p, (rows + 7) / 8, threads);
+    for (int16_t q : quants) out.push_back(q);
+    for (int32_t sum : sums) out.push_back(static_cast<float>(sum));
+    out.insert(out.end(), scales.begin(), scales.end());
+    out.insert(out.end(), scaled.begin(), scaled.end());
+    return out;
+  });
+}
+
+void test_float_products() {
+  const size_t rows = whole(1, 60), cols = 4 * whole(1, 70), tokens = whole(1, 20);
+  const std::vector<float> weights = floats(rows * cols), x = floats(tokens * cols);
+  each("float product", [&](const Kernels& kernels, int threads) {
+    std::vector<float> out(tokens * rows);
+    const FloatProduct p = {weights.data(), x.data(), out.data(), rows, cols, tokens, rows * sizeof(float)};
+    run(kernels.float_product, p, rows, threads);
+    return out;
+  });
+}
+
+void test_rows() {
+  const size_t n = whole(1, 200), rows = whole(1, 20);
+  const std::vector<float> x = floats(rows * n), weight = floats(n), bias = floats(n);
+  for (bool with_bias : {false, true}) {
+    each("norm", [&](const Kernels& kernels, int threads) {
+      std::vector<float> out(rows * n);
+      run(kernels.norm, Norm{x.data(), weight.data(), with_bias ? bias.data() : nullptr, out.data(), n, 1e-5f}, rows, threads);
+      return out;
+    });
+  }
+  each("bias", [&](const Kernels& kernels, int threads) {
+    std::vector<float> out = x;
+    run(kernels.add_bias, Bias{out.data(), bias.data(), n}, rows, threads);
+    return out;
+  });
+}
+
+void test_elements() {
+  const size_t n = whole(1, 5000);
+  const std::vector<float> x = floats(n), y = floats(n);
+  auto test = [&](const char* what, void (*Kernels::*kernel)(const Elements&, size_t, size_t)) {
+    each(what, [&](const Kernels& kernels, int threads) {
+      std::vector<float> out = x;
+      run(kernels.*kernel, Elements{out.data(), y.data(), n, 3}, (n + kSpan - 1) / kSpan, threads);
+      return out;
+    });
+  };
+  test("sum", &Kernels::add);
+  test("silu", &Kernels::silu_multiply);
+  test("gelu", &Kernels::gelu_multiply);
+  test("gelu alone", &Kernels::gelu);
+  test("scale", &Kernels::scale);
+  test("softcap", &Kernels::softcap);
+}
+
+void test_rotation() {
+  const size_t heads = whole(1, 5), half = whole(1, 40), head_size = 2 * half + whole(0, 4), tokens = whole(1, 6);
+  const std::vector<float> x = floats(tokens * heads * head_size), table = floats(tokens * 2 * half);
+  for (bool halves : {false, true}) {
+    each("rotation", [&](const Kernels& kernels, int threads) {
+      std::vector<float> out = x;
+      run(kernels.rotate, Rotation{out.data(), table.data(), heads, head_size, half, halves ? half : 1, size_t{halves ? 1u : 2u}}, tokens, threads);
+      return out;
+    });
+  }
+}
+
+void test_attention() {
+  Attention a;
+  const size_t group = whole(1, 7), tokens = whole(1, 4);
+  a.kv_heads = whole(1, 3), a.heads = a.kv_heads * group, a.head_size = 4 * whole(1, 20);
+  a.length = whole(1, 200), a.growth = whole(0, 1), a.window = whole(1, 250);
+  const size_t width = a.kv_heads * a.head_size + 4 * whole(0, 2), positions = a.length + a.growth * (tokens - 1);
+  a.kv_stride = width * sizeof(float), a.scale = 0.1f, a.cap = whole(0, 1) ? 5 : 0;
+  const std::vector<float> q = floats(tokens * a.heads * a.head_size), keys = floats(positions * width), values = floats(positions * width);
+  a.q = q.data(), a.keys = keys.data(), a.values = values.data();
+  each("attention", [&](const Kernels& kernels, int threads) {
+    std::vector<float> out(q.size());
+    a.out = out.data();
+    a.slices = whole(1, group);
+    run(kernels.attend, a, tokens * a.kv_heads * a.slices, threads);
+    return out;
+  });
+}
+
+// Short calls in a row, of changing numbers of threads and after pauses, each of which must be computed once and whole.
+void test_pool() {
+  std::vector<uint32_t> counts;
+  for (int i = 0; i < 20000; i++) {
+    counts.assign(whole(1, 50), 0);
+    auto body = [](const void* call, size_t first, size_t end) {
+      auto& list = *static_cast<std::vector<uint32_t>*>(const_cast<void*>(call));
+      for (size_t unit = first; unit < end; unit++) list[unit]++;
+    };
+    pool().run(body, &counts, counts.size(), whole(1, 60), static_cast<int>(whole(1, 9)));
+    for (uint32_t count : counts) failures += count != 1;
+    if (i % 500 == 0) {
+      timespec pause = {0, static_cast<long>(whole(1, 300)) * 1000};
+      nanosleep(&pause, nullptr);
+    }
+  }
+}
+
+double processor_seconds() {
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+template <typename F>
+double best_of(F body) {
+  double best = 1e9;
+  for (int i = 0; i < 7; i++) {
+    const double started = processor_seconds();
+    body();
+    best = std::min(best, processor_seconds() - started);
+  }
+  return best;
+}
+
+// Shapes of Qwen2.5-0.5B's feed-forward network; weights for one token are more than the caches hold.
+void measure() {
+  size_t count;
+  const Kernels* const* all = all_kernels(&count);
+  const size_t rows = 4864, cols = 896, blocks = cols / 32, matrices = 24;
+  for (size_t i = 0; i < count; i++) {
+    if (!all[i]->available()) continue;
+    for (const Layout& l : kLayouts) {
+      const std::vector<uint8_t> weights = weights_of(l, rows * matrices, cols);
+      for (size_t tokens : {1, 2, 4, 8, 32}) {
+        std::vector<int16_t> quants = bytes_of<int16_t>(tokens * cols);
+        std::vector<float> scales = floats(tokens * blocks), scaled = floats(tokens * blocks), out(tokens * rows);
+        std::vector<int32_t> sums(tokens * blocks);
+        const size_t passes = tokens < 8 ? matrices : 3;
+        const double seconds = best_of([&] {
+          for (size_t m = 0; m < passes; m++) {
+            const uint8_t* from = weights.data() + m * (rows / 8) * oct_bytes(cols, l.nibbles, l.scale_cols, l.minimums);
+            const Product p = {from, l.nibbles, l.minimums, l.scale_cols, l.offset, quants.data(), scales.data(), sums.data(),
+                               scaled.data(), out.data(), rows, cols, tokens, rows * sizeof(float)};
+            all[i]->product(p, 0, rows / 8);
+          }
+        });
+        const double macs = static_cast<double>(rows) * cols * tokens * passes;
+        printf("%-9s q%c%s scales of %zu, %2zu tokens: %5.1f G multiply-adds a second, %4.1f GB/s\n", all[i]->name, l.nibbles ? '4' : '8',
+               l.minimums ? " with minimums," : ",", l.scale_cols, tokens, macs / seconds * 1e-9,
+               static_cast<double>(rows) / 8 * oct_bytes(cols, l.nibbles, l.scale_cols, l.minimums) * passes / seconds * 1e-9);
+      }
+    }
+    Attention a = {nullptr, nullptr, nullptr, nullptr, 14, 2, 64, 1024, 0, 4096, 512, 0.125f, 0, 4};
+    const std::vector<float> q = floats(14 * 64), keys = floats(1024 * 128), values = floats(1024 * 128);
+    std::vector<float> out(q.size());
+    a.q = q.data(), a.keys = keys.data(), a.values = values.data(), a.out = out.data();
+    const double seconds = best_of([&] {
+      for (int n = 0; n < 20; n++) all[i]->attend(a, 0, 8);
+    });
+    printf("%-9s attention over 1024 positions: %5.1f G multiply-adds a second\n", all[i]->name, 20 * 2.0 * 14 * 64 * 1024 / seconds * 1e-9);
+    std::vector<float> x = floats(4864), y = floats(4864);
+    const double silu = best_of([&] {
+      for (int n = 0; n < 100; n++) all[i]->silu_multiply(Elements{x.data(), y.data(), 4864, 0}, 0, 10);
+    });
+    printf("%-9s silu: %.2f ns a float\n", all[i]->name, silu / 100 / 4864 * 1e9);
+    std::vector<int16_t> quants(32 * 896);
+    std::vector<float> scales(32 * 28), scaled(32 * 28);
+    std::vector<int32_t> sums(32 * 28);
+    for (size_t tokens : {1, 32}) {
+      const std::vector<float> z = floats(tokens * 896);
+      const double quantize = best_of([&] {
+        for (int n = 0; n < 100; n++) all[i]->quantize(Quantization{z.data(), quants.data(), scales.data(), sums.data(), scaled.data(), 896, tokens}, 0, tokens);
+      });
+      printf("%-9s quantisation of %2zu tokens: %.2f ns a float\n", all[i]->name, tokens, quantize / 100 / (tokens * 896) * 1e9);
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc > 1 && strcmp(argv[1], "--speed") == 0) {
+    measure();
+    return 0;
+  }
+  const int rounds = argc > 1 ? atoi(argv[1]) : 150;
+  for (int i = 0; i < rounds; i++) {
+    test_products();
+    test_float_products();
+    test_rows();
+    test_elements();
+    test_rotation();
+    test_attention();
+  }
+  test_pool();
+  printf("kernels of %s: %zu results compared, %d failures\n", best_kernels().name, compared, failures);
+  return failures == 0 ? 0 : 1;
+}
