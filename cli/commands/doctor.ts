@@ -5,6 +5,8 @@ import { Cluster, postgresBin } from '../cluster/cluster.ts';
 import { connect, databaseUrl } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
 import { labelsFit } from '../install/bundle.ts';
+import { compareBodies } from '../install/compare-bodies.ts';
+import { cannotCompare, compare } from '../install/compare.ts';
 import { languageHost, languageVersion, OWN_HOST } from '../install/language.ts';
 import { formatBytes, printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
@@ -53,8 +55,19 @@ function local(host: string | null): Finding[] {
 const LACKS =
   'beside hartonomous_v8 it lacks shared weights, parallel plans, cancel within a loop, and the trap handler that makes WebAssembly faster';
 
+/** Whether everything in the schema is as this program makes it, whatever the stored build says: a finding each. */
+async function definitionsOf(client: pg.Client, host: string): Promise<Finding[]> {
+  const check = 'definitions';
+  const reason = await cannotCompare(client);
+  const texts = reason === null ? (await compare(client, host)).map(({ text }) => text) : await compareBodies(client);
+  if (texts.length > 0) return texts.map((found) => ({ check, ok: false, found, next: 'run: hartonomous install' }));
+  const found = reason === null ? 'as installed' : `bodies and owners as installed; no more was compared: ${reason}`;
+  return [{ check, ok: true, found, next: '' }];
+}
+
 async function database(client: pg.Client, host: string | null, fix: boolean): Promise<Finding[]> {
   const findings: Finding[] = [];
+  await client.query('set search_path = pg_catalog');
   const available = await client.query<{ name: string }>(
     `select name from pg_available_extensions where name in ('plv8', 'hartonomous_v8')`,
   );
@@ -85,6 +98,9 @@ async function database(client: pg.Client, host: string | null, fix: boolean): P
     found: fit ? 'those that this language needs' : 'those of a server with another LANGUAGE plv8',
     next: fit ? '' : 'run: hartonomous install',
   });
+  const definitions = await definitionsOf(client, host);
+  findings.push(...definitions);
+  if (definitions.some(({ ok }) => !ok)) return findings; // nothing that somebody has changed is called
   const facts = await client.query<{
     version: number;
     build: string;

@@ -15,8 +15,9 @@ export function registerInstall(program: Command): void {
         printJson(result);
         return;
       }
-      const { migrations, functionsReplaced, buildId, languageHost } = result;
+      const { migrations, functionsReplaced, buildId, languageHost, mended } = result;
       const changed = migrations.length > 0 || functionsReplaced;
+      for (const text of mended) process.stdout.write(`put right: ${text}\n`);
       process.stdout.write(
         `build ${buildId} ${changed ? 'installed' : 'was installed already'}: ${migrations.length} migrations applied, ` +
           `functions ${functionsReplaced ? 'replaced' : 'unchanged'}, LANGUAGE plv8 by ${languageHost}\n`,

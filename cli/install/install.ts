@@ -8,6 +8,8 @@ import { migrate } from 'postgres-migrations';
 import { CommandError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
 import { bundleFor, labelsFit, readBundle } from './bundle.ts';
+import type { Difference } from './compare.ts';
+import { BOOK, compare, compareBook, notMended, repair } from './compare.ts';
 import { languageHost, OWN_HOST } from './language.ts';
 import { libraryError } from './library-error.ts';
 import { refuseOtherSchemas } from './schema-version.ts';
@@ -22,6 +24,8 @@ export interface InstallResult {
   migrations: string[];
   /** Whether the functions were replaced. */
   functionsReplaced: boolean;
+  /** What differed from what this program makes, and was put right. */
+  mended: string[];
   /** Extension that provides LANGUAGE plv8. */
   languageHost: string;
 }
@@ -72,9 +76,10 @@ async function allowSegments(client: pg.Client, host: string): Promise<void> {
 
 /**
  * Make sure that the owner's role exists, that the installing role may act as it, and that it owns the schema and the
- * book of migrations. A superuser may act as anybody; a role with CREATEROLE has to be made a member first.
+ * book of migrations. A superuser may act as anybody; a role with CREATEROLE has to be made a member first. Returns
+ * whose the schema was; null where it is new.
  */
-async function ensureOwner(client: pg.Client): Promise<void> {
+async function ensureOwner(client: pg.Client): Promise<string | null> {
   // Roles belong to the cluster, so another database's install may do the same at this moment.
   await client.query(
     `do $$
@@ -88,17 +93,28 @@ async function ensureOwner(client: pg.Client): Promise<void> {
      $$`,
   );
   await becomeMember(client);
+  const { rows } = await client.query<{ owner: string }>(
+    `select pg_get_userbyid(nspowner) as owner from pg_namespace where nspname = 'hartonomous'`,
+  );
   await client.query('create schema if not exists hartonomous');
   await client.query('alter schema hartonomous owner to hartonomous_owner');
-  // postgres-migrations keeps its book in an unqualified table of this name, found in any schema; made here first,
-  // and with the search path pinned, it is always ours.
-  await client.query(
-    `create table if not exists hartonomous.migrations (
-       id integer primary key, name varchar(100) unique not null, hash varchar(40) not null,
-       executed_at timestamp default current_timestamp)`,
-  );
-  await client.query('alter table hartonomous.migrations owner to hartonomous_owner');
-  await client.query(`comment on table hartonomous.migrations is 'migrations applied to this schema'`);
+  await client.query(BOOK);
+  return rows[0]?.owner ?? null;
+}
+
+/**
+ * Put right what differs from what this program would make, whoever changed it. A second round is for what stood in the way
+ * in the first.
+ */
+async function mend(client: pg.Client, compared: () => Promise<Difference[]>): Promise<string[]> {
+  const mended: string[] = [];
+  for (let round = 0; ; round++) {
+    const found = await compared();
+    if (found.length === 0) return mended;
+    if (round === 3) throw notMended(found);
+    mended.push(...found.map(({ text }) => text).filter((text) => !mended.includes(text)));
+    await repair(client, found);
+  }
 }
 
 /** Make the installing role a member of the owner's; from PostgreSQL 16 on only a role that has it with admin option may. */
@@ -130,22 +146,36 @@ export async function install(client: pg.Client): Promise<InstallResult> {
       hint: `create one with: createdb -E UTF8 -T template0 NAME`,
     });
   }
+  // Nothing that others have made is found before it is known what there is.
+  await client.query('set search_path = pg_catalog');
   await client.query('select pg_advisory_lock(hashtext($1))', [INSTALL_LOCK]);
   try {
+<<<<<<< HEAD
     // The language first: what a role may not do about roles means nothing on a server without it.
     const host = await ensureLanguage(client);
     await ensureOwner(client);
     await client.query('set search_path = hartonomous');
+=======
+    const owner = await ensureOwner(client);
+    const mended: string[] = [];
+    if (owner !== null && owner !== 'hartonomous_owner')
+      mended.push(`owner of schema hartonomous is ${owner} and not hartonomous_owner`);
+    if (owner !== null) mended.push(...(await mend(client, () => compareBook(client))));
+>>>>>>> 913e6df (install and doctor compare everything in the schema with what this program makes, and install puts it right)
     await refuseOtherSchemas(client, folder);
     await allowSegments(client, host);
     const before = await client.query<{ id: number }>('select id from hartonomous.migrations');
     const done = new Set(before.rows.map((row) => row.id));
+    await client.query('set search_path = hartonomous'); // where postgres-migrations finds its book
     const completed = await migrate({ client }, folder);
+    await client.query('set search_path = pg_catalog');
     const functionsReplaced = await replaceFunctions(client, sql, buildId, host);
+    if (owner !== null) mended.push(...(await mend(client, () => compare(client, host))));
     return {
       buildId,
       migrations: completed.filter((migration) => !done.has(migration.id)).map((migration) => migration.name),
       functionsReplaced,
+      mended,
       languageHost: host,
     };
   } finally {

@@ -6,7 +6,7 @@ import { CommandError } from '../errors.ts';
  * SPLIT sends each node the elements that are its own, all nodes at once. The arguments have names that no column of the
  * query has, since PL/Proxy replaces every word that is one.
  */
-const FUNCTIONS = `
+export const PROXY_FUNCTIONS = `
 create or replace function hartonomous._cluster_share(
     share_nodes integer[], share_ords integer[], share_prompts text[], share_model text, share_options json,
     out node integer, out ord integer, out text text, out done_reason text, out eval_count integer)
@@ -58,7 +58,7 @@ export async function ensureProxy(client: pg.Client): Promise<void> {
   await client.query('begin');
   try {
     await client.query('create extension if not exists plproxy');
-    await client.query(FUNCTIONS);
+    await client.query(PROXY_FUNCTIONS);
     await client.query('commit');
   } catch (error) {
     await client.query('rollback');

@@ -5,6 +5,9 @@ language sql stable parallel safe set search_path = hartonomous, pg_temp
 as $$ select case when current_setting('role') = 'none' then session_user::text else current_setting('role') end $$;
 comment on function hartonomous._caller() is 'role on whose behalf this runs: that of SET ROLE, else the session user';
 
+-- What version this is, everybody may know: `doctor` says it.
+grant select on hartonomous.migrations to hartonomous_user, hartonomous_reader, hartonomous_admin;
+
 create or replace function hartonomous.check_integrity(deep boolean default true)
 returns table (check_name text, object text, detail text)
 language sql stable parallel restricted cost 100000 rows 1 security definer set search_path = hartonomous, pg_temp
