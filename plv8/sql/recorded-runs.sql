@@ -3,18 +3,19 @@
 create or replace function hartonomous._visible_callers() returns text[]
 language sql stable parallel safe security definer set search_path = hartonomous, pg_temp
 as $$
-    select array_append(array_agg(g.caller), hartonomous._caller()) from hartonomous.run_grants g
+    -- a role may have the name *, none has the empty one
+    select array_append(array_agg(case g.caller when '*' then '' else g.caller end), hartonomous._caller()) from hartonomous.run_grants g
     where exists (
         select from pg_roles granted, pg_roles own
         where granted.rolname = g.reader and own.rolname = hartonomous._caller()
             and pg_has_role(own.oid, granted.oid, 'member'))
 $$;
 comment on function hartonomous._visible_callers() is
-    'roles whose runs the caller sees: its own, and those granted to it; * stands for everybody';
+    'roles whose runs the caller sees: its own, and those granted to it; an empty name stands for everybody';
 
 create or replace function hartonomous._sees_runs_of(caller text) returns boolean
 language sql stable parallel safe security definer set search_path = hartonomous, pg_temp
-as $$ select hartonomous._visible_callers() && array[_sees_runs_of.caller, '*'] $$;
+as $$ select hartonomous._visible_callers() && array[_sees_runs_of.caller, ''] $$;
 comment on function hartonomous._sees_runs_of(text) is 'whether the caller sees the runs of this role';
 
 create or replace function hartonomous.grant_runs(reader text, caller text default '*') returns void
@@ -82,7 +83,7 @@ create or replace view hartonomous.run_list with (security_barrier) as
 select id, created_at, caller, kind, model_name as model, encode(model_digest, 'hex') as model_digest, options, seed,
     prompt_ids, output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns,
     sampling, held_as, build_id
-from hartonomous.runs where array[caller, '*'] && (select hartonomous._visible_callers());
+from hartonomous.runs where array[caller, ''] && (select hartonomous._visible_callers());
 comment on view hartonomous.run_list is 'recorded generations: the caller''s own and those granted to it (run_grant_list)';
 comment on column hartonomous.run_list.id is 'number of the run';
 comment on column hartonomous.run_list.created_at is 'when';
@@ -109,7 +110,7 @@ create or replace view hartonomous.run_token_list with (security_barrier) as
 select t.run_id, r.caller, t.position, case when not t.is_prompt then t.position - cardinality(r.prompt_ids) end as step,
     t.token_id, t.token, t.is_prompt, t.logprob, t.logit
 from hartonomous.runs r join hartonomous.run_tokens t on t.run_id = r.id
-where array[r.caller, '*'] && (select hartonomous._visible_callers());
+where array[r.caller, ''] && (select hartonomous._visible_callers());
 comment on view hartonomous.run_token_list is 'tokens of the recorded generations that the caller sees';
 comment on column hartonomous.run_token_list.run_id is 'the run';
 comment on column hartonomous.run_token_list.caller is 'role that asked';

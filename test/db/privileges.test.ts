@@ -144,3 +144,19 @@ describe('a role outside', () => {
     expect(rows).toEqual([]);
   });
 });
+
+test('a role with the name * sees its own runs only', async () => {
+  await session.query(`create role "*"; grant hartonomous_user to "*"`);
+  try {
+    await as(roles.alice, GENERATE);
+    const count = 'select count(*)::int as n from hartonomous.run_list';
+    expect(await as('"*"', count)).toEqual([{ n: 0 }]);
+    await as('"*"', GENERATE);
+    expect(await as('"*"', count)).toEqual([{ n: 1 }]);
+    // What an admin grants for everybody is still that.
+    await session.query(`select hartonomous.grant_runs('*')`);
+    expect((await as('"*"', count))[0]!.n).toBeGreaterThan(1);
+  } finally {
+    await session.query(`select hartonomous.revoke_runs('*'); drop owned by "*"; drop role "*"`);
+  }
+});
