@@ -150,18 +150,13 @@ export async function install(client: pg.Client): Promise<InstallResult> {
   await client.query('set search_path = pg_catalog');
   await client.query('select pg_advisory_lock(hashtext($1))', [INSTALL_LOCK]);
   try {
-<<<<<<< HEAD
     // The language first: what a role may not do about roles means nothing on a server without it.
     const host = await ensureLanguage(client);
-    await ensureOwner(client);
-    await client.query('set search_path = hartonomous');
-=======
     const owner = await ensureOwner(client);
     const mended: string[] = [];
     if (owner !== null && owner !== 'hartonomous_owner')
       mended.push(`owner of schema hartonomous is ${owner} and not hartonomous_owner`);
     if (owner !== null) mended.push(...(await mend(client, () => compareBook(client))));
->>>>>>> 913e6df (install and doctor compare everything in the schema with what this program makes, and install puts it right)
     await refuseOtherSchemas(client, folder);
     await allowSegments(client, host);
     const before = await client.query<{ id: number }>('select id from hartonomous.migrations');
