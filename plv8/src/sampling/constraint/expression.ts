@@ -7,7 +7,7 @@
 import { raise, SQLSTATE } from '../../errors.ts';
 import type { ByteClasses } from './byte-classes.ts';
 import { BytePartitions } from './byte-classes.ts';
-import type { Machine } from './machine.ts';
+import type { Machine } from './machine-states.ts';
 
 /** Number of a node. */
 export type Expression = number;

@@ -6,6 +6,7 @@ import { raise, SQLSTATE } from '../../errors.ts';
 import type { ByteClasses } from './byte-classes.ts';
 import type { Expression, Expressions } from './expression.ts';
 import { NEVER } from './expression.ts';
+import type { Machine, MachineState } from './machine-states.ts';
 
 /** States of one machine, some hundred bytes each. */
 const MAX_STATES = 50_000;
@@ -16,23 +17,6 @@ export interface Component {
   next(state: number, byte: number): number;
   accepts(state: number): boolean;
   classes(state: number): ByteClasses;
-}
-
-export interface MachineState {
-  classes: ByteClasses;
-  /** (classes) next state; -1 where no text is accepted any more */
-  next: Int32Array;
-  accepting: boolean;
-}
-
-export interface Machine {
-  number: number;
-  states: readonly MachineState[];
-  /** (states) bytes of the shortest text; Infinity when there is none */
-  least: Float64Array;
-  /** Bytes of the shortest texts of all states, as bits. */
-  written: bigint;
-  shortest(state: number): string;
 }
 
 let machines = 0;
