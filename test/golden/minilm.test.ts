@@ -56,6 +56,14 @@ describe.skipIf(folder === null)('all-MiniLM-L6-v2', () => {
     }
   });
 
+  it('tells apart words of scripts whose letters are composed', async () => {
+    // transformers: 0.908; both words were unknown tokens before.
+    const { rows } = await database.pool.query<{ similarity: number }>(
+      `select hartonomous.similarity('한국', '학교', 'safetensors') as similarity`,
+    );
+    expect(rows[0]!.similarity).toBeCloseTo(0.908, 3);
+  });
+
   it.each(['safetensors', 'gguf-f16'])(
     "%s gives transformers' embeddings and ranks 20 pairs as they do",
     async (model) => {

@@ -30,11 +30,18 @@ export interface Vocabulary {
 
 const CL100K = (digits: string): string =>
   `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
+const CASED = (digits: string, contractions: string): string =>
+  `[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+${contractions}|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*${contractions}|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
 /** Names that GGUF gives to ways of splitting words, by the regular expression of tokenizer.json. */
 const PRE_BY_PATTERN: ReadonlyMap<string, string> = new Map([
   [CL100K('\\p{N}'), 'qwen2'],
   [CL100K('\\p{N}{1,3}'), 'llama-bpe'],
+  [CASED('\\p{N}', ''), 'tekken'],
+  [CASED('\\p{N}{1,3}', "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"), 'gpt-4o'],
 ]);
+
+/** Normalizers that change text and that a byte-level BPE here does not have. */
+const UNKNOWN_NORMALIZERS: readonly unknown[] = ['NFD', 'NFKC', 'NFKD', 'Lowercase', 'StripAccents', 'Strip'];
 
 /** All steps of a normalizer, pre-tokenizer or post-processor, sequences opened up. */
 function steps(value: unknown, depth = 0): Json[] {
@@ -128,6 +135,7 @@ function beginsSpecial(tokenizer: Json): boolean | null {
 function normalizerSettings(tokenizer: Json): Record<string, GgufValue> {
   const settings: Record<string, GgufValue> = {};
   for (const step of steps(tokenizer.normalizer)) {
+    if (step.type === 'NFC') settings['tokenizer.hartonomous.normalizer'] = 'NFC';
     if (step.type === 'BertNormalizer') {
       const lowercase = step.lowercase !== false;
       settings['tokenizer.ggml.normalizer.lowercase'] = lowercase;
@@ -174,7 +182,12 @@ export function readTokenizerJson(tokenizer: Json, rows: number): Vocabulary {
     settings: normalizerSettings(tokenizer),
   };
   const merges = list(model.merges) ?? [];
-  if (kind === 'BPE' && byteLevel)
+  if (kind === 'BPE' && byteLevel) {
+    const other = steps(tokenizer.normalizer).find((step) => UNKNOWN_NORMALIZERS.includes(step.type));
+    if (other !== undefined)
+      throw new CommandError(`tokenizer.json normalizes by ${String(other.type)}, which is not supported`, {
+        hint: 'use a GGUF file of this model',
+      });
     return {
       ...base,
       model: 'gpt2',
@@ -183,6 +196,7 @@ export function readTokenizerJson(tokenizer: Json, rows: number): Vocabulary {
       merges: merges.map((merge, rank) => mergePair(merge, rank).join(' ')),
       addSpacePrefix: null,
     };
+  }
   const prefix = [...steps(tokenizer.normalizer), ...steps(tokenizer.pre_tokenizer)].some(
     (step) =>
       (step.type === 'Prepend' && step.prepend === '\u2581') ||

@@ -1,4 +1,6 @@
 /** What the word splitters ask about a character. Values are bits. */
+import { categoryBit, categoryMask } from './unicode/categories.ts';
+
 export const LETTER = 1;
 export const NUMBER = 2;
 export const WHITESPACE = 4;
@@ -27,13 +29,16 @@ function isWhitespace(code: number): boolean {
   );
 }
 
+const LETTERS = categoryMask('L');
+const NUMBERS = categoryMask('N');
+const PUNCTUATIONS = categoryMask('P');
+
 function classify(code: number): number {
   if (isWhitespace(code)) return WHITESPACE;
-  const character = String.fromCodePoint(code);
-  if (/\p{L}/u.test(character)) return LETTER;
-  if (/\p{N}/u.test(character)) return NUMBER;
-  if (/\p{P}/u.test(character)) return PUNCTUATION;
-  return OTHER;
+  const category = categoryBit(code);
+  if ((category & LETTERS) !== 0) return LETTER;
+  if ((category & NUMBERS) !== 0) return NUMBER;
+  return (category & PUNCTUATIONS) !== 0 ? PUNCTUATION : OTHER;
 }
 
 /** Class of a code point: one of LETTER, NUMBER, WHITESPACE, PUNCTUATION, OTHER. */

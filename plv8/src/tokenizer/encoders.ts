@@ -5,6 +5,7 @@ import { ByteBpeEncoder } from './byte-bpe.ts';
 import { CharacterMap } from './character-map.ts';
 import { SentencePieceEncoder, SPACE_MARK } from './sentencepiece.ts';
 import { UnigramEncoder } from './unigram.ts';
+import { nfc } from './unicode/normalize.ts';
 import type { Vocabulary } from './vocabulary.ts';
 import { flagSetting, TOKEN_TYPE } from './vocabulary.ts';
 import { WordPieceEncoder } from './word-piece.ts';
@@ -119,7 +120,8 @@ function byteLevelEncoder(vocabulary: Vocabulary, idOf: ReadonlyMap<string, numb
     raise(SQLSTATE.dataCorrupted, 'tokenizer.ggml.model is "gpt2" and the vocabulary has no merges');
   }
   const encoder = new ByteBpeEncoder(vocabulary.tokens, idOf, vocabulary.merges, wordRules(vocabulary.pre));
-  return (text, _afterSpecial, out, poll) => encoder.encode(text, out, poll);
+  const composes = vocabulary.settings['tokenizer.hartonomous.normalizer'] === 'NFC';
+  return (text, _afterSpecial, out, poll) => encoder.encode(composes ? nfc(text) : text, out, poll);
 }
 
 function sentencePieceEncoder(

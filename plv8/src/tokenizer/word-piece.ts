@@ -5,6 +5,8 @@
 import { characterClass, PUNCTUATION, WHITESPACE } from './character-class.ts';
 import { PieceTrie } from './piece-trie.ts';
 import { SPACE_MARK } from './sentencepiece.ts';
+import { categoryBit, categoryMask } from './unicode/categories.ts';
+import { lowerCase, nfd } from './unicode/normalize.ts';
 
 /** Characters and pieces between two polls. */
 const POLL_STRIDE = 4096;
@@ -26,14 +28,19 @@ function isIdeograph(code: number): boolean {
 }
 
 /** Marks that make a word of their own: punctuation of Unicode, and what ASCII has beside it ($ + < = > ^ ` |). */
-function standsAlone(code: number, character: string): boolean {
+function standsAlone(code: number): boolean {
   if (characterClass(code) === PUNCTUATION || isIdeograph(code)) return true;
-  return code < 0x7f && /\p{S}/u.test(character);
+  return code < 0x7f && (categoryBit(code) & SYMBOLS) !== 0;
 }
 
-/** Control and format characters, private use and the replacement character are left out. */
-function isDropped(code: number, character: string): boolean {
-  return code === 0 || code === 0xfffd || /[\p{Cc}\p{Cf}\p{Co}]/u.test(character);
+const SYMBOLS = categoryMask('S');
+const INVISIBLE = categoryMask('Cc', 'Cf', 'Co');
+const ACCENTS = categoryMask('Mn');
+
+/** Control characters but for tab and line ends, format characters, private use and the replacement character are left out. */
+function isDropped(code: number): boolean {
+  if (code === 0x09 || code === 0x0a || code === 0x0d) return false;
+  return code === 0 || code === 0xfffd || (categoryBit(code) & INVISIBLE) !== 0;
 }
 
 export class WordPieceEncoder {
@@ -54,7 +61,7 @@ export class WordPieceEncoder {
   encode(text: string, out: number[], poll: () => void): void {
     let word = '';
     let steps = 0;
-    for (const character of text) {
+    for (const character of this.folding.stripAccents ? nfd(text) : text) {
       if (++steps % POLL_STRIDE === 0) poll();
       const folded = this.fold(character.codePointAt(0)!);
       if (!folded.startsWith(' ')) {
@@ -77,15 +84,13 @@ export class WordPieceEncoder {
     return folded;
   }
 
-  private foldOnce(given: number): string {
+  private foldOnce(code: number): string {
     const { lowercase, stripAccents } = this.folding;
-    // Of a decomposed character the first part stays, and of its small form the first.
-    const code = stripAccents ? String.fromCodePoint(given).normalize('NFD').codePointAt(0)! : given;
-    const character = String.fromCodePoint(code);
+    if (isDropped(code)) return '';
     if (characterClass(code) === WHITESPACE) return ' ';
-    if (isDropped(code, character) || (stripAccents && /\p{M}/u.test(character))) return '';
-    const small = lowercase ? String.fromCodePoint(character.toLowerCase().codePointAt(0)!) : character;
-    return standsAlone(code, character) ? ` ${small}` : small;
+    if (stripAccents && (categoryBit(code) & ACCENTS) !== 0) return '';
+    const small = String.fromCodePoint(...(lowercase ? lowerCase(code) : [code]));
+    return standsAlone(code) ? ` ${small}` : small;
   }
 
   private encodeWord(word: string, out: number[], poll: () => void): void {

@@ -6,6 +6,7 @@
  * the words that the one before left; nothing looks beyond its word.
  */
 import { raise, SQLSTATE } from '../errors.ts';
+import { caseWordEnd } from './case-words.ts';
 import { characterClass, LETTER, NUMBER, OTHER, PUNCTUATION, WHITESPACE } from './character-class.ts';
 
 type Scanner = (text: string, start: number, end: number, ends: number[]) => void;
@@ -95,11 +96,26 @@ function cl100kScanner(digits: number): Scanner {
   };
 }
 
+/** Words of caseWordEnd, with an English contraction behind them where `contractions`; the rest as in cl100k, but for slashes. */
+function caseScanner(digits: number, contractions: boolean): Scanner {
+  return (text, start, end, ends) => {
+    for (let at = start; at < end;) {
+      const word = caseWordEnd(text, at, end);
+      const next =
+        word === 0
+          ? cl100kWordEnd(text, at, end, digits, true)
+          : (contractions && contractionEnd(text, word, end, true)) || word;
+      ends.push(next);
+      at = next;
+    }
+  };
+}
+
 function isLineBreak(unit: number): boolean {
   return unit === 0x0a || unit === 0x0d;
 }
 
-function cl100kWordEnd(text: string, at: number, end: number, digits: number): number {
+function cl100kWordEnd(text: string, at: number, end: number, digits: number, slashes = false): number {
   const unit = text.charCodeAt(at);
   const kind = classAt(text, at, end);
   if (kind === NUMBER) return runEnd(text, at, end, NUMBER, digits);
@@ -110,7 +126,7 @@ function cl100kWordEnd(text: string, at: number, end: number, digits: number): n
   const body = unit === SPACE ? at + 1 : at;
   if ((classAt(text, body, end) & NOT_WORD) !== 0) {
     let next = runEnd(text, body, end, NOT_WORD);
-    while (next < end && isLineBreak(text.charCodeAt(next))) next++;
+    while (next < end && (isLineBreak(text.charCodeAt(next)) || (slashes && text[next] === '/'))) next++;
     return next;
   }
   const all = runEnd(text, at, end, WHITESPACE);
@@ -139,6 +155,58 @@ function isolate(matches: (code: number) => boolean, limit: number, exactly = fa
   };
 }
 
+/** Cut out every run of characters for which `matches` holds, with one white space before it where there is one. */
+function isolateSpaced(matches: (code: number) => boolean): Scanner {
+  return (text, start, end, ends) => {
+    const isMatch = (at: number): boolean => at < end && matches(text.codePointAt(at)!);
+    let begin = start;
+    for (let at = start; at < end;) {
+      const spaced = characterClass(text.charCodeAt(at)) === WHITESPACE && isMatch(at + 1);
+      if (!spaced && !isMatch(at)) {
+        at += sizeAt(text, at);
+        continue;
+      }
+      if (begin < at) ends.push(at);
+      if (spaced) at++;
+      while (isMatch(at)) at += sizeAt(text, at);
+      ends.push(at);
+      begin = at;
+    }
+    if (begin < end) ends.push(end);
+  };
+}
+
+/** Cut off the white space at the end. */
+function isolateTrailingSpace(text: string, start: number, end: number, ends: number[]): void {
+  let at = end;
+  while (at > start && characterClass(text.charCodeAt(at - 1)) === WHITESPACE) at--;
+  if (start < at) ends.push(at);
+  if (at < end) ends.push(end);
+}
+
+/** Whether a code point is one of `characters`, in which a hyphen between two stands for all between them. */
+function among(characters: string): (code: number) => boolean {
+  const ranges: [number, number][] = [];
+  const codes = Array.from(characters, (character) => character.codePointAt(0)!);
+  for (let i = 0; i < codes.length; i++) {
+    const isRange = codes[i + 1] === 0x2d && i + 2 < codes.length;
+    ranges.push([codes[i]!, codes[isRange ? i + 2 : i]!]);
+    if (isRange) i += 2;
+  }
+  ranges.sort(([a], [b]) => a - b);
+  return (code) => {
+    let [low, high] = [0, ranges.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (ranges[middle]![1] < code) low = middle + 1;
+      else high = middle;
+    }
+    return low < ranges.length && ranges[low]![0] <= code;
+  };
+}
+
+const isLetter = (code: number): boolean => characterClass(code) === LETTER;
+const isPunctuation = (code: number): boolean => characterClass(code) === PUNCTUATION;
 const isNumber = (code: number): boolean => characterClass(code) === NUMBER;
 const isAsciiDigit = (code: number): boolean => code >= 0x30 && code <= 0x39;
 
@@ -168,6 +236,39 @@ const FALCON: WordRules = {
   cleanSpaces: true,
 };
 
+/** DeepSeek's: letters with case, in the version of Unicode of its day, and its signs. */
+const CASED =
+  'A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃';
+const SIGNS = '!-/:-~！-／：-～‘-‟\u3000-。';
+const EAST_ASIAN = '\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff';
+
+const eachLineBreak = isolate(isLineBreak, 1);
+const DEEPSEEK_LLM: WordRules = {
+  scanners: [
+    eachLineBreak,
+    isolateSpaced(among(CASED)),
+    isolateSpaced(among(SIGNS)),
+    isolateTrailingSpace,
+    isolate(among(EAST_ASIAN), Infinity),
+    isolate(isNumber, Infinity),
+  ],
+  ignoreMerges: false,
+  addBos: false,
+  cleanSpaces: false,
+};
+const DEEPSEEK_CODER: WordRules = {
+  ...DEEPSEEK_LLM,
+  scanners: [
+    eachLineBreak,
+    isolateSpaced(isLetter),
+    isolateSpaced(isPunctuation),
+    isolate(among(EAST_ASIAN), Infinity),
+    eachNumber,
+  ],
+};
+const TEKKEN: WordRules = { scanners: [caseScanner(1, false)], ignoreMerges: true, addBos: true, cleanSpaces: false };
+const GPT4O: WordRules = { scanners: [caseScanner(3, true)], ignoreMerges: false, addBos: false, cleanSpaces: false };
+
 /** Rules by the value of tokenizer.ggml.pre. */
 const RULES: Readonly<Record<string, WordRules>> = {
   default: DEFAULT,
@@ -193,6 +294,11 @@ const RULES: Readonly<Record<string, WordRules>> = {
   codeshell: DIGITS,
   'command-r': { ...DIGITS, cleanSpaces: false },
   falcon: FALCON,
+  'deepseek-llm': DEEPSEEK_LLM,
+  'deepseek-coder': DEEPSEEK_CODER,
+  tekken: TEKKEN,
+  'gpt-4o': GPT4O,
+  llama4: GPT4O,
 };
 
 /** Rules of a vocabulary; a file that names none gets 'default'. Throws featureNotSupported for a name unknown here. */
