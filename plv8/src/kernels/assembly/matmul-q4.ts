@@ -19,6 +19,7 @@ function oneToken(
   w: usize, negated: v128, x: usize, xs: usize, xi: usize, xm: usize, out: usize, blocks: i32, rows: i32,
   minimums: bool,
 ): void {
+  // V8 13.6 makes a constant anew wherever it is used, in four instructions: masks that it cannot know stay in registers.
   const zero = blocks >> 30;
   const mask = i16x8.splat(<i16>(0x0f | zero));
   const mask16 = i16x8.splat(<i16>(0xf0 | zero));
