@@ -3,7 +3,7 @@
 # it with nothing beside, and Node.js of this machine. Needs root, debootstrap and Debian's mirror.
 # Usage: test/systems/run.sh NAME [STEP ...]
 #   host    tests of the extension       demo    npm run demo as root, twice
-#   unit, db, golden, cli                files of that folder of test/
+#   unit, db, golden, cli                files of that folder of test/; or test/db/install.test.ts, a file
 #   sudo    npm run demo as a user with sudo       no-root    setup as a user without
 # Without a step: host demo unit db golden. SYSTEMS (/var/tmp/hartonomous-systems) holds the folders, which are kept; `fresh`
 # as a step begins anew. Each step ends with its counts, as docs/systems.md has them; the log is NAME.log beside the folder.
@@ -77,6 +77,7 @@ for each in "${steps[@]}"; do
     case $each in
         host) step host 'node bootstrap.mjs build && bash host/test.sh' || failed=1 ;;
         demo) { step demo 'npm run demo' && step 'demo again' 'npm run demo'; } || failed=1 ;;
+        test/*) step "$each" "node bootstrap.mjs test $each" || failed=1 ;;
         unit | db | golden | cli) step "$each" "node bootstrap.mjs test test/$each" || failed=1 ;;
         sudo)
             step 'user with sudo' 'command -v sudo >/dev/null || { apt-get update -qq && apt-get install -y -qq sudo; }
