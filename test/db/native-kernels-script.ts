@@ -1,5 +1,5 @@
 /** Runs inside PostgreSQL: the host's kernels beside the plain WebAssembly build, in memories with the same content. */
-import { kernelHost } from '../../plv8/src/db.ts';
+import { kernelHost, segmentStore } from '../../plv8/src/db.ts';
 import type { Kernels, NativeKernels } from '../../plv8/src/kernels/load.ts';
 import { instantiateKernels, newMemory, offerNativeKernels } from '../../plv8/src/kernels/load.ts';
 import { readConfig } from '../../plv8/src/model/config.ts';
@@ -92,4 +92,122 @@ export function compareModel(bytes: Uint8Array, most: number, precision: Precisi
     if (JSON.stringify(native) === JSON.stringify(plain)) same.push(threads);
   }
   return { same, numbers: new Set(plain.flat()).size };
+}
+
+/** What an argument of a kernel is: where it may be wrong, and how. */
+type Argument = 'address' | 'count' | 'length' | 'flag' | 'number' | 'free';
+
+/** A right call of every kernel of the host's over a memory of 64 pages, argument by argument. */
+const RIGHT_CALLS: Record<string, [Argument, number | boolean][]> = {
+  quantizeActivations: [...addresses(5), ['length', 64], ['count', 3]],
+  matmulQ8: [...addresses(1), ['flag', true], ...addresses(4), ['count', 9], ['length', 64], ['count', 3], ['length', 36], ['length', 32]],
+  matmulQ4: [...addresses(1), ['flag', true], ['count', 8], ...addresses(5), ['count', 9], ['length', 64], ['count', 3], ['length', 36]],
+  matmulF32: [...addresses(3), ['count', 9], ['length', 64], ['count', 3], ['length', 36]],
+  rmsNorm: [...addresses(3), ['length', 65], ['count', 3], ['number', 1e-5]],
+  layerNorm: [...addresses(4), ['length', 65], ['count', 3], ['number', 1e-5]],
+  addInto: [...addresses(2), ['count', 65]],
+  addBias: [...addresses(2), ['length', 65], ['count', 3]],
+  siluMultiply: [...addresses(2), ['count', 65]],
+  geluMultiply: [...addresses(2), ['count', 65]],
+  gelu: [...addresses(1), ['count', 65]],
+  scaleBy: [...addresses(1), ['count', 65], ['number', 2]],
+  softcap: [...addresses(1), ['count', 65], ['number', 2]],
+  rope: [...addresses(2), ['count', 2], ['length', 16], ['length', 8], ['count', 8], ['count', 1], ['count', 3]],
+  attention: [
+    ...addresses(4), ['free', 0], ['length', 4], ['length', 2], ['length', 8], ['length', 20], ['length', 64],
+    ['number', 0.3], ['number', 0], ['length', 3], ['free', 1], ['free', 100],
+  ],
+}; // prettier-ignore
+
+/** Places 128 KiB apart. */
+function addresses(n: number): [Argument, number][] {
+  return Array.from({ length: n }, (_, i) => ['address', (i + 1) << 17]);
+}
+
+const NO_NUMBERS: unknown[] = [undefined, null, 'x', '8', {}, [], 2n, Symbol('x')];
+/** Numbers that are no count; the largest count is more than any memory holds. */
+const NO_COUNTS: unknown[] = [...NO_NUMBERS, true, -1, 1.5, NaN, Infinity, -Infinity, 2 ** 32, 2 ** 53, 2 ** 32 - 1];
+const WRONG: Record<Argument, unknown[]> = {
+  address: [...NO_COUNTS, 2 ** 22 - 4, 2 ** 22, 131073, 2 ** 31],
+  count: NO_COUNTS,
+  length: [...NO_COUNTS, 0],
+  flag: [...NO_NUMBERS, 0, 1],
+  number: [...NO_NUMBERS, true],
+  free: NO_COUNTS.slice(0, -1),
+};
+
+/** Call the host's kernels with one wrong argument each; which of them were no error, and how many calls there were. */
+export function callWrongly(_file: null, threads: number): { calls: number; taken: string[] } {
+  const host = kernelHost()!;
+  host.threads(threads);
+  const memory = newMemory(PAGES, PAGES);
+  const kernels = host.over(memory) as Record<string, (...args: unknown[]) => unknown>;
+  const taken: string[] = [];
+  let calls = 0;
+  for (let round = 0; round < 4; round++) {
+    for (const [name, right] of Object.entries(RIGHT_CALLS)) {
+      kernels[name]!(...right.map(([, value]) => value));
+      right.forEach(([argument], at) => {
+        for (const wrong of WRONG[argument]) {
+          const args: unknown[] = right.map(([, value]) => value);
+          args[at] = wrong;
+          // A second wrong argument, now and then.
+          if (round > 0 && right[(at + round) % right.length]![0] === 'count') args[(at + round) % right.length] = NaN;
+          calls++;
+          try {
+            kernels[name]!(...args);
+            taken.push(`${name} with ${String(wrong)} as argument ${at + 1}`);
+          } catch (error) {
+            if (!(error instanceof Error)) throw error;
+          }
+        }
+      });
+      for (let n = 0; n < right.length; n++) {
+        calls++;
+        try {
+          kernels[name]!(...right.slice(0, n).map(([, value]) => value));
+          taken.push(`${name} with ${n} arguments`);
+        } catch (error) {
+          if (!(error instanceof Error)) throw error;
+        }
+      }
+    }
+  }
+  return { calls, taken };
+}
+
+/** What becomes of a kernel that would write where a segment is mapped, and whether reading there works. */
+export function writeToSegment(): { error: string; read: number } {
+  const host = kernelHost()!;
+  const store = segmentStore()!;
+  const [key, page] = ['ab'.repeat(32), 65536];
+  const memory = newMemory(4, 4);
+  const floats = new Float32Array(memory.buffer);
+  floats.fill(2);
+  store.publish(key, 9, '', memory, page, page);
+  const segment = store.open(key, 9)!;
+  segment.map(memory, page);
+  segment.close();
+  store.drop(key);
+  const { addInto } = host.over(memory) as Kernels;
+  addInto(0, page, 100); // reads the segment
+  try {
+    addInto(page + 4 * 1000, 0, 100);
+  } catch (error) {
+    return { error: (error as Error).message, read: floats[99]! };
+  }
+  return { error: 'none', read: floats[99]! };
+}
+
+/** What a kernel leaves in a memory that has grown since the kernels were made. */
+export function growMemory(): { first: number; last: number } {
+  const memory = newMemory(1, 100);
+  const { scaleBy } = kernelHost()!.over(memory) as Kernels;
+  new Float32Array(memory.buffer).fill(1);
+  scaleBy(0, 16384, 2);
+  memory.grow(99);
+  new Float32Array(memory.buffer).fill(1, 16384);
+  scaleBy(0, 100 * 16384, 3);
+  const floats = new Float32Array(memory.buffer);
+  return { first: floats[0]!, last: floats.at(-1)! };
 }

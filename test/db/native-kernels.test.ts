@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { wasmPlugin } from '../../plv8/wasm-plugin.ts';
 import { modelPath, ZOO_DECODERS } from '../golden/model-files.ts';
 import type { TestDatabase } from './harness.ts';
-import { createDatabase } from './harness.ts';
+import { createDatabase, ingestFile } from './harness.ts';
 
 const QUANTS = ['q2_k', 'q3_k', 'q4_0', 'q4_1', 'q4_k', 'q4_k_m-mix', 'q5_0', 'q5_1', 'q5_k', 'q6_k', 'q8_0'];
 const FLOATS = [...ZOO_DECODERS, 'zoo/bert-tiny-f32', 'quants/qwen2-tiny-f16', 'quants/qwen2-tiny-bf16'];
@@ -85,5 +85,68 @@ describe.skipIf(portable)('native kernels', () => {
     );
     expect(rows[0]!.compared.same).toEqual([1, 2, 3]);
     expect(rows[0]!.compared.numbers).toBeGreaterThan(100);
+  });
+
+  it.each([1, 3])('refuse wrong calls as JavaScript errors, with %i threads', async (threads) => {
+    const { rows } = await client.query<{ result: { calls: number; taken: string[] } }>(
+      `select kernel_test('callWrongly', null, $1) as result`,
+      [threads],
+    );
+    expect(rows[0]!.result.taken).toEqual([]);
+    expect(rows[0]!.result.calls).toBeGreaterThan(2000);
+  });
+
+  it('read a mapped segment and refuse to write there', async () => {
+    const { rows } = await client.query(`select kernel_test('writeToSegment', null, 1) as result`);
+    expect(rows[0].result).toEqual({
+      error: 'kernel cannot write 400 bytes from byte 69536, where a segment is mapped',
+      read: 4,
+    });
+  });
+
+  it('follow a memory that grows', async () => {
+    const { rows } = await client.query(`select kernel_test('growMemory', null, 1) as result`);
+    expect(rows[0].result).toEqual({ first: 6, last: 3 });
+  });
+
+  it('are for functions of the role in hartonomous_v8.segment_role only', async () => {
+    const own =
+      'create or replace function pg_temp.own() returns boolean language plv8 as $$ return plv8.kernels.usable() $$';
+    await client.query(own);
+    expect((await client.query('select pg_temp.own() as usable')).rows).toEqual([{ usable: false }]);
+    const over = 'do $$ plv8.kernels.over(new WebAssembly.Memory({ initial: 1, maximum: 1 })) $$ language plv8';
+    await expect(client.query(over)).rejects.toThrow('permission denied for kernels');
+  });
+
+  it('leave a session usable and the answer as it was after cancels with threads busy', async () => {
+    await ingestFile(db.url, modelPath('quants/qwen2-256-q4_0.gguf'), 'q4');
+    const ask = `select hartonomous.generate('a b c', 'q4', '{"raw": true, "temperature": 0, "num_predict": 60, "num_thread": 3}') as text`;
+    const before = (await client.query(ask)).rows;
+    let canceled = 0;
+    for (let i = 0; i < 20; i++) {
+      await client.query(`set statement_timeout = ${1 + 3 * i}`);
+      await client.query(ask).catch((error: { code: string }) => {
+        expect(error.code).toBe('57014');
+        canceled++;
+      });
+      await client.query('set statement_timeout = 0');
+    }
+    expect(canceled).toBeGreaterThan(0);
+    expect((await client.query(ask)).rows).toEqual(before);
+    const loaded = await client.query('select kernels, threads from hartonomous.loaded_models');
+    expect(loaded.rows).toEqual([{ kernels: expect.stringMatching(/^native \(\w+\)$/) as string, threads: 3 }]);
+  });
+
+  it('take a thread at least, and no more than the setting and the call allow', async () => {
+    const threads = async (setting: number): Promise<number> => {
+      await client.query(`set hartonomous_v8.threads = ${setting}`);
+      return Number((await client.query('select threads from hartonomous.loaded_models')).rows[0].threads);
+    };
+    const all = await threads(-1);
+    expect(await threads(0)).toBe(Math.max(1, Math.floor(all / 2)));
+    expect(await threads(1)).toBe(1);
+    expect(await threads(7)).toBe(7);
+    const refused = `select hartonomous.generate('a', 'q4', '{"num_thread": -1}')`;
+    await expect(client.query(refused)).rejects.toThrow('num_thread');
   });
 });

@@ -77,15 +77,20 @@ struct ProductPlaces {
   uint64 weights, quants, scales, sums, scaled_sums, out;
 };
 
+void check_stride(Arguments& a, uint64 bytes, uint64 rows) {
+  if (bytes % sizeof(float) != 0 || bytes / sizeof(float) < rows) a.refuse("is no distance between tokens");
+}
+
 void run_product(Arguments& a, Product& p, const ProductPlaces& at) {
   const Size floats = Size(p.cols) * p.tokens, blocks = Size(p.cols / kBlock) * p.tokens;
   const uint64 octs = (p.rows + kOctRows - 1) / kOctRows;
-  p.weights = a.read<uint8_t>(at.weights, Size(oct_bytes(p.cols, p.nibbles, p.scale_cols, p.minimums)) * octs);
+  const uint64 words = oct_bytes(p.cols, p.nibbles, p.scale_cols, p.minimums) / sizeof(float);
+  p.weights = reinterpret_cast<const uint8_t*>(a.read<float>(at.weights, Size(words) * octs));
   p.quants = a.read<int16_t>(at.quants, floats);
   p.scales = a.read<float>(at.scales, blocks);
   p.sums = p.nibbles ? a.read<int32_t>(at.sums, blocks) : nullptr;
   p.scaled_sums = p.minimums ? a.read<float>(at.scaled_sums, blocks) : nullptr;
-  if (p.out_stride % sizeof(float) != 0) a.refuse("must be a multiple of 4");
+  check_stride(a, p.out_stride, p.rows);
   if (p.tokens == 0 || p.rows == 0) return;
   p.out = a.write<float>(at.out, Size(p.out_stride / sizeof(float)) * (p.tokens - 1) + p.rows);
   run(best_kernels().product, p, octs, kOctRows * p.cols * p.tokens);
@@ -148,7 +153,7 @@ void product_f32(Info info) {
     if (p.cols % 4 != 0) a.refuse("must be a multiple of 4");
     p.tokens = a.count();
     p.out_stride = a.count();
-    if (p.out_stride % sizeof(float) != 0) a.refuse("must be a multiple of 4");
+    check_stride(a, p.out_stride, p.rows);
     p.weights = a.read<float>(weights, Size(p.rows) * p.cols);
     p.x = a.read<float>(x, Size(p.cols) * p.tokens);
     if (p.tokens == 0 || p.rows == 0) return;

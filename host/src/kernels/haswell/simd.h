@@ -1,31 +1,13 @@
 // AVX2 and F16C.
 #pragma once
 
-#include <immintrin.h>
-
-#include "kernels/generic/types.h"
+#include "kernels/haswell/avx2.h"
 
 namespace host::kernels {
 namespace {
 
 inline I32 add_dot(I32 sums, I16 a, I16 b) {
   return sums + reinterpret_cast<I32>(_mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
-}
-
-inline I16 widen(const int8_t* from) {
-  return reinterpret_cast<I16>(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
-}
-
-inline F32 twice(const float* from) {
-  return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(from));
-}
-
-inline F32 larger(F32 a, F32 b) { return _mm256_max_ps(a, b); }
-inline F32 smaller(F32 a, F32 b) { return _mm256_min_ps(a, b); }
-
-inline S8 narrow(I32 x) {
-  const __m256i v = reinterpret_cast<__m256i>(x);
-  return reinterpret_cast<S8>(_mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)));
 }
 
 }  // namespace
