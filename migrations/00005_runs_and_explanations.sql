@@ -58,16 +58,18 @@ create table hartonomous.run_tokens (
     is_prompt boolean not null,
     logprob real,
     logit real,
+    text text not null default '',
     primary key (run_id, position)
 );
 comment on table hartonomous.run_tokens is 'tokens of recorded generations';
 comment on column hartonomous.run_tokens.run_id is 'the run';
 comment on column hartonomous.run_tokens.position is 'place in the sequence, from 0';
 comment on column hartonomous.run_tokens.token_id is 'the token';
-comment on column hartonomous.run_tokens.token is 'its text';
+comment on column hartonomous.run_tokens.token is 'the token by itself; part of a character is U+FFFD';
 comment on column hartonomous.run_tokens.is_prompt is 'whether it belongs to the prompt';
 comment on column hartonomous.run_tokens.logprob is 'log-probability when it was chosen; null in the prompt';
 comment on column hartonomous.run_tokens.logit is 'logit when it was chosen, before penalties; null in the prompt';
+comment on column hartonomous.run_tokens.text is 'what became certain of the text with it; these add up to prompt and answer';
 
 create table hartonomous.run_grants (
     reader text not null,

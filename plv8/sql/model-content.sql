@@ -12,15 +12,43 @@ end
 $$;
 comment on function hartonomous._shown(bytea) is 'text of a token for people; bytes that are no UTF-8 as octal escapes';
 
+create or replace function hartonomous._token_content(content bytea, type integer, tokenizer text) returns bytea
+language plpgsql immutable parallel unsafe cost 20 set search_path = hartonomous, pg_temp
+as $$
+declare
+    shown constant text := hartonomous._shown(content);
+begin
+    if type = 6 then -- a byte, written as <0x0A>
+        return decode(substr(shown, 4, 2), 'hex');
+    elsif type <> 1 or convert_to(shown, 'UTF8') <> content then
+        return content;
+    elsif tokenizer <> 'gpt2' then
+        return convert_to(replace(shown, '▁', ' '), 'UTF8');
+    end if;
+    -- Byte-level BPE writes printable bytes as themselves and the others, in their order, as characters from 256 on.
+    return (
+        select coalesce(string_agg(case
+            when code between 33 and 126 or code between 161 and 172 or code between 174 and 255 then set_byte('\x00', 0, code)
+            when code between 256 and 288 then set_byte('\x00', 0, code - 256)
+            when code between 289 and 322 then set_byte('\x00', 0, code - 162)
+            when code = 323 then '\xad'
+            else convert_to(letter, 'UTF8') end, ''::bytea order by place), '')
+        from string_to_table(shown, null) with ordinality as s (letter, place), ascii(letter) as code);
+end
+$$;
+comment on function hartonomous._token_content(bytea, integer, text) is
+    'bytes that a token adds to a text, from its spelling in the vocabulary, its type and the kind of tokenizer';
+
 create or replace view hartonomous.token_bytes as
-select m.name as model, t.token_id, hartonomous._shown(a.content) as token, c.ordinal, c.child_id::integer as byte, b.hilbert
+select m.name as model, t.token_id, hartonomous._shown(a.content) as token, p.ordinal, b.id::integer as byte, b.hilbert
 from hartonomous.models m
 join hartonomous.tokens t on t.model_id = m.id
 join hartonomous.atoms a on a.kind = 'token' and a.id = t.atom_id
-join hartonomous.compositions c on c.parent_kind = 'token' and c.parent_id = a.id
-join hartonomous.atoms b on b.kind = 'byte' and b.id = c.child_id
+cross join lateral hartonomous._token_content(a.content, t.type, m.tokenizer ->> 'tokenizer.ggml.model') as c (content)
+cross join lateral generate_series(0, length(c.content) - 1) as p (ordinal)
+join hartonomous.atoms b on b.kind = 'byte' and b.id = get_byte(c.content, p.ordinal)
 where m.state = 'ready';
-comment on view hartonomous.token_bytes is 'every token of every model as its bytes';
+comment on view hartonomous.token_bytes is 'every token of every model as the bytes that it adds to a text; special tokens by name';
 comment on column hartonomous.token_bytes.model is 'name of the model';
 comment on column hartonomous.token_bytes.token_id is 'id of the token in the model';
 comment on column hartonomous.token_bytes.token is 'the token as its vocabulary writes it';
@@ -196,9 +224,9 @@ $$;
 comment on function hartonomous.copy_model(text, text) is
     'a second model of the same content under another name; it shares every atom, so its weights take no room';
 
-revoke all on function hartonomous._shown(bytea), hartonomous._copy_rows(regclass, bigint, bigint, text[]),
+revoke all on function hartonomous._shown(bytea), hartonomous._token_content(bytea, integer, text), hartonomous._copy_rows(regclass, bigint, bigint, text[]),
     hartonomous.copy_model(text, text) from public;
-grant execute on function hartonomous._shown(bytea) to hartonomous_user, hartonomous_reader, hartonomous_admin;
+grant execute on function hartonomous._shown(bytea), hartonomous._token_content(bytea, integer, text) to hartonomous_user, hartonomous_reader, hartonomous_admin;
 grant execute on function hartonomous.copy_model(text, text) to hartonomous_admin;
 grant select on hartonomous.token_bytes, hartonomous.token_merges, hartonomous.matrix_tiles, hartonomous.model_sharing,
     hartonomous.ingest_progress to hartonomous_user, hartonomous_reader;

@@ -86,7 +86,7 @@ select id, created_at, caller, kind, model_name as model, encode(model_digest, '
 from hartonomous.runs where array[caller, ''] && (select hartonomous._visible_callers());
 comment on view hartonomous.run_list is 'recorded generations: the caller''s own and those granted to it (run_grant_list)';
 comment on column hartonomous.run_list.id is 'number of the run';
-comment on column hartonomous.run_list.created_at is 'when';
+comment on column hartonomous.run_list.created_at is 'when the call began';
 comment on column hartonomous.run_list.caller is 'role that asked';
 comment on column hartonomous.run_list.kind is 'what was called: generate, complete, chat, stream and the like';
 comment on column hartonomous.run_list.model is 'name of the model then';
@@ -108,7 +108,7 @@ comment on column hartonomous.run_list.build_id is 'build of the functions that 
 
 create or replace view hartonomous.run_token_list with (security_barrier) as
 select t.run_id, r.caller, t.position, case when not t.is_prompt then t.position - cardinality(r.prompt_ids) end as step,
-    t.token_id, t.token, t.is_prompt, t.logprob, t.logit
+    t.token_id, t.token, t.is_prompt, t.logprob, t.logit, t.text
 from hartonomous.runs r join hartonomous.run_tokens t on t.run_id = r.id
 where array[r.caller, ''] && (select hartonomous._visible_callers());
 comment on view hartonomous.run_token_list is 'tokens of the recorded generations that the caller sees';
@@ -117,14 +117,32 @@ comment on column hartonomous.run_token_list.caller is 'role that asked';
 comment on column hartonomous.run_token_list.position is 'place in the sequence, from 0';
 comment on column hartonomous.run_token_list.step is 'place among the tokens written, from 0; null in the prompt';
 comment on column hartonomous.run_token_list.token_id is 'the token';
-comment on column hartonomous.run_token_list.token is 'its text';
+comment on column hartonomous.run_token_list.token is 'the token by itself; part of a character is U+FFFD';
 comment on column hartonomous.run_token_list.is_prompt is 'whether it belongs to the prompt';
 comment on column hartonomous.run_token_list.logprob is 'log-probability when it was chosen; null in the prompt';
 comment on column hartonomous.run_token_list.logit is 'logit when it was chosen; null in the prompt';
+comment on column hartonomous.run_token_list.text is 'what became certain of the text with it: ordered by position these add up to prompt and answer';
+
+create or replace view hartonomous.run_text_list with (security_barrier) as
+select r.id, r.created_at, r.caller, r.kind, r.model_name as model, r.done_reason, r.eval_count,
+    (select string_agg(t.text, '' order by t.position) from hartonomous.run_tokens t where t.run_id = r.id and t.is_prompt) as prompt,
+    (select coalesce(string_agg(t.text, '' order by t.position), '') from hartonomous.run_tokens t
+     where t.run_id = r.id and not t.is_prompt) as answer
+from hartonomous.runs r where array[r.caller, '*'] && (select hartonomous._visible_callers());
+comment on view hartonomous.run_text_list is 'recorded generations as texts: the caller''s own and those granted to it';
+comment on column hartonomous.run_text_list.id is 'number of the run';
+comment on column hartonomous.run_text_list.created_at is 'when the call began';
+comment on column hartonomous.run_text_list.caller is 'role that asked';
+comment on column hartonomous.run_text_list.kind is 'what was called: generate, complete, chat, stream and the like';
+comment on column hartonomous.run_text_list.model is 'name of the model then';
+comment on column hartonomous.run_text_list.done_reason is 'stop or length';
+comment on column hartonomous.run_text_list.eval_count is 'tokens written';
+comment on column hartonomous.run_text_list.prompt is 'what the model read, with the template''s special tokens by name';
+comment on column hartonomous.run_text_list.answer is 'all that it wrote, thinking and stop strings too';
 
 revoke all on function hartonomous._visible_callers(), hartonomous._sees_runs_of(text), hartonomous.grant_runs(text, text),
     hartonomous.revoke_runs(text, text), hartonomous.prune_runs(interval, boolean) from public;
 grant execute on function hartonomous._visible_callers(), hartonomous._sees_runs_of(text) to hartonomous_user, hartonomous_reader;
 grant execute on function hartonomous.prune_runs(interval, boolean) to hartonomous_user;
 grant execute on function hartonomous.grant_runs(text, text), hartonomous.revoke_runs(text, text) to hartonomous_admin;
-grant select on hartonomous.run_list, hartonomous.run_token_list, hartonomous.run_grant_list to hartonomous_user, hartonomous_reader;
+grant select on hartonomous.run_list, hartonomous.run_token_list, hartonomous.run_text_list, hartonomous.run_grant_list to hartonomous_user, hartonomous_reader;

@@ -41,7 +41,25 @@ describe('views', () => {
         `select array_agg(byte order by ordinal) as bytes, count(distinct hilbert)::int as places
          from hartonomous.token_bytes where model = 'qwen' and token = 'Ġthe'`,
       ),
-    ).toEqual([{ bytes: [...Buffer.from('Ġthe')], places: 5 }]);
+    ).toEqual([{ bytes: [...Buffer.from(' the')], places: 4 }]);
+  });
+
+  test.each(['qwen', 'stories'])('token_bytes are those that a token of %s adds to a text', async (model) => {
+    const rows = await query(
+      `select b.bytes, hartonomous.detokenize(array[b.token_id, b.token_id], $1) as text
+       from (select token_id, array_agg(byte order by ordinal) as bytes from hartonomous.token_bytes where model = $1 group by token_id) b
+       join hartonomous.models m on m.name = $1
+       join hartonomous.tokens t on t.model_id = m.id and t.token_id = b.token_id and t.type in (1, 6)`,
+      [model],
+    );
+    expect(rows.length).toBeGreaterThan(200);
+    for (const { bytes, text } of rows as { bytes: number[]; text: string }[]) {
+      const twice = Buffer.from([...bytes, ...bytes])
+        .toString()
+        .replaceAll('\0', '\uFFFD');
+      // The space that encoding puts in front is not part of the text.
+      expect([twice, twice.replace(/^ /, '')]).toContain(text);
+    }
   });
 
   test('token_merges lists every merge with its rank, and what it makes is a token', async () => {

@@ -175,3 +175,41 @@ describe('recorded runs', () => {
     expect((await database.pool.query('select count(*)::int as n from hartonomous.run_tokens')).rows[0].n).toBe(0);
   });
 });
+
+test('the texts of a run add up to prompt and answer, whatever bytes its tokens have', async () => {
+  const [answer] = await as(
+    roles.alice,
+    `select hartonomous.generate_regex('Emoji: ü😀', '😀漢字é', 'tiny', '{"record": true, "seed": 1, "raw": true}') as text`,
+  );
+  expect(answer).toEqual({ text: '😀漢字é' });
+  const [added] = await as(
+    roles.alice,
+    `select string_agg(text, '' order by position) filter (where is_prompt) as prompt,
+       string_agg(text, '' order by position) filter (where not is_prompt) as answer,
+       string_agg(token, '' order by position) filter (where not is_prompt) like '%' || chr(65533) || '%' as parts
+     from hartonomous.run_token_list where run_id = (select max(id) from hartonomous.run_list)`,
+  );
+  expect(added).toEqual({ prompt: 'Emoji: ü😀', answer: '😀漢字é', parts: true });
+  expect(await as(roles.alice, 'select prompt, answer from hartonomous.run_text_list')).toEqual([
+    { prompt: 'Emoji: ü😀', answer: '😀漢字é' },
+  ]);
+  expect(await as(roles.bob, 'select * from hartonomous.run_text_list')).toEqual([]);
+  await as(roles.alice, chat);
+  const [said] = await as(roles.alice, 'select prompt from hartonomous.run_text_list order by id desc limit 1');
+  expect(said!.prompt).toBe(
+    (await as(roles.alice, `select hartonomous.render_chat('[{"role": "user", "content": "Hello"}]') as p`))[0]!.p,
+  );
+});
+
+test('a run is dated when its call began, not its transaction', async () => {
+  await session.query('begin');
+  await session.query('select pg_sleep(0.05)');
+  await session.query(...complete({ record: true }));
+  await session.query('select pg_sleep(0.05)');
+  const { rows } = await session.query(
+    `select created_at > now() + interval '40 ms' as later, created_at < clock_timestamp() - interval '40 ms' as past
+     from hartonomous.run_list`,
+  );
+  await session.query('rollback');
+  expect(rows).toEqual([{ later: true, past: true }]);
+});

@@ -24,6 +24,7 @@ export function answerBatch(
   model: string | null,
   given: Record<string, unknown> | null,
 ): BatchRow[] {
+  const startedAt = Date.now();
   const { on_error: wanted, ...options } = given ?? {};
   const onError = onErrorOf(wanted);
   const rows: BatchRow[] = prompts.map((_, i) => ({ ord: i + 1, text: null, done_reason: null, eval_count: null }));
@@ -73,6 +74,7 @@ export function answerBatch(
         heldAs: used.entry.model.precision,
         buildId: buildIdOf(catalog),
         generation,
+        startedAt,
         loadNs: used.loadNs,
         totalNs: used.loadNs + generation.promptEvalNs + generation.evalNs,
       },

@@ -2,6 +2,7 @@
 import { query } from '../db.ts';
 import { parseJson } from '../format/ordered-json.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { Utf8Stream } from '../sampling/utf8-stream.ts';
 import { mayWrite } from '../backend/caller.ts';
 import type { Catalog, ModelDescription } from '../backend/catalog.ts';
 import type { Grammar } from '../sampling/constraint/constraint.ts';
@@ -20,6 +21,8 @@ export interface RunRecord {
   heldAs: string;
   buildId: string | null;
   generation: Generation;
+  /** When the call began, milliseconds since 1970. */
+  startedAt: number;
   loadNs: number;
   totalNs: number;
 }
@@ -103,6 +106,16 @@ function deleteOldRuns(): void {
   );
 }
 
+/** The text that becomes certain with each token, whole characters only; control tokens by name where they are `shown`. */
+function textsOf(ids: readonly number[], tokenizer: Tokenizer, shown: boolean): string[] {
+  const stream = new Utf8Stream();
+  const texts = ids.map((id) =>
+    shown && tokenizer.isControl(id) ? stream.flush() + tokenizer.tokenText(id) : stream.push(tokenizer.tokenBytes(id)),
+  );
+  if (texts.length > 0) texts[texts.length - 1]! += stream.flush();
+  return texts.map((text) => text.replaceAll('\0', '\uFFFD'));
+}
+
 /** Insert the run and its tokens; the run's id. A model that was removed since it was loaded is named by name and digest only. */
 export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
   const { generation } = run;
@@ -111,11 +124,12 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
   const id = Number(
     query(
       `insert into hartonomous.runs (caller, kind, model_id, model_name, model_digest, options, seed, prompt_ids,
-         output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns, sampling, held_as, build_id)
+         output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns, sampling, held_as, build_id,
+         created_at)
        values ($1::text, $2::text,
          (select m.id from hartonomous.models m where m.id = $3::bigint for key share), $4::text, decode($5::text, 'hex'), $6::text::jsonb, $7::bigint, $8::integer[],
          $9::integer[], $10::text, $11::integer, $12::integer, $13::bigint, $14::bigint, $15::bigint, $16::bigint,
-         $17::text::jsonb, $18::text, $19::text)
+         $17::text::jsonb, $18::text, $19::text, to_timestamp($20::float8 / 1000))
        returning id::float8 as id`,
       [
         run.caller,
@@ -137,14 +151,16 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
         JSON.stringify(samplingOf(run.settings, generation.budget)),
         run.heldAs,
         run.buildId,
+        run.startedAt,
       ],
     )[0]?.id,
   );
   const ids = [...generation.promptIds, ...outputIds];
   query(
-    `insert into hartonomous.run_tokens (run_id, position, token_id, token, is_prompt, logprob, logit)
-     select $1::bigint, t.ordinality - 1, t.id, t.text, t.ordinality <= $6::integer, t.logprob, t.logit
-     from unnest($2::integer[], $3::text[], $4::real[], $5::real[]) with ordinality as t (id, text, logprob, logit, ordinality)`,
+    `insert into hartonomous.run_tokens (run_id, position, token_id, token, is_prompt, logprob, logit, text)
+     select $1::bigint, t.ordinality - 1, t.id, t.token, t.ordinality <= $6::integer, t.logprob, t.logit, t.text
+     from unnest($2::integer[], $3::text[], $4::real[], $5::real[], $7::text[])
+       with ordinality as t (id, token, logprob, logit, text, ordinality)`,
     [
       id,
       ids,
@@ -153,6 +169,7 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
       [...generation.promptIds.map(() => null), ...generation.tokens.map((token) => token.logprob)],
       [...generation.promptIds.map(() => null), ...generation.tokens.map((token) => token.logit)],
       generation.promptIds.length,
+      [...textsOf(generation.promptIds, tokenizer, true), ...textsOf(outputIds, tokenizer, false)],
     ],
   );
   return id;

@@ -90,6 +90,7 @@ export function answer(
           heldAs: used.entry.model.precision,
           buildId: buildIdOf(catalog),
           generation,
+          startedAt: started,
           loadNs: used.loadNs,
           totalNs,
         },

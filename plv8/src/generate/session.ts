@@ -285,6 +285,7 @@ function record(session: Session, used: UsedModel, catalog: Catalog): void {
       heldAs: used.entry.model.precision,
       buildId: buildIdOf(catalog),
       generation,
+      startedAt: session.openedAt,
       loadNs,
       totalNs,
     },
