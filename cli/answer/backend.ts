@@ -26,6 +26,8 @@ export interface AnswerToken {
   logprob: number | null;
   done_reason: string | null;
   logprobs: TokenLogprob | null;
+  /** What became certain of the thinking that goes before the answer. */
+  thinking: string;
 }
 
 export interface TokenLogprob {
@@ -40,6 +42,7 @@ export interface TokenLogprob {
 export interface AnswerFacts {
   model: string;
   text: string;
+  thinking?: string;
   done_reason: 'stop' | 'length' | 'cancelled';
   total_duration: number;
   load_duration: number;

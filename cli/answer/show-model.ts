@@ -23,6 +23,8 @@ export interface ShownModel {
   chat_template: string | null;
   license: string | null;
   metadata: Record<string, unknown>;
+  /** It was made for embeddings. */
+  is_embedder: boolean;
 }
 
 export type Section = 'license' | 'parameters' | 'system' | 'template';

@@ -18,6 +18,8 @@ interface Member {
   /** What it answered last: its cache holds the keys and values of this. */
   last: string;
   broken: boolean;
+  /** Models to free when it is released. */
+  leaving: string[];
 }
 
 interface Waiter {
@@ -26,6 +28,7 @@ interface Waiter {
 }
 
 export class BackendPool {
+  private readonly members = new Set<Member>();
   /** Most recently used last. */
   private readonly idle: Member[] = [];
   private readonly waiting: Waiter[] = [];
@@ -83,6 +86,12 @@ export class BackendPool {
         this.release(member);
       },
     };
+  }
+
+  /** Free a model in every backend: in the idle ones now, in the others once they have answered. */
+  async unload(model: string): Promise<void> {
+    for (const member of this.members) member.leaving.push(model);
+    await Promise.all(this.idle.map(free));
   }
 
   /** End every connection once it is idle; those that wait are refused. */
@@ -147,9 +156,11 @@ export class BackendPool {
   /** Open a connection in a place that is taken already; gives the place on when that fails. */
   private async connect(): Promise<Member> {
     try {
-      const member: Member = { backend: await Backend.open(this.connection), last: '', broken: false };
+      const member: Member = { backend: await Backend.open(this.connection), last: '', broken: false, leaving: [] };
+      this.members.add(member);
       member.backend.client.once('end', () => {
         member.broken = true;
+        this.members.delete(member);
         const at = this.idle.indexOf(member);
         if (at < 0) return;
         this.idle.splice(at, 1);
@@ -168,6 +179,7 @@ export class BackendPool {
       this.leavePlace();
       return;
     }
+    void free(member);
     const next = this.waiting.shift();
     if (next === undefined) this.idle.push(member);
     else next.resolve(member);
@@ -177,6 +189,13 @@ export class BackendPool {
     const next = this.waiting.shift();
     if (next === undefined) this.slots--;
     else next.resolve(null);
+  }
+}
+
+/** Statements of a connection run one after the other, so the next request finds it done. */
+async function free({ backend, leaving }: Member): Promise<void> {
+  for (const model of leaving.splice(0)) {
+    await backend.client.query('select hartonomous.unload($1)', [model]).catch(() => undefined);
   }
 }
 

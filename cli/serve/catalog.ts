@@ -34,9 +34,13 @@ export class Catalog {
     return (await this.pool.query<ListedModel>('select * from hartonomous.model_list')).rows;
   }
 
-  /** One model. Throws 404 when there is none of this name. */
+  /** One model; NAME and NAME:latest are one. Throws 404 when there is none of this name. */
   async model(name: string): Promise<ListedModel> {
-    const { rows } = await this.pool.query<ListedModel>('select * from hartonomous.model_list where name = $1', [name]);
+    const { rows } = await this.pool.query<ListedModel>(
+      `select * from hartonomous.model_list where name = $1 or name = $1 || ':latest' or $1 = name || ':latest'
+       order by name = $1 desc limit 1`,
+      [name],
+    );
     return rows[0] ?? notFound(name);
   }
 
@@ -45,10 +49,18 @@ export class Catalog {
     return rows[0]!.model;
   }
 
-  /** The name given, which must be a model's, or that of the default model. */
-  async modelName(name: string | null): Promise<string> {
-    if (name !== null) return (await this.model(name)).name;
-    const { rows } = await this.pool.query<{ name: string | null }>('select hartonomous.default_model() as name');
+  /** The model of this name, or the default one. */
+  async named(name: string | null): Promise<ListedModel> {
+    return this.model(name ?? (await this.defaultName('default_model')));
+  }
+
+  /** Name of the model of this name, or of the default one for embeddings. */
+  async embeddingModel(name: string | null): Promise<string> {
+    return (await this.model(name ?? (await this.defaultName('default_embedding_model')))).name;
+  }
+
+  private async defaultName(of: 'default_model' | 'default_embedding_model'): Promise<string> {
+    const { rows } = await this.pool.query<{ name: string | null }>(`select hartonomous.${of}() as name`);
     return rows[0]!.name ?? notFound(null);
   }
 

@@ -23,7 +23,7 @@ export interface SortedFields {
   ignored: string[];
 }
 
-/** Sort the fields of a body; null is as good as absent. Throws 400 naming the field that is refused or unknown. */
+/** Sort the fields of a body; null is as good as absent. Unknown ones are ignored. Throws 400 naming the field that is refused. */
 export function sortFields(body: Record<string, unknown>, table: FieldTable, prefix = ''): SortedFields {
   const sorted: SortedFields = { taken: {}, options: {}, ignored: [] };
   for (const [name, value] of Object.entries(body)) {
@@ -32,8 +32,9 @@ export function sortFields(body: Record<string, unknown>, table: FieldTable, pre
     // 1e999 is JSON, and would go on as null.
     if (value === Infinity || value === -Infinity) throw new HttpError(400, `field ${shown} is not finite`);
     const treatment = Object.hasOwn(table, name) ? table[name]! : undefined;
-    if (treatment === undefined) throw new HttpError(400, `unknown field ${JSON.stringify(shown)}`, { param: shown });
-    if (treatment === 'take') sorted.taken[name] = value;
+    // Clients send what other servers know.
+    if (treatment === undefined) sorted.ignored.push(shown);
+    else if (treatment === 'take') sorted.taken[name] = value;
     else if (treatment === 'option') sorted.options[name] = value;
     else if (treatment === 'ignore') sorted.ignored.push(shown);
     else if ('option' in treatment) sorted.options[treatment.option] = value;
@@ -94,7 +95,10 @@ export const CHAT_COMPLETIONS: FieldTable = {
   response_format: 'option',
   n: { harmless: [1] },
   modalities: { harmless: [['text']] },
-  reasoning_effort: { harmless: ['none'] },
+  reasoning_effort: 'option',
+  think: 'option',
+  enable_thinking: 'option',
+  chat_template_kwargs: 'option',
   mirostat: { harmless: [0] },
   audio: { harmless: [] },
   functions: { harmless: [[]] },
@@ -136,8 +140,8 @@ const OLLAMA: FieldTable = {
   options: 'take',
   logprobs: 'option',
   top_logprobs: 'option',
-  keep_alive: 'ignore',
-  think: { harmless: [false] },
+  keep_alive: 'take',
+  think: 'option',
 };
 
 export const OLLAMA_GENERATE: FieldTable = {

@@ -2,6 +2,8 @@
 import type { Context } from 'hono';
 import { Hono } from 'hono';
 import type { AnswerFacts, AnswerRequest, AnswerToken } from '../answer/backend.ts';
+import { thinkingFamily } from '../../plv8/src/format/thinking-families.ts';
+import type { ShownModel } from '../answer/show-model.ts';
 import { quantization } from '../answer/show-model.ts';
 import { formatCount } from '../output.ts';
 import type { Wire } from './answers.ts';
@@ -11,14 +13,14 @@ import type { ListedModel } from './catalog.ts';
 import { embeddings } from './embeddings.ts';
 import { HttpError, ollamaError } from './errors.ts';
 import type { SortedFields } from './fields.ts';
-import { OLLAMA_CHAT, OLLAMA_EMBED, OLLAMA_GENERATE, OLLAMA_OPTIONS, OLLAMA_SHOW } from './fields.ts';
+import { IGNORED_HEADER, OLLAMA_CHAT, OLLAMA_EMBED, OLLAMA_GENERATE, OLLAMA_OPTIONS, OLLAMA_SHOW } from './fields.ts';
 import type { ApiContext } from './openai.ts';
-import { flagOf, messagesOf, readBody, textOf, textsOf } from './request.ts';
+import { cappedContext, flagOf, messagesOf, readBody, textOf, textsOf } from './request.ts';
 
 const MAX_INPUTS = 2048;
 
-/** A message or a response with what was written, under the key its endpoint has. */
-type Content = (text: string) => object;
+/** A message or a response with what was written and thought, under the keys its endpoint has. */
+type Content = (text: string, thinking: string | undefined) => object;
 
 function now(): string {
   return new Date().toISOString();
@@ -30,11 +32,16 @@ function factsOf(facts: AnswerFacts): object {
     done_reason: facts.done_reason,
     total_duration: facts.total_duration,
     load_duration: facts.load_duration,
-    prompt_eval_count: facts.prompt_eval_count,
+    // As Ollama counts them, those found in a cache too.
+    prompt_eval_count: facts.prompt_tokens,
     prompt_eval_duration: facts.prompt_eval_duration,
     eval_count: facts.eval_count,
     eval_duration: facts.eval_duration,
   };
+}
+
+function thought(thinking: string | undefined): object {
+  return thinking === undefined || thinking === '' ? {} : { thinking };
 }
 
 function logprobsOf(tokens: readonly AnswerToken[]): object {
@@ -51,10 +58,16 @@ function ollamaWire(model: string, content: Content): Wire {
     contentType: 'application/x-ndjson',
     begin: () => '',
     token: (token) =>
-      token.token === '' && token.logprobs === null
+      token.token === '' && token.thinking === '' && token.logprobs === null
         ? ''
-        : line({ model, created_at: now(), ...content(token.token), done: false, ...logprobsOf([token]) }),
-    end: (facts) => line({ model, created_at: now(), ...content(''), ...factsOf(facts) }),
+        : line({
+            model,
+            created_at: now(),
+            ...content(token.token, token.thinking),
+            done: false,
+            ...logprobsOf([token]),
+          }),
+    end: (facts) => line({ model, created_at: now(), ...content('', undefined), ...factsOf(facts) }),
     error: (error) => line(ollamaError(error)),
   };
 }
@@ -68,6 +81,11 @@ function responseFormat(format: unknown): Record<string, unknown> {
   throw new HttpError(400, 'field format must be json or a JSON schema', { param: 'format' });
 }
 
+/** `keep_alive`: 0, or a text like 0s. */
+function isZero(keepAlive: unknown): boolean {
+  return keepAlive === 0 || (typeof keepAlive === 'string' && /^0+(\.0+)?(ns|us|ms|s|m|h)?$/.test(keepAlive));
+}
+
 async function answer(
   c: Context,
   api: ApiContext,
@@ -75,25 +93,38 @@ async function answer(
   prompt: AnswerRequest['prompt'],
   content: Content,
 ): Promise<Response> {
-  const model = await api.catalog.modelName(textOf(taken, 'model'));
-  // Nothing to answer: clients ask so to have a model loaded.
+  const { name: model, context_length: context } = await api.catalog.named(textOf(taken, 'model'));
+  // Nothing to answer: clients ask so to have a model loaded, or freed.
   if (prompt.length === 0) {
-    await api.pool.use('', c.req.raw.signal, (backend) => loadModel(backend, model));
-    return c.json({ model, created_at: now(), ...content(''), done: true, done_reason: 'load' });
+    const leave = isZero(taken.keep_alive);
+    if (leave) await api.pool.unload(model);
+    else await api.pool.use('', c.req.raw.signal, (backend) => loadModel(backend, model));
+    const reason = leave ? 'unload' : 'load';
+    return c.json({ model, created_at: now(), ...content('', undefined), done: true, done_reason: reason });
   }
+  if (taken.keep_alive !== undefined) c.header(IGNORED_HEADER, 'keep_alive', { append: true });
   const request: AnswerRequest = {
     model,
     prompt,
-    options: { ...api.defaults, ...options, ...responseFormat(taken.format) },
+    options: { ...api.defaults, ...cappedContext(options, context), ...responseFormat(taken.format) },
   };
   if (flagOf(taken, 'stream', true)) return streamedAnswer(c, api.pool, request, ollamaWire(model, content));
   const { tokens, facts } = await wholeAnswer(api.pool, request, c.req.raw.signal);
-  return c.json({ model, created_at: now(), ...content(facts.text), ...factsOf(facts), ...logprobsOf(tokens) });
+  return c.json({
+    model,
+    created_at: now(),
+    ...content(facts.text, facts.thinking),
+    ...factsOf(facts),
+    ...logprobsOf(tokens),
+  });
 }
 
 async function generate(c: Context, api: ApiContext): Promise<Response> {
   const fields = await readBody(c, OLLAMA_GENERATE, OLLAMA_OPTIONS);
-  return answer(c, api, fields, textOf(fields.taken, 'prompt') ?? '', (text) => ({ response: text }));
+  return answer(c, api, fields, textOf(fields.taken, 'prompt') ?? '', (text, thinking) => ({
+    response: text,
+    ...thought(thinking),
+  }));
 }
 
 async function chat(c: Context, api: ApiContext): Promise<Response> {
@@ -101,13 +132,15 @@ async function chat(c: Context, api: ApiContext): Promise<Response> {
   const { tools } = fields.taken;
   if (tools !== undefined && !(Array.isArray(tools) && tools.length === 0)) fields.options.tools = tools;
   const messages = messagesOf(fields.taken.messages ?? []);
-  return answer(c, api, fields, messages, (text) => ({ message: { role: 'assistant', content: text } }));
+  return answer(c, api, fields, messages, (text, thinking) => ({
+    message: { role: 'assistant', content: text, ...thought(thinking) },
+  }));
 }
 
 async function embed(c: Context, api: ApiContext): Promise<Response> {
   const started = performance.now();
   const { taken, options } = await readBody(c, OLLAMA_EMBED, { num_ctx: 'ignore', ...ignoredOptions() });
-  const model = await api.catalog.modelName(textOf(taken, 'model'));
+  const model = await api.catalog.embeddingModel(textOf(taken, 'model'));
   const inputs = textsOf(taken, 'input', MAX_INPUTS);
   const { vectors, promptTokens } = await embeddings(api.pool, model, inputs, options, c.req.raw.signal);
   return c.json({
@@ -146,10 +179,21 @@ async function listed(api: ApiContext, model: ListedModel): Promise<object> {
   };
 }
 
+/** What Ollama's clients decide by. */
+function capabilitiesOf(details: ShownModel): string[] {
+  if (details.is_embedder) return ['embedding'];
+  const template = details.chat_template ?? '';
+  return [
+    'completion',
+    ...(/\btools\b/.test(template) ? ['tools'] : []),
+    ...(thinkingFamily(template) === null ? [] : ['thinking']),
+  ];
+}
+
 async function show(c: Context, api: ApiContext): Promise<Response> {
   const { taken } = await readBody(c, OLLAMA_SHOW);
   const name = textOf(taken, 'model') ?? textOf(taken, 'name');
-  const model = await api.catalog.model(await api.catalog.modelName(name));
+  const model = await api.catalog.named(name);
   const details = await api.catalog.details(model.name);
   const parameters = Object.entries(details.default_options).flatMap(([option, value]) =>
     (Array.isArray(value) ? (value as unknown[]) : [value]).map(
@@ -168,7 +212,7 @@ async function show(c: Context, api: ApiContext): Promise<Response> {
       'general.parameter_count': details.parameter_count,
       ...details.metadata,
     },
-    capabilities: ['completion'],
+    capabilities: capabilitiesOf(details),
     modified_at: model.ingested_at.toISOString(),
   });
 }

@@ -10,7 +10,7 @@ import type { BackendPool } from './backends.ts';
 import { embeddings } from './embeddings.ts';
 import { HttpError } from './errors.ts';
 import { CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS } from './fields.ts';
-import { flagOf, messagesOf, objectOf, readBody, textOf, textsOf } from './request.ts';
+import { cappedContext, flagOf, messagesOf, objectOf, readBody, textOf, textsOf } from './request.ts';
 
 /** Texts of one request for embeddings, as OpenAI has it. */
 const MAX_INPUTS = 2048;
@@ -130,8 +130,8 @@ function chatRequest(
 
 async function chatCompletions(c: Context, api: ApiContext): Promise<Response> {
   const { taken, options } = await readBody(c, CHAT_COMPLETIONS);
-  const model = await api.catalog.modelName(textOf(taken, 'model'));
-  const request = chatRequest(api, taken, options, model);
+  const { name: model, context_length: context } = await api.catalog.named(textOf(taken, 'model'));
+  const request = chatRequest(api, taken, cappedContext(options, context), model);
   const head = { id: `chatcmpl-${randomUUID()}`, created: seconds(), model, system_fingerprint: null };
   if (flagOf(taken, 'stream', false)) {
     const withUsage = includesUsage(taken);
@@ -156,9 +156,13 @@ async function chatCompletions(c: Context, api: ApiContext): Promise<Response> {
         {
           begin: delta({ role: 'assistant', content: '' }, null, null),
           token: (token) =>
-            token.token === '' && token.logprobs === null
+            token.token === '' && token.thinking === '' && token.logprobs === null
               ? null
-              : delta({ content: token.token }, chatLogprobs([token]), null),
+              : delta(
+                  { content: token.token, ...(token.thinking === '' ? {} : { reasoning: token.thinking }) },
+                  chatLogprobs([token]),
+                  null,
+                ),
           end: (facts) => delta({}, null, facts.done_reason),
         },
         withUsage,
@@ -172,7 +176,12 @@ async function chatCompletions(c: Context, api: ApiContext): Promise<Response> {
     choices: [
       {
         index: 0,
-        message: { role: 'assistant', content: facts.text, refusal: null },
+        message: {
+          role: 'assistant',
+          content: facts.text,
+          refusal: null,
+          ...(facts.thinking === undefined ? {} : { reasoning: facts.thinking }),
+        },
         logprobs: chatLogprobs(tokens),
         finish_reason: facts.done_reason,
       },
@@ -183,10 +192,15 @@ async function chatCompletions(c: Context, api: ApiContext): Promise<Response> {
 
 async function completions(c: Context, api: ApiContext): Promise<Response> {
   const { taken, options } = await readBody(c, COMPLETIONS);
-  const model = await api.catalog.modelName(textOf(taken, 'model'));
+  const { name: model, context_length: context } = await api.catalog.named(textOf(taken, 'model'));
   const prompts = textsOf(taken, 'prompt', MAX_PROMPTS);
   // OpenAI's own default here is 16 tokens.
-  const all: Record<string, unknown> = { ...api.defaults, num_predict: 16, ...options, raw: true };
+  const all: Record<string, unknown> = {
+    ...api.defaults,
+    num_predict: 16,
+    ...cappedContext(options, context),
+    raw: true,
+  };
   if (taken.logprobs !== undefined) {
     all.logprobs = true;
     all.top_logprobs = taken.logprobs;
@@ -248,7 +262,7 @@ async function completions(c: Context, api: ApiContext): Promise<Response> {
 
 async function embed(c: Context, api: ApiContext): Promise<Response> {
   const { taken, options } = await readBody(c, EMBEDDINGS);
-  const model = await api.catalog.modelName(textOf(taken, 'model'));
+  const model = await api.catalog.embeddingModel(textOf(taken, 'model'));
   const format = textOf(taken, 'encoding_format') ?? 'float';
   if (format !== 'float' && format !== 'base64') {
     throw new HttpError(400, 'field encoding_format must be float or base64', { param: 'encoding_format' });

@@ -20,8 +20,21 @@ export async function readBody(c: Context, table: FieldTable, nested?: FieldTabl
     Object.assign(sorted.options, inner.options);
     sorted.ignored.push(...inner.ignored);
   }
-  if (sorted.ignored.length > 0) c.header(IGNORED_HEADER, sorted.ignored.join(', '));
+  if (sorted.ignored.length > 0) c.header(IGNORED_HEADER, sorted.ignored.map(headerText).join(', '));
   return sorted;
+}
+
+/** Options with a num_ctx that the model has: clients ask for more than there is as a matter of course. */
+export function cappedContext(options: Record<string, unknown>, context: number | null): Record<string, unknown> {
+  const wanted = options.num_ctx;
+  return typeof wanted === 'number' && context !== null && wanted > context
+    ? { ...options, num_ctx: context }
+    : options;
+}
+
+/** A name as a header can hold it. */
+function headerText(name: string): string {
+  return /^[\w.-]+$/.test(name) ? name : encodeURIComponent(name.replace(/\p{Surrogate}/gu, '?'));
 }
 
 export function objectOf(value: unknown, what: string): Record<string, unknown> {

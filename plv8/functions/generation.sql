@@ -55,7 +55,8 @@ comment on function hartonomous.chat(jsonb, text, json) is
 
 create or replace function hartonomous._generate_stream(
     prompt text, model text, options text,
-    out step integer, out token_id integer, out token text, out logprob real)
+    out step integer, out token_id integer, out token text, out logprob real,
+    out thinking text)
 returns setof record
 language plv8 volatile parallel unsafe cost 1000000 rows 128 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.generateStream(prompt, model, options)}} $$;
@@ -63,7 +64,8 @@ comment on function hartonomous._generate_stream(text, text, text) is 'generate_
 
 create or replace function hartonomous.generate_stream(
     prompt text, model text default null, options json default '{}',
-    out step integer, out token_id integer, out token text, out logprob real)
+    out step integer, out token_id integer, out token text, out logprob real,
+    out thinking text)
 returns setof record
 language sql volatile parallel unsafe cost 1000000 rows 128
 as $$ select * from hartonomous._generate_stream(prompt, model, options::text) $$;

@@ -5,13 +5,20 @@ returns text
 language plv8 volatile parallel unsafe cost 100 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.setDefaultModel(model)}} $$;
 comment on function hartonomous.set_default_model(text) is
-    'make this the model used where none is named; null returns to "the only one"';
+    'make this the model used where none is named, for embeddings where it was made for them, else for text; null returns to "the only one"';
 
 create or replace function hartonomous.default_model()
 returns text
 language plv8 stable parallel restricted cost 100 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.defaultModel()}} $$;
 comment on function hartonomous.default_model() is 'the model used where none is named; null where there is none';
+
+create or replace function hartonomous.default_embedding_model()
+returns text
+language plv8 stable parallel restricted cost 100 security definer set search_path = hartonomous, pg_temp
+as $$ {{entry.defaultEmbeddingModel()}} $$;
+comment on function hartonomous.default_embedding_model() is
+    'the model that embed, similarity and rerank use where none is named; null where there is none';
 
 create or replace function hartonomous.unload(model text default null)
 returns integer
@@ -64,7 +71,7 @@ as $$ select '{{build_id}}'::text $$;
 comment on function hartonomous.build_id() is 'content hash of the installed bundle and functions';
 
 revoke all on function
-    hartonomous.set_default_model(text), hartonomous.unload(text), hartonomous.default_model(), hartonomous.build_id(), hartonomous._loaded()
+    hartonomous.set_default_model(text), hartonomous.unload(text), hartonomous.default_model(), hartonomous.default_embedding_model(), hartonomous.build_id(), hartonomous._loaded()
 from public;
 grant execute on function
     hartonomous.set_default_model(text)
@@ -73,6 +80,6 @@ grant execute on function
     hartonomous.unload(text)
 to hartonomous_user;
 grant execute on function
-    hartonomous.default_model(), hartonomous.build_id(), hartonomous._loaded()
+    hartonomous.default_model(), hartonomous.default_embedding_model(), hartonomous.build_id(), hartonomous._loaded()
 to hartonomous_user, hartonomous_reader;
 grant select on hartonomous.loaded_models to hartonomous_user, hartonomous_reader;

@@ -107,7 +107,7 @@ begin
     delete from hartonomous.tokens where model_id = any (found_ids);
     delete from hartonomous.weight_matrices where model_id = any (found_ids);
     delete from hartonomous.models where id = any (found_ids);
-    delete from hartonomous.settings s where s.name = 'default_model' and s.value = to_jsonb(remove_model.name);
+    delete from hartonomous.settings s where s.name in ('default_model', 'default_embedding_model') and s.value = to_jsonb(remove_model.name);
     foreach digest in array coalesce(digests, '{}') loop
         perform hartonomous._drop_segments(digest);
     end loop;
@@ -160,11 +160,23 @@ end
 $$;
 comment on function hartonomous._analyze_models() is 'let the planner know what an ingest has stored';
 
+create or replace function hartonomous._embeds(architecture text, hyperparameters jsonb) returns boolean
+language sql immutable parallel safe
+as $$
+    select case jsonb_typeof(hyperparameters -> (architecture || '.pooling_type'))
+        when 'number' then (hyperparameters ->> (architecture || '.pooling_type'))::numeric between 1 and 3
+        else architecture ~ 'bert|encoder' end
+$$;
+comment on function hartonomous._embeds(text, jsonb) is
+    'whether a model was made for embeddings: it says how it pools them, or it is an encoder';
+revoke all on function hartonomous._embeds(text, jsonb) from public;
+
 create or replace view hartonomous.model_list as
 select m.name, m.architecture, m.parameter_count, m.layer_count, m.context_length, m.embedding_length, m.vocabulary_size,
     (select string_agg(distinct w.storage_type, ', ') from hartonomous.weight_matrices w where w.model_id = m.id) as storage_types,
     m.source, m.source_format, encode(m.source_digest, 'hex') as digest, m.source_bytes, m.ready_at as ingested_at,
-    (select s.value = to_jsonb(m.name) from hartonomous.settings s where s.name = 'default_model') is true as is_default,
+    exists (select from hartonomous.settings s
+        where s.name in ('default_model', 'default_embedding_model') and s.value = to_jsonb(m.name)) as is_default,
     -- A license as text is known by its first line.
     coalesce(m.hyperparameters ->> 'general.license', split_part(ltrim(m.hyperparameters ->> 'ollama.license', E' \n'), E'\n', 1)) as license
 from hartonomous.models m where m.state = 'ready' order by m.name;

@@ -1,4 +1,4 @@
--- Functions that builds before 0.1.0 had with jsonb where JSON that keeps its order stands now
+-- Functions that builds before 0.1.0 had with jsonb where JSON that keeps its order stands now, or with fewer columns
 
 do $$
 declare
@@ -8,6 +8,8 @@ begin
         select p.oid from pg_proc p
         where p.pronamespace = 'hartonomous'::regnamespace and (
             p.proname = 'close_session' and p.prorettype = 'jsonb'::regtype
+            or p.proname in ('next_tokens', 'generate_stream', '_generate_stream') and not 'thinking' = any (p.proargnames)
+            or p.proname = 'embed' and 'ord' = any (p.proargnames) and not 'error' = any (p.proargnames)
             or p.proargtypes[array_position(p.proargnames, 'options') - 1] = 'jsonb'::regtype
             or p.proargtypes[array_position(p.proargnames, 'share_options') - 1] = 'jsonb'::regtype)
     loop

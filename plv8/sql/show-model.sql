@@ -15,6 +15,7 @@ begin
         'source', m.source, 'source_format', m.source_format, 'digest', encode(m.source_digest, 'hex'),
         'size_bytes', m.source_bytes, 'ingested_at', m.ready_at,
         'default_options', m.default_options, 'system_prompt', m.system_prompt, 'chat_template', m.chat_template,
+        'is_embedder', hartonomous._embeds(m.architecture, m.hyperparameters),
         'license', coalesce(m.hyperparameters -> 'ollama.license', m.hyperparameters -> 'general.license'), 'metadata', m.hyperparameters)
     into shown from hartonomous.models m where m.name = show_model.model and m.state = 'ready';
     if shown is null then

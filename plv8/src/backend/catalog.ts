@@ -25,13 +25,15 @@ export interface ModelDescription extends ModelRow {
 
 export interface Catalog {
   models: ModelRow[];
-  defaultName: string | null;
   settings: Map<string, unknown>;
   limits: Limits;
 }
 
 /** Names shown in "no such model" errors; a longer list helps nobody. */
 const MAX_NAMES_IN_ERROR = 10;
+
+/** Tag that Ollama's clients put after a name without one. */
+const LATEST = ':latest';
 
 /** Every ready model, every setting and limit: three small queries a call, so removed or replaced models are noticed at once. */
 export function readCatalog(): Catalog {
@@ -47,8 +49,7 @@ export function readCatalog(): Catalog {
   const settings = new Map(
     query('select name, value::json as value from hartonomous.settings').map((row) => [String(row.name), row.value]),
   );
-  const named = settings.get('default_model');
-  return { models, settings, limits: readLimits(), defaultName: typeof named === 'string' ? named : null };
+  return { models, settings, limits: readLimits() };
 }
 
 function listNames(models: ModelRow[]): string {
@@ -57,17 +58,58 @@ function listNames(models: ModelRow[]): string {
   return more > 0 ? `${shown.join(', ')} and ${more} more` : shown.join(', ');
 }
 
+/** What a model is wanted for: there is a default for each. */
+export type Purpose = 'text' | 'embedding';
+
+/** Setting that names the default model of a purpose. */
+export const DEFAULT_SETTING: Readonly<Record<Purpose, string>> = {
+  text: 'default_model',
+  embedding: 'default_embedding_model',
+};
+
+/** Ids of the models that are made for embeddings. */
+function embedders(): Set<number> {
+  const rows = query(
+    `select id::float8 as id from hartonomous.models where state = 'ready' and hartonomous._embeds(architecture, hyperparameters)`,
+  );
+  return new Set(rows.map((row) => Number(row.id)));
+}
+
+/** What a model is the default of, when it is chosen as one. */
+export function purposeOf(model: ModelRow): Purpose {
+  return embedders().has(model.id) ? 'embedding' : 'text';
+}
+
+/** Name of the model that is used where none is named: the chosen one, else the only one that fits; null where there is none. */
+export function defaultName(catalog: Catalog, purpose: Purpose): string | null {
+  const chosen = catalog.settings.get(DEFAULT_SETTING[purpose]);
+  if (typeof chosen === 'string') return chosen;
+  const { models } = catalog;
+  if (models.length > 1) {
+    const made = embedders();
+    const fits = models.filter(({ id }) => made.has(id) === (purpose === 'embedding'));
+    if (fits.length === 1) return fits[0]!.name;
+  } else if (models.length === 1) return models[0]!.name;
+  return purpose === 'embedding' ? defaultName(catalog, 'text') : null;
+}
+
+/** The model of this name; NAME and NAME:latest are one, unless both are there. */
+function namedModel(models: readonly ModelRow[], name: string): ModelRow | undefined {
+  const find = (wanted: string): ModelRow | undefined => models.find((model) => model.name === wanted);
+  return find(name) ?? (name.endsWith(LATEST) ? find(name.slice(0, -LATEST.length)) : find(name + LATEST));
+}
+
 /** The model of this name, or the default one for null. Throws undefinedObject with the names there are. */
-export function findModel(catalog: Catalog, name: string | null): ModelRow {
-  const { models, defaultName } = catalog;
+export function findModel(catalog: Catalog, name: string | null, purpose: Purpose = 'text'): ModelRow {
+  const { models } = catalog;
   if (models.length === 0) {
     raise(SQLSTATE.undefinedObject, 'no model has been ingested into this database', {
       hint: 'run: hartonomous ingest FILE.gguf',
     });
   }
-  const wanted = name ?? defaultName;
+  const wanted = name ?? defaultName(catalog, purpose);
   if (wanted !== null) {
-    const found = models.find((model) => model.name === wanted);
+    const found = namedModel(models, wanted);
     if (found !== undefined) return found;
     raise(
       SQLSTATE.undefinedObject,
@@ -75,14 +117,10 @@ export function findModel(catalog: Catalog, name: string | null): ModelRow {
       { hint: `models here: ${listNames(models)}` },
     );
   }
-  const only = models[0];
-  if (models.length > 1 || only === undefined) {
-    raise(SQLSTATE.undefinedObject, `no model named and no default set among ${models.length} models`, {
-      detail: `models here: ${listNames(models)}`,
-      hint: `name one, or run: select hartonomous.set_default_model('NAME')`,
-    });
-  }
-  return only;
+  raise(SQLSTATE.undefinedObject, `no model named and no default set among ${models.length} models`, {
+    detail: `models here: ${listNames(models)}`,
+    hint: `name one, or run: select hartonomous.set_default_model('NAME')`,
+  });
 }
 
 /**

@@ -21,8 +21,8 @@ import { readVocabulary } from '../tokenizer/source-db.ts';
 import type { Vocabulary } from '../tokenizer/vocabulary.ts';
 import { beginCall, cacheFacts, DEFAULT_MAX_CACHE_BYTES, forgetCaches } from './caches.ts';
 import { callerRole } from './caller.ts';
-import type { Catalog, ModelDescription } from './catalog.ts';
-import { describeModel, findModel, readCatalog, readingModel } from './catalog.ts';
+import type { Catalog, ModelDescription, Purpose } from './catalog.ts';
+import { DEFAULT_SETTING, describeModel, findModel, purposeOf, readCatalog, readingModel } from './catalog.ts';
 import type { Limits } from './limits.ts';
 import { admitCall, atMost } from './limits.ts';
 import { errorTotal } from './call-errors.ts';
@@ -117,8 +117,13 @@ export function currentCatalog(): Catalog {
 }
 
 /** Tokenizer and description of a model; reads no weights. A segment that holds the vocabulary saves reading it from rows. */
-export function useTokenizer(catalog: Catalog, name: string | null, precision: Precision = 'auto'): TokenizerEntry {
-  const row = findModel(catalog, name);
+export function useTokenizer(
+  catalog: Catalog,
+  name: string | null,
+  precision: Precision = 'auto',
+  purpose: Purpose = 'text',
+): TokenizerEntry {
+  const row = findModel(catalog, name, purpose);
   const known = tokenizers.get(row.id);
   if (known !== undefined) return known;
   const entry = readingModel(row, () => {
@@ -193,12 +198,12 @@ export function useModel(
   catalog: Catalog,
   name: string | null,
   precision: Precision,
-  { inParallel = false }: { inParallel?: boolean } = {},
+  { inParallel = false, purpose = 'text' }: { inParallel?: boolean; purpose?: Purpose } = {},
 ): UsedModel {
   const started = Date.now();
   const { limits } = catalog;
   admitCall(callerRole(), limits);
-  const reading = useTokenizer(catalog, name, precision);
+  const reading = useTokenizer(catalog, name, precision, purpose);
   const { tokenizer, description } = reading;
   const key = loadedKey(description.id, precision);
   const known = loaded.get(key);
@@ -281,17 +286,17 @@ export function loadedModelRows(): Record<string, unknown>[] {
   });
 }
 
-/** Make a model the default one; null clears the choice. Throws when there is no such model. */
+/** Make a model the default one of what it is made for, text or embeddings; null clears both choices. Throws when there is no such model. */
 export function setDefaultModel(name: string | null): string | null {
   if (name === null) {
-    query(`delete from hartonomous.settings where name = 'default_model'`);
+    query('delete from hartonomous.settings where name = any ($1::text[])', [Object.values(DEFAULT_SETTING)]);
     return null;
   }
   const row = findModel(currentCatalog(), name);
   query(
-    `insert into hartonomous.settings (name, value) values ('default_model', to_jsonb($1::text))
+    `insert into hartonomous.settings (name, value) values ($2::text, to_jsonb($1::text))
      on conflict (name) do update set value = excluded.value`,
-    [row.name],
+    [row.name, DEFAULT_SETTING[purposeOf(row)]],
   );
   return row.name;
 }

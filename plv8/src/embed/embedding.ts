@@ -84,7 +84,10 @@ export function embedTexts(
     if (text === null || typeof text === 'string') continue;
     raise(SQLSTATE.invalidParameterValue, 'texts must be an array of one dimension');
   }
-  const { entry, tokenizer } = useModel(currentCatalog(), model, options.precision, { inParallel: true });
+  const { entry, tokenizer } = useModel(currentCatalog(), model, options.precision, {
+    inParallel: true,
+    purpose: 'embedding',
+  });
   const { config } = entry.model;
   const { dim } = config;
   const pooling = poolingOf(config, options, entry.description.name);

@@ -3,7 +3,7 @@ import { returnNext } from '../db.ts';
 import { parseOptions } from '../sampling/options.ts';
 import { chatIds, promptIds, renderMessages } from '../generate/prompt.ts';
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
-import { answer, facts } from '../generate/request.ts';
+import { answer, facts, thinkingFact } from '../generate/request.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
 import { jsonOf, optionsOf } from './json-arguments.ts';
 
@@ -26,6 +26,7 @@ export function complete(
     model: result.modelName,
     created_at: new Date().toISOString(),
     text: result.generation.text,
+    ...thinkingFact(result),
     ...facts(result),
   };
 }
@@ -44,7 +45,7 @@ export function chat(
   return {
     model: result.modelName,
     created_at: new Date().toISOString(),
-    message: { role: 'assistant', content: result.generation.text },
+    message: { role: 'assistant', content: result.generation.text, ...thinkingFact(result) },
     ...facts(result),
   };
 }
@@ -52,11 +53,15 @@ export function chat(
 export function generateStream(prompt: string | null, model: string | null, options: string | null): void {
   if (prompt === null) return;
   // Text may become certain only at the end of the answer, which has no token: the last token's row waits for it.
-  const rows: { step: number; token_id: number; token: string; logprob: number | null }[] = [];
+  const rows: { step: number; token_id: number; token: string; logprob: number | null; thinking: string }[] = [];
   answer('stream', model, optionsOf(options), (prepared, parsed) => promptIds(prepared, prompt, parsed), {
-    onStep({ token, text }) {
-      if (token !== null) rows.push({ step: rows.length, token_id: token.id, token: text, logprob: token.logprob });
-      else if (rows.length > 0) rows[rows.length - 1]!.token += text;
+    onStep({ token, text, thinking }) {
+      if (token !== null)
+        rows.push({ step: rows.length, token_id: token.id, token: text, logprob: token.logprob, thinking });
+      else if (rows.length > 0) {
+        rows[rows.length - 1]!.token += text;
+        rows[rows.length - 1]!.thinking += thinking;
+      }
     },
   });
   for (const row of rows) returnNext(row);

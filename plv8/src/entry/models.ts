@@ -1,14 +1,23 @@
 /** Models of the database and of this backend. */
 import { returnNext } from '../db.ts';
-import { findModel } from '../backend/catalog.ts';
+import type { Purpose } from '../backend/catalog.ts';
+import { defaultName, findModel } from '../backend/catalog.ts';
 import { currentCatalog, loadedModelRows, unloadModels } from '../backend/registry.ts';
 
 export { setDefaultModel } from '../backend/registry.ts';
 
 export function defaultModel(): string | null {
+  return usedDefault('text');
+}
+
+export function defaultEmbeddingModel(): string | null {
+  return usedDefault('embedding');
+}
+
+/** Throws where the chosen one is gone. */
+function usedDefault(purpose: Purpose): string | null {
   const catalog = currentCatalog();
-  if (catalog.defaultName === null && catalog.models.length !== 1) return null;
-  return findModel(catalog, null).name;
+  return defaultName(catalog, purpose) === null ? null : findModel(catalog, null, purpose).name;
 }
 
 export function unload(model: string | null): number {

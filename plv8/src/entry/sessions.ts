@@ -3,7 +3,7 @@ import { returnNext } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { callerRole } from '../backend/caller.ts';
 import { chatIds, promptIds } from '../generate/prompt.ts';
-import { facts, openRequest, promptModel, shownLogprob } from '../generate/request.ts';
+import { facts, openRequest, promptModel, shownLogprob, thinkingFact } from '../generate/request.ts';
 import * as session from '../generate/session.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
 import { jsonOf, optionsOf } from './json-arguments.ts';
@@ -27,7 +27,7 @@ export function nextTokens(sessionId: bigint | number | null, n: number | null):
     raise(SQLSTATE.invalidParameterValue, `n must be between 1 and ${MAX_TOKENS_PER_CALL}, got ${n}`);
   }
   const { steps, from, options, tokenizer } = session.nextSteps(Number(sessionId), callerRole(), n);
-  steps.forEach(({ token, text, doneReason }, i) => {
+  steps.forEach(({ token, text, thinking, doneReason }, i) => {
     returnNext({
       step: from + i,
       token_id: token?.id ?? null,
@@ -35,6 +35,7 @@ export function nextTokens(sessionId: bigint | number | null, n: number | null):
       logprob: token?.logprob ?? null,
       done_reason: doneReason,
       logprobs: options.logprobs && token !== null ? shownLogprob(tokenizer, token) : null,
+      thinking,
     });
   });
 }
@@ -42,7 +43,7 @@ export function nextTokens(sessionId: bigint | number | null, n: number | null):
 export function closeSession(sessionId: bigint | number | null): Record<string, unknown> | null {
   if (sessionId === null) return null;
   const answer = session.closeSession(Number(sessionId), callerRole());
-  return { model: answer.modelName, text: answer.generation.text, ...facts(answer) };
+  return { model: answer.modelName, text: answer.generation.text, ...thinkingFact(answer), ...facts(answer) };
 }
 
 export function sessions(): void {

@@ -9,6 +9,7 @@ import { Continuation } from '../sampling/continuation.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { nanoseconds } from '../backend/durations.ts';
+import { thinkingOf } from './prompt.ts';
 import { rememberAnswer } from './written-answers.ts';
 
 /** Context of a call that names none: enough for a page of text, small enough to hold many. */
@@ -18,6 +19,8 @@ const EXPECTED_ANSWER = 256;
 
 export interface Generation {
   text: string;
+  /** What the model thought before; empty where it did not. */
+  thinking: string;
   doneReason: DoneReason;
   promptIds: number[];
   tokens: GeneratedToken[];
@@ -214,6 +217,7 @@ class Batch {
           promptIds,
           context,
           logprobs: hooks.logprobs,
+          thinking: thinkingOf({ description: entry.description, tokenizer }, options),
           poll,
         }),
     );
@@ -269,7 +273,7 @@ class Batch {
   private finish(running: Omit<Running, 'cache' | 'pending'>, promptEvalCount: number): void {
     const { index, continuation, reused, startedAt, answeringSince } = running;
     const { promptIds } = this.requests[index]!;
-    const { tokens, text, doneReason, budget } = continuation;
+    const { tokens, text, thinking, doneReason, budget } = continuation;
     const { usage } = this.used.entry;
     usage.calls++;
     usage.promptTokens += promptIds.length;
@@ -278,6 +282,7 @@ class Batch {
     if (reused > 0) usage.cacheHits++;
     const generation: Generation = {
       text,
+      thinking,
       doneReason: doneReason ?? 'length',
       promptIds,
       tokens,

@@ -8,6 +8,8 @@ import { namedTemplate, TEMPLATE_NAMES } from '../tokenizer/named-templates.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { ModelDescription } from '../backend/catalog.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
+import type { ThinkingFamily } from '../format/thinking-families.ts';
+import { thinkingFamily } from '../format/thinking-families.ts';
 import { writtenSpans } from './written-answers.ts';
 
 /** A model as prompts need it: no weights. */
@@ -34,6 +36,25 @@ function templateOf(model: PromptModel, options: GenerateOptions): string | null
   );
 }
 
+/**
+ * The markers between which this model thinks; null where it does not, or its answer is not split: raw text, or one that
+ * has to be something. Throws featureNotSupported where it is to think and its template knows nothing of it.
+ */
+export function thinkingOf(model: PromptModel, options: GenerateOptions): ThinkingFamily | null {
+  const template = options.raw ? null : templateOf(model, options);
+  const family = template === null ? null : thinkingFamily(template);
+  if (family === null && options.think !== null && options.think !== false) {
+    raise(
+      SQLSTATE.featureNotSupported,
+      `model ${model.description.name} does not think: its template has no marks for it`,
+      {
+        hint: 'leave out option think, enable_thinking or reasoning_effort',
+      },
+    );
+  }
+  return options.constraint === null ? family : null;
+}
+
 function render(template: string, model: PromptModel, messages: ChatMessage[], options: GenerateOptions): Text {
   const { tokenizer, description } = model;
   const system = options.system ?? description.systemPrompt;
@@ -44,6 +65,7 @@ function render(template: string, model: PromptModel, messages: ChatMessage[], o
     bosToken: tokenString(tokenizer, tokenizer.bosId),
     eosToken: tokenString(tokenizer, tokenizer.eosId),
     ...(options.tools === null ? {} : { tools: options.tools }),
+    variables: options.templateVariables,
     poll,
   });
 }

@@ -1,5 +1,6 @@
 /** One request from arguments to answer: options, model, generation, recording, and the facts that are reported. */
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { noticeOnce } from '../db.ts';
 import { callerRole } from '../backend/caller.ts';
 import type { Grammar } from '../sampling/constraint/constraint.ts';
 import type { GeneratedToken, Step } from '../sampling/continuation.ts';
@@ -7,7 +8,7 @@ import type { Generation } from './generate.ts';
 import { contextLength, generate as runGeneration } from './generate.ts';
 import { limitOptions } from '../backend/limits.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
-import { parseOptions } from '../sampling/options.ts';
+import { ignoredOptions, parseOptions } from '../sampling/options.ts';
 import type { PromptModel } from './prompt.ts';
 import type { RunRecord } from './record.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
@@ -51,6 +52,8 @@ export function openRequest(
   const { defaultOptions } = useTokenizer(catalog, model).description;
   const options = parseOptions(given ?? {}, defaultOptions, grammar);
   limitThreads(options.numThread || null);
+  const ignored = ignoredOptions(given ?? {});
+  if (ignored.length > 0) noticeOnce(`options about hardware change nothing here: ${ignored.join(', ')}`);
   const used = useModel(catalog, model, options.precision);
   const context = contextLength(options, used.entry.model.config.contextLength);
   limitOptions(options, given ?? {}, catalog.limits, context);
@@ -127,6 +130,11 @@ export function facts(result: Answer): Record<string, unknown> {
       ? { logprobs: generation.tokens.map((token) => shownLogprob(result.tokenizer, token)) }
       : {}),
   };
+}
+
+/** What the model thought, under Ollama's name; nothing where it did not. */
+export function thinkingFact({ generation }: Answer): { thinking?: string } {
+  return generation.thinking === '' ? {} : { thinking: generation.thinking };
 }
 
 /** Log-probability of a token and of the likeliest ones in its place, with the names OpenAI and Ollama give them. */

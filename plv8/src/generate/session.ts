@@ -22,6 +22,7 @@ import type { UsedModel } from '../backend/registry.ts';
 import { currentCatalog, useModel } from '../backend/registry.ts';
 import { commitSteps, committedSteps } from './session-progress.ts';
 import { nanoseconds } from '../backend/durations.ts';
+import { thinkingOf } from './prompt.ts';
 import { rememberAnswer } from './written-answers.ts';
 
 /** Sessions a backend holds when the setting max_sessions does not say otherwise. */
@@ -97,6 +98,7 @@ export function openSession(request: Request, kind: RunRecord['kind'], promptIds
     promptIds,
     context,
     logprobs: true,
+    thinking: thinkingOf({ description, tokenizer: used.tokenizer }, options),
     poll,
   };
   const pid = backendPid();
@@ -255,6 +257,7 @@ function answerOf(session: Session): Answer {
   return {
     generation: {
       text: continuation.text,
+      thinking: continuation.thinking,
       doneReason: continuation.doneReason ?? 'cancelled',
       promptIds: input.promptIds.slice(),
       tokens: continuation.tokens,

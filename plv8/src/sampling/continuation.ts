@@ -5,6 +5,9 @@ import type { GenerateOptions } from './options.ts';
 import type { TokenLogprob } from './sampler.ts';
 import { Sampler } from './sampler.ts';
 import { StopMatcher } from './stop.ts';
+import type { ThinkingFamily } from '../format/thinking-families.ts';
+import type { SplitText } from './thinking.ts';
+import { ThinkingSplitter } from './thinking.ts';
 import { Utf8Stream } from './utf8-stream.ts';
 
 /** `cancelled` is the end of a session that was closed before its answer was complete. */
@@ -25,6 +28,8 @@ export interface Step {
   token: GeneratedToken | null;
   /** Text that became certain with this step: no half character, no beginning of a stop string. */
   text: string;
+  /** The same of what the model thinks before it answers. */
+  thinking: string;
   doneReason: DoneReason | null;
 }
 
@@ -37,8 +42,19 @@ export interface ContinuationInput {
   context: number;
   /** compute every token's log-probability */
   logprobs: boolean;
+  /** markers between which the model thinks; null where nothing is taken out of the answer */
+  thinking: ThinkingFamily | null;
   /** called often; may throw to cancel */
   poll: () => void;
+}
+
+/** Tokens of a prompt's end in which a marker that begins thinking is looked for. */
+const MARKER_TOKENS = 16;
+
+function splitterOf({ thinking, promptIds, tokenizer }: ContinuationInput): ThinkingSplitter | null {
+  if (thinking === null) return null;
+  const end = tokenizer.decode(promptIds.slice(-MARKER_TOKENS), { special: true }).trimEnd();
+  return new ThinkingSplitter(thinking, end.endsWith(thinking.open));
 }
 
 export class Continuation {
@@ -47,6 +63,7 @@ export class Continuation {
   readonly tokens: GeneratedToken[] = [];
   /** The text that went out so far. */
   text = '';
+  thinking = '';
   doneReason: DoneReason | null = null;
   /** Tokens that may be written in all. */
   readonly budget: number;
@@ -54,6 +71,7 @@ export class Continuation {
   private readonly stops: StopMatcher;
   private readonly utf8 = new Utf8Stream();
   private readonly constraint: Constraint | null;
+  private readonly splitter: ThinkingSplitter | null;
 
   /** Throws when the answer is constrained and cannot be that short. */
   constructor(private readonly input: ContinuationInput) {
@@ -62,6 +80,7 @@ export class Continuation {
     this.sampler = new Sampler(input.options.sampler, input.vocabSize);
     this.stops = new StopMatcher(input.options.stop);
     this.budget = this.left;
+    this.splitter = splitterOf(input);
     this.constraint = constraint === null ? null : new Constraint(input.tokenizer, constraint, this.budget, input.poll);
   }
 
@@ -108,10 +127,9 @@ export class Continuation {
   }
 
   private take(token: GeneratedToken): Step {
-    const { tokenizer } = this.input;
     this.history.push(token.id);
     this.tokens.push(token);
-    const text = this.stops.push(this.utf8.push(tokenizer.tokenBytes(token.id)));
+    const text = this.stops.push(this.textOf(token.id));
     if (this.stops.stopped) return this.end('stop', token, text);
     if (this.constraint !== null) {
       this.constraint.advance(token.id);
@@ -119,6 +137,16 @@ export class Continuation {
     }
     if (this.left <= 0) return this.end(this.constraint?.acceptsEnd === true ? 'stop' : 'length', token, text);
     return this.step(token, text);
+  }
+
+  /** Text of a token; that of a control token where it marks thinking. */
+  private textOf(id: number): string {
+    const { tokenizer } = this.input;
+    if (this.splitter !== null && tokenizer.isControl(id)) {
+      const name = tokenizer.tokenText(id);
+      if (this.splitter.waitsFor(name)) return this.utf8.flush() + name;
+    }
+    return this.utf8.push(tokenizer.tokenBytes(id));
   }
 
   private end(reason: DoneReason, token: GeneratedToken | null, text: string): Step {
@@ -134,7 +162,17 @@ export class Continuation {
     let shown = text.replaceAll('\0', '\uFFFD');
     // The space that models like to begin with is no part of JSON.
     if (this.text === '' && this.writesJson && shown.startsWith(' ')) shown = shown.slice(1);
-    this.text += shown;
-    return { token, text: shown, doneReason: this.doneReason };
+    const split = this.split(shown);
+    this.text += split.text;
+    this.thinking += split.thinking;
+    return { token, ...split, doneReason: this.doneReason };
+  }
+
+  private split(text: string): SplitText {
+    if (this.splitter === null) return { thinking: '', text };
+    const first = this.splitter.push(text);
+    if (this.doneReason === null) return first;
+    const rest = this.splitter.flush();
+    return { thinking: first.thinking + rest.thinking, text: first.text + rest.text };
   }
 }

@@ -1,4 +1,4 @@
-/** The `options jsonb` of every generation function: one table says what each option is. */
+/** The options of every generation function: one table says what each option is. */
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Grammar } from './constraint/constraint.ts';
 import type { SamplerOptions } from './sampler.ts';
@@ -27,6 +27,10 @@ export interface GenerateOptions {
   tools: unknown[] | null;
   /** read control tokens that stand in the caller's text as tokens, as llama.cpp does */
   parseSpecial: boolean;
+  /** whether, or how much, the model thinks before it answers; null for what the template does by itself */
+  think: boolean | string | null;
+  /** further variables of the template */
+  templateVariables: Record<string, unknown>;
   /** end a conversation with the beginning of the assistant's turn */
   addGenerationPrompt: boolean;
   /** report the log-probability of each token */
@@ -52,7 +56,7 @@ interface TextRule {
   kind: 'text';
 }
 interface OwnRule {
-  kind: 'stop' | 'tools' | 'precision' | 'logit_bias' | 'response_format';
+  kind: 'stop' | 'tools' | 'precision' | 'logit_bias' | 'response_format' | 'think' | 'template_variables';
 }
 type Rule = (NumberRule | FlagRule | TextRule | OwnRule) & { alias?: string };
 
@@ -97,6 +101,10 @@ const RULES: Readonly<Record<string, Rule>> = {
   system: { kind: 'text' },
   template: { kind: 'text' },
   tools: { kind: 'tools' },
+  think: { kind: 'think' },
+  enable_thinking: { kind: 'boolean', fallback: null },
+  reasoning_effort: { kind: 'think' },
+  chat_template_kwargs: { kind: 'template_variables' },
   parse_special: { kind: 'boolean', fallback: false },
   add_generation_prompt: { kind: 'boolean', fallback: true },
   precision: { kind: 'precision' },
@@ -107,6 +115,25 @@ const RULES: Readonly<Record<string, Rule>> = {
   response_format: { kind: 'response_format' },
   grammar: { kind: 'text' },
 };
+
+/** Ollama's options about hardware, which is not the caller's here. `num_thread` is none of them. */
+const HARDWARE: ReadonlySet<string> = new Set([
+  'numa',
+  'num_batch',
+  'num_gpu',
+  'main_gpu',
+  'low_vram',
+  'f16_kv',
+  'logits_all',
+  'vocab_only',
+  'use_mmap',
+  'use_mlock',
+]);
+
+/** Names among these options that change nothing. */
+export function ignoredOptions(given: Record<string, unknown>): string[] {
+  return Object.keys(given).filter((key) => HARDWARE.has(key));
+}
 
 /**
  * Parse options; null and missing values mean the default: the model's own where it recommends one, else that of the
@@ -122,6 +149,7 @@ export function parseOptions(
   }
   const given = withRecommended(asked, recommended);
   for (const key of Object.keys(given)) {
+    if (HARDWARE.has(key)) continue;
     if (!Object.hasOwn(RULES, key)) refuseUnknown(key);
     const alias = RULES[key]!.alias;
     if (alias !== undefined && isGiven(given, key) && isGiven(given, alias)) {
@@ -134,6 +162,7 @@ export function parseOptions(
   }
   const maximum = numberOf(given, 'max_tokens');
   const topLogprobs = numberOf(given, 'top_logprobs')!;
+  const think = thinkOf(given);
   return {
     numPredict: maximum ?? numberOf(given, 'num_predict')!,
     numCtx: numberOf(given, 'num_ctx'),
@@ -146,6 +175,8 @@ export function parseOptions(
     system: textOf(given, 'system'),
     template: textOf(given, 'template'),
     tools: toolsOf(given),
+    think,
+    templateVariables: templateVariablesOf(given, think),
     parseSpecial: flagOf(given, 'parse_special')!,
     addGenerationPrompt: flagOf(given, 'add_generation_prompt')!,
     logprobs: flagOf(given, 'logprobs')! || topLogprobs > 0,
@@ -224,6 +255,40 @@ function textOf(given: Record<string, unknown>, key: string): string | null {
   const value = given[key];
   if (typeof value !== 'string') refuse(key, 'a text', value);
   return value;
+}
+
+/** How much to think, as OpenAI and Ollama say it; `none` is not at all. */
+const EFFORTS = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh'];
+
+function thinkOf(given: Record<string, unknown>): boolean | string | null {
+  const names = ['think', 'enable_thinking', 'reasoning_effort'].filter((name) => isGiven(given, name));
+  if (names.length > 1) {
+    raise(SQLSTATE.invalidParameterValue, `options ${names.join(' and ')} mean the same and were both given`);
+  }
+  const effort = (name: string): boolean | string | null => {
+    const value = given[name];
+    if (!isGiven(given, name) || (name === 'think' && typeof value === 'boolean'))
+      return (value ?? null) as boolean | null;
+    if (typeof value !== 'string' || !EFFORTS.includes(value)) {
+      refuse(name, `${name === 'think' ? 'true, false or ' : ''}one of ${EFFORTS.join(', ')}`, value);
+    }
+    return value === 'none' ? false : value;
+  };
+  return effort('think') ?? flagOf(given, 'enable_thinking') ?? effort('reasoning_effort');
+}
+
+/** What the template reads beside messages and tools: the caller's own variables, and the names that families have for thinking. */
+function templateVariablesOf(given: Record<string, unknown>, think: boolean | string | null): Record<string, unknown> {
+  const own = isGiven(given, 'chat_template_kwargs') ? given.chat_template_kwargs : {};
+  if (typeof own !== 'object' || own === null || Array.isArray(own)) refuse('chat_template_kwargs', 'an object', own);
+  if (think === null) return own as Record<string, unknown>;
+  const thinks = think !== false;
+  return {
+    enable_thinking: thinks,
+    thinking: thinks,
+    ...(typeof think === 'string' ? { reasoning_effort: think } : {}),
+    ...own,
+  };
 }
 
 function toolsOf(given: Record<string, unknown>): unknown[] | null {

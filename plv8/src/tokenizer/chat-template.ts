@@ -36,6 +36,8 @@ export interface ChatInput {
   bosToken: string;
   eosToken: string;
   tools?: unknown[];
+  /** further names that the template may read; the others here go before them */
+  variables?: Record<string, unknown>;
   now?: Date;
   /** called often; may throw to cancel */
   poll?: () => void;
@@ -54,6 +56,7 @@ export function renderChat(template: string, input: ChatInput): Text {
   const define = (name: string, call: (args: Arguments) => Value): void => {
     names.set(name, new Callable(`function ${name}`, call));
   };
+  for (const [name, value] of Object.entries(input.variables ?? {})) names.set(name, fromJson(value));
   for (const [name, call] of Object.entries(GLOBALS)) define(name, call);
   define('raise_exception', (args) => {
     const [message] = bind('raise_exception', args, ['message'], 1);

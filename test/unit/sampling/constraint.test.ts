@@ -58,6 +58,7 @@ function generate({ model, tokenizer }: Subject, grammar: Grammar, options: Reco
     promptIds,
     context,
     logprobs: false,
+    thinking: null,
     poll,
   });
   const cache = model.newCache(context);

@@ -28,6 +28,7 @@ function write(tokenizer: Tokenizer, ids: readonly number[], options: Record<str
     promptIds: [0],
     context: 10_000,
     logprobs: false,
+    thinking: null,
     poll: () => undefined,
   });
   const pieces: string[] = [];
