@@ -164,7 +164,7 @@ create or replace function hartonomous._embeds(architecture text, hyperparameter
 language sql immutable parallel safe
 as $$
     select case jsonb_typeof(hyperparameters -> (architecture || '.pooling_type'))
-        when 'number' then (hyperparameters ->> (architecture || '.pooling_type'))::numeric between 1 and 3
+        when 'number' then (hyperparameters ->> (architecture || '.pooling_type'))::numeric between 1 and 4
         else architecture ~ 'bert|encoder' end
 $$;
 comment on function hartonomous._embeds(text, jsonb) is
