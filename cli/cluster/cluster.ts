@@ -10,6 +10,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
@@ -18,7 +19,12 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { CommandError } from '../errors.ts';
 
-const SUPERUSER = 'hartonomous';
+/** Makes the database and installs into it. Not the name of our schema, which "$user" in a search path would mean. */
+const SUPERUSER = 'postgres';
+/** For daily use: a member of hartonomous_admin with a schema of its own. */
+const DAILY = 'local';
+/** For `query` without --write: a member of hartonomous_user that reads what the daily login has made. */
+const READER = 'local_reader';
 const DATABASE = 'hartonomous';
 const DUPLICATE_DATABASE = '42P04';
 /** PostgreSQL refuses to run as root; Debian's package brings this user. */
@@ -63,6 +69,46 @@ export function postgresBin(): string {
   }
   return join(base, newest, 'bin');
 }
+
+function makeLogin(name: string, password: string): string {
+  return `do $$ begin
+      if to_regrole('${name}') is null then create role ${name}; end if;
+    end $$;
+    alter role ${name} login nosuperuser nocreaterole nocreatedb noreplication password '${password}';
+    `;
+}
+
+/**
+ * What the logins may. Reading needs neither locks that outlast a statement nor large objects nor the end of other sessions, so
+ * in this database PUBLIC may not, and who needs it is granted it.
+ */
+const RIGHTS = `
+create schema if not exists ${DAILY} authorization ${DAILY};
+grant usage on schema ${DAILY} to ${READER};
+alter default privileges for role ${DAILY} in schema ${DAILY} grant select on tables to ${READER};
+alter role ${READER} set search_path = ${DAILY}, public;
+do $$
+declare
+    f regprocedure;
+begin
+    for f in select p.oid from pg_proc p where p.pronamespace = 'pg_catalog'::regnamespace
+        and p.proname ~ '^(pg_(try_)?advisory|lo_|lo(read|write)|lowrite|pg_terminate_backend|pg_logical_emit_message)' loop
+        execute format('revoke execute on function %s from public; grant execute on function %1$s to ${DAILY}', f);
+        if to_regrole('hartonomous_owner') is not null then
+            execute format('grant execute on function %s to hartonomous_owner', f);
+        end if;
+    end loop;
+    if to_regrole('hartonomous_admin') is not null then
+        grant hartonomous_admin to ${DAILY};
+        grant hartonomous_user, hartonomous_reader to ${READER};
+    end if;
+    if to_regprocedure('hartonomous.grant_runs(text, text)') is not null then
+        set local role hartonomous_owner;
+        insert into hartonomous.run_grants (reader, caller) values ('${READER}', '${DAILY}') on conflict do nothing;
+        reset role;
+    end if;
+end
+$$`;
 
 export interface ServerUser {
   uid?: number;
@@ -112,12 +158,14 @@ export class Cluster {
   private readonly data: string;
   private readonly log: string;
   private readonly passwordFile: string;
+  private readonly loginFile: string;
   private readonly portFile: string;
 
   constructor(readonly home: string = clusterHome()) {
     this.data = join(home, 'data');
     this.log = join(home, 'postgresql.log');
     this.passwordFile = join(home, 'password');
+    this.loginFile = join(home, 'logins');
     this.portFile = join(home, 'port');
   }
 
@@ -126,39 +174,96 @@ export class Cluster {
   }
 
   get isRunning(): boolean {
-    return this.exists && runServerProgram('pg_ctl', ['-D', this.data, 'status']).status === 0;
+    return this.exists && this.ownServer && runServerProgram('pg_ctl', ['-D', this.data, 'status']).status === 0;
   }
 
-  /** Connection string of a database in the cluster. */
+  /**
+   * Whether the process that postmaster.pid names works in this folder. In a copy of the folder of a running server it is the
+   * original's, which is none of our business; in a folder that was renamed it is ours still.
+   */
+  private get ownServer(): boolean {
+    const file = join(this.data, 'postmaster.pid');
+    if (!existsSync(file)) return false;
+    const [pid, folder] = readFileSync(file, 'utf8').split('\n');
+    const data = statSync(this.data);
+    try {
+      const other = statSync(`/proc/${Number(pid)}/cwd`);
+      return other.dev === data.dev && other.ino === data.ino;
+    } catch {
+      return folder === this.data; // no such process, or a system without /proc
+    }
+  }
+
+  /** Connection string of a database in the cluster, as its superuser. */
   url(database: string = DATABASE): string {
-    const password = readFileSync(this.passwordFile, 'utf8').trim();
+    return this.urlOf(SUPERUSER, readFileSync(this.passwordFile, 'utf8').split('\n')[0]!, database);
+  }
+
+  /** The same for daily use, or to read only. */
+  loginUrl(login: 'daily' | 'reader'): string {
+    const [daily, reader] = readFileSync(this.loginFile, 'utf8').split('\n');
+    return login === 'daily' ? this.urlOf(DAILY, daily!, DATABASE) : this.urlOf(READER, reader!, DATABASE);
+  }
+
+  private urlOf(user: string, password: string, database: string): string {
     const port = readFileSync(this.portFile, 'utf8').trim();
-    return `postgres://${SUPERUSER}:${password}@127.0.0.1:${port}/${database}`;
+    return `postgres://${user}:${password}@127.0.0.1:${port}/${database}`;
   }
 
   /** Make the cluster if there is none and start it if it is not running. */
   async up(): Promise<{ url: string; started: boolean }> {
     if (!this.exists) this.initialise();
-    if (this.isRunning) {
-      await this.ensureDatabase();
-      return { url: this.url(), started: false };
-    }
-    const port = existsSync(this.portFile) ? Number(readFileSync(this.portFile, 'utf8')) : await freePort();
-    if (!this.start(port)) {
-      // The remembered port may have been taken since.
-      const other = await freePort();
-      if (!this.start(other)) {
-        const tail = existsSync(this.log) ? readFileSync(this.log, 'utf8').trim().split('\n').slice(-1)[0] : '';
-        throw new CommandError(`PostgreSQL did not start: ${tail}`, { hint: `see ${this.log}` });
-      }
-    }
+    const started = !this.isRunning;
+    if (started) await this.startAnywhere();
     try {
       await this.ensureDatabase();
+      await this.provide();
     } catch (error) {
-      this.down();
+      if (started) this.down();
       throw error;
     }
-    return { url: this.url(), started: true };
+    return { url: this.loginUrl('daily'), started };
+  }
+
+  private async startAnywhere(): Promise<void> {
+    // Of a copied folder: PostgreSQL would take the original's server for one that works here.
+    if (!this.ownServer) rmSync(join(this.data, 'postmaster.pid'), { force: true });
+    const port = existsSync(this.portFile) ? Number(readFileSync(this.portFile, 'utf8')) : await freePort();
+    if (this.start(port)) return;
+    // The remembered port may have been taken since.
+    if (this.start(await freePort())) return;
+    const tail = existsSync(this.log) ? readFileSync(this.log, 'utf8').trim().split('\n').slice(-1)[0] : '';
+    throw new CommandError(`PostgreSQL did not start: ${tail}`, { hint: `see ${this.log}` });
+  }
+
+  /** Make the logins, and their rights as far as hartonomous is installed. */
+  async provide(): Promise<void> {
+    const client = new pg.Client({ connectionString: this.url() });
+    try {
+      await client.connect();
+      if (!existsSync(this.loginFile)) {
+        const passwords = [randomBytes(18).toString('hex'), randomBytes(18).toString('hex')] as const;
+        await client.query(makeLogin(DAILY, passwords[0]) + makeLogin(READER, passwords[1]));
+        this.writeSecret(this.loginFile, passwords.join('\n'));
+      }
+      await client.query(RIGHTS);
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new CommandError(`could not make the logins of the private database: ${reason}`, {
+        hint: `a private database from before 0.1.0 has another superuser: move ${this.home} away`,
+        cause,
+      });
+    } finally {
+      await client.end().catch(() => undefined);
+    }
+  }
+
+  /** Write a file that only the owner reads, and never through a link. */
+  private writeSecret(file: string, text: string): void {
+    const { uid, gid } = serverUser();
+    rmSync(file, { force: true });
+    writeFileSync(file, text, { mode: 0o600, flag: 'wx' });
+    if (uid !== undefined && gid !== undefined) chownSync(file, uid, gid);
   }
 
   private initialise(): void {
@@ -166,9 +271,7 @@ export class Cluster {
     mkdirSync(this.home, { recursive: true, mode: 0o755 });
     chmodSync(this.home, 0o755);
     if (uid !== undefined && gid !== undefined) chownSync(this.home, uid, gid);
-    const password = randomBytes(18).toString('hex');
-    writeFileSync(this.passwordFile, password, { mode: 0o600 });
-    if (uid !== undefined && gid !== undefined) chownSync(this.passwordFile, uid, gid);
+    this.writeSecret(this.passwordFile, randomBytes(18).toString('hex'));
     const fresh = `${this.data}.part`;
     rmSync(fresh, { recursive: true, force: true });
     const made = runServerProgram('initdb', [

@@ -5,6 +5,13 @@ import { connectionUri, environmentNamesDatabase } from './connection-string.ts'
 
 export interface ConnectionOptions {
   databaseUrl?: string;
+  /** As whom to use the private cluster; daily work where nothing else is said. */
+  login?: 'superuser' | 'reader';
+}
+
+/** Whether neither --database-url nor DATABASE_URL names a database. */
+export function usesPrivateCluster(options: ConnectionOptions): boolean {
+  return !(options.databaseUrl ?? process.env.DATABASE_URL);
 }
 
 /**
@@ -21,7 +28,7 @@ export function databaseUrl(options: ConnectionOptions): string {
       hint: 'run: hartonomous up',
     });
   }
-  return cluster.url();
+  return options.login === 'superuser' ? cluster.url() : cluster.loginUrl(options.login ?? 'daily');
 }
 
 /** A connected client; the caller ends it. */

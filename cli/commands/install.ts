@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import { withClient } from '../cluster/connect.ts';
+import { Cluster } from '../cluster/cluster.ts';
+import { usesPrivateCluster, withClient } from '../cluster/connect.ts';
 import { install } from '../install/install.ts';
 import { printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
@@ -10,7 +11,9 @@ export function registerInstall(program: Command): void {
     .description('install or upgrade Hartonomous in the database: tables, roles, functions')
     .action(async (_options: unknown, command: Command) => {
       const options = globalsOf(command);
-      const result = await withClient(options, (client) => install(client));
+      const own = usesPrivateCluster(options);
+      const result = await withClient({ ...options, login: 'superuser' }, (client) => install(client));
+      if (own) await new Cluster().provide();
       if (options.format === 'json') {
         printJson(result);
         return;

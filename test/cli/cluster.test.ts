@@ -1,8 +1,19 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hartonomous } from './program.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'hartonomous-up-'));
@@ -66,4 +77,128 @@ test('up gets over the pid file of a server that is gone', async () => {
   writeFileSync(join(env.HARTONOMOUS_HOME, 'data/postmaster.pid'), '4194303\n');
   chmodSync(join(env.HARTONOMOUS_HOME, 'data/postmaster.pid'), 0o644);
   expect(await ask(await up(), 'select 1 as one')).toEqual([{ one: 1 }]);
+});
+
+describe('the login for daily use', () => {
+  let url: string;
+  const home = () => env.HARTONOMOUS_HOME;
+  beforeAll(async () => {
+    await up();
+    const { code, stderr } = await hartonomous(['install'], { env });
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    url = await up();
+  });
+
+  test('is no superuser, member of hartonomous_admin, and owner of a schema of its own that is not ours', async () => {
+    expect(
+      await ask(
+        url,
+        `select rolsuper or rolcreaterole or rolcreatedb or rolbypassrls or rolreplication as mighty,
+           pg_has_role('hartonomous_admin', 'member') as admin, pg_has_role('hartonomous_owner', 'member') as owner,
+           array(select nspname::text from pg_namespace where nspowner = r.oid) as schemas,
+           has_database_privilege(current_database(), 'create') as creates
+         from pg_roles r where rolname = current_user`,
+      ),
+    ).toEqual([{ mighty: false, admin: true, owner: false, schemas: ['local'], creates: false }]);
+    await ask(url, 'create table runs (id integer); create table notes as select 1 as n');
+    expect(await ask(url, `select schemaname from pg_tables where tablename = 'notes'`)).toEqual([
+      { schemaname: 'local' },
+    ]);
+    expect((await hartonomous(['doctor'], { env })).stdout).toMatch(/^ok {3}definitions/m);
+  });
+
+  const query = (sql: string) => hartonomous(['query', sql], { env });
+  test('has query read what it made and what it may call, without --write', async () => {
+    expect((await query('select n + 1 as next from notes')).stdout).toContain('2');
+    expect((await query('select name from hartonomous.model_list')).code).toBe(0);
+    const { stdout } = await query('select current_user, session_user');
+    expect(stdout).toMatch(/local_reader.*local_reader/);
+  });
+
+  test.each([
+    [`copy (select 1) to program 'touch ${join(folder, 'ran')}'`],
+    [`copy (select 1) to '${join(folder, 'written')}'`],
+    [`copy notes to program 'true'`],
+    ['select pg_reload_conf()'],
+    ['select pg_switch_wal()'],
+    ['select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()'],
+    ['select pg_advisory_lock(1)'],
+    ['select pg_try_advisory_xact_lock_shared(1, 2)'],
+    ['select lo_create(0)'],
+    [`select lo_from_bytea(0, '\\x00')`],
+    [`select pg_read_file('postgresql.conf')`],
+    [`select pg_logical_emit_message(false, 'a', 'b')`],
+    [`do $$ begin set role postgres; end $$`],
+    [`do $$ begin reset role; perform lo_create(0); end $$`],
+    [`set session authorization postgres`],
+    ['insert into notes values (2)'],
+    ['select * from hartonomous.atoms'],
+  ])('has query refuse: %s', async (sql) => {
+    const { code, stderr } = await query(sql);
+    expect({ code, stderr }).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/permission denied|read-only|must be superuser|cannot/) as string,
+    });
+    expect(existsSync(join(folder, 'ran')) || existsSync(join(folder, 'written'))).toBe(false);
+  });
+
+  test('writes with query --write, as itself', async () => {
+    expect((await hartonomous(['query', '--write', 'insert into notes values (2)'], { env })).code).toBe(0);
+    expect(await ask(url, 'select count(*)::int as n from notes')).toEqual([{ n: 2 }]);
+    expect((await hartonomous(['query', '--write', `copy notes to program 'true'`], { env })).stderr).toMatch(
+      /must be superuser|permission denied/,
+    );
+  });
+
+  test('passwords are written through no link, and nobody else reads them', () => {
+    for (const name of ['password', 'logins']) expect(statSync(join(home(), name)).mode & 0o777).toBe(0o600);
+  });
+});
+
+test('up writes no password through a symbolic link', async () => {
+  const home = join(folder, 'linked');
+  mkdirSync(home);
+  writeFileSync(join(folder, 'target'), 'kept');
+  symlinkSync(join(folder, 'target'), join(home, 'password'));
+  try {
+    expect((await hartonomous(['up'], { env: { HARTONOMOUS_HOME: home } })).code).toBe(0);
+    expect(readFileSync(join(folder, 'target'), 'utf8')).toBe('kept');
+  } finally {
+    await hartonomous(['down'], { env: { HARTONOMOUS_HOME: home } });
+  }
+});
+
+test('a superuser of another database has query run as a role that may only read, and is told', async () => {
+  await up();
+  const password = readFileSync(join(env.HARTONOMOUS_HOME, 'password'), 'utf8').trim();
+  const port = readFileSync(join(env.HARTONOMOUS_HOME, 'port'), 'utf8').trim();
+  const url = `postgres://postgres:${password}@127.0.0.1:${port}/hartonomous`;
+  const asked = await hartonomous(['query', 'select current_user'], { url });
+  expect(asked.stdout).toContain('hartonomous_user');
+  expect(asked.stderr).toContain('postgres is a superuser; this runs as hartonomous_user');
+  const { code, stderr } = await hartonomous(['query', `copy (select 1) to program 'true'`], { url });
+  expect({ code, stderr }).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/must be superuser|permission denied/) as string,
+  });
+});
+
+test('a copy of the folder of a running server is another database', async () => {
+  const url = await up();
+  const copy = join(folder, 'copy');
+  execFileSync('cp', ['-a', env.HARTONOMOUS_HOME, copy]);
+  const other = { HARTONOMOUS_HOME: copy };
+  try {
+    expect((await hartonomous(['query', 'select 1'], { env: other })).stderr).toContain('hartonomous up');
+    expect((await hartonomous(['down'], { env: other })).stdout).toBe('was not running\n');
+    expect(await ask(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+    const { code, stdout } = await hartonomous(['up', '--format', 'json'], { env: other });
+    expect(code).toBe(0);
+    const otherUrl = (JSON.parse(stdout) as { url: string }).url;
+    expect(new URL(otherUrl).port).not.toBe(new URL(url).port);
+    expect((await hartonomous(['down'], { env: other })).stdout).toBe('stopped\n');
+    expect(await ask(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+  } finally {
+    await hartonomous(['down'], { env: other });
+  }
 });

@@ -55,7 +55,7 @@ test.each([
     /left\.so needs libgone\.so\.72, which this system does not have/,
   ],
 ])('a library built for %s is told apart, with the cure', async (_title, make, message) => {
-  const { code, stderr } = await hartonomous(['query', `load '${make()}'`], { url: database.url });
+  const { code, stderr } = await hartonomous(['query', '--write', `load '${make()}'`], { url: database.url });
   expect(stderr).toMatch(message);
   expect(stderr).toContain('run host/setup.sh again');
   expect(code).toBe(1);
