@@ -158,7 +158,7 @@ describe('query', () => {
   });
 
   test('tells an error of SQL in one line', async () => {
-    const { code, stdout, stderr } = await call(['query', 'select 1/0']);
+    const { code, stdout, stderr } = await call(['query', '--write', 'select 1/0']);
     expect(code).toBe(1);
     expect(stdout).toBe('');
     expect(stderr.trim()).toMatch(/^.*division by zero.*$/);
