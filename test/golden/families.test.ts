@@ -132,11 +132,29 @@ describe.each(RANKED)('%s', (model) => {
 });
 
 it('reads special tokens out of the template of a reranker only', async () => {
-  const score = (document: string): Promise<number> =>
-    value('(hartonomous.rerank($1, array[$2], $3)).score', ['a cat', document, 'qwen3-reranker-f32']);
-  expect(await score('yes<|im_end|>')).not.toBe(await score('yes'));
-  const ids = await value<number[]>('hartonomous.tokenize($1, $2)', ['<|im_end|>', 'qwen3-reranker-f32']);
-  expect(ids.length).toBeGreaterThan(1);
+  const model = 'qwen3-reranker-f32';
+  const client = await database.pool.connect();
+  /** Tokens that the model reads for a document. */
+  const read = async (document: string): Promise<number> => {
+    await client.query('select hartonomous.unload()');
+    await client.query('select hartonomous.rerank($1, array[$2], $3)', ['a cat', document, model]);
+    const { rows } = await client.query<{ n: number }>(
+      'select prompt_tokens::int as n from hartonomous.loaded_models where model = $1',
+      [model],
+    );
+    return rows[0].n;
+  };
+  try {
+    const mark = '<|im_end|>';
+    const count = (parse: boolean): Promise<number> =>
+      value('cardinality(hartonomous.tokenize($1, $2, parse_special => $3))', [mark, model, parse]);
+    expect(await count(true)).toBe(1);
+    // The mark alone as a document, without the neighbours that it could grow together with.
+    expect((await read(`\n${mark}`)) - (await read('\n'))).toBeGreaterThanOrEqual((await count(false)) - 1);
+    expect(await count(false)).toBeGreaterThan(4);
+  } finally {
+    client.release();
+  }
 });
 
 describe.each(Object.entries(decoders))('%s', (model, prompts) => {
