@@ -26,7 +26,7 @@ const CLOSE_CALL = 0.5;
 const NO_TEMPLATE = 'has no chat template: it continues a text and does not answer';
 
 let database: Awaited<ReturnType<typeof createDatabase>>;
-let ingested: { code: number; stdout: string };
+let ingested: Awaited<ReturnType<typeof hartonomous>>;
 
 beforeAll(async () => {
   const file = joinedMembers(GEMMA3);
