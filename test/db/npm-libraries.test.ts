@@ -1,13 +1,12 @@
 /** Libraries that people load into LANGUAGE plv8 with a start procedure, as bundles for browsers: each gives what it gives in Node.js. */
-import { createRequire } from 'node:module';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { build } from 'esbuild';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { packageRoot } from '../../cli/package-root.ts';
 import { createDatabase } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
-
-const require = createRequire(import.meta.url);
 
 /** By package, an expression over it as `lib`; its value is JSON. */
 const LIBRARIES: Record<string, string> = {
@@ -70,7 +69,8 @@ test.each(Object.entries(LIBRARIES))('%s', async (name, expression) => {
     const { rows } = await client.query<{ value: string }>('select public.use_library() as value');
     const module = (await import(name)) as { default?: unknown };
     const lib = module.default ?? module;
-    const { version } = require(`${name}/package.json`) as { version: string };
+    const manifest = readFileSync(join(packageRoot(), 'node_modules', name, 'package.json'), 'utf8');
+    const { version } = JSON.parse(manifest) as { version: string };
     const there = new Function('lib', `return (${expression})`)(lib) as unknown;
     console.log(`${name} ${version}`);
     expect(rows[0]!.value).toBe(JSON.stringify(there));

@@ -1,7 +1,7 @@
 /**
  * Cancels and timeouts at random moments of everything that takes long: each is 57014, the next call answers, and no server
  * ends. On our own host in its portable mode, where a statement of the bundle is all that notices them, as on PL/V8.
- * CANCELS says how many (200 is the number that docs/managed.md speaks of), SEED repeats a run.
+ * CANCELS says how many, and without it nothing runs: a hundred take many minutes. SEED repeats a run.
  */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,7 +12,7 @@ import type { TestDatabase } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { smollm2File } from '../golden/smollm2-file.ts';
 
-const CANCELS = Number(process.env.CANCELS ?? 40);
+const CANCELS = Number(process.env.CANCELS ?? 0);
 const SEED = Number(process.env.SEED ?? 20);
 /** Mode of our own host; PL/V8 takes it for a setting that nobody reads. */
 const PORTABLE = '-c hartonomous_v8.portable=on';
@@ -88,7 +88,8 @@ function randomNumbers(seed: number): () => number {
   return () => (state = (state * 1664525 + 1013904223) % 4294967296) / 4294967296;
 }
 
-test(
+if (CANCELS === 0) console.log('skipped: CANCELS says how many calls are to be ended at random moments');
+test.skipIf(CANCELS === 0)(
   `${CANCELS} cancels and timeouts at random moments`,
   async () => {
     const random = randomNumbers(SEED);
