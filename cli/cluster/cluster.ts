@@ -91,12 +91,12 @@ do $$
 declare
     f regprocedure;
 begin
+    -- Our own functions take locks as their owner, who is there once hartonomous is installed.
     for f in select p.oid from pg_proc p where p.pronamespace = 'pg_catalog'::regnamespace
-        and p.proname ~ '^(pg_(try_)?advisory|lo_|lo(read|write)|lowrite|pg_terminate_backend|pg_logical_emit_message)' loop
-        execute format('revoke execute on function %s from public; grant execute on function %1$s to ${DAILY}', f);
-        if to_regrole('hartonomous_owner') is not null then
-            execute format('grant execute on function %s to hartonomous_owner', f);
-        end if;
+        and p.proname ~ '^(pg_(try_)?advisory|lo_|lo(read|write)|lowrite|pg_terminate_backend|pg_logical_emit_message)'
+        and to_regrole('hartonomous_owner') is not null loop
+        execute format('revoke execute on function %s from public', f);
+        execute format('grant execute on function %s to ${DAILY}, hartonomous_owner', f);
     end loop;
     if to_regrole('hartonomous_admin') is not null then
         grant hartonomous_admin to ${DAILY};
