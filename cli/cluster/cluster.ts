@@ -16,6 +16,7 @@ import {
 import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import pg from 'pg';
 import { CommandError } from '../errors.ts';
 
@@ -27,6 +28,11 @@ const DAILY = 'local';
 const READER = 'local_reader';
 const DATABASE = 'hartonomous';
 const DUPLICATE_DATABASE = '42P04';
+/** SQLSTATE of a server that starts, stops or recovers. */
+const CANNOT_CONNECT_NOW = '57P03';
+
+/** Time that recovery from a crash is waited for. */
+const RECOVERY_MS = 60_000;
 /** PostgreSQL refuses to run as root; Debian's package brings this user. */
 const SERVER_USER = 'postgres';
 
@@ -238,9 +244,9 @@ export class Cluster {
 
   /** Make the logins, and their rights as far as hartonomous is installed. */
   async provide(): Promise<void> {
-    const client = new pg.Client({ connectionString: this.url() });
+    let client: pg.Client | null = null;
     try {
-      await client.connect();
+      client = await this.connect();
       if (!existsSync(this.loginFile)) {
         const passwords = [randomBytes(18).toString('hex'), randomBytes(18).toString('hex')] as const;
         await client.query(makeLogin(DAILY, passwords[0]) + makeLogin(READER, passwords[1]));
@@ -254,7 +260,7 @@ export class Cluster {
         cause,
       });
     } finally {
-      await client.end().catch(() => undefined);
+      await client?.end().catch(() => undefined);
     }
   }
 
@@ -313,10 +319,9 @@ export class Cluster {
   }
 
   private async ensureDatabase(): Promise<void> {
-    const client = new pg.Client({ connectionString: this.url('postgres'), application_name: 'hartonomous' });
-    client.on('error', () => undefined);
+    let client: pg.Client | null = null;
     try {
-      await client.connect();
+      client = await this.connect('postgres');
       const { rowCount } = await client.query('select from pg_database where datname = $1', [DATABASE]);
       if (rowCount === 0) await client.query(`create database ${DATABASE} template template0`);
     } catch (cause) {
@@ -324,7 +329,25 @@ export class Cluster {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new CommandError(`could not create database ${DATABASE}: ${reason}`, { hint: `see ${this.log}`, cause });
     } finally {
-      await client.end().catch(() => undefined);
+      await client?.end().catch(() => undefined);
+    }
+  }
+
+  /** A session of the superuser; a server that recovers from a crash is waited for. */
+  private async connect(database: string = DATABASE): Promise<pg.Client> {
+    const until = Date.now() + RECOVERY_MS;
+    for (;;) {
+      const client = new pg.Client({ connectionString: this.url(database), application_name: 'hartonomous' });
+      client.on('error', () => undefined);
+      try {
+        await client.connect();
+        return client;
+      } catch (error) {
+        await client.end().catch(() => undefined);
+        const recovers = error instanceof pg.DatabaseError && error.code === CANNOT_CONNECT_NOW;
+        if (!recovers || Date.now() > until) throw error;
+        await setTimeout(200);
+      }
     }
   }
 

@@ -40,9 +40,10 @@ async function sharedBytes(client: pg.Client): Promise<number> {
   return Number(rows[0]?.n ?? 0);
 }
 
+/** What lies in the folder, but for the file whose bytes stand for the server's cores. */
 async function files(client: pg.Client): Promise<string[]> {
   const { rows } = await client.query<{ file: string }>(
-    `select file from pg_ls_dir('${FOLDER}') as file order by file`,
+    `select file from pg_ls_dir('${FOLDER}') as file where file <> '.cores' order by file`,
   );
   return rows.map((row) => row.file);
 }
