@@ -83,7 +83,8 @@ export function configMetadata(family: Family, config: Json): Metadata {
   set('attention.layer_norm_epsilon', number(config, 'layer_norm_eps', 'layer_norm_epsilon'));
   set('vocab_size', number(config, 'vocab_size'));
   const queryScalar = number(config, 'query_pre_attn_scalar');
-  if (queryScalar !== null && queryScalar > 0) set('attention.scale', 1 / Math.sqrt(queryScalar));
+  // GGUF has no key that every reader takes for it.
+  if (queryScalar !== null && queryScalar > 0) out.set('hartonomous.attention.scale', 1 / Math.sqrt(queryScalar));
   if (family.normOffset !== undefined) {
     out.set('hartonomous.norm_offset', family.normOffset);
     // Soft caps that config.json leaves out or has as null are none.

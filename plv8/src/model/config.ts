@@ -135,7 +135,7 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
     originalContext,
     ropeFactors: readFactors(meta['hartonomous.rope.factors'], ropeDims / 2),
     windows: inWindow.map((is) => (is ? window : Infinity)),
-    attentionScale: 1 / Math.sqrt(scaledWidth),
+    attentionScale: readAttentionScale(meta['hartonomous.attention.scale'], 1 / Math.sqrt(scaledWidth)),
     attentionSoftcap: metadata.optional('attn_logit_softcapping', softcaps.attention, LIMITS.softcap),
     logitSoftcap: nLayers === architecture.uncappedDepth ? 0 : logitSoftcap,
     experts: readExperts(metadata, hiddenDim),
@@ -246,6 +246,13 @@ function withLayout(architecture: Architecture, layout: unknown): Architecture {
   if (layout === undefined) return architecture;
   if (layout === 'halves' || layout === 'neighbours') return { ...architecture, rope: layout };
   return raise(SQLSTATE.dataCorrupted, `model metadata hartonomous.rope.layout is ${JSON.stringify(layout)}`);
+}
+
+/** The factor of queries by keys that Hugging Face's Gemma states. */
+function readAttentionScale(scale: unknown, otherwise: number): number {
+  if (scale === undefined) return otherwise;
+  if (typeof scale === 'number' && Number.isFinite(scale) && scale > 0) return scale;
+  return raise(SQLSTATE.dataCorrupted, `model metadata hartonomous.attention.scale is ${JSON.stringify(scale)}`);
 }
 
 function readFactors(value: unknown, pairs: number): readonly number[] | null {
