@@ -137,7 +137,8 @@ describe('over HTTP', () => {
       counts.push(answer.prompt_eval_count);
       messages.push(answer.message);
     }
-    expect(counts.slice(1).every((count, i) => count <= newTokens(i + 1))).toBe(true);
+    // Ollama counts the whole prompt, what a cache holds included.
+    expect(counts).toEqual(turns.map(({ ids }) => ids.length));
   });
 
   test('a client that leaves in the middle frees its backend at once', async () => {
