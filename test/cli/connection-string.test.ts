@@ -104,7 +104,7 @@ test.each(CASES)('$title: the program and psql meet in the same database', async
     env: { ...process.env, ...environment },
   });
   expect(psql.stderr).toBe('');
-  const ours = await hartonomous(['query', '--format', 'json', WHERE], {
+  const ours = await hartonomous(['query', '--write', '--format', 'json', WHERE], {
     ...(where === undefined ? {} : { url: where }),
     env: environment,
   });
