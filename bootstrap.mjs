@@ -190,15 +190,18 @@ function demo(args) {
   ensureHost();
   ensureBuild();
   let url = process.env.DATABASE_URL;
+  // The private database is the one meant where DATABASE_URL is not set, whatever these say.
+  const { PGHOST: _host, PGSERVICE: _service, PGDATABASE: _database, ...ownEnvironment } = process.env;
+  const env = url ? process.env : ownEnvironment;
   if (url) {
     say('using the database of DATABASE_URL');
   } else {
     say('starting the private database (hartonomous up)');
-    url = JSON.parse(output(process.execPath, [CLI, 'up', '--format', 'json'])).url;
+    url = JSON.parse(output(process.execPath, [CLI, 'up', '--format', 'json'], { env })).url;
   }
-  process.env.DATABASE_URL = url; // whatever PGHOST and PGSERVICE say
   say('installing tables and functions (hartonomous install)');
-  if (run(process.execPath, [CLI, 'install']) !== 0) fail('hartonomous install failed');
+  if (run(process.execPath, [CLI, 'install'], { env }) !== 0) fail('hartonomous install failed');
+  process.env.DATABASE_URL = url;
   const isBundled = at === -1;
   const { name, file } = demoModel(isBundled ? undefined : args[at + 1]);
   say(`ingesting ${file} (hartonomous ingest)`);

@@ -11,7 +11,7 @@ export interface ConnectionOptions {
 
 /** Whether neither --database-url nor DATABASE_URL names a database. */
 export function usesPrivateCluster(options: ConnectionOptions): boolean {
-  return !(options.databaseUrl ?? process.env.DATABASE_URL);
+  return !(options.databaseUrl ?? process.env.DATABASE_URL) && !environmentNamesDatabase();
 }
 
 /**
