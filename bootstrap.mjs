@@ -191,8 +191,8 @@ function demo(args) {
   ensureBuild();
   let url = process.env.DATABASE_URL;
   // The private database is the one meant where DATABASE_URL is not set, whatever these say.
-  const { PGHOST: _host, PGSERVICE: _service, PGDATABASE: _database, ...ownEnvironment } = process.env;
-  const env = url ? process.env : ownEnvironment;
+  const env = { ...process.env };
+  if (!url) for (const name of ['PGHOST', 'PGSERVICE', 'PGDATABASE']) delete env[name];
   if (url) {
     say('using the database of DATABASE_URL');
   } else {
