@@ -68,8 +68,12 @@ export async function createDatabase(options: { empty?: boolean } = {}): Promise
       if (group !== undefined) await pool.query(`grant ${group} to ${role}`);
     },
     async drop() {
-      for (const role of roles) await pool.query(`drop owned by ${role} cascade; drop role ${role}`);
       await pool.end();
+      // A session of its own: one of the pool's may have been left in another role.
+      const client = new pg.Client({ connectionString: url });
+      await client.connect();
+      for (const role of roles) await client.query(`drop owned by ${role} cascade; drop role ${role}`);
+      await client.end();
       await asAdmin(`drop database if exists ${name} with (force)`);
     },
   };

@@ -13,6 +13,7 @@ export const llama: Architecture = {
   queryKeyValue: 'separate',
   feedForward: 'gated',
   activation: 'silu',
+  partialRotation: true,
   rope: 'neighbours',
   windows: {},
   longFactors: true,
