@@ -69,14 +69,21 @@ export async function createDatabase(options: { empty?: boolean } = {}): Promise
     },
     async drop() {
       await pool.end();
-      // A session of its own: one of the pool's may have been left in another role.
-      const client = new pg.Client({ connectionString: url });
-      await client.connect();
-      for (const role of roles) await client.query(`drop owned by ${role} cascade; drop role ${role}`);
-      await client.end();
+      if (roles.length > 0) await dropRoles(url, roles);
       await asAdmin(`drop database if exists ${name} with (force)`);
     },
   };
+}
+
+/** In a session of its own: one of the pool's may have been left in another role. */
+async function dropRoles(url: string, roles: readonly string[]): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    for (const role of roles) await client.query(`drop owned by ${role} cascade; drop role ${role}`);
+  } finally {
+    await client.end();
+  }
 }
 
 /** Ingest a file through the product's own ingest. */

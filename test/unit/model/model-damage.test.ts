@@ -39,11 +39,7 @@ const METADATA: [key: string, value: unknown, message: RegExp][] = [
   ['llama.block_count', 6, /no tensor blk\.5\.attn_norm\.weight/],
   ['llama.block_count', 4, /tensor blk\.4\.\S+ is not known to architecture llama/],
   ['llama.embedding_length', 63, /63 and 8 heads/],
-  [
-    'llama.embedding_length',
-    128,
-    /rope\.dimension_count is 8, only the head size \(attention\.key_length\), 16, is computed/,
-  ],
+  ['llama.embedding_length', 128, /tensor token_embd\.weight has shape 64 x 512, expected 128 x 512/],
   ['llama.embedding_length', undefined, /no llama\.embedding_length/],
   ['llama.attention.head_count', 0, /head_count must be/],
   ['llama.attention.head_count_kv', 3, /8 heads and 3 key\/value heads/],
