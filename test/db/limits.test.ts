@@ -118,12 +118,12 @@ describe('a limit', () => {
 
   it('counts the tokens of a call that was cancelled', async () => {
     await complete({});
-    await limit('max_tokens_per_hour', 200);
+    await limit('max_tokens_per_hour', 50);
     await client.query('set statement_timeout = 2000');
     const endless = `select hartonomous.generate(array_fill('Once'::text, array[200]), 'stories', '{"raw": true, "num_predict": 400}')`;
     await expect(client.query(endless)).rejects.toMatchObject({ code: '57014' });
     await client.query('set statement_timeout = 0');
-    await expect(complete({})).rejects.toThrow(/limit max_tokens_per_hour is 200$/);
+    await expect(complete({})).rejects.toThrow(/limit max_tokens_per_hour is 50$/);
   });
 
   it('on recording decides for the caller, and old runs go as new ones are recorded', async () => {
