@@ -98,6 +98,7 @@ async function database(client: pg.Client, host: string | null, fix: boolean): P
     found: fit ? 'those that this language needs' : 'those of a server with another LANGUAGE plv8',
     next: fit ? '' : 'run: hartonomous install',
   });
+  if (!fit) return findings; // every labelled function would differ, and a parallel plan over one ends the connection on PL/V8
   const definitions = await definitionsOf(client, host);
   findings.push(...definitions);
   if (definitions.some(({ ok }) => !ok)) return findings; // nothing that somebody has changed is called

@@ -1,9 +1,10 @@
 import { modelPath } from '../golden/model-files.ts';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createDatabase } from '../db/harness.ts';
+import { createDatabase, OWN_LANGUAGE } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { hartonomous } from './program.ts';
+import type { ProgramResult } from './program.ts';
 
 const MODEL_FILE = modelPath('llama-260k/llama-260k-q8_0.gguf');
 const PROMPT = 'Once upon a time';
@@ -268,6 +269,33 @@ describe('exit codes', () => {
       await progress.end();
     }
   });
+});
+
+test('doctor tells of the labels that a dump from another LANGUAGE plv8 brings, and install puts them right', async () => {
+  const own = await createDatabase();
+  const others = OWN_LANGUAGE ? 'unsafe' : 'restricted';
+  try {
+    const call = (command: string[]): Promise<ProgramResult> => hartonomous(command, { url: own.url });
+    expect((await call(['ingest', MODEL_FILE])).code).toBe(0);
+    await own.pool.query(`do $$
+      declare f regprocedure;
+      begin
+        for f in select oid from pg_proc where pronamespace = 'hartonomous'::regnamespace and prokind = 'f' loop
+          execute format('alter function %s parallel ${others}', f);
+        end loop;
+      end $$`);
+    const before = await call(['doctor']);
+    expect(before.code).toBe(1);
+    expect(before.stdout.match(/^FAIL.*$/gm)).toEqual([
+      'FAIL labels             those of a server with another LANGUAGE plv8 -> run: hartonomous install',
+    ]);
+    expect((await call(['install'])).code).toBe(0);
+    const after = await call(['doctor']);
+    expect(after).toMatchObject({ code: 0 });
+    expect(after.stdout).toMatch(/^ok {3}definitions +as installed$/m);
+  } finally {
+    await own.drop();
+  }
 });
 
 test('rm removes the model and its atoms', async () => {
