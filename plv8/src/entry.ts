@@ -13,6 +13,7 @@ export * from './entry/ingest.ts';
 export * from './entry/mathematics.ts';
 export * from './entry/models.ts';
 export * from './entry/nearest.ts';
+export * from './entry/search.ts';
 export * from './entry/segments.ts';
 export * from './entry/sessions.ts';
 export * from './entry/tokens.ts';
