@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { decodeFloats } from '../test/golden/agreement.ts';
 import type { Measurement } from './hartonomous.ts';
+import type { ThreadsMeasurement } from './threads.ts';
 
 const PEER = fileURLToPath(new URL('peer/', import.meta.url));
 const LIBRARIES = join(PEER, 'node_modules/@node-llama-cpp/linux-x64/bins/linux-x64/');
@@ -27,13 +28,13 @@ export function preparePeers(folder: string): string {
   return program;
 }
 
-function runPinned(args: string[]): Measurement {
-  const output = execFileSync('taskset', ['-c', '0', ...args], {
+function runPinned<T = Measurement>(args: string[], processors = '0'): T {
+  const output = execFileSync('taskset', ['-c', processors, ...args], {
     cwd: PEER,
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'ignore'],
   });
-  return JSON.parse(output.trim().split('\n').at(-1) ?? '') as Measurement;
+  return JSON.parse(output.trim().split('\n').at(-1) ?? '') as T;
 }
 
 export function measureLlamaNode(file: string, repeats: number): Measurement {
@@ -42,6 +43,16 @@ export function measureLlamaNode(file: string, repeats: number): Measurement {
 
 export function measureLlamaLibrary(program: string, file: string, repeats: number): Measurement {
   return runPinned([program, LIBRARIES, file, '1', String(repeats)]);
+}
+
+/** With that many threads, on as many processors. */
+export function measureLlamaThreads(
+  program: string,
+  file: string,
+  threads: number,
+  repeats: number,
+): ThreadsMeasurement {
+  return runPinned([program, LIBRARIES, file, String(threads), String(repeats), 'long'], `0-${threads - 1}`);
 }
 
 /** llama.cpp as WebAssembly; prefill and decode alone. */

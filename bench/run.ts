@@ -2,6 +2,7 @@
  * Hartonomous beside llama.cpp, one thread each on the same processor, alternating.
  *   npm run bench -- [--models qwen-q8_0,smollm2] [--rounds 5] [--repeats 1] [--extra-rounds 2]
  *   npm run bench -- --profile [--models ...]       where a token's time goes, by kernel
+ *   npm run bench -- --threads 1,2 [--models ...]   with one thread and with all processors, see threads.ts
  *   npm run bench -- --shared [--rounds 5]          weights that backends share, see shared.ts
  * The peer is the faster of node-llama-cpp and the same library from C, for each figure; wllama is llama.cpp as
  * WebAssembly. Writes results/KEY.json for each model, results/table.json and results/ratios.svg.
@@ -25,6 +26,7 @@ import { measureShared } from './shared.ts';
 import { median, spread } from './statistics.ts';
 import type { Subject } from './subjects.ts';
 import { SUBJECTS } from './subjects.ts';
+import { compareThreads } from './threads.ts';
 
 /** The model that the figures without a native peer are taken of. */
 const MAIN = 'qwen-q8_0';
@@ -48,11 +50,12 @@ interface ExtraRound {
 
 const { values } = parseArgs({
   options: {
-    models: { type: 'string', default: SUBJECTS.map((subject) => subject.key).join(',') },
+    models: { type: 'string', default: SUBJECTS.flatMap(({ key, large }) => (large ? [] : [key])).join(',') },
     rounds: { type: 'string', default: '5' },
     repeats: { type: 'string', default: '1' },
     'extra-rounds': { type: 'string', default: '2' },
     profile: { type: 'boolean', default: false },
+    threads: { type: 'string' },
     shared: { type: 'boolean', default: false },
   },
 });
@@ -65,7 +68,14 @@ const subjects = values.models.split(',').map((key) => {
 const rounds = Number(values.rounds);
 const repeats = Number(values.repeats);
 const extraRounds = Number(values['extra-rounds']);
-const url = process.env.DATABASE_URL ?? (await new Cluster().up()).url;
+const url = process.env.DATABASE_URL ?? (await privateDatabase());
+
+/** As its superuser: models are installed, and extras switched off. */
+async function privateDatabase(): Promise<string> {
+  const cluster = new Cluster();
+  await cluster.up();
+  return cluster.url();
+}
 
 async function withClient<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString: url });
@@ -308,4 +318,14 @@ async function shared(): Promise<void> {
 }
 
 await withClient((client) => install(client));
-await (values.shared ? shared() : values.profile ? profile() : compare());
+if (values.shared) await shared();
+else if (values.profile) await profile();
+else if (values.threads !== undefined)
+  await compareThreads(subjects, values.threads.split(',').map(Number), {
+    rounds,
+    repeats,
+    results,
+    ingest: ingestSubject,
+    progress,
+  });
+else await compare();

@@ -16,6 +16,10 @@ export interface Subject {
   ends: number[];
   /** Least ratios ours / llama.cpp that the project promises; null where it promises nothing. */
   bars: { prefill: number | null; decode: number | null };
+  /** Whether the project promises ratios with one thread and with all (see threads.ts). */
+  threads: boolean;
+  /** Some gigabytes: measured only by name. */
+  large: boolean;
   /** Whether node-llama-cpp takes part in every round; else in the first, as the same library from C is faster. */
   everyPeer: boolean;
 }
@@ -30,6 +34,8 @@ function subject(options: Options): Subject {
     name: `bench-${options.key}`,
     ends: QWEN_ENDS,
     bars: { prefill: null, decode: 0.8 },
+    threads: true,
+    large: false,
     everyPeer: false,
     ...options,
   };
@@ -56,6 +62,7 @@ export const SUBJECTS: readonly Subject[] = [
     title: 'Qwen2.5-0.5B shape, F16',
     file: () => randomModel('qwen2.5-0.5b-f16'),
     bars: { prefill: null, decode: null },
+    threads: false,
   }),
   subject({
     key: 'smollm2',
@@ -71,5 +78,14 @@ export const SUBJECTS: readonly Subject[] = [
     file: () => joinedMembers(GEMMA3),
     ends: [1, 106],
     bars: { prefill: null, decode: null },
+    threads: false,
+  }),
+  subject({
+    key: 'llama-8b-q4_k_m',
+    title: 'Llama-3-8B shape, Q4_K_M',
+    file: () => randomModel('llama-3-8b-q4_k_m'),
+    ends: [128_001, 128_009],
+    bars: { prefill: null, decode: null },
+    large: true,
   }),
 ];

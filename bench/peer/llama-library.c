@@ -1,8 +1,9 @@
 /* llama.cpp's own speed: the shared libraries inside @node-llama-cpp/linux-x64 3.22.1 from plain C, without Node.
  *   gcc -O2 -o llama-library llama-library.c -ldl
  *   taskset -c 0 ./llama-library LIBDIR/ MODEL THREADS REPEATS        -> one JSON line, the same fields as llama-node.mjs
+ *   ... long                 -> prefill_long (1,024 tokens) and batch (8 sequences of 16 tokens that write 64 each) too
  * There is no header in the package, so parameter structs come opaque from *_default_params() and are passed back by
- * value; only n_ctx, n_batch and n_ubatch, the first three fields of the context's, are set, after checking defaults. */
+ * value; only n_ctx, n_batch, n_ubatch and n_seq_max, the first four fields of the context's, are set, after checking defaults. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdbool.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 enum { PREFILL = 128, DECODE = 64, COLD_PROMPT = 16, CONTEXT = 512, MAX_REPEATS = 64 };
+enum { PREFILL_LONG = 1024, SEQUENCES = 8, CONTEXT_LONG = 2048 };
 
 typedef struct { uint64_t words[512]; } params; /* larger than any parameter struct of the library */
 typedef struct {
@@ -54,8 +56,29 @@ static long resident_bytes(void) {
     return resident * sysconf(_SC_PAGESIZE);
 }
 
+static void print_rates(const char *name, const double *rates, int count) {
+    printf("\"%s\":[", name);
+    for (int i = 0; i < count; i++) printf("%s%.3f", i ? "," : "", rates[i]);
+    printf("],");
+}
+
+/* Tokens at `position` on of each sequence, `each` of them; logits after the last of each. */
+static batch sequences(int each, int position, int vocabulary) {
+    static int32_t token[SEQUENCES * COLD_PROMPT], pos[SEQUENCES * COLD_PROMPT], count[SEQUENCES * COLD_PROMPT];
+    static int32_t ids[SEQUENCES], *id[SEQUENCES * COLD_PROMPT];
+    static int8_t wanted[SEQUENCES * COLD_PROMPT];
+    int n = 0;
+    for (int s = 0; s < SEQUENCES; s++)
+        for (int i = 0; i < each; i++, n++) {
+            token[n] = rand() % vocabulary, pos[n] = position + i, count[n] = 1, ids[s] = s, id[n] = &ids[s];
+            wanted[n] = i == each - 1;
+        }
+    return (batch){n, token, NULL, pos, count, id, wanted};
+}
+
 int main(int argc, char **argv) {
-    if (argc < 5) return fprintf(stderr, "usage: llama-library LIBDIR/ MODEL THREADS REPEATS\n"), 2;
+    if (argc < 5) return fprintf(stderr, "usage: llama-library LIBDIR/ MODEL THREADS REPEATS [long]\n"), 2;
+    bool is_long = argc > 5 && !strcmp(argv[5], "long");
     const char *folder = argv[1], *file = argv[2];
     int threads = atoi(argv[3]), repeats = atoi(argv[4]);
     if (repeats > MAX_REPEATS) repeats = MAX_REPEATS;
@@ -72,12 +95,14 @@ int main(int argc, char **argv) {
     if (!model) return fprintf(stderr, "could not load %s\n", file), 1;
     params context_params = ((params(*)(void))symbol(llama, "llama_context_default_params"))();
     uint32_t *field = (uint32_t *)&context_params;
-    if (field[0] != 512 || field[1] != 2048 || field[2] != 512)
-        return fprintf(stderr, "context defaults are %u %u %u, expected 512 2048 512\n", field[0], field[1], field[2]), 1;
-    field[0] = field[1] = field[2] = CONTEXT;
+    if (field[0] != 512 || field[1] != 2048 || field[2] != 512 || field[3] != 1)
+        return fprintf(stderr, "context defaults are %u %u %u %u, expected 512 2048 512 1\n", field[0], field[1], field[2], field[3]), 1;
+    if (is_long) field[0] = CONTEXT_LONG;
+    else field[0] = field[1] = field[2] = CONTEXT;
     void *context = ((void *(*)(void *, params))symbol(llama, "llama_init_from_model"))(model, context_params);
     if (!context) return fprintf(stderr, "could not make a context\n"), 1;
-    ((void (*)(void *, int, int))symbol(llama, "llama_set_n_threads"))(context, threads, threads);
+    void (*set_threads)(void *, int, int) = symbol(llama, "llama_set_n_threads");
+    set_threads(context, threads, threads);
 
     batch (*one)(int32_t *, int32_t) = symbol(llama, "llama_batch_get_one");
     int (*decode)(void *, batch) = symbol(llama, "llama_decode");
@@ -87,8 +112,8 @@ int main(int argc, char **argv) {
     int vocabulary = ((int (*)(const void *))symbol(llama, "llama_vocab_n_tokens"))(
         ((const void *(*)(const void *))symbol(llama, "llama_model_get_vocab"))(model));
 
-    int32_t tokens[PREFILL];
-    double prefill[MAX_REPEATS], decoded[MAX_REPEATS];
+    int32_t tokens[PREFILL_LONG];
+    double prefill[MAX_REPEATS], decoded[MAX_REPEATS], prefill_long[MAX_REPEATS], together[MAX_REPEATS];
     volatile float seen;
     srand(1);
     for (int i = 0; i < COLD_PROMPT; i++) tokens[i] = rand() % vocabulary;
@@ -113,12 +138,38 @@ int main(int argc, char **argv) {
         prefill[repeat] = PREFILL / (between - before);
         decoded[repeat] = DECODE / (after - between);
     }
+    for (int repeat = 0; is_long && repeat < repeats; repeat++) {
+        for (int i = 0; i < PREFILL_LONG; i++) tokens[i] = rand() % vocabulary;
+        clear(memory, true);
+        double before = seconds();
+        if (decode(context, one(tokens, PREFILL_LONG))) return 1;
+        seen = logits(context, -1)[0];
+        prefill_long[repeat] = PREFILL_LONG / (seconds() - before);
+    }
+    long resident = resident_bytes();
+    if (is_long) {
+        field[3] = SEQUENCES;
+        context = ((void *(*)(void *, params))symbol(llama, "llama_init_from_model"))(model, context_params);
+        if (!context) return fprintf(stderr, "could not make a context of %d sequences\n", SEQUENCES), 1;
+        set_threads(context, threads, threads);
+        memory = ((void *(*)(void *))symbol(llama, "llama_get_memory"))(context);
+        for (int repeat = 0; repeat < repeats; repeat++) {
+            clear(memory, true);
+            if (decode(context, sequences(COLD_PROMPT, 0, vocabulary))) return 1;
+            double before = seconds();
+            for (int i = 0; i < DECODE; i++) {
+                if (decode(context, sequences(1, COLD_PROMPT + i, vocabulary))) return 1;
+                for (int s = 0; s < SEQUENCES; s++) seen = logits(context, s)[0];
+            }
+            together[repeat] = SEQUENCES * DECODE / (seconds() - before);
+        }
+    }
     (void)seen;
-    printf("{\"prefill\":[");
-    for (int i = 0; i < repeats; i++) printf("%s%.3f", i ? "," : "", prefill[i]);
-    printf("],\"decode\":[");
-    for (int i = 0; i < repeats; i++) printf("%s%.3f", i ? "," : "", decoded[i]);
-    printf("],\"first_token_ms\":%.1f,\"memory_bytes\":%ld}\n", first_token_ms, resident_bytes());
+    printf("{");
+    print_rates("prefill", prefill, repeats);
+    print_rates("decode", decoded, repeats);
+    if (is_long) print_rates("prefill_long", prefill_long, repeats), print_rates("batch", together, repeats);
+    printf("\"first_token_ms\":%.1f,\"memory_bytes\":%ld}\n", first_token_ms, resident);
     fflush(stdout);
     _exit(0); /* the library's destructors are not of interest */
 }
