@@ -1,11 +1,14 @@
 /**
- * ESLint rule: no file imports itself by way of others, types included, which import-x/no-cycle leaves out. Imports of this repository are relative and name the file, so a path is all that resolving takes.
+ * ESLint rule: no file imports itself by way of others, types and dynamic imports included, which import-x/no-cycle leaves
+ * out. A relative import names its file whole, which the rule sees to, so that a path is all that resolving takes.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, relative, resolve } from 'node:path';
 import ts from 'typescript';
 
+const RELATIVE = /^\.{1,2}(\/|$)/;
 const OWN_FILE = /^\.{1,2}\/.*\.(ts|mjs)$/;
+const FILE_NAME = /\.(ts|mjs|js|json|html)$/;
 /** Files that each file imports; a run of ESLint reads every one of them once. */
 const imported = new Map();
 
@@ -39,13 +42,27 @@ export default {
   meta: { type: 'problem', schema: [] },
   create(context) {
     const file = context.physicalFilename;
+    /** `source` is the literal that names what is imported; computed ones are not looked at. */
+    const check = (node, source) => {
+      const name = source?.type === 'Literal' ? source.value : null;
+      if (typeof name !== 'string' || !RELATIVE.test(name)) return;
+      const target = resolve(dirname(file), name);
+      if (!FILE_NAME.test(name) || (name.endsWith('.js') && !existsSync(target))) {
+        context.report({ node, message: `import names no file: ${name}` });
+        return;
+      }
+      if (!OWN_FILE.test(name)) return;
+      const way = wayBetween(target, file);
+      if (way === null) return;
+      const names = way.map((step) => relative(context.cwd, step));
+      context.report({ node, message: `circle of imports: ${names.join(' imports ')}` });
+    };
     return {
-      'ImportDeclaration, ExportNamedDeclaration[source], ExportAllDeclaration'(node) {
-        if (!OWN_FILE.test(node.source.value)) return;
-        const way = wayBetween(resolve(dirname(file), node.source.value), file);
-        if (way === null) return;
-        const names = way.map((step) => relative(context.cwd, step));
-        context.report({ node, message: `circle of imports: ${names.join(' imports ')}` });
+      'ImportDeclaration, ExportNamedDeclaration[source], ExportAllDeclaration, ImportExpression'(node) {
+        check(node, node.source);
+      },
+      TSImportType(node) {
+        check(node, node.source ?? node.argument?.literal);
       },
     };
   },

@@ -8,6 +8,7 @@ import { labelsFit } from '../install/bundle.ts';
 import { compareBodies } from '../install/compare-bodies.ts';
 import { cannotCompare, compare } from '../install/compare.ts';
 import { languageHost, languageVersion, OWN_HOST } from '../install/language.ts';
+import { refuseOtherSchemas } from '../install/schema-version.ts';
 import { formatBytes, printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
 import type { Finding } from './operation-checks.ts';
@@ -58,6 +59,12 @@ const LACKS =
 /** Whether everything in the schema is as this program makes it, whatever the stored build says: a finding each. */
 async function definitionsOf(client: pg.Client, host: string): Promise<Finding[]> {
   const check = 'definitions';
+  try {
+    await refuseOtherSchemas(client);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    return [{ check, ok: false, found: error.message, next: error.hint ?? '' }];
+  }
   const reason = await cannotCompare(client);
   const texts = reason === null ? (await compare(client, host)).map(({ text }) => text) : await compareBodies(client);
   if (texts.length > 0) return texts.map((found) => ({ check, ok: false, found, next: 'run: hartonomous install' }));

@@ -2,17 +2,15 @@
  * Bring a database to this program's version: roles and tables by migrations, LANGUAGE plv8, and then every function in
  * one transaction, so that a failure leaves the old functions working and a second run completes.
  */
-import { join } from 'node:path';
 import pg from 'pg';
 import { migrate } from 'postgres-migrations';
 import { CommandError } from '../errors.ts';
-import { packageRoot } from '../package-root.ts';
 import { bundleFor, labelsFit, readBundle } from './bundle.ts';
 import type { Difference } from './compare.ts';
 import { BOOK, compare, compareBook, notMended, repair } from './compare.ts';
 import { languageHost, OWN_HOST } from './language.ts';
 import { libraryError } from './library-error.ts';
-import { refuseOtherSchemas } from './schema-version.ts';
+import { MIGRATIONS, refuseOtherSchemas } from './schema-version.ts';
 
 /** Key of the advisory lock that lets one install at a time work in a database. */
 const INSTALL_LOCK = 'hartonomous.install';
@@ -139,7 +137,6 @@ async function becomeMember(client: pg.Client): Promise<void> {
 /** Install or upgrade. The client's role must be a superuser, or one with CREATEROLE that may create schemas here. */
 export async function install(client: pg.Client): Promise<InstallResult> {
   const { sql, buildId } = await readBundle();
-  const folder = join(packageRoot(), 'migrations');
   const encoding = await client.query<{ server_encoding: string }>('show server_encoding');
   if (encoding.rows[0]?.server_encoding !== 'UTF8') {
     throw new CommandError(`the database has encoding ${encoding.rows[0]?.server_encoding}, hartonomous needs UTF8`, {
@@ -150,6 +147,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
   await client.query('set search_path = pg_catalog');
   await client.query('select pg_advisory_lock(hashtext($1))', [INSTALL_LOCK]);
   try {
+    await refuseOtherSchemas(client); // before anything is changed
     // The language first: what a role may not do about roles means nothing on a server without it.
     const host = await ensureLanguage(client);
     const owner = await ensureOwner(client);
@@ -157,12 +155,12 @@ export async function install(client: pg.Client): Promise<InstallResult> {
     if (owner !== null && owner !== 'hartonomous_owner')
       mended.push(`owner of schema hartonomous is ${owner} and not hartonomous_owner`);
     if (owner !== null) mended.push(...(await mend(client, () => compareBook(client))));
-    await refuseOtherSchemas(client, folder);
+    await refuseOtherSchemas(client); // now that its book can be read
     await allowSegments(client, host);
     const before = await client.query<{ id: number }>('select id from hartonomous.migrations');
     const done = new Set(before.rows.map((row) => row.id));
     await client.query('set search_path = hartonomous'); // where postgres-migrations finds its book
-    const completed = await migrate({ client }, folder);
+    const completed = await migrate({ client }, MIGRATIONS);
     await client.query('set search_path = pg_catalog');
     const functionsReplaced = await replaceFunctions(client, sql, buildId, host);
     if (owner !== null) mended.push(...(await mend(client, () => compare(client, host))));

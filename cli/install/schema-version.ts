@@ -1,13 +1,24 @@
+import { join } from 'node:path';
 import type pg from 'pg';
 import { loadMigrationFiles } from 'postgres-migrations';
 import { CommandError, EXIT } from '../errors.ts';
+import { packageRoot } from '../package-root.ts';
+
+export const MIGRATIONS = join(packageRoot(), 'migrations');
 
 /**
- * Refuse a database whose schema this program cannot bring forward: one of a newer program, or one from before 0.1.0,
- * until when migrations were edited in place.
+ * Refuse a database whose schema this program cannot bring forward: one of a newer program, one from before 0.1.0, or one of
+ * another build before 0.1.0, until when migrations are edited in place. Nothing
+ * where there is no schema, or no book that could be read.
  */
-export async function refuseOtherSchemas(client: pg.Client, folder: string): Promise<void> {
-  const known = new Map((await loadMigrationFiles(folder)).map((migration) => [migration.id, migration]));
+export async function refuseOtherSchemas(client: pg.Client): Promise<void> {
+  const { rows: columns } = await client.query<{ count: number }>(
+    `select count(*)::int from pg_catalog.pg_attribute
+     where attrelid = to_regclass('hartonomous.migrations') and attname in ('id', 'name', 'hash')
+       and has_column_privilege(attrelid, attnum, 'select')`,
+  );
+  if (columns[0]!.count < 3) return;
+  const known = new Map((await loadMigrationFiles(MIGRATIONS)).map((migration) => [migration.id, migration]));
   const { rows: applied } = await client.query<{ id: number; name: string; hash: string }>(
     'select id, name, hash from hartonomous.migrations order by id',
   );
@@ -15,10 +26,13 @@ export async function refuseOtherSchemas(client: pg.Client, folder: string): Pro
   const newest = Math.max(...known.keys());
   const other = applied.find(({ id, hash }) => known.has(id) && known.get(id)!.hash !== hash);
   if (other !== undefined) {
+    const older = other.name !== known.get(other.id)!.name;
     throw new CommandError(
-      `the database predates 0.1.0: its schema is version ${version} and migration ${other.id}, ${other.name}, is not this program's`,
+      older
+        ? `the database predates 0.1.0: its schema is version ${version} and migration ${other.id}, ${other.name}, is not this program's`
+        : `the database was made by another build before 0.1.0: migration ${other.id}, ${other.name}, has another text here`,
       {
-        hint: `rebuild it, models and runs go with it: psql URL -c 'drop schema hartonomous cascade' && hartonomous install`,
+        hint: `${older ? '' : 'use that build, or '}rebuild it, models and runs go with it: drop schema hartonomous cascade; then hartonomous install`,
         exitCode: EXIT.schemaMismatch,
       },
     );

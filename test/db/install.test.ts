@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { afterEach, describe, expect, test } from 'vitest';
+import { requireInstalled } from '../../cli/commands/installed.ts';
 import { CommandError } from '../../cli/errors.ts';
 import { install } from '../../cli/install/install.ts';
 import type { InstallResult } from '../../cli/install/install.ts';
@@ -115,10 +116,27 @@ describe('install', () => {
     expect((await pool.query(`select value from hartonomous.settings where name = 'build_id'`)).rows).toEqual([
       { value: 'old' },
     ]);
-    const [, statement] = /psql URL -c '(.*)' && hartonomous install$/.exec(failure.hint!)!;
+    await expect(pool.connect().then((client) => requireInstalled(client).finally(() => client.release()))).rejects.toEqual(
+      failure,
+    );
+    const [, statement] = /: (drop .*); then hartonomous install$/.exec(failure.hint!)!;
     await pool.query(statement!);
     expect((await installInto(url)).functionsReplaced).toBe(true);
     expect((await pool.query('select * from hartonomous.check_integrity()')).rows).toEqual([]);
+  });
+
+  test('refuses a database of another build before it changes anything, and does not call it older', async () => {
+    const { url, pool } = await emptyDatabase();
+    await installInto(url);
+    await pool.query(`update hartonomous.migrations set hash = 'x' where id = 2`);
+    await pool.query(`alter table hartonomous.migrations owner to current_user`); // what install would put right
+    const failure = (await installInto(url).catch((error: unknown) => error)) as CommandError;
+    expect(failure.message).toMatch(/^the database was made by another build before 0\.1\.0: migration 2, \S+, has another/);
+    expect(failure.hint).toMatch(/^use that build, or rebuild it/);
+    const { rows } = await pool.query(
+      `select tableowner = current_user as same from pg_tables where tablename = 'migrations'`,
+    );
+    expect(rows).toEqual([{ same: true }]);
   });
 
   test('works for a role with CREATEROLE that owns the database, where the extension is there already', async () => {

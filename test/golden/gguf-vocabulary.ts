@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import type { Vocabulary } from '../../plv8/src/tokenizer/vocabulary';
-import { mergesFromStrings } from '../../plv8/src/tokenizer/vocabulary';
+import type { Vocabulary } from '../../plv8/src/tokenizer/vocabulary.ts';
+import { mergesFromStrings } from '../../plv8/src/tokenizer/vocabulary.ts';
 
 type Value = number | bigint | boolean | string | Value[];
 

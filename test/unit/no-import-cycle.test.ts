@@ -53,3 +53,31 @@ test('so is a circle of types alone', () => {
     'side.ts': ['circle of imports: shape.ts imports side.ts'],
   });
 });
+
+test('and one of dynamic imports, or of types named in place', () => {
+  expect(
+    check({
+      'late.ts': `export const late = () => import('./later.ts');`,
+      'later.ts': `export const later = () => import('./late.ts');`,
+      'here.ts': `export type Here = import('./there.ts').There[];`,
+      'there.ts': `export type There = import('./here.ts').Here[];`,
+    }),
+  ).toEqual({
+    'late.ts': ['circle of imports: later.ts imports late.ts'],
+    'later.ts': ['circle of imports: late.ts imports later.ts'],
+    'here.ts': ['circle of imports: there.ts imports here.ts'],
+    'there.ts': ['circle of imports: here.ts imports there.ts'],
+  });
+});
+
+test('an import that could be another file than the rule looks into is refused', () => {
+  expect(
+    check({
+      'a.ts': `import './b';\nimport './folder';\nimport './b.js';\nimport '.';\nimport 'node:fs';`,
+      'b.ts': '',
+    }),
+  ).toEqual({
+    'a.ts': ['./b', './folder', './b.js', '.'].map((name) => `import names no file: ${name}`),
+    'b.ts': [],
+  });
+});

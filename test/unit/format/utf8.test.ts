@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { decodeUtf8, encodeUtf8, incompleteUtf8Suffix, utf8Length } from '../../../plv8/src/format/utf8';
+import { decodeUtf8, encodeUtf8, incompleteUtf8Suffix, utf8Length } from '../../../plv8/src/format/utf8.ts';
 
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 const encoder = new TextEncoder();
