@@ -11,7 +11,7 @@ import type { RunningServer } from '../../cli/serve/server.ts';
 import { startTestServer } from '../cli/test-server.ts';
 import { SMALL } from '../faults/server.ts';
 import { modelPath } from '../golden/model-files.ts';
-import { SchemaMaker } from '../unit/sampling/random-schema.ts';
+import { SchemaMaker } from '../unit/sampling/constraint/random-schema.ts';
 import { createDatabase, ingestFile } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 

@@ -1,7 +1,7 @@
 /** generate_json, generate_regex, generate_grammar and generate_choice. */
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Grammar } from '../sampling/constraint/constraint.ts';
-import { promptIds } from '../generate/prompt.ts';
+import { promptIds } from '../generate/templated-prompt.ts';
 import { answer } from '../generate/request.ts';
 import { jsonOf, optionsOf } from './json-arguments.ts';
 

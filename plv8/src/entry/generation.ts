@@ -1,7 +1,7 @@
 /** generate, complete, chat and generate_stream. */
 import { returnNext } from '../db.ts';
 import { parseOptions } from '../sampling/options.ts';
-import { chatIds, promptIds, renderMessages } from '../generate/prompt.ts';
+import { chatIds, promptIds, renderMessages } from '../generate/templated-prompt.ts';
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
 import { answer, facts, thinkingFact } from '../generate/request.ts';
 import { parseMessages } from '../tokenizer/messages.ts';

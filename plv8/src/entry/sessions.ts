@@ -2,7 +2,7 @@
 import { returnNext } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { callerRole } from '../backend/caller.ts';
-import { chatIds, promptIds } from '../generate/prompt.ts';
+import { chatIds, promptIds } from '../generate/templated-prompt.ts';
 import { facts, openRequest, promptModel, shownLogprob, thinkingFact } from '../generate/request.ts';
 import * as session from '../generate/session.ts';
 import { parseMessages } from '../tokenizer/messages.ts';

@@ -4,7 +4,7 @@ import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { GenerationRequest } from './generate.ts';
 import { generateAll } from './generate.ts';
 import { parseOptions } from '../sampling/options.ts';
-import { promptIds } from './prompt.ts';
+import { promptIds } from './templated-prompt.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
 import { openRequest, promptModel } from './request.ts';
 

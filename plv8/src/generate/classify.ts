@@ -3,7 +3,7 @@ import { logEvent } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Model } from '../model/model.ts';
 import { checkPrompt, contextLength } from './generate.ts';
-import { isTurn, promptIds } from './prompt.ts';
+import { isTurn, promptIds } from './templated-prompt.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { openRequest, promptModel } from './request.ts';
 import { scoreSequences } from './score.ts';

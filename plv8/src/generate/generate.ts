@@ -9,7 +9,7 @@ import { Continuation } from '../sampling/continuation.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { nanoseconds } from '../backend/durations.ts';
-import { thinkingOf } from './prompt.ts';
+import { thinkingOf } from './templated-prompt.ts';
 import { rememberAnswer } from './written-answers.ts';
 
 /** Context of a call that names none: enough for a page of text, small enough to hold many. */

@@ -9,7 +9,7 @@ import { contextLength, generate as runGeneration } from './generate.ts';
 import { limitOptions } from '../backend/limits.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../sampling/options.ts';
-import type { PromptModel } from './prompt.ts';
+import type { PromptModel } from './templated-prompt.ts';
 import type { RunRecord } from './record.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
 import type { Catalog } from '../backend/catalog.ts';

@@ -22,7 +22,7 @@ import type { UsedModel } from '../backend/registry.ts';
 import { currentCatalog, useModel } from '../backend/registry.ts';
 import { commitSteps, committedSteps } from './session-progress.ts';
 import { nanoseconds } from '../backend/durations.ts';
-import { thinkingOf } from './prompt.ts';
+import { thinkingOf } from './templated-prompt.ts';
 import { rememberAnswer } from './written-answers.ts';
 
 /** Sessions a backend holds when the setting max_sessions does not say otherwise. */

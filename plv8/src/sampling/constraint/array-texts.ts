@@ -5,7 +5,7 @@ import { byteText } from './characters.ts';
 import type { Alternative, Leaf, Placed } from './schema-expansion.ts';
 import { denialOf, listedValues, typesOfLeaves } from './schema-expansion.ts';
 import { tupleOf } from './schema-validity.ts';
-import { countOf, invalid, sameJson, show, unsupported } from './schema.ts';
+import { countOf, invalid, sameJson, show, unsupported } from './schema-keywords.ts';
 import type { ValueCompiler } from './value-compiler.ts';
 
 /** Values of a kind whose subsets are all told apart; of more, the later ones follow the earlier ones. */

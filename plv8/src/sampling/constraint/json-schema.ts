@@ -16,8 +16,8 @@ import type { Alternative, Placed } from './schema-expansion.ts';
 import { allowsAll, listedValues, SchemaExpansion, typesOfLeaves } from './schema-expansion.ts';
 import { isOfType } from './schema-validity.ts';
 import { lookUp, refuseCircle } from './schema-references.ts';
-import type { Type } from './schema.ts';
-import { at, invalid, isObject, KEYWORDS, kindOf, MAX_DEPTH, show, TYPES, unsupported } from './schema.ts';
+import type { Type } from './schema-keywords.ts';
+import { at, invalid, isObject, KEYWORDS, kindOf, MAX_DEPTH, show, TYPES, unsupported } from './schema-keywords.ts';
 import { stringTexts } from './string-texts.ts';
 import type { ValueCompiler } from './value-compiler.ts';
 

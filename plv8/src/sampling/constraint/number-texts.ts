@@ -9,7 +9,7 @@ import type { NumberBounds } from './number-range.ts';
 import { decimalsOf, numbersWithin } from './number-range.ts';
 import type { Alternative, Leaf } from './schema-expansion.ts';
 import { listedValues } from './schema-expansion.ts';
-import { at, invalid, show } from './schema.ts';
+import { at, invalid, show } from './schema-keywords.ts';
 
 /** Remainders that a machine counts; a larger multipleOf is listed multiple by multiple. */
 const MAX_REMAINDERS = 10_000;

@@ -5,7 +5,7 @@
  */
 import { raise, SQLSTATE } from '../../errors.ts';
 import { lookUp, refuseCircle } from './schema-references.ts';
-import type { Schema, Type } from './schema.ts';
+import type { Schema, Type } from './schema-keywords.ts';
 import {
   at,
   invalid,
@@ -18,7 +18,7 @@ import {
   TYPES,
   typesOf,
   unsupported,
-} from './schema.ts';
+} from './schema-keywords.ts';
 import { holds, isOfType, memberSchemas } from './schema-validity.ts';
 
 /** A schema at its place. */

@@ -7,7 +7,7 @@ import { combine, component } from './machine.ts';
 import { compilePattern } from './pattern.ts';
 import type { Alternative } from './schema-expansion.ts';
 import { listedValues } from './schema-expansion.ts';
-import { at, countOf, invalid, show } from './schema.ts';
+import { at, countOf, invalid, show } from './schema-keywords.ts';
 import type { ValueCompiler } from './value-compiler.ts';
 
 /** What may stand between the quotes. */

@@ -1,7 +1,7 @@
 /** Texts that a schema accepts, written byte by byte at random, without a model. */
-import { Expressions, NEVER } from '../../../plv8/src/sampling/constraint/expression.ts';
-import { compileSchema } from '../../../plv8/src/sampling/constraint/json-schema.ts';
-import { Random } from '../../../plv8/src/sampling/random.ts';
+import { Expressions, NEVER } from '../../../../plv8/src/sampling/constraint/expression.ts';
+import { compileSchema } from '../../../../plv8/src/sampling/constraint/json-schema.ts';
+import { Random } from '../../../../plv8/src/sampling/random.ts';
 
 export interface SchemaTexts {
   texts: string[];

@@ -1,7 +1,7 @@
 /** Grammars in llama.cpp's notation: which texts they accept, and what is said of wrong ones. */
 import { describe, expect, it } from 'vitest';
-import { Expressions, NEVER } from '../../../plv8/src/sampling/constraint/expression.ts';
-import { compileGbnf } from '../../../plv8/src/sampling/constraint/gbnf.ts';
+import { Expressions, NEVER } from '../../../../plv8/src/sampling/constraint/expression.ts';
+import { compileGbnf } from '../../../../plv8/src/sampling/constraint/gbnf.ts';
 
 function accepts(grammar: string, text: string): boolean {
   const expressions = new Expressions();

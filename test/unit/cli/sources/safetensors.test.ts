@@ -1,15 +1,15 @@
 import { closeSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { CommandError } from '../../../cli/errors.ts';
-import { familyOf } from '../../../cli/sources/hugging-face/architectures.ts';
-import { configMetadata, llama3RopeFactors } from '../../../cli/sources/hugging-face/config.ts';
-import { openHuggingFace } from '../../../cli/sources/hugging-face/open-folder.ts';
-import { readSentencePieceModel } from '../../../cli/sources/hugging-face/sentencepiece-model.ts';
-import { readTokenizerJson } from '../../../cli/sources/hugging-face/tokenizer-json.ts';
-import { readSafetensorsHeader } from '../../../cli/sources/safetensors.ts';
-import { FileFolder, u64 } from '../gguf-writer.ts';
-import { safetensorsBytes } from '../hugging-face-writer.ts';
+import { CommandError } from '../../../../cli/errors.ts';
+import { familyOf } from '../../../../cli/sources/hugging-face/architectures.ts';
+import { configMetadata, llama3RopeFactors } from '../../../../cli/sources/hugging-face/config.ts';
+import { openHuggingFace } from '../../../../cli/sources/hugging-face/open-folder.ts';
+import { readSentencePieceModel } from '../../../../cli/sources/hugging-face/sentencepiece-model.ts';
+import { readTokenizerJson } from '../../../../cli/sources/hugging-face/tokenizer-json.ts';
+import { readSafetensorsHeader } from '../../../../cli/sources/safetensors.ts';
+import { FileFolder, u64 } from '../../gguf-writer.ts';
+import { safetensorsBytes } from '../../hugging-face-writer.ts';
 
 const folder = new FileFolder();
 afterAll(() => folder.remove());

@@ -3,10 +3,10 @@ import { closeSync, openSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { gguf } from '@huggingface/gguf';
 import { expect, test } from 'vitest';
-import { packageRoot } from '../../../cli/package-root.ts';
-import { readGgufHeader } from '../../../cli/sources/gguf.ts';
-import type { GgufValue } from '../../../cli/sources/gguf.ts';
-import { StringTable } from '../../../cli/sources/string-table.ts';
+import { packageRoot } from '../../../../cli/package-root.ts';
+import { readGgufHeader } from '../../../../cli/sources/gguf.ts';
+import type { GgufValue } from '../../../../cli/sources/gguf.ts';
+import { StringTable } from '../../../../cli/sources/string-table.ts';
 
 const MODELS = join(packageRoot(), 'test/golden/models');
 const FILES = ['zoo', 'quants'].flatMap((folder) =>

@@ -1,6 +1,6 @@
 import stringWidth from 'string-width';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { printTable, shortenMiddle } from '../../cli/output.ts';
+import { printTable, shortenMiddle } from '../../../cli/output.ts';
 
 describe('a text that is too wide', () => {
   it.each([

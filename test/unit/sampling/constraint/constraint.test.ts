@@ -4,17 +4,17 @@
  */
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { describe, expect, it } from 'vitest';
-import { HartonomousError } from '../../../plv8/src/errors.ts';
-import type { Grammar } from '../../../plv8/src/sampling/constraint/constraint.ts';
-import { Continuation } from '../../../plv8/src/sampling/continuation.ts';
-import { parseOptions } from '../../../plv8/src/sampling/options.ts';
-import { readConfig } from '../../../plv8/src/model/config.ts';
-import { Model } from '../../../plv8/src/model/model.ts';
-import type { Tokenizer } from '../../../plv8/src/tokenizer/tokenizer.ts';
-import { createTokenizer } from '../../../plv8/src/tokenizer/tokenizer.ts';
-import { readGgufVocabulary } from '../../golden/gguf-vocabulary.ts';
-import { readGguf } from '../gguf-source.ts';
-import { goldenPath } from '../golden-model.ts';
+import { HartonomousError } from '../../../../plv8/src/errors.ts';
+import type { Grammar } from '../../../../plv8/src/sampling/constraint/constraint.ts';
+import { Continuation } from '../../../../plv8/src/sampling/continuation.ts';
+import { parseOptions } from '../../../../plv8/src/sampling/options.ts';
+import { readConfig } from '../../../../plv8/src/model/config.ts';
+import { Model } from '../../../../plv8/src/model/model.ts';
+import type { Tokenizer } from '../../../../plv8/src/tokenizer/tokenizer.ts';
+import { createTokenizer } from '../../../../plv8/src/tokenizer/tokenizer.ts';
+import { readGgufVocabulary } from '../../../golden/gguf-vocabulary.ts';
+import { readGguf } from '../../gguf-source.ts';
+import { goldenPath } from '../../golden-model.ts';
 import { SchemaMaker } from './random-schema.ts';
 
 const SCHEMAS = Number(process.env.SCHEMAS ?? 60);

@@ -1,5 +1,5 @@
 /** Random JSON schemas out of every keyword that constrained decoding supports, each of which some value satisfies. */
-import { Random } from '../../../plv8/src/sampling/random.ts';
+import { Random } from '../../../../plv8/src/sampling/random.ts';
 
 type Schema = Record<string, unknown>;
 

@@ -1,11 +1,11 @@
 import { closeSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
-import { CommandError } from '../../../cli/errors.ts';
-import { readGgufHeader } from '../../../cli/sources/gguf.ts';
-import type { GgufHeader } from '../../../cli/sources/gguf.ts';
-import type { StringTable } from '../../../cli/sources/string-table.ts';
-import { FileFolder, arrayPair, ggufBytes, pair, string, stringPair, u32, u64, usualMetadata } from '../gguf-writer.ts';
-import type { WrittenFile, WrittenTensor } from '../gguf-writer.ts';
+import { CommandError } from '../../../../cli/errors.ts';
+import { readGgufHeader } from '../../../../cli/sources/gguf.ts';
+import type { GgufHeader } from '../../../../cli/sources/gguf.ts';
+import type { StringTable } from '../../../../cli/sources/string-table.ts';
+import { FileFolder, arrayPair, ggufBytes, pair, string, stringPair, u32, u64, usualMetadata } from '../../gguf-writer.ts';
+import type { WrittenFile, WrittenTensor } from '../../gguf-writer.ts';
 
 const folder = new FileFolder();
 afterAll(() => folder.remove());

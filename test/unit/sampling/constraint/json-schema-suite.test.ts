@@ -8,8 +8,8 @@ import { setImmediate } from 'node:timers/promises';
 import { Ajv } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { expect, it } from 'vitest';
-import { HartonomousError } from '../../../plv8/src/errors.ts';
-import { sourceMember } from '../../../python-package.mjs';
+import { HartonomousError } from '../../../../plv8/src/errors.ts';
+import { sourceMember } from '../../../../python-package.mjs';
 import { schemaTexts } from './schema-walk.ts';
 
 const SUITE = {
