@@ -15,6 +15,16 @@ export interface Measurement {
   memory_bytes: number;
 }
 
+/** Tokens per second with some number of threads, see threads.ts. */
+export interface ThreadsMeasurement {
+  prefill: number[];
+  decode: number[];
+  /** Of 1,024 tokens. */
+  prefill_long: number[];
+  /** Of eight prompts' answers together. */
+  batch: number[];
+}
+
 /** Figures that have no counterpart. */
 export interface OwnMeasurement {
   /** Decode at a context of 2,048 tokens / at 64. */

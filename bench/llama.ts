@@ -4,8 +4,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { decodeFloats } from '../test/golden/agreement.ts';
-import type { Measurement } from './hartonomous.ts';
-import type { ThreadsMeasurement } from './threads.ts';
+import type { Measurement, ThreadsMeasurement } from './hartonomous.ts';
 
 const PEER = fileURLToPath(new URL('peer/', import.meta.url));
 const LIBRARIES = join(PEER, 'node_modules/@node-llama-cpp/linux-x64/bins/linux-x64/');

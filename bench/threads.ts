@@ -9,23 +9,13 @@ import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { cacheFolder } from '../python-package.mjs';
-import type { Target } from './hartonomous.ts';
+import type { Target, ThreadsMeasurement } from './hartonomous.ts';
 import { exactRun } from './hartonomous.ts';
 import { measureLlamaThreads, preparePeers } from './llama.ts';
 import type { Row } from './report.ts';
 import { printTable } from './report.ts';
 import { median, spread } from './statistics.ts';
 import type { Subject } from './subjects.ts';
-
-/** Tokens per second. */
-export interface ThreadsMeasurement {
-  prefill: number[];
-  decode: number[];
-  /** Of 1,024 tokens. */
-  prefill_long: number[];
-  /** Of eight prompts' answers together. */
-  batch: number[];
-}
 
 type Figure = keyof ThreadsMeasurement;
 
@@ -87,7 +77,9 @@ async function measureThreads(target: Target, threads: number, repeats: number):
         [prompts, target.model, options(tokens)],
       );
       if (rows.length !== prompts.length || rows.some((row) => row.eval_count !== tokens))
-        throw new Error(`${target.model} wrote ${rows.map((row) => row.eval_count).join(', ')} tokens, expected ${tokens}`);
+        throw new Error(
+          `${target.model} wrote ${rows.map((row) => row.eval_count).join(', ')} tokens, expected ${tokens}`,
+        );
       return (performance.now() - started) / 1000;
     };
     const rate = (count: number, nanoseconds: number): number => (count / nanoseconds) * 1e9;

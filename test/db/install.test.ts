@@ -116,9 +116,9 @@ describe('install', () => {
     expect((await pool.query(`select value from hartonomous.settings where name = 'build_id'`)).rows).toEqual([
       { value: 'old' },
     ]);
-    await expect(pool.connect().then((client) => requireInstalled(client).finally(() => client.release()))).rejects.toEqual(
-      failure,
-    );
+    await expect(
+      pool.connect().then((client) => requireInstalled(client).finally(() => client.release())),
+    ).rejects.toEqual(failure);
     const [, statement] = /: (drop .*); then hartonomous install$/.exec(failure.hint!)!;
     await pool.query(statement!);
     expect((await installInto(url)).functionsReplaced).toBe(true);
@@ -131,7 +131,9 @@ describe('install', () => {
     await pool.query(`update hartonomous.migrations set hash = 'x' where id = 2`);
     await pool.query(`alter table hartonomous.migrations owner to current_user`); // what install would put right
     const failure = (await installInto(url).catch((error: unknown) => error)) as CommandError;
-    expect(failure.message).toMatch(/^the database was made by another build before 0\.1\.0: migration 2, \S+, has another/);
+    expect(failure.message).toMatch(
+      /^the database was made by another build before 0\.1\.0: migration 2, \S+, has another/,
+    );
     expect(failure.hint).toMatch(/^use that build, or rebuild it/);
     const { rows } = await pool.query(
       `select tableowner = current_user as same from pg_tables where tablename = 'migrations'`,

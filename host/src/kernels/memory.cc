@@ -1,3 +1,4 @@
+// The memory that a kernel is handed: where it is, how far it goes, and which of it is a mapped segment.
 #include "kernels/memory.h"
 
 namespace host::kernels {

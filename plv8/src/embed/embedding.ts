@@ -8,6 +8,7 @@ import { parseEmbeddingOptions } from './embedding-options.ts';
 import { callerRole } from '../backend/caller.ts';
 import { currentCatalog, useModel } from '../backend/registry.ts';
 import { nanoseconds } from '../backend/durations.ts';
+import { normalized } from './normalized.ts';
 import type { Embedded } from './recent.ts';
 import type { TextKind } from './prefixes.ts';
 import { knownPrefixes, prefixOf } from './prefixes.ts';
@@ -51,12 +52,6 @@ export function embeddingIds(
   }
   const ending = (tokenizer.separatorId === null ? 0 : 1) + (tokenizer.addEos ? 1 : 0);
   return { ids: [...ids.slice(0, limit - ending), ...ids.slice(length - ending)], length };
-}
-
-function finish(vector: Float64Array, options: EmbeddingOptions, normalize: boolean): number[] {
-  const kept = options.dimensions === null ? vector : vector.subarray(0, options.dimensions);
-  const length = normalize ? Math.hypot(...kept) : 1;
-  return Array.from(kept, (value) => Math.fround(value / (length > 0 ? length : 1)));
 }
 
 export interface TextEmbedding {
@@ -131,7 +126,7 @@ export function embedTexts(
   });
   [...wanted].forEach(([text, { ids, length }], which) => {
     const embedded = {
-      embedding: finish(entry.model.throughDenseHeads(vectors[which]!), options, normalize),
+      embedding: normalized(entry.model.throughDenseHeads(vectors[which]!), options, normalize),
       tokens: ids.length,
       length,
     };

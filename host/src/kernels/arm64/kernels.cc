@@ -1,3 +1,4 @@
+// The family for ARM with dot products (NEON).
 #if defined(__aarch64__)
 
 #include "kernels/arm64/simd.h"

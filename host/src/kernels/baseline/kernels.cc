@@ -1,3 +1,4 @@
+// The family that every x86-64 runs, and other processors; the others have to give its bits.
 #include "kernels/baseline/simd.h"
 
 #include "kernels/generic/table.h"

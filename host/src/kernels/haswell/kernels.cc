@@ -1,3 +1,4 @@
+// The family for x86-64 with AVX2 and F16C.
 #if defined(__x86_64__)
 
 #include "kernels/haswell/simd.h"

@@ -4,7 +4,17 @@ import { CommandError } from '../../../../cli/errors.ts';
 import { readGgufHeader } from '../../../../cli/sources/gguf.ts';
 import type { GgufHeader } from '../../../../cli/sources/gguf.ts';
 import type { StringTable } from '../../../../cli/sources/string-table.ts';
-import { FileFolder, arrayPair, ggufBytes, pair, string, stringPair, u32, u64, usualMetadata } from '../../gguf-writer.ts';
+import {
+  FileFolder,
+  arrayPair,
+  ggufBytes,
+  pair,
+  string,
+  stringPair,
+  u32,
+  u64,
+  usualMetadata,
+} from '../../gguf-writer.ts';
 import type { WrittenFile, WrittenTensor } from '../../gguf-writer.ts';
 
 const folder = new FileFolder();
