@@ -9,6 +9,8 @@ create function plv8_call_validator(oid) returns void
 
 create trusted language plv8
     handler plv8_call_handler inline plv8_inline_handler validator plv8_call_validator;
+-- Trusted, yet not for everybody: JavaScript takes memory and time that no grant of SQL bounds.
+revoke usage on language plv8 from public;
 comment on language plv8 is 'JavaScript and WebAssembly on V8, hosted by hartonomous_v8';
 
 create function plv8_version() returns text

@@ -65,6 +65,18 @@ comment on column hartonomous.source_files.size_bytes is 'size of the file';
 comment on column hartonomous.source_files.digest is 'SHA-256 of the file';
 comment on column hartonomous.source_files.frame is 'bytes outside of tensors: header, padding and what follows, in file order';
 
+-- One ingest, removal or copy works at a time. Nobody but the owner can lock or write this table, so nobody else holds
+-- that up; who has its turn is known by a lock that only its own session can have (plv8/sql/change-turns.sql).
+create table hartonomous.turns (
+    name text primary key,
+    pid integer not null,
+    lock_key bigint not null
+);
+comment on table hartonomous.turns is 'whose turn it is to change models; the row of a session that ended counts for nothing';
+comment on column hartonomous.turns.name is 'what for';
+comment on column hartonomous.turns.pid is 'process id of the session';
+comment on column hartonomous.turns.lock_key is 'advisory lock that the session holds as long as it has its turn';
+
 grant select, insert, update, delete on hartonomous.models to hartonomous_admin;
 grant select, insert, delete on hartonomous.source_files to hartonomous_admin;
 reset role;

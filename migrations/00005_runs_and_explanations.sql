@@ -21,7 +21,8 @@ create table hartonomous.runs (
     -- What a replay needs to prove that it computes the same thing.
     sampling jsonb not null default '{}',
     held_as text,
-    build_id text
+    build_id text,
+    erased_at timestamptz
 );
 comment on table hartonomous.runs is 'recorded generations';
 comment on column hartonomous.runs.id is 'number of the run';
@@ -45,6 +46,7 @@ comment on column hartonomous.runs.total_ns is 'nanoseconds of the call';
 comment on column hartonomous.runs.sampling is 'every setting of sampling and the precision, defaults included';
 comment on column hartonomous.runs.held_as is 'how the matrices were held in memory, as q8_0 or f32';
 comment on column hartonomous.runs.build_id is 'build of the functions that wrote it';
+comment on column hartonomous.runs.erased_at is 'when erase_runs took away what was said; null where it is there';
 create index runs_caller on hartonomous.runs (caller, id);
 create index runs_caller_created on hartonomous.runs (caller, created_at);
 create index runs_created on hartonomous.runs (created_at);
@@ -70,6 +72,41 @@ comment on column hartonomous.run_tokens.is_prompt is 'whether it belongs to the
 comment on column hartonomous.run_tokens.logprob is 'log-probability when it was chosen; null in the prompt';
 comment on column hartonomous.run_tokens.logit is 'logit when it was chosen, before penalties; null in the prompt';
 comment on column hartonomous.run_tokens.text is 'what became certain of the text with it; these add up to prompt and answer';
+
+-- What deleted runs came to, so that accounts stay right.
+create table hartonomous.past_usage (
+    role text not null,
+    day date not null,
+    model text not null,
+    calls bigint not null,
+    prompt_tokens bigint not null,
+    tokens bigint not null,
+    seconds double precision not null
+);
+comment on table hartonomous.past_usage is 'sums of recorded runs that were deleted, for the view role_usage';
+comment on column hartonomous.past_usage.role is 'role that asked';
+comment on column hartonomous.past_usage.day is 'day of the calls, in UTC';
+comment on column hartonomous.past_usage.model is 'name of the model then';
+comment on column hartonomous.past_usage.calls is 'calls';
+comment on column hartonomous.past_usage.prompt_tokens is 'prompt tokens computed';
+comment on column hartonomous.past_usage.tokens is 'tokens written';
+comment on column hartonomous.past_usage.seconds is 'seconds of these calls';
+
+create function hartonomous._keep_usage() returns trigger
+language plpgsql security definer set search_path = hartonomous, pg_temp
+as $$
+begin
+    insert into hartonomous.past_usage (role, day, model, calls, prompt_tokens, tokens, seconds)
+    select caller, (created_at at time zone 'UTC')::date, model_name, count(*), sum(prompt_eval_count), sum(eval_count),
+        sum(total_ns) / 1e9
+    from deleted group by 1, 2, 3;
+    return null;
+end
+$$;
+comment on function hartonomous._keep_usage() is 'add up runs that are deleted in past_usage';
+revoke all on function hartonomous._keep_usage() from public;
+create trigger keep_usage after delete on hartonomous.runs referencing old table as deleted
+    for each statement execute function hartonomous._keep_usage();
 
 create table hartonomous.run_grants (
     reader text not null,

@@ -1,4 +1,5 @@
 /** Take a model's files into the database: committed in steps, invisible until complete, resumable, nothing stored twice. */
+import { setTimeout } from 'node:timers/promises';
 import pg from 'pg';
 import { ARCHITECTURE_NAMES, isArchitectureName, isEncoder } from '../../plv8/src/format/architecture-names.ts';
 import { OTHER_PARTS } from '../../plv8/src/format/tensor-names.ts';
@@ -13,8 +14,10 @@ import { checkFrames, readFrame } from './frame.ts';
 import { ingestTensors } from './tensors.ts';
 import { checkVocabulary, ingestVocabulary, vocabularySize } from './vocabulary.ts';
 
-/** Key of the advisory lock that lets one ingest or removal at a time work in a database; remove_model takes it too. */
-const INGEST_LOCK = 'hartonomous.ingest';
+/** One ingest, removal or copy at a time works in a database: plv8/sql/change-turns.sql. */
+const TURN = 'models';
+/** Milliseconds until a session that waits for its turn asks again. */
+const ASK_AGAIN_MS = 200;
 const MAX_NAME_LENGTH = 200;
 
 export type Phase = 'hash' | 'vocabulary' | 'tensors' | 'embeddings';
@@ -128,20 +131,23 @@ export async function ingestModel(
   options: IngestOptions = {},
 ): Promise<IngestResult> {
   try {
-    const locked = await client.query<{ got: boolean }>('select pg_try_advisory_lock(hashtext($1)) as got', [
-      INGEST_LOCK,
-    ]);
-    if (locked.rows[0]?.got !== true) {
-      options.onWait?.();
-      await client.query('select pg_advisory_lock(hashtext($1))', [INGEST_LOCK]);
-    }
+    await takeTurn(client, options);
     try {
       return await ingestLocked(client, source, options);
     } finally {
-      await client.query('select pg_advisory_unlock(hashtext($1))', [INGEST_LOCK]).catch(() => undefined);
+      await client.query('select hartonomous._end_turn($1)', [TURN]).catch(() => undefined);
     }
   } finally {
     await source.close();
+  }
+}
+
+async function takeTurn(client: pg.Client, { onWait, signal }: IngestOptions): Promise<void> {
+  for (let told = false; ; told = true) {
+    const { rows } = await client.query<{ got: boolean }>('select hartonomous._take_turn($1) as got', [TURN]);
+    if (rows[0]!.got) return;
+    if (!told) onWait?.();
+    await setTimeout(ASK_AGAIN_MS, undefined, signal === undefined ? {} : { signal });
   }
 }
 

@@ -72,6 +72,27 @@ async function allowSegments(client: pg.Client, host: string): Promise<void> {
   await client.query(`set ${name} = hartonomous_owner`);
 }
 
+/** Let the owner write functions in LANGUAGE plv8, which hartonomous_v8 does not leave to everybody as PL/V8 does. */
+async function allowLanguage(client: pg.Client): Promise<void> {
+  const allowed = async (): Promise<boolean> => {
+    const { rows } = await client.query<{ allowed: boolean }>(
+      `select has_language_privilege('hartonomous_owner', 'plv8', 'usage') as allowed`,
+    );
+    return rows[0]!.allowed;
+  };
+  if (await allowed()) return;
+  const grant = 'grant usage on language plv8 to hartonomous_owner';
+  const cause = await client.query(grant).then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  if (await allowed()) return;
+  throw new CommandError('role hartonomous_owner may not use LANGUAGE plv8', {
+    hint: `let a superuser run, in this database: ${grant}`,
+    cause,
+  });
+}
+
 /**
  * Make sure that the owner's role exists, that the installing role may act as it, and that it owns the schema and the
  * book of migrations. A superuser may act as anybody; a role with CREATEROLE has to be made a member first. Returns
@@ -156,6 +177,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
       mended.push(`owner of schema hartonomous is ${owner} and not hartonomous_owner`);
     if (owner !== null) mended.push(...(await mend(client, () => compareBook(client))));
     await refuseOtherSchemas(client); // now that its book can be read
+    await allowLanguage(client);
     await allowSegments(client, host);
     const before = await client.query<{ id: number }>('select id from hartonomous.migrations');
     const done = new Set(before.rows.map((row) => row.id));

@@ -166,6 +166,7 @@ Failure failure_of(v8::TryCatch& caught, const char* function) {
   Failure failure;
   if (caught.HasTerminated() || instance->shared->interrupt != nullptr || instance->shared->out_of_memory) {
     isolate->CancelTerminateExecution();
+    serve_late_interrupt(instance);
     if (instance->shared->interrupt != nullptr) {
       failure = failure_of(PgError{copy_error(instance->shared->interrupt)});
       FreeErrorData(instance->shared->interrupt);

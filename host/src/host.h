@@ -104,6 +104,7 @@ struct Rejection {
 
 // One V8 isolate: one per role and backend, alive until the backend ends or plv8_reset().
 struct RoleIsolate {
+  Oid role = InvalidOid;
   v8::Isolate* isolate = nullptr;
   CountingAllocator* allocator = nullptr;
   v8::Global<v8::ObjectTemplate> handle_template;  // one internal field: plans and cursors
@@ -214,6 +215,15 @@ bool overlaps_mapped(const void* from, size_t bytes);
 void install_kernels(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
 void end_kernels_of_call();  // the call from outside JavaScript is over: others may have its cores
 
+// ---- counters.cc, transaction-end.cc, wasm-limit.cc -----------------------------------------------------------
+
+void install_counters(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
+int sweep_counters();       // remove those of databases that are gone; how many
+void watch_transactions();  // from now on do what is to be done at their end
+void install_rollback_note(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
+// The platform, with a bound on the WebAssembly memory of isolates that are not the segment role's.
+v8::Platform* limited_platform(v8::Platform* platform);
+
 // ---- object.cc, spi.cc, trigger.cc ----------------------------------------------------------------------------
 
 void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> global);
@@ -277,6 +287,8 @@ void refuse_other_properties(v8::Local<v8::Object> object, TupleDesc desc);
 
 void watch_begin(v8::Isolate* isolate, bool outermost);
 void watch_end(v8::Isolate* isolate_outside);  // the isolate that runs again, or null
+// After a termination that the watcher asked for: process the interrupt that was not served, and keep its error.
+void serve_late_interrupt(Instance* instance);
 void keep_interrupt(Instance* instance, ErrorData* edata);  // a copy, for the handler to throw on
 void process_interrupts();  // throws PgError for a cancel, a termination or plv8.execution_timeout
 

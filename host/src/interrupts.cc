@@ -21,13 +21,18 @@ constexpr auto kLookEvery = std::chrono::milliseconds(2);
 // Looks without JavaScript before the thread sleeps until it is woken: short calls in a row wake it once.
 constexpr int kIdleLooks = 50;
 
+// What works on without looking for interrupts, as products of large BigInts do, is ended after this.
+constexpr auto kServedWithin = std::chrono::milliseconds(100);
+
+using Clock = std::chrono::steady_clock;
 std::mutex* mutex_ = nullptr;
 std::condition_variable* wake_ = nullptr;
 v8::Isolate* watched_ = nullptr;  // guarded by mutex_
 bool asleep_ = false;             // guarded by mutex_
 std::atomic<bool> requested_{false};
+Clock::time_point requested_at_;        // guarded by mutex_
+std::atomic<bool> terminated_{false};  // the watcher asked V8 to end JavaScript
 
-using Clock = std::chrono::steady_clock;
 std::atomic<Clock::time_point> deadline_{Clock::time_point::max()};  // of the outermost call, by plv8.execution_timeout
 
 bool timed_out() {
@@ -47,16 +52,26 @@ void process_interrupts() {
 
 namespace {
 
+// Process what is pending; true where it is an error, which is kept.
+bool serve(Instance* instance) {
+  try {
+    process_interrupts();
+    return false;
+  } catch (const PgError& error) {
+    keep_interrupt(instance, error.edata);
+    FreeErrorData(error.edata);
+    return true;
+  }
+}
+
 void on_interrupt(v8::Isolate* isolate, void*) {
   requested_ = false;
   Instance* instance = current_instance();
   if (instance == nullptr || instance->isolate != isolate) return;
-  try {
-    process_interrupts();
-  } catch (const PgError& error) {
-    keep_interrupt(instance, error.edata);
-    FreeErrorData(error.edata);
+  if (serve(instance)) {
     isolate->TerminateExecution();
+  } else if (terminated_.exchange(false)) {
+    isolate->CancelTerminateExecution();
   }
 }
 
@@ -72,7 +87,11 @@ void watch() {
     if (watched_ != nullptr) idle = 0;
     bool pending = InterruptPending && (QueryCancelPending || ProcDiePending);
     if (watched_ != nullptr && (pending || timed_out()) && !requested_.exchange(true)) {
+      requested_at_ = Clock::now();
       watched_->RequestInterrupt(on_interrupt, nullptr);
+    } else if (watched_ != nullptr && requested_ && ((pending && interrupts_enabled) || timed_out()) &&
+               Clock::now() - requested_at_ > kServedWithin && !terminated_.exchange(true)) {
+      watched_->TerminateExecution();
     }
     wake_->wait_for(lock, kLookEvery);
   }
@@ -91,6 +110,8 @@ void start_watcher() {
 
 void set_watched(v8::Isolate* isolate) {
   std::lock_guard<std::mutex> lock(*mutex_);
+  // JavaScript came to its end before it noticed; whoever looks for interrupts next serves this one.
+  if (terminated_.exchange(false)) watched_->CancelTerminateExecution();
   watched_ = isolate;
   requested_ = false;
   if (isolate != nullptr && asleep_) wake_->notify_one();
@@ -108,6 +129,10 @@ void watch_begin(v8::Isolate* isolate, bool outermost) {
 }
 
 void watch_end(v8::Isolate* isolate_outside) { set_watched(isolate_outside); }
+
+void serve_late_interrupt(Instance* instance) {
+  if (terminated_.exchange(false) && instance->shared->interrupt == nullptr) serve(instance);
+}
 
 void keep_interrupt(Instance* instance, ErrorData* edata) {
   MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);

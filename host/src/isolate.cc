@@ -88,9 +88,9 @@ void start_v8() {
   pthread_sigmask(SIG_SETMASK, &all, &before);
   v8::V8::SetFlagsFromString("--stack-size=900");
   if (v8_flags != nullptr && v8_flags[0] != '\0') v8::V8::SetFlagsFromString(v8_flags);
-  // Lives as long as the process.
+  // Both live as long as the process.
   platform = v8::platform::NewDefaultPlatform(1).release();
-  v8::V8::InitializePlatform(platform);
+  v8::V8::InitializePlatform(limited_platform(platform));
   v8::V8::Initialize();
   struct sigaction fault = {};
   fault.sa_sigaction = on_fault;
@@ -205,7 +205,10 @@ RoleIsolate* make_isolate() {
 Instance* make_instance(Oid role) {
   start_v8();
   RoleIsolate*& shared = (*isolates)[role];
-  if (shared == nullptr) shared = make_isolate();
+  if (shared == nullptr) {
+    shared = make_isolate();
+    shared->role = role;
+  }
   v8::Isolate* isolate = shared->isolate;
   Instance* instance = new Instance;
   instance->shared = shared;

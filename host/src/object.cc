@@ -363,6 +363,8 @@ void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> g
     install_pages(context, plv8);
     install_segments(context, plv8);
     install_kernels(context, plv8);
+    install_counters(context, plv8);
+    install_rollback_note(context, plv8);
   }
   global->Set(context, key("plv8"), plv8).Check();
 

@@ -61,7 +61,7 @@ void define_settings() {
                           nullptr, nullptr);
   DefineCustomBoolVariable("hartonomous_v8.interrupts", "Interrupt running JavaScript and WebAssembly loops.",
                            "Off: only statements run through SPI notice a cancel, as with upstream PL/V8.",
-                           &interrupts_enabled, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+                           &interrupts_enabled, true, PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("hartonomous_v8.segment_role", "Role whose functions may use plv8.segments.", nullptr,
                              &segment_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("hartonomous_v8.segment_budget", "Most that all segments of the cluster take on disk; 0: none are used.",

@@ -47,7 +47,7 @@ declare
         case when password is not null then format('password %L', password) end], null);
     have text[];
 begin
-    perform pg_advisory_xact_lock(hashtext('hartonomous.cluster'));
+    lock table hartonomous.cluster_nodes in exclusive mode;
     if name is null or name = '' or connection is null or connection = '' then
         raise exception using errcode = 'invalid_parameter_value', message = 'a node needs a name and a connection string';
     end if;
@@ -85,7 +85,7 @@ create or replace function hartonomous.cluster_remove(name text) returns void
 language plpgsql volatile security definer set search_path = hartonomous, pg_temp
 as $$
 begin
-    perform pg_advisory_xact_lock(hashtext('hartonomous.cluster'));
+    lock table hartonomous.cluster_nodes in exclusive mode;
     delete from hartonomous.cluster_nodes n where n.name = cluster_remove.name;
     if not found then
         raise exception using errcode = 'undefined_object', message = format('node %s does not exist', name);

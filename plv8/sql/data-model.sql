@@ -96,7 +96,7 @@ declare
     digests text[];
     digest text;
 begin
-    perform pg_advisory_xact_lock(hashtext('hartonomous.ingest'));
+    perform hartonomous._await_turn('models');
     select array_agg(m.id), array_agg(encode(m.source_digest, 'hex')) filter (where m.source_digest is not null)
     into found_ids, digests from hartonomous.models m where m.name = remove_model.name;
     if found_ids is null then
@@ -121,7 +121,7 @@ create or replace function hartonomous._abandon_ingest(name text) returns bigint
 language plpgsql volatile security definer set search_path = hartonomous, pg_temp
 as $$
 begin
-    perform pg_advisory_xact_lock(hashtext('hartonomous.ingest'));
+    perform hartonomous._await_turn('models');
     delete from hartonomous.models m where m.name = _abandon_ingest.name and m.state = 'ingesting';
     return hartonomous._sweep_atoms();
 end

@@ -135,11 +135,7 @@ comment on column hartonomous.model_sharing.shared_with is 'names of these model
 
 create or replace view hartonomous.ingest_progress as
 select m.name as model, m.source, m.created_at as started_at,
-    exists (
-        select from pg_catalog.pg_locks l
-        where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-            and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
-            and (l.classid::bigint << 32) + l.objid::bigint = hashtext('hartonomous.ingest')::bigint) as is_running,
+    hartonomous._has_turn('models') as is_running,
     (select count(*) from hartonomous.tokens t where t.model_id = m.id) as tokens, m.vocabulary_size,
     w.tensors, w.bytes + i.bytes as bytes_stored, f.bytes as bytes_total,
     round(100.0 * (w.bytes + i.bytes) / nullif(f.bytes, 0), 1) as percent
@@ -191,7 +187,7 @@ declare
     copy_id bigint;
     column_list text;
 begin
-    perform pg_advisory_xact_lock(hashtext('hartonomous.ingest'));
+    perform hartonomous._await_turn('models');
     select m.id into source_id from hartonomous.models m where m.name = copy_model.source and m.state = 'ready';
     if source_id is null then
         raise exception using errcode = 'undefined_object', message = format('model %s does not exist', copy_model.source);

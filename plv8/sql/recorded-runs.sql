@@ -70,6 +70,19 @@ begin
         raise exception using errcode = 'insufficient_privilege',
             message = format('role %s is not a member of hartonomous_admin and may prune its own runs only', hartonomous._caller());
     end if;
+    if not pg_has_role(hartonomous._caller(), 'hartonomous_admin', 'member') then
+        if hartonomous._limit_of_caller('recording') > 0 then
+            raise exception using errcode = 'insufficient_privilege',
+                message = format('limit recording keeps the runs of role %s', hartonomous._caller()),
+                hint = 'have an admin prune them, or set limit retention_days';
+        end if;
+        if older_than < interval '1 hour' and coalesce(hartonomous._limit_of_caller('max_calls_per_hour'),
+            hartonomous._limit_of_caller('max_tokens_per_hour')) is not null then
+            raise exception using errcode = 'insufficient_privilege',
+                message = format('limits count the runs of role %s within an hour, these cannot be pruned', hartonomous._caller()),
+                hint = 'prune those that are older than an hour';
+        end if;
+    end if;
     delete from hartonomous.runs r
     where r.created_at < now() - older_than and (everybody or r.caller = hartonomous._caller());
     get diagnostics n = row_count;
@@ -79,10 +92,33 @@ $$;
 comment on function hartonomous.prune_runs(interval, boolean) is
     'delete the caller''s runs, or an admin everybody''s, older than this, with their explanations; returns how many';
 
+create or replace function hartonomous.erase_runs(role_name text) returns bigint
+language plpgsql volatile parallel unsafe security definer set search_path = hartonomous, pg_temp
+as $$
+declare
+    ids bigint[];
+begin
+    if not exists (select from hartonomous.runs r where r.caller = role_name) then
+        raise exception using errcode = 'undefined_object',
+            message = format('role %s has left no runs', coalesce(role_name, 'null'));
+    end if;
+    select coalesce(array_agg(r.id), '{}') into ids from hartonomous.runs r where r.caller = role_name and r.erased_at is null;
+    delete from hartonomous.run_tokens where run_id = any (ids);
+    delete from hartonomous.connections where run_id = any (ids);
+    delete from hartonomous.explained_tokens where run_id = any (ids);
+    delete from hartonomous.component_rollups where run_id = any (ids);
+    update hartonomous.runs set prompt_ids = '{}', output_ids = '{}', options = '{}', sampling = '{}', erased_at = now()
+    where id = any (ids);
+    return cardinality(ids);
+end
+$$;
+comment on function hartonomous.erase_runs(text) is
+    'take away what was said in the recorded runs of a role, with their explanations; who called what when, and how much it was, stays';
+
 create or replace view hartonomous.run_list with (security_barrier) as
 select id, created_at, caller, kind, model_name as model, encode(model_digest, 'hex') as model_digest, options, seed,
     prompt_ids, output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns,
-    sampling, held_as, build_id
+    sampling, held_as, build_id, erased_at
 from hartonomous.runs where array[caller, ''] && (select hartonomous._visible_callers());
 comment on view hartonomous.run_list is 'recorded generations: the caller''s own and those granted to it (run_grant_list)';
 comment on column hartonomous.run_list.id is 'number of the run';
@@ -105,6 +141,7 @@ comment on column hartonomous.run_list.total_ns is 'nanoseconds of the call';
 comment on column hartonomous.run_list.sampling is 'settings of sampling, defaults included, and what the answer had to be';
 comment on column hartonomous.run_list.held_as is 'how the matrices were held in memory';
 comment on column hartonomous.run_list.build_id is 'build of the functions that wrote it';
+comment on column hartonomous.run_list.erased_at is 'when an admin took away what was said (erase_runs); null where it is there';
 
 create or replace view hartonomous.run_token_list with (security_barrier) as
 select t.run_id, r.caller, t.position, case when not t.is_prompt then t.position - cardinality(r.prompt_ids) end as step,
@@ -128,7 +165,7 @@ select r.id, r.created_at, r.caller, r.kind, r.model_name as model, r.done_reaso
     (select string_agg(t.text, '' order by t.position) from hartonomous.run_tokens t where t.run_id = r.id and t.is_prompt) as prompt,
     (select coalesce(string_agg(t.text, '' order by t.position), '') from hartonomous.run_tokens t
      where t.run_id = r.id and not t.is_prompt) as answer
-from hartonomous.runs r where array[r.caller, '*'] && (select hartonomous._visible_callers());
+from hartonomous.runs r where array[r.caller, ''] && (select hartonomous._visible_callers());
 comment on view hartonomous.run_text_list is 'recorded generations as texts: the caller''s own and those granted to it';
 comment on column hartonomous.run_text_list.id is 'number of the run';
 comment on column hartonomous.run_text_list.created_at is 'when the call began';
@@ -141,8 +178,9 @@ comment on column hartonomous.run_text_list.prompt is 'what the model read, with
 comment on column hartonomous.run_text_list.answer is 'all that it wrote, thinking and stop strings too';
 
 revoke all on function hartonomous._visible_callers(), hartonomous._sees_runs_of(text), hartonomous.grant_runs(text, text),
-    hartonomous.revoke_runs(text, text), hartonomous.prune_runs(interval, boolean) from public;
+    hartonomous.revoke_runs(text, text), hartonomous.prune_runs(interval, boolean), hartonomous.erase_runs(text) from public;
 grant execute on function hartonomous._visible_callers(), hartonomous._sees_runs_of(text) to hartonomous_user, hartonomous_reader;
 grant execute on function hartonomous.prune_runs(interval, boolean) to hartonomous_user;
-grant execute on function hartonomous.grant_runs(text, text), hartonomous.revoke_runs(text, text) to hartonomous_admin;
+grant execute on function hartonomous.grant_runs(text, text), hartonomous.revoke_runs(text, text), hartonomous.erase_runs(text)
+    to hartonomous_admin;
 grant select on hartonomous.run_list, hartonomous.run_token_list, hartonomous.run_text_list, hartonomous.run_grant_list to hartonomous_user, hartonomous_reader;

@@ -20,6 +20,8 @@ interface Plv8Plan {
 export interface SegmentStore {
   /** Whether the running function may use segments at all. */
   usable(): boolean;
+  /** Whether this backend publishes under that name until its transaction ends; of others nobody does. */
+  elect(key: string, layout: number): boolean;
   publish(key: string, layout: number, manifest: string, memory: object, offset: number, bytes: number): boolean;
   open(key: string, layout: number): OpenSegment | null;
   list(): SegmentFacts[];
@@ -63,6 +65,14 @@ export interface KernelHost {
   over(memory: object): object;
 }
 
+/** Counts that no rollback takes back, an extension of our own host; see docs/host.md. */
+export interface CounterStore {
+  /** Whether the running function may count. */
+  usable(): boolean;
+  /** Count for a role (by its oid) and a kind; what there is of it within the hour past, in this database. */
+  add(role: number, kind: number, amount: number): number;
+}
+
 interface Plv8 {
   execute(sql: string, args?: SqlValue[]): Row[] | number;
   prepare(sql: string, types?: string[]): Plv8Plan;
@@ -75,6 +85,8 @@ interface Extras {
   huge_pages?(view: Uint8Array): boolean;
   segments?: SegmentStore;
   kernels?: KernelHost;
+  counters?: CounterStore;
+  rollback_note?(text: string, id: number | null): number | undefined;
 }
 
 declare const plv8: Plv8;
@@ -142,6 +154,21 @@ export function kernelHost(): KernelHost | null {
 /** Let the running call have at most so many threads where the host has any; null for as many as the setting allows. */
 export function limitThreads(most: number | null): void {
   kernelHost()?.threads(most);
+}
+
+/** Counts of this database, or null where the running function has none: another host, or switched off. */
+export function counterStore(): CounterStore | null {
+  const store = (plv8 as Extras).counters;
+  return store !== undefined && store.usable() ? store : null;
+}
+
+/**
+ * A line for the server's log should what runs now be rolled back; its id, by which it gets another text. Null where the
+ * host has no such thing.
+ */
+export function rollbackNote(text: string, id: number | null): number | null {
+  if (counterStore() === null) return null;
+  return (plv8 as Extras).rollback_note?.(text, id) ?? null;
 }
 
 /** Emit one row of the set-returning function that is running. */

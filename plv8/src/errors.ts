@@ -5,6 +5,7 @@ export const SQLSTATE = {
   invalidTextRepresentation: '22P02',
   untranslatableCharacter: '22P05',
   dataCorrupted: 'XX001',
+  readOnlySqlTransaction: '25006',
   insufficientPrivilege: '42501',
   undefinedObject: '42704',
   duplicateObject: '42710',

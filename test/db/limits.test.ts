@@ -5,7 +5,8 @@ import { modelPath } from '../golden/model-files.ts';
 import type { TestDatabase } from './harness.ts';
 import { createDatabase, ingestFile, roleName } from './harness.ts';
 
-const [anna, ben] = [roleName('anna'), roleName('ben')];
+// New ones for each test: no rollback, no connection and no other test takes back what was counted for a role.
+let [anna, ben] = ['', ''];
 const OVER_LIMIT = '53400';
 
 let database: TestDatabase;
@@ -15,7 +16,6 @@ beforeAll(async () => {
   database = await createDatabase();
   await ingestFile(database.url, modelPath('llama-260k/llama-260k-q8_0.gguf'), 'stories');
   await ingestFile(database.url, modelPath('zoo/qwen2-tiny-f32.gguf'), 'qwen');
-  for (const role of [anna, ben]) await database.createRole(role, 'hartonomous_user');
 });
 
 afterAll(async () => {
@@ -23,6 +23,8 @@ afterAll(async () => {
 });
 
 beforeEach(async () => {
+  [anna, ben] = [roleName('anna'), roleName('ben')];
+  for (const role of [anna, ben]) await database.createRole(role, 'hartonomous_user');
   client = await connect(anna);
 });
 

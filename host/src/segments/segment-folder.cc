@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 
 extern "C" {
 #include "utils/timestamp.h"
@@ -69,6 +70,9 @@ void remove_segment(const std::string& path) {
   unlink((path + ".checked").c_str());
   unlink(path.c_str());
 }
+
+// Locked files by their paths, each for as long as this backend publishes what the path says.
+std::map<std::string, int> elections;
 
 }  // namespace
 
@@ -190,6 +194,28 @@ int drop_segments(const std::string& key) {
     dropped++;
   });
   return dropped;
+}
+
+bool elect_publisher(const Name& name) {
+  std::string path = name.path() + ".publisher";
+  if (elections.count(path) != 0) return true;
+  if (mkdir(kFolder, 0700) != 0 && errno != EEXIST) throw_file_error("create", kFolder);
+  File file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file.open()) throw_file_error("create", path);
+  if (flock(file.fd(), LOCK_EX | LOCK_NB) != 0) return false;
+  // Whoever had it before may have removed it between the two steps.
+  struct stat held, named;
+  if (fstat(file.fd(), &held) != 0 || stat(path.c_str(), &named) != 0 || held.st_ino != named.st_ino) return false;
+  elections[path] = file.release();
+  return true;
+}
+
+void release_elections() {
+  for (const auto& [path, fd] : elections) {
+    unlink(path.c_str());
+    close(fd);
+  }
+  elections.clear();
 }
 
 }  // namespace host::segments

@@ -11,8 +11,6 @@ namespace {
 
 using Info = const v8::FunctionCallbackInfo<v8::Value>&;
 
-void require_right() { require_owner("segments"); }
-
 Name name_from(Info info) {
   if (info.Length() < 2 || !info[0]->IsString() || !info[1]->IsUint32()) throw_js("a segment is named by key and layout");
   Name name{std::string(std_string(info[0])), info[1].As<v8::Uint32>()->Value()};
@@ -41,7 +39,7 @@ uint64 bytes_from(v8::Local<v8::Value> value) {
 // publish(key, layout, manifest, memory, offset, bytes): whether the segment is there now; false where it is over the budget.
 void publish(Info info) {
   callback_body(info, [&] {
-    require_right();
+    require_owner("segments");
     Name name = name_from(info);
     if (info.Length() < 6 || !info[2]->IsString()) throw_js("usage: publish(key, layout, manifest, memory, offset, bytes)");
     std::string manifest = std_string(info[2]);
@@ -58,7 +56,7 @@ void publish(Info info) {
 // segment.map(memory, offset): the segment's bytes take the place of the memory's, for reading only.
 void map(Info info) {
   callback_body(info, [&] {
-    require_right();
+    require_owner("segments");
     Segment* segment = handle_of<Segment>(info, "not a segment");
     if (!segment->file.open()) throw_js("segment is closed");
     if (info.Length() < 2) throw_js("usage: map(memory, offset)");
@@ -69,7 +67,7 @@ void map(Info info) {
 // segment.line(n): a line of the manifest, from 0; undefined behind the last.
 void manifest_line(Info info) {
   callback_body(info, [&] {
-    require_right();
+    require_owner("segments");
     Segment* segment = handle_of<Segment>(info, "not a segment");
     if (info.Length() < 1 || !info[0]->IsUint32()) throw_js("line needs a number");
     if (!segment->file.open()) throw_js("segment is closed");
@@ -95,7 +93,7 @@ void close_segment(Info info) {
 // open(key, layout): an object with line, bytes, map and close; null where there is no whole segment of that name.
 void open_segment(Info info) {
   callback_body(info, [&] {
-    require_right();
+    require_owner("segments");
     Name name = name_from(info);
     info.GetReturnValue().SetNull();
     if (segment_budget_mb == 0) return;
@@ -119,7 +117,7 @@ void open_segment(Info info) {
 // check(key, layout): whether every block is what was published; null where there is no such segment.
 void check(Info info) {
   callback_body(info, [&] {
-    require_right();
+    require_owner("segments");
     Name name = name_from(info);
     info.GetReturnValue().SetNull();
     File file(open(name.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
@@ -133,7 +131,7 @@ void check(Info info) {
 
 void list(Info info) {
   callback_body(info, [&] {
-    require_right();
+    require_owner("segments");
     v8::Isolate* isolate = info.GetIsolate();
     v8::Local<v8::Context> context = isolate->GetCurrentContext();
     std::vector<Listed> found = all_segments();
@@ -159,9 +157,19 @@ void list(Info info) {
 // drop(key): how many segments of that key there were. Whoever has one mapped keeps its pages.
 void drop(Info info) {
   callback_body(info, [&] {
-    require_right();
+    require_owner("segments");
     if (info.Length() < 1 || !info[0]->IsString()) throw_js("drop needs the key of a segment");
     info.GetReturnValue().Set(drop_segments(std_string(info[0])));
+  });
+}
+
+// elect(key, layout): whether this backend is, until its transaction ends, the one that publishes a segment of that name.
+void elect(Info info) {
+  callback_body(info, [&] {
+    require_owner("segments");
+    Name name = name_from(info);
+    watch_transactions();
+    info.GetReturnValue().Set(elect_publisher(name));
   });
 }
 
@@ -172,8 +180,8 @@ void usable(Info info) {
 
 void sweep_now(Info info) {
   callback_body(info, [&] {
-    require_right();
-    info.GetReturnValue().Set(sweep());
+    require_owner("segments");
+    info.GetReturnValue().Set(sweep() + sweep_counters());
   });
 }
 
@@ -187,6 +195,7 @@ void install_segments(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8
   set_member(context, members, "publish", segments::publish, kPlv8Member);
   set_member(context, members, "open", segments::open_segment, kPlv8Member);
   set_member(context, members, "check", segments::check, kPlv8Member);
+  set_member(context, members, "elect", segments::elect, kPlv8Member);
   set_member(context, members, "list", segments::list, kPlv8Member);
   set_member(context, members, "drop", segments::drop, kPlv8Member);
   set_member(context, members, "sweep", segments::sweep_now, kPlv8Member);

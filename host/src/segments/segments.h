@@ -94,6 +94,9 @@ void write_segment(const Name& name, const Header& header, const std::string& ma
 int drop_segments(const std::string& key);  // how many there were
 // Remove what nobody can use: temporary files whose writer is gone, segments that are damaged or of another build.
 int sweep();
+// Whether this backend publishes the segment: one at a time does, until its transaction ends.
+bool elect_publisher(const Name& name);
+void release_elections();
 void sweep_once();  // in each start of the server
 
 // ---- segment-mapping.cc ---------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 import { query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
-import type { Limits } from './limits.ts';
+import type { Account, Limits } from './limits.ts';
 import { readLimits } from './limits.ts';
 
 /** One ready model as the tables know it; what decides whether a loaded copy is still the right one. */
@@ -27,6 +27,8 @@ export interface Catalog {
   models: ModelRow[];
   settings: Map<string, unknown>;
   limits: Limits;
+  /** Roles that a call counts for. */
+  accounts: Account[];
 }
 
 /** Names shown in "no such model" errors; a longer list helps nobody. */
@@ -49,7 +51,7 @@ export function readCatalog(): Catalog {
   const settings = new Map(
     query('select name, value::json as value from hartonomous.settings').map((row) => [String(row.name), row.value]),
   );
-  return { models, settings, limits: readLimits() };
+  return { models, settings, ...readLimits() };
 }
 
 function listNames(models: ModelRow[]): string {

@@ -1,27 +1,71 @@
-/** Limits that an operator sets in hartonomous.limits, and the account of each role that the hourly ones need. */
+/** Limits that an operator sets in hartonomous.limits; hourly-counts.ts counts what the hourly ones bound. */
 import { query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
-import { evaluatedTokens } from '../model/model.ts';
+import { mayWrite } from './caller.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
-
-const MINUTE_MS = 60_000;
-const HOUR_MS = 60 * MINUTE_MS;
 
 /** By name; a limit that is not set is not there. */
 export type Limits = ReadonlyMap<string, number>;
 
-/** Limits of the caller: a role's own go before those of everybody. */
-export function readLimits(): Limits {
-  return new Map(
-    query(
-      `select distinct on (name) name, value::float8 as value from hartonomous.limits
-       where role_name in ('*', hartonomous._caller()) order by name, role_name = '*'`,
-    ).map((row) => [String(row.name), Number(row.value)]),
+/** A role that a call counts for, and what it may do in an hour. */
+export interface Account {
+  role: string;
+  oid: number;
+  maxCalls: number;
+  maxTokens: number;
+}
+
+export interface CallerLimits {
+  limits: Limits;
+  /** The caller's, and the session user's where that is another role: SET ROLE is no way around a limit. */
+  accounts: Account[];
+}
+
+/**
+ * Limits of the caller and of the session's user, the stricter of both: a role's own go before those of everybody. A
+ * superuser who speaks for another role is not bound.
+ */
+export function readLimits(): CallerLimits {
+  const rows = query(
+    `select r.rolname as role, r.oid::bigint::float8 as oid, l.name, l.value::float8 as value
+     from pg_catalog.pg_roles r
+     left join lateral (
+       select distinct on (name) name, value from hartonomous.limits
+       where role_name in ('*', r.rolname) order by name, role_name = '*') l on true
+     where r.rolname = hartonomous._caller() or r.rolname = session_user and not r.rolsuper`,
   );
+  const limits = new Map<string, number>();
+  const accounts = new Map<number, Account>();
+  for (const row of rows) {
+    const [role, oid, name, value] = [String(row.role), Number(row.oid), row.name, Number(row.value)];
+    const account = accounts.get(oid) ?? { role, oid, maxCalls: Infinity, maxTokens: Infinity };
+    accounts.set(oid, account);
+    if (typeof name !== 'string') continue;
+    if (name === 'max_calls_per_hour') account.maxCalls = value;
+    else if (name === 'max_tokens_per_hour') account.maxTokens = value;
+    else {
+      const stricter = name === 'recording' ? Math.max : Math.min;
+      limits.set(name, stricter(value, limits.get(name) ?? value));
+    }
+  }
+  return { limits, accounts: [...accounts.values()] };
 }
 
 function exceeded(message: string, hint: string): never {
   raise(SQLSTATE.configurationLimitExceeded, message, { hint });
+}
+
+/** Whether every call has to be recorded, whatever its caller says. */
+export function mustRecord(limits: Limits): boolean {
+  return (limits.get('recording') ?? 0) > 0;
+}
+
+/** Throws where a call has to be recorded and its transaction may write nothing. */
+export function refuseUnrecorded(limits: Limits): void {
+  if (!mustRecord(limits) || mayWrite()) return;
+  raise(SQLSTATE.readOnlySqlTransaction, 'limit recording is 1 and this transaction may not write', {
+    hint: 'call in a transaction that may write, on the primary server',
+  });
 }
 
 /** The lower of a number and a limit, which may not be set. */
@@ -59,67 +103,4 @@ export function limitOptions(
     );
   }
   options.numPredict = maxTokens;
-}
-
-interface Minute {
-  at: number; // ms since 1970, of its beginning
-  calls: number;
-  tokens: number;
-}
-
-/** Calls and evaluated tokens of each role in this backend, by minute. */
-const accounts = new Map<string, Minute[]>();
-/** For whom tokens are evaluated since the count stood at `counted`. */
-let current = { caller: '', counted: 0 };
-
-function account(caller: string, calls: number, tokens: number): Minute[] {
-  const now = Date.now();
-  const minutes = (accounts.get(caller) ?? []).filter((minute) => minute.at > now - HOUR_MS);
-  accounts.set(caller, minutes);
-  let last = minutes[minutes.length - 1];
-  if (last === undefined || last.at <= now - MINUTE_MS) {
-    last = { at: now, calls: 0, tokens: 0 };
-    minutes.push(last);
-  }
-  last.calls += calls;
-  last.tokens += tokens;
-  return minutes;
-}
-
-/**
- * A call of this role is about to compute. Throws where the role has used up its hour: in this backend, or in all of them
- * as far as runs were recorded. Tokens are on the account of the call before until the next one begins, so that one that
- * was cut off is counted, too.
- */
-export function admitCall(caller: string, limits: Limits): void {
-  const total = evaluatedTokens();
-  if (current.caller !== '') account(current.caller, 0, total - current.counted);
-  current = { caller, counted: total };
-  const minutes = account(caller, 0, 0);
-  const maxCalls = limits.get('max_calls_per_hour') ?? Infinity;
-  const maxTokens = limits.get('max_tokens_per_hour') ?? Infinity;
-  if (maxCalls < Infinity || maxTokens < Infinity) {
-    const recorded = query(
-      `select count(*)::float8 as calls, coalesce(sum(prompt_eval_count::bigint + eval_count), 0)::float8 as tokens
-       from hartonomous.runs where caller = $1::text and created_at > now() - interval '1 hour'`,
-      [caller],
-    )[0]!;
-    const sum = (of: 'calls' | 'tokens'): number =>
-      Math.max(
-        Number(recorded[of]),
-        minutes.reduce((all, minute) => all + minute[of], 0),
-      );
-    const hint = 'wait, or have the operator raise it with set_limit';
-    if (sum('calls') >= maxCalls)
-      exceeded(
-        `role ${caller} made ${sum('calls')} calls within an hour, limit max_calls_per_hour is ${maxCalls}`,
-        hint,
-      );
-    if (sum('tokens') >= maxTokens)
-      exceeded(
-        `role ${caller} used ${sum('tokens')} tokens within an hour, limit max_tokens_per_hour is ${maxTokens}`,
-        hint,
-      );
-  }
-  account(caller, 1, 0);
 }

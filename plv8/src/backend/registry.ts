@@ -12,7 +12,7 @@ import { MAX_MEMORY_BYTES } from '../model/arena.ts';
 import { checkVocabularySize, readConfig } from '../model/config.ts';
 import type { Precision } from '../model/model.ts';
 import { inModelForm } from '../model/model-form.ts';
-import { Model } from '../model/model.ts';
+import { Model, onEvaluated } from '../model/model.ts';
 import { dbWeightSource } from '../model/source-db.ts';
 import { planWeights } from '../model/weights.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -20,12 +20,14 @@ import { createTokenizer } from '../tokenizer/tokenizer.ts';
 import { readVocabulary } from '../tokenizer/source-db.ts';
 import type { Vocabulary } from '../tokenizer/vocabulary.ts';
 import { beginCall, cacheFacts, DEFAULT_MAX_CACHE_BYTES, forgetCaches } from './caches.ts';
+import { endNote, noteCall, noteTokens } from './call-note.ts';
 import { callerRole } from './caller.ts';
 import type { Catalog, ModelDescription, Purpose } from './catalog.ts';
 import { DEFAULT_SETTING, describeModel, findModel, purposeOf, readCatalog, readingModel } from './catalog.ts';
 import type { Limits } from './limits.ts';
-import { admitCall, atMost } from './limits.ts';
+import { atMost, mustRecord } from './limits.ts';
 import { errorTotal } from './call-errors.ts';
+import { admitCall, chargeTokens } from './hourly-counts.ts';
 import { showLoading } from './load-progress.ts';
 import { showPresence } from './presence.ts';
 import { dropSegmentsOf, ModelSegments } from './sharing.ts';
@@ -59,6 +61,12 @@ interface TokenizerEntry {
   /** For a segment to be published; null where it came from one. */
   readonly vocabulary: Vocabulary | null;
 }
+
+// Also for a call that is cut off: tokens are on its account before they are computed.
+onEvaluated((tokens) => {
+  chargeTokens(tokens);
+  noteTokens(tokens);
+});
 
 /** Insertion order is order of use: the first is the least recently used. */
 const loaded = new Map<string, LoadedModel>();
@@ -202,9 +210,11 @@ export function useModel(
 ): UsedModel {
   const started = Date.now();
   const { limits } = catalog;
-  admitCall(callerRole(), limits);
+  endNote();
+  admitCall(catalog.accounts);
   const reading = useTokenizer(catalog, name, precision, purpose);
   const { tokenizer, description } = reading;
+  if (mustRecord(limits)) noteCall(callerRole(), description.name);
   const key = loadedKey(description.id, precision);
   const known = loaded.get(key);
   if (known !== undefined) {

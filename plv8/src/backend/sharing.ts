@@ -12,8 +12,6 @@ import type { Vocabulary } from '../tokenizer/vocabulary.ts';
 import { vocabularyOf, vocabularyText } from '../tokenizer/vocabulary-text.ts';
 import type { Catalog } from './catalog.ts';
 
-/** First key of the advisory locks of publishers, "HSEG" in ASCII. */
-const LOCK_CLASS = 0x48534547;
 /** Waiting for another backend's segment ends after this; loading a copy of one's own is what is left then. */
 const MAX_WAIT_MS = 120_000;
 const PRECISIONS: Precision[] = ['auto', 'f32', 'q8'];
@@ -98,7 +96,7 @@ export class ModelSegments implements WeightSegments {
     const started = Date.now();
     let found = this.openAll(memories);
     while (found === null && !this.publisher && Date.now() - started < MAX_WAIT_MS) {
-      this.publisher = this.lock();
+      this.publisher = this.elect();
       if (!this.publisher) query('select pg_sleep(0.01)');
       poll();
       found = this.openAll(memories);
@@ -106,13 +104,10 @@ export class ModelSegments implements WeightSegments {
     return found;
   }
 
-  /** Held to the end of the transaction, whatever becomes of it; nobody waits for it once the segments are there. */
-  private lock(): boolean {
-    const [row] = query('select pg_try_advisory_xact_lock($1::integer, hashtext($2::text)) as held', [
-      LOCK_CLASS,
-      `${this.digest}/${layoutOf(this.precision, 0)}`,
-    ]);
-    return row?.held === true;
+  /** To the end of the transaction, whatever becomes of it; nobody waits for it once the segments are there. */
+  private elect(): boolean {
+    const layout = layoutOf(this.precision, 0);
+    return layout !== null && this.store.elect(this.digest, layout);
   }
 
   /** The last memory's comes first: where the first memory's is, all of them are. */

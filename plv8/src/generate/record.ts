@@ -5,6 +5,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { Utf8Stream } from '../sampling/utf8-stream.ts';
 import { mayWrite } from '../backend/caller.ts';
 import type { Catalog, ModelDescription } from '../backend/catalog.ts';
+import { refuseUnrecorded } from '../backend/limits.ts';
 import type { Grammar } from '../sampling/constraint/constraint.ts';
 import type { Generation } from './generate.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
@@ -30,6 +31,7 @@ export interface RunRecord {
 /**
  * Whether this call is to be recorded: its option `record`, else the session setting hartonomous.record, else the
  * stored setting `record`, else whether it is a chat; limit `recording` decides before all of them; never where the transaction may not write.
+ * Throws where it has to be and cannot.
  */
 export function recordingWanted(option: boolean | null, kind: RunRecord['kind'], catalog: Catalog): boolean {
   let wanted = option;
@@ -41,6 +43,7 @@ export function recordingWanted(option: boolean | null, kind: RunRecord['kind'],
   wanted ??= typeof stored === 'boolean' ? stored : kind === 'chat';
   const limit = catalog.limits.get('recording');
   if (limit !== undefined) wanted = limit > 0;
+  refuseUnrecorded(catalog.limits);
   return wanted && mayWrite();
 }
 

@@ -6,7 +6,7 @@ import type { Grammar } from '../sampling/constraint/constraint.ts';
 import type { GeneratedToken, Step } from '../sampling/continuation.ts';
 import type { Generation } from './generate.ts';
 import { contextLength, generate as runGeneration } from './generate.ts';
-import { limitOptions } from '../backend/limits.ts';
+import { limitOptions, refuseUnrecorded } from '../backend/limits.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../sampling/options.ts';
 import type { PromptModel } from './templated-prompt.ts';
@@ -49,6 +49,7 @@ export function openRequest(
   grammar: Grammar | null = null,
 ): Request {
   const catalog = currentCatalog();
+  refuseUnrecorded(catalog.limits);
   const { defaultOptions } = useTokenizer(catalog, model).description;
   const options = parseOptions(given ?? {}, defaultOptions, grammar);
   limitThreads(options.numThread || null);

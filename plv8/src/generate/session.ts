@@ -15,6 +15,7 @@ import { Continuation } from '../sampling/continuation.ts';
 import { checkPrompt, contextLength, logAnswer, tellIgnored } from './generate.ts';
 import { releaseCache, takeCache } from '../backend/caches.ts';
 import type { Answer, Request } from './request.ts';
+import { refuseUnrecorded } from '../backend/limits.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import type { RunRecord } from './record.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
@@ -181,6 +182,7 @@ export function nextSteps(id: number, caller: string, n: number): NextSteps {
   settle(session);
   const result = { from: session.steps, options: session.options, tokenizer: session.input.tokenizer };
   if (session.continuation.doneReason !== null) return { ...result, steps: [] };
+  refuseUnrecorded(catalog.limits);
   const used = modelOf(session, catalog);
   session.running = true;
   const steps = compute(session, used, n);

@@ -30,11 +30,11 @@ export interface ForwardOptions {
   poll(): void;
 }
 
-let evaluated = 0;
+let charge = (_tokens: number): void => undefined;
 
-/** Tokens that went through the layers of any model since the bundle was loaded. */
-export function evaluatedTokens(): number {
-  return evaluated;
+/** Have `to` called with the number of tokens that are about to go through the layers of any model. */
+export function onEvaluated(to: (tokens: number) => void): void {
+  charge = to;
 }
 
 /** Sees the hidden states (tokens, dim) of a text from token `first` on; the view is valid during the call. */
@@ -211,7 +211,7 @@ export class Model {
         while (next < texts.length && tokens + texts[next]!.length <= streamTokens(this.config))
           tokens += texts[next++]!.length;
         const group = texts.slice(first, next);
-        evaluated += tokens;
+        charge(tokens);
         const seconds = options.seconds?.slice(first, next);
         encode(
           parts,
@@ -257,7 +257,7 @@ export class Model {
     this.observer = observer;
     for (const { ids, cache, start = cache.length } of steps) cache.reserve(start + ids.length, poll);
     for (const chunk of packSteps(steps, CHUNK_TOKENS)) {
-      evaluated += chunk.ids.length;
+      charge(chunk.ids.length);
       // What is about to be written over is no longer there, wherever this is cut off.
       for (const { cache, position } of chunk.segments) cache.truncate(position);
       this.runLayers(chunk, poll);

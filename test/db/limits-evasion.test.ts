@@ -1,0 +1,252 @@
+/** What a hostile role tries against the limits set for it: each call counts, wherever it stands, and leaves a trace. */
+import { readFileSync } from 'node:fs';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { modelPath } from '../golden/model-files.ts';
+import type { TestDatabase } from './harness.ts';
+import { createDatabase, ingestFile, roleName } from './harness.ts';
+
+const portable = process.env.TEST_PORTABLE === '1';
+const OVER_LIMIT = '53400';
+
+let database: TestDatabase;
+let caller = '';
+let group = '';
+const open: pg.Client[] = [];
+
+beforeAll(async () => {
+  database = await createDatabase();
+  await ingestFile(database.url, modelPath('stories260k/stories260k-q8_0.gguf'), 'stories');
+});
+afterAll(() => database.drop());
+
+beforeEach(async () => {
+  caller = roleName('caller');
+  group = roleName('group');
+  await database.createRole(group, 'hartonomous_user');
+  await database.createRole(caller, 'hartonomous_user');
+  await database.pool.query(`alter role ${caller} login password 'secret'; grant ${group} to ${caller}`);
+});
+
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((client) => client.end().catch(() => undefined)));
+  await database.pool.query('delete from hartonomous.limits');
+});
+
+/** A connection that logged in as the caller. */
+async function login(): Promise<pg.Client> {
+  const url = new URL(database.url);
+  url.username = caller;
+  url.password = 'secret';
+  const client = new pg.Client({ connectionString: url.toString() });
+  client.on('error', () => undefined);
+  await client.connect();
+  open.push(client);
+  return client;
+}
+
+async function limit(name: string, value: number, role = caller): Promise<void> {
+  await database.pool.query('select hartonomous.set_limit($1, $2, $3)', [name, value, role]);
+}
+
+const CALL = `select hartonomous.generate('Once', 'stories', '{"raw": true, "num_predict": 1}') as text`;
+
+async function runsOf(role: string): Promise<number> {
+  const { rows } = await database.pool.query<{ n: string }>(
+    'select count(*) as n from hartonomous.runs where caller = $1',
+    [role],
+  );
+  return Number(rows[0]!.n);
+}
+
+describe.skipIf(portable)('an hourly limit on calls', () => {
+  beforeEach(() => limit('max_calls_per_hour', 2));
+
+  const full = async (client: pg.Client): Promise<void> => {
+    await expect(client.query(CALL)).rejects.toMatchObject({
+      code: OVER_LIMIT,
+      message: `role ${caller} made 2 calls within an hour, limit max_calls_per_hour is 2`,
+    });
+  };
+
+  it('counts calls that are rolled back, each in a connection of its own', async () => {
+    for (let i = 0; i < 2; i++) {
+      const client = await login();
+      await client.query('begin');
+      await client.query(CALL);
+      await client.query('rollback');
+      await client.end();
+    }
+    await full(await login());
+  });
+
+  it('counts calls in read-only transactions', async () => {
+    for (let i = 0; i < 2; i++) {
+      const client = await login();
+      await client.query('begin read only');
+      await client.query(CALL);
+      await client.query('commit');
+      await client.end();
+    }
+    await full(await login());
+  });
+
+  it('holds in another context, and after plv8_reset()', async () => {
+    const client = await login();
+    await client.query(CALL);
+    await client.query(CALL);
+    await client.query(`set plv8.context = 'another'`);
+    await full(client);
+    await client.query('select plv8_reset()');
+    await full(client);
+  });
+
+  it('holds for the session’s user as any role that it may become', async () => {
+    const client = await login();
+    await client.query(CALL);
+    await client.query(`set role ${group}`);
+    await client.query(CALL);
+    await full(client);
+    await client.query('reset role');
+    await full(client);
+  });
+
+  it('counts for the role that the session became, too', async () => {
+    await limit('max_calls_per_hour', 1, group);
+    const client = await login();
+    await client.query(`set role ${group}`);
+    await client.query(CALL);
+    await expect(client.query(CALL)).rejects.toThrow(`role ${group} made 1 calls within an hour`);
+    // What was refused is on nobody's account.
+    await client.query('reset role');
+    await client.query(CALL);
+    await full(client);
+  });
+
+  it('admits no more at the same moment than there is room for', async () => {
+    const clients = await Promise.all(Array.from({ length: 5 }, login));
+    const outcomes = await Promise.allSettled(clients.map((client) => client.query(CALL)));
+    const admitted = outcomes.filter(({ status }) => status === 'fulfilled').length;
+    expect(admitted).toBeGreaterThan(0);
+    expect(admitted).toBeLessThanOrEqual(2);
+  });
+});
+
+describe.skipIf(portable)('an hourly limit on tokens', () => {
+  it('counts those of a call whose session was ended in the middle', async () => {
+    await limit('max_tokens_per_hour', 100_000);
+    const client = await login();
+    const pid = Number((await client.query<{ pid: string }>('select pg_backend_pid() as pid')).rows[0]!.pid);
+    await client.query(CALL);
+    const endless = client.query(
+      `select hartonomous.generate(array_fill('Once'::text, array[200]), 'stories', '{"raw": true, "num_predict": 400}')`,
+    );
+    const failed = expect(endless).rejects.toThrow();
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    await database.pool.query('select pg_terminate_backend($1)', [pid]);
+    await failed;
+    await limit('max_tokens_per_hour', 50);
+    await expect((await login()).query(CALL)).rejects.toThrow(
+      /used \d+ tokens within an hour, limit max_tokens_per_hour is 50/,
+    );
+  });
+});
+
+describe('the other limits', () => {
+  it('hold for the session’s user after SET ROLE, the stricter of both', async () => {
+    await limit('max_tokens_per_answer', 3);
+    await limit('max_tokens_per_answer', 5, group);
+    const client = await login();
+    await client.query(`set role ${group}`);
+    await expect(
+      client.query(`select hartonomous.generate('Once', 'stories', '{"raw": true, "num_predict": 4}')`),
+    ).rejects.toThrow('option num_predict is 4, limit max_tokens_per_answer is 3');
+    const { rows } = await client.query('select role_name from hartonomous.limit_list order by value');
+    expect(rows).toEqual([{ role_name: caller }, { role_name: group }]);
+  });
+
+  it.skipIf(portable)('on loaded models hold over all contexts of a backend', async () => {
+    await limit('max_loaded_models', 1);
+    const client = await login();
+    for (const context of ['', 'a', 'b', 'c']) {
+      await client.query(`set plv8.context = '${context}'`);
+      await client.query(CALL);
+    }
+    const { rows } = await client.query<{ load_duration: string; calls: string }>(
+      'select calls from hartonomous.loaded_models',
+    );
+    expect(rows).toEqual([{ calls: '4' }]);
+  });
+});
+
+describe('limit recording = 1', () => {
+  beforeEach(() => limit('recording', 1));
+
+  it('refuses a call in a read-only transaction, in a session too', async () => {
+    const client = await login();
+    const refusal = { code: '25006', hint: 'call in a transaction that may write, on the primary server' };
+    await client.query('begin read only');
+    await expect(client.query(CALL)).rejects.toMatchObject(refusal);
+    await client.query('rollback');
+    const { rows } = await client.query<{ id: string }>(
+      `select hartonomous.open_session('Once'::text, 'stories', '{"raw": true, "num_predict": 4}') as id`,
+    );
+    await client.query('begin read only');
+    await expect(client.query('select * from hartonomous.next_tokens($1, 1)', [rows[0]!.id])).rejects.toMatchObject(
+      refusal,
+    );
+    await client.query('rollback');
+    expect(await runsOf(caller)).toBe(0);
+  });
+
+  it.skipIf(portable || process.env.TEST_DATABASE_URL !== undefined)(
+    'leaves one line in the log for a call that was rolled back: who, what, how much, and no text',
+    async () => {
+      const { rows } = await database.pool.query<{ path: string }>(
+        `select current_setting('data_directory') || '/../postgresql.log' as path`,
+      );
+      const lines = (): string[] =>
+        readFileSync(rows[0]!.path, 'utf8')
+          .split('\n')
+          .filter((line) => line.includes(caller) && line.includes('rolled back'));
+      const client = await login();
+      await client.query('begin');
+      await client.query(CALL.replace('Once', 'Onceuponsecret'));
+      await client.query('rollback');
+      await client.query('begin; savepoint s');
+      await client.query(CALL);
+      await client.query('rollback to s; commit');
+      await client.query(CALL);
+      expect(await runsOf(caller)).toBe(1);
+      const found = lines();
+      expect(found).toHaveLength(2);
+      const facts = JSON.parse(/rolled back (\{.*\})/.exec(found[0]!)![1]!) as Record<string, unknown>;
+      expect(facts).toMatchObject({ role: caller, login: caller, model: 'stories' });
+      expect(Number(facts.evaluated_tokens)).toBeGreaterThan(1);
+      expect(String(facts.started)).toMatch(/^\d{4}-\d\d-\d\dT/);
+      expect(readFileSync(rows[0]!.path, 'utf8')).not.toContain('Onceuponsecret');
+    },
+  );
+
+  it('keeps the runs that it concerns, as hourly limits keep those of the hour', async () => {
+    const client = await login();
+    await client.query(CALL);
+    const prune = (age: string): Promise<unknown> => client.query('select hartonomous.prune_runs($1::interval)', [age]);
+    await expect(prune('-1 day')).rejects.toMatchObject({
+      code: '42501',
+      message: `limit recording keeps the runs of role ${caller}`,
+    });
+    await client.query(`set role ${group}`);
+    await client.query(CALL);
+    await expect(prune('-1 day')).rejects.toMatchObject({ code: '42501' });
+    await client.query('reset role');
+    await database.pool.query('delete from hartonomous.limits');
+    await limit('max_calls_per_hour', 100);
+    await expect(prune('59 minutes')).rejects.toMatchObject({ code: '42501' });
+    await prune('1 hour');
+    expect(await runsOf(caller)).toBe(1);
+    await database.pool.query('delete from hartonomous.limits');
+    await prune('-1 day');
+    expect(await runsOf(caller)).toBe(0);
+  });
+});
