@@ -59,7 +59,8 @@ try {
     port: 0,
     backends: Number(values.backends),
     queue: Number(values.queue),
-    token: null,
+    tokens: [],
+    origins: [],
     record: false,
     version: 'bench',
   });

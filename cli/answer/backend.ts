@@ -90,6 +90,11 @@ function isCancel(error: unknown): boolean {
 }
 
 export class Backend {
+  /** Role that the next request acts as; null for the one that connected. */
+  role: string | null = null;
+  /** Role that the connection acts as at present. */
+  private acting: string | null = null;
+
   private constructor(
     readonly client: pg.Client,
     private readonly options: ConnectionOptions,
@@ -204,6 +209,7 @@ export class Backend {
   private async begin(signal: AbortSignal | undefined): Promise<Stop> {
     if (isAborted(signal)) throw new AnswerCancelled();
     if (this.pooled) await this.client.query('begin');
+    await this.takeRole();
     const pid = signal === undefined ? 0 : await this.pid();
     let cancelling: Promise<void> | null = null;
     const onAbort = (): void => {
@@ -222,6 +228,14 @@ export class Backend {
         if (this.pooled) await this.client.query(commit ? 'commit' : 'rollback').catch(() => undefined);
       },
     };
+  }
+
+  private async takeRole(): Promise<void> {
+    if (this.pooled ? this.role === null : this.role === this.acting) return;
+    // Behind a pooler the next transaction may be another client's, so the role ends with this one.
+    const set = this.pooled ? 'set local role' : 'set role';
+    await this.client.query(`${set} ${this.role === null ? 'none' : this.client.escapeIdentifier(this.role)}`);
+    this.acting = this.role;
   }
 
   private async pid(): Promise<number> {

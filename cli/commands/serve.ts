@@ -1,9 +1,10 @@
 import { availableParallelism } from 'node:os';
-import { InvalidArgumentError, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
 import { printJson } from '../output.ts';
-import { isLoopback, startServer } from '../serve/server.ts';
+import { checkRoles, isLoopback, readTokens } from '../serve/access.ts';
+import { startServer } from '../serve/server.ts';
 import { globalsOf } from './globals.ts';
 import { requireInstalled } from './installed.ts';
 
@@ -13,6 +14,9 @@ interface ServeOptions {
   backends: number;
   queue: number;
   record?: boolean;
+  tokens?: string;
+  origins: string[];
+  withoutToken?: boolean;
 }
 
 function count(least: number, most: number) {
@@ -35,23 +39,41 @@ export function registerServe(program: Command): void {
     .option('--backends <number>', 'connections that compute', count(1, 64), Math.min(4, availableParallelism()))
     .option('--queue <number>', 'requests that may wait', count(0, 10_000), 32)
     .option('--record', 'record what is generated in hartonomous.runs')
+    .option('--tokens <file>', 'bearer tokens of roles: a role and its token a line')
+    .addOption(
+      new Option(
+        '--origins <list>',
+        'origins of pages that may ask, beside those of this machine, as https://*.example.com',
+      )
+        .env('HARTONOMOUS_ORIGINS')
+        .argParser((text) => text.split(',').map((origin) => origin.trim()))
+        .default([], 'none'),
+    )
+    .option('--without-token', 'let anybody ask who reaches another address than loopback')
     .action(async (options: ServeOptions, command: Command) => {
       const globals = globalsOf(command);
-      await withClient(globals, requireInstalled);
-      const token = process.env.HARTONOMOUS_TOKEN ?? null;
+      const token = process.env.HARTONOMOUS_TOKEN;
       if (token === '') throw new CommandError('HARTONOMOUS_TOKEN is empty', { exitCode: 2 });
-      if (token === null && !isLoopback(options.host)) {
-        process.stderr.write(
-          `hartonomous: anybody who reaches ${options.host} may ask; HARTONOMOUS_TOKEN asks for a token\n`,
-        );
+      const tokens = options.tokens === undefined ? [] : await readTokens(options.tokens);
+      if (token !== undefined) tokens.push({ token, role: null });
+      if (tokens.length === 0 && !isLoopback(options.host) && options.withoutToken !== true) {
+        throw new CommandError(`without a token anybody who reaches ${options.host} might ask`, {
+          hint: 'set HARTONOMOUS_TOKEN, give --tokens FILE, or say --without-token',
+          exitCode: 2,
+        });
       }
+      await withClient(globals, async (client) => {
+        await requireInstalled(client);
+        await checkRoles(client, tokens);
+      });
       const server = await startServer({
         connection: globals,
         host: options.host,
         port: options.port,
         backends: options.backends,
         queue: options.queue,
-        token,
+        tokens,
+        origins: options.origins,
         record: options.record === true,
         version: program.version() ?? '',
       });

@@ -1,7 +1,7 @@
 /** Answers over HTTP: whole ones, and streams that end with the client. */
 import type { Context } from 'hono';
 import type { AnswerFacts, AnswerRequest, AnswerToken } from '../answer/backend.ts';
-import type { BackendPool, Lease } from './backends.ts';
+import type { Backends, Lease } from './backends.ts';
 import type { HttpError } from './errors.ts';
 import { asHttpError, isBroken } from './errors.ts';
 import { requestText } from './request.ts';
@@ -21,7 +21,7 @@ interface BegunAnswer {
   lease: Lease;
 }
 
-async function begin(pool: BackendPool, request: AnswerRequest, signal: AbortSignal): Promise<BegunAnswer> {
+async function begin(pool: Backends, request: AnswerRequest, signal: AbortSignal): Promise<BegunAnswer> {
   const lease = await pool.lease(requestText(request), signal);
   try {
     const tokens = lease.backend.answer(request, signal);
@@ -34,11 +34,7 @@ async function begin(pool: BackendPool, request: AnswerRequest, signal: AbortSig
 }
 
 /** The whole answer to a request. */
-export async function wholeAnswer(
-  pool: BackendPool,
-  request: AnswerRequest,
-  signal: AbortSignal,
-): Promise<WholeAnswer> {
+export async function wholeAnswer(pool: Backends, request: AnswerRequest, signal: AbortSignal): Promise<WholeAnswer> {
   const { tokens, first, lease } = await begin(pool, request, signal);
   const written: AnswerToken[] = [];
   try {
@@ -74,7 +70,7 @@ export interface Wire {
  */
 export async function streamedAnswer(
   c: Context,
-  pool: BackendPool,
+  pool: Backends,
   request: AnswerRequest,
   wire: Wire,
 ): Promise<Response> {

@@ -27,7 +27,13 @@ interface Waiter {
   reject(error: unknown): void;
 }
 
-export class BackendPool {
+/** Backends as a request uses them. */
+export interface Backends {
+  use<T>(text: string, signal: AbortSignal | undefined, body: (backend: Backend) => Promise<T>): Promise<T>;
+  lease(text: string, signal: AbortSignal | undefined): Promise<Lease>;
+}
+
+export class BackendPool implements Backends {
   private readonly members = new Set<Member>();
   /** Most recently used last. */
   private readonly idle: Member[] = [];
@@ -60,8 +66,13 @@ export class BackendPool {
    * Run `body` with a backend; of the idle ones with that which answered the likest text last, since its cache may
    * hold the beginning. Throws 503 when as many requests as may wait are waiting.
    */
-  async use<T>(text: string, signal: AbortSignal | undefined, body: (backend: Backend) => Promise<T>): Promise<T> {
-    const lease = await this.lease(text, signal);
+  async use<T>(
+    text: string,
+    signal: AbortSignal | undefined,
+    body: (backend: Backend) => Promise<T>,
+    role: string | null = null,
+  ): Promise<T> {
+    const lease = await this.lease(text, signal, role);
     try {
       return await body(lease.backend);
     } catch (error) {
@@ -73,9 +84,12 @@ export class BackendPool {
   }
 
   /** A backend until it is released, for answers that outlive a call. */
-  async lease(text: string, signal: AbortSignal | undefined): Promise<Lease> {
-    const member = await this.take(text, signal);
-    if (text !== '') member.last = text;
+  async lease(text: string, signal: AbortSignal | undefined, role: string | null = null): Promise<Lease> {
+    // Nobody finds what was computed for another role.
+    const wanted = text === '' ? '' : `${role ?? ''} ${text}`;
+    const member = await this.take(wanted, signal);
+    if (wanted !== '') member.last = wanted;
+    member.backend.role = role;
     let released = false;
     return {
       backend: member.backend,
@@ -92,6 +106,14 @@ export class BackendPool {
   async unload(model: string): Promise<void> {
     for (const member of this.members) member.leaving.push(model);
     await Promise.all(this.idle.map(free));
+  }
+
+  /** The same backends, acting as a role; null for the one that connected. */
+  as(role: string | null): Backends {
+    return {
+      use: (text, signal, body) => this.use(text, signal, body, role),
+      lease: (text, signal) => this.lease(text, signal, role),
+    };
   }
 
   /** End every connection once it is idle; those that wait are refused. */

@@ -1,4 +1,4 @@
-import type { BackendPool } from './backends.ts';
+import type { Backends } from './backends.ts';
 
 export interface Embeddings {
   /** (inputs, width) */
@@ -8,7 +8,7 @@ export interface Embeddings {
 
 /** Embeddings of texts, computed together, and the tokens that the model read. */
 export async function embeddings(
-  pool: BackendPool,
+  pool: Backends,
   model: string,
   inputs: string[],
   options: Record<string, unknown>,

@@ -6,7 +6,7 @@ import type { AnswerFacts, AnswerRequest, AnswerToken, TokenLogprob } from '../a
 import type { WholeAnswer, Wire } from './answers.ts';
 import { streamedAnswer, wholeAnswer } from './answers.ts';
 import type { Catalog } from './catalog.ts';
-import type { BackendPool } from './backends.ts';
+import type { Backends } from './backends.ts';
 import { embeddings } from './embeddings.ts';
 import { HttpError } from './errors.ts';
 import { CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS } from './fields.ts';
@@ -18,7 +18,7 @@ const MAX_INPUTS = 2048;
 const MAX_PROMPTS = 16;
 
 export interface ApiContext {
-  pool: BackendPool;
+  pool: Backends;
   catalog: Catalog;
   /** Options that every generation gets unless the request says otherwise. */
   defaults: Record<string, unknown>;

@@ -1,4 +1,6 @@
 -- what a caller has chosen decides nothing in the isolate of a SECURITY DEFINER function's owner
+-- roles of these tests write functions
+grant usage on language plv8 to public;
 create role host_test_owner;
 create role host_test_caller login;
 grant create, usage on schema public to host_test_owner;

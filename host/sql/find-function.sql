@@ -1,4 +1,6 @@
 create function callee(a int) returns int language plv8 as $$ return a * a $$;
+-- roles of these tests write functions
+grant usage on language plv8 to public;
 create function callee_sql(int) returns int language sql as 'select $1';
 do $$ plv8.elog(NOTICE, plv8.find_function('callee')(5), plv8.find_function('callee(int)')(6)) $$ language plv8;
 do $$ plv8.find_function('callee_sql') $$ language plv8;

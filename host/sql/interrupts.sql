@@ -30,3 +30,13 @@ do $$ while (true) {} $$ language plv8;
 do $$ try { while (true) plv8.execute('select 1') } catch (e) { plv8.elog(NOTICE, 'not reached') } $$ language plv8;
 select late();
 reset plv8.execution_timeout;
+-- what looks for no interrupt is ended as well: products of large numbers
+set statement_timeout = 300;
+do $$ let n = 3n ** 100000n; for (;;) n *= n; $$ language plv8;
+reset statement_timeout;
+-- the setting is the superuser's
+create role host_test_patient;
+set session authorization host_test_patient;
+set hartonomous_v8.interrupts = off;
+reset session authorization;
+drop role host_test_patient;

@@ -1,4 +1,6 @@
 -- memory stays flat after warm-up: growth of the process over many calls, in MB, must stay under a bound
+-- roles of these tests write functions
+grant usage on language plv8 to public;
 create function resident_mb() returns int language sql as $$ select (regexp_match(pg_read_file('/proc/self/status'), 'VmRSS:\s+(\d+)'))[1]::int / 1024 $$;
 create function take(t text, b bytea, j jsonb) returns int language plv8 as $$ return t.length + b.length + j.a.length $$;
 create function fails() returns void language plv8 as $$ throw Object.assign(new Error('x'.repeat(100)), { sqlerrcode: '22023' }) $$;

@@ -1,4 +1,6 @@
 create role host_test_a;
+-- roles of these tests write functions
+grant usage on language plv8 to public;
 create role host_test_b;
 grant create, usage on schema public to host_test_a;
 create function whoami() returns text language plv8 as $$ globalThis.who = globalThis.who || plv8.execute('select current_user as u')[0].u; return who $$;

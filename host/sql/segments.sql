@@ -1,4 +1,6 @@
 \set VERBOSITY terse
+-- roles of these tests write functions
+grant usage on language plv8 to public;
 set client_min_messages = warning;
 create role segment_owner nologin;
 create role segment_user nologin;

@@ -14,3 +14,24 @@ select wasm_module();
 do $$ try { new WebAssembly.Module(new Uint8Array([1, 2, 3])) } catch (e) { plv8.elog(NOTICE, e.name) } $$ language plv8;
 do $$ const m = new WebAssembly.Memory({ initial: 65536 }); plv8.elog(NOTICE, m.buffer.byteLength) $$ language plv8;
 do $$ new WebAssembly.Memory({ initial: 65537 }) $$ language plv8;
+-- memory of isolates that are not the segment role's has a limit, all memories together
+create role host_test_segments;
+set hartonomous_v8.segment_role = 'host_test_segments';
+do $$
+  const made = [];
+  try {
+    for (let i = 0; i < 8; i++) made.push(new WebAssembly.Memory({ initial: 1024, maximum: 65536 }));
+  } catch (error) {
+    plv8.elog(NOTICE, made.length, 'memories of 64 MB:', error.name);
+  }
+  try {
+    made[0].grow(1);
+  } catch (error) {
+    plv8.elog(NOTICE, 'grow:', error.name);
+  }
+$$ language plv8;
+select plv8_reset();
+set hartonomous_v8.segment_role = '';
+do $$ plv8.elog(NOTICE, new WebAssembly.Memory({ initial: 8192 }).buffer.byteLength) $$ language plv8;
+reset hartonomous_v8.segment_role;
+drop role host_test_segments;

@@ -40,6 +40,7 @@ class CountingAllocator : public v8::ArrayBuffer::Allocator {
   // The last request was refused: V8 is collecting garbage before it asks again.
   bool refused() const { return refused_; }
   void forget_refusal() { refused_ = false; }
+  void note_refusal() { refused_ = true; }  // of WebAssembly memory
 
  private:
   // Freed ArrayBuffers of these sizes are kept for the next one: the first touch of a fresh page is what costs.

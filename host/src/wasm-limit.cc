@@ -1,7 +1,7 @@
 // A bound on WebAssembly memory, which plv8.memory_limit leaves out: in isolates of other roles than the one that
 // hartonomous_v8.segment_role names, all memories together have as much as that limit. V8 asks its platform for pages: it
 // reserves the whole range that a memory may ever have, guards included, and makes accessible what the memory has at present.
-#include "host.h"
+#include "allocator.h"
 
 #include <v8-platform.h>
 
@@ -24,6 +24,7 @@ constexpr size_t kLeastReservation = size_t{8} << 30;
 // A memory of an isolate that has a limit.
 struct Reservation {
   size_t length = 0;
+  char* from = nullptr;  // behind the guard at its beginning; null until a part of it is accessible
   size_t accessible = 0;
   RoleIsolate* isolate = nullptr;  // may be gone
 };
@@ -48,13 +49,13 @@ class LimitedPages : public v8::PageAllocator {
     Instance* instance = on_backend_thread() ? current_instance() : nullptr;
     if (at != nullptr && length >= kLeastReservation && instance != nullptr && is_limited(instance->shared->role)) {
       std::lock_guard<std::mutex> lock(mutex_);
-      reserved_[static_cast<char*>(at)] = {length, 0, instance->shared};
+      reserved_[static_cast<char*>(at)] = {length, nullptr, 0, instance->shared};
     }
     return at;
   }
 
   bool SetPermissions(void* address, size_t length, Permission permissions) override {
-    if (permissions == kReadWrite && !grant(static_cast<char*>(address) + length)) return false;
+    if (permissions == kReadWrite && !grant(static_cast<char*>(address), length)) return false;
     return pages_->SetPermissions(address, length, permissions);
   }
 
@@ -85,19 +86,25 @@ class LimitedPages : public v8::PageAllocator {
  private:
   static bool on_backend_thread() { return syscall(SYS_gettid) == getpid(); }
 
-  // Whether a reservation may be accessible up to `end`; anything else may be anyway.
-  bool grant(char* end) {
+  // Whether these pages of a reservation may be accessible; any others may be anyway.
+  bool grant(char* address, size_t length) {
     std::lock_guard<std::mutex> lock(mutex_);
-    auto after = reserved_.lower_bound(end);
+    auto after = reserved_.upper_bound(address);
     if (after == reserved_.begin()) return true;
     auto& [start, memory] = *std::prev(after);
-    size_t wanted = static_cast<size_t>(end - start);
-    if (wanted > memory.length || wanted <= memory.accessible) return true;
+    if (address >= start + memory.length) return true;
+    if (memory.from == nullptr) memory.from = address;
+    size_t wanted = static_cast<size_t>(address + length - memory.from);
+    if (wanted <= memory.accessible) return true;
     size_t all = wanted - memory.accessible;
     for (const auto& [at, each] : reserved_) {
       if (each.isolate == memory.isolate) all += each.accessible;
     }
-    if (all > static_cast<size_t>(memory_limit_mb) << 20) return false;
+    if (all > static_cast<size_t>(memory_limit_mb) << 20) {
+      // V8 collects garbage before it gives up; the heap is not what is full.
+      if (on_backend_thread() && current_instance() != nullptr) current_instance()->shared->allocator->note_refusal();
+      return false;
+    }
     memory.accessible = wanted;
     return true;
   }

@@ -1,6 +1,8 @@
 /** `serve` as the npm clients `openai` and `ollama` meet it, and as careless or hostile clients do. */
 import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Ollama } from 'ollama';
@@ -8,7 +10,7 @@ import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../cli/package-root.ts';
 import type { RunningServer, ServerOptions } from '../../cli/serve/server.ts';
-import { createDatabase, ingestFile } from '../db/harness.ts';
+import { createDatabase, ingestFile, roleName } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { hartonomous } from './program.ts';
@@ -518,7 +520,7 @@ describe('what a client may send', () => {
 
 describe('who may ask', () => {
   test('with a token only those who bring it', async () => {
-    const guarded = await start({ token: 'secret' });
+    const guarded = await start({ tokens: [{ token: 'secret', role: null }] });
     try {
       const ask = (apiKey: string) => new OpenAI({ baseURL: `${guarded.url}/v1`, apiKey, maxRetries: 0 }).models.list();
       await expect(ask('wrong')).rejects.toMatchObject({ status: 401, type: 'authentication_error' });
@@ -530,6 +532,113 @@ describe('who may ask', () => {
       expect((await fetch(`${guarded.url}/`)).status).toBe(200);
     } finally {
       await guarded.close();
+    }
+  });
+
+  test('each token acts as its role: neither caches nor runs are shared, and rights are the role’s', async () => {
+    const [anna, ben, outsider] = [roleName('anna'), roleName('ben'), roleName('outsider')];
+    for (const role of [anna, ben]) await database.createRole(role, 'hartonomous_user');
+    await database.createRole(outsider);
+    const tokens = [anna, ben, outsider].map((role) => ({ role, token: `token of ${role}` }));
+    const shared = await start({ tokens, backends: 1, record: true });
+    try {
+      const ask = async (role: string): Promise<{ status: number; evaluated: number }> => {
+        const body = {
+          model: 'tiny',
+          prompt: 'a secret of mine',
+          raw: true,
+          stream: false,
+          options: { num_predict: 1 },
+        };
+        const headers = { Authorization: `Bearer token of ${role}` };
+        const response = await post('/api/generate', body, headers, shared.url);
+        const { prompt_eval_count: evaluated } = (await response.json()) as { prompt_eval_count: number };
+        return { status: response.status, evaluated };
+      };
+      const whole = await ask(anna);
+      expect(whole.status).toBe(200);
+      expect(whole.evaluated).toBeGreaterThan(2);
+      // Another role's prompt cannot be confirmed by what a guess at it costs.
+      expect(await ask(ben)).toEqual(whole);
+      expect((await ask(anna)).evaluated).toBe(1);
+      expect((await ask(outsider)).status).toBe(403);
+      const { rows } = await database.pool.query(
+        'select caller, count(*)::int as n from hartonomous.runs where caller = any ($1) group by 1 order by 1',
+        [[anna, ben]],
+      );
+      expect(rows).toEqual([
+        { caller: anna, n: 2 },
+        { caller: ben, n: 1 },
+      ]);
+    } finally {
+      await shared.close();
+    }
+  });
+
+  test('another address than loopback needs a token, unless it is asked for by name', async () => {
+    const refused = await hartonomous(['serve', '--host', '0.0.0.0', '--port', '0'], { url: database.url });
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain('without a token anybody who reaches 0.0.0.0 might ask');
+    expect(refused.stderr).toContain('--without-token');
+  });
+
+  test('a token of a role that is not there, or a file that has none, is refused at the start', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'hartonomous-tokens-'));
+    try {
+      const file = join(folder, 'tokens');
+      const serve = () => hartonomous(['serve', '--port', '0', '--tokens', file], { url: database.url });
+      for (const [text, message] of [
+        ['nobody_at_all secret\n', 'role nobody_at_all of a token does not exist'],
+        ['one\n', `line 1 of ${file} is not a role and its token`],
+        ['a secret\nb secret\n', `${file} gives a token to two roles`],
+        ['# none\n', `${file} has no tokens`],
+      ] as const) {
+        writeFileSync(file, text);
+        const { code, stderr } = await serve();
+        expect(code).toBeGreaterThan(0);
+        expect(stderr).toContain(message);
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('origins that are allowed are answered as CORS asks, to preflights and errors too', async () => {
+    const open = await start({ origins: ['https://*.example.com'], tokens: [{ token: 'secret', role: null }] });
+    try {
+      const preflight = (origin: string): Promise<Response> =>
+        fetch(`${open.url}/v1/chat/completions`, {
+          method: 'OPTIONS',
+          headers: {
+            Origin: origin,
+            'Access-Control-Request-Method': 'POST',
+            'Access-Control-Request-Headers': 'authorization,content-type',
+          },
+        });
+      for (const origin of ['https://app.example.com', 'http://localhost:3000']) {
+        const response = await preflight(origin);
+        expect(response.status).toBe(204);
+        expect(response.headers.get('access-control-allow-origin')).toBe(origin);
+        expect(response.headers.get('access-control-allow-headers')).toBe('authorization,content-type');
+        expect(response.headers.get('access-control-allow-methods')).toContain('POST');
+      }
+      for (const origin of ['https://example.org', 'https://app.example.com.evil.org']) {
+        const response = await preflight(origin);
+        expect(response.status).toBe(403);
+        expect(response.headers.get('access-control-allow-origin')).toBeNull();
+      }
+      const models = (headers: Record<string, string>): Promise<Response> =>
+        fetch(`${open.url}/v1/models`, { headers: { Origin: 'https://app.example.com', ...headers } });
+      for (const [headers, status] of [
+        [{ Authorization: 'Bearer secret' }, 200],
+        [{}, 401],
+      ] as const) {
+        const response = await models(headers);
+        expect(response.status).toBe(status);
+        expect(response.headers.get('access-control-allow-origin')).toBe('https://app.example.com');
+      }
+    } finally {
+      await open.close();
     }
   });
 

@@ -96,6 +96,7 @@ describe('a user', () => {
   });
 
   test('with JavaScript of its own reaches neither weights nor bundle of the owner', async () => {
+    await session.query(`grant usage on language plv8 to ${mallory}`);
     await session.query(`set session authorization ${mallory}`);
     await session.query(CALLS[0]!);
     await session.query(

@@ -147,6 +147,7 @@ describe('install', () => {
     const name = rows[0]!.name;
     const installer = `installer_${name}`;
     await pool.query(`create extension ${EXTENSION}`);
+    await pool.query('grant usage on language plv8 to hartonomous_owner');
     await pool.query(`create role ${installer} login createrole password 'secret'`);
     await pool.query(`alter database ${name} owner to ${installer}`);
     try {
@@ -183,6 +184,10 @@ describe('install', () => {
       expect((failure as CommandError).hint).toContain(`create extension ${EXTENSION}`);
       await pool.query(`create extension ${EXTENSION}`);
       await becomeMember(pool, own.toString(), installer);
+      // The language is not for everybody, as PL/V8's is.
+      const withoutLanguage = (await installInto(own.toString()).catch((error: unknown) => error)) as CommandError;
+      expect(withoutLanguage.message).toBe('role hartonomous_owner may not use LANGUAGE plv8');
+      await pool.query(/in this database: (.*)$/.exec(withoutLanguage.hint!)![1]!);
       expect((await installInto(own.toString())).functionsReplaced).toBe(true);
     } finally {
       await pool.query(`alter database ${name} owner to current_user`);

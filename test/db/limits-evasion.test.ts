@@ -189,7 +189,7 @@ describe('limit recording = 1', () => {
     await expect(client.query(CALL)).rejects.toMatchObject(refusal);
     await client.query('rollback');
     const { rows } = await client.query<{ id: string }>(
-      `select hartonomous.open_session('Once'::text, 'stories', '{"raw": true, "num_predict": 4}') as id`,
+      `select hartonomous.open_session('"Once"', 'stories', '{"raw": true, "num_predict": 4}') as id`,
     );
     await client.query('begin read only');
     await expect(client.query('select * from hartonomous.next_tokens($1, 1)', [rows[0]!.id])).rejects.toMatchObject(

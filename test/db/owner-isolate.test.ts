@@ -26,7 +26,7 @@ beforeAll(async () => {
   await database.pool.query(
     `create schema planted authorization ${mallory}; create schema elsewhere authorization ${other}`,
   );
-  await database.pool.query('grant usage on schema elsewhere to public');
+  await database.pool.query('grant usage on schema elsewhere to public; grant usage on language plv8 to public');
   await withClient(urlOf(mallory), (client) =>
     client.query(`create function planted.start() returns void language plv8 as $$
       const role = plv8.execute('select current_user::text as role')[0].role;

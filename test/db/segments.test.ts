@@ -259,6 +259,7 @@ describe.skipIf(lacksOwn('segments'))('segments', () => {
 
   test('a role without rights cannot list, drop, check, publish, map or read one', async () => {
     const client = await session();
+    await client.query('grant usage on language plv8 to plain');
     await client.query('set role plain');
     for (const sql of [
       'select * from hartonomous.segment_list',

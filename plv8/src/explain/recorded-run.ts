@@ -28,7 +28,7 @@ export interface RecordedRun {
 export function readRun(id: number): RecordedRun {
   const row = query(
     `select model_name, encode(model_digest, 'hex') as digest, array_to_json(prompt_ids) as prompt_ids,
-       array_to_json(output_ids) as output_ids, sampling::json as sampling, held_as, build_id,
+       array_to_json(output_ids) as output_ids, sampling::json as sampling, held_as, build_id, erased_at::text as erased_at,
        (select array_agg(t.logit::float8 order by t.position) from hartonomous.run_tokens t
         where t.run_id = r.id and not t.is_prompt) as logits
      from hartonomous.runs r where id = $1::bigint and hartonomous._sees_runs_of(caller)`,
@@ -36,6 +36,9 @@ export function readRun(id: number): RecordedRun {
   )[0];
   if (row === undefined) {
     raise(SQLSTATE.undefinedObject, `run ${id} does not exist`, { hint: 'runs you may see: hartonomous.run_list' });
+  }
+  if (row.erased_at !== null) {
+    raise(SQLSTATE.objectNotInPrerequisiteState, `run ${id} was erased at ${String(row.erased_at)}`);
   }
   const { constraint, ...settings } = row.sampling as Record<string, unknown>;
   const { sampler, precision } = parseOptions(settings);
