@@ -36,7 +36,7 @@ comment on column hartonomous.runs.options is 'options as the caller gave them';
 comment on column hartonomous.runs.seed is 'seed of the draws';
 comment on column hartonomous.runs.prompt_ids is 'tokens of the prompt';
 comment on column hartonomous.runs.output_ids is 'tokens written';
-comment on column hartonomous.runs.done_reason is 'stop or length';
+comment on column hartonomous.runs.done_reason is 'stop, length or cancelled; open while a session goes on, where limit recording is 1';
 comment on column hartonomous.runs.prompt_eval_count is 'prompt tokens computed, the rest was cached';
 comment on column hartonomous.runs.eval_count is 'number of tokens written';
 comment on column hartonomous.runs.load_ns is 'nanoseconds of loading';
@@ -99,7 +99,7 @@ begin
     insert into hartonomous.past_usage (role, day, model, calls, prompt_tokens, tokens, seconds)
     select caller, (created_at at time zone 'UTC')::date, model_name, count(*), sum(prompt_eval_count), sum(eval_count),
         sum(total_ns) / 1e9
-    from deleted group by 1, 2, 3;
+    from deleted where done_reason <> 'open' group by 1, 2, 3;
     return null;
 end
 $$;

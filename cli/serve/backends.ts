@@ -31,6 +31,7 @@ interface Waiter {
 export interface Backends {
   use<T>(text: string, signal: AbortSignal | undefined, body: (backend: Backend) => Promise<T>): Promise<T>;
   lease(text: string, signal: AbortSignal | undefined): Promise<Lease>;
+  unload(model: string): Promise<void>;
 }
 
 export class BackendPool implements Backends {
@@ -113,6 +114,7 @@ export class BackendPool implements Backends {
     return {
       use: (text, signal, body) => this.use(text, signal, body, role),
       lease: (text, signal) => this.lease(text, signal, role),
+      unload: (model) => this.unload(model),
     };
   }
 

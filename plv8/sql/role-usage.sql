@@ -9,7 +9,7 @@ from (
     from hartonomous.runs
     union all
     select role, day, model, calls, prompt_tokens, tokens, seconds from hartonomous.past_usage) each
-where array[role, '*'] && (select hartonomous._visible_callers())
+where array[role, ''] && (select hartonomous._visible_callers())
     or pg_has_role(hartonomous._caller(), 'hartonomous_admin', 'usage')
 group by role, day, model;
 comment on view hartonomous.role_usage is

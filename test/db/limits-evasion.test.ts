@@ -228,6 +228,37 @@ describe('limit recording = 1', () => {
     },
   );
 
+  it('records a session that is given up, with what was handed out', async () => {
+    const client = await login();
+    const open = `select hartonomous.open_session('"Once"', 'stories', '{"raw": true, "num_predict": 6, "logit_bias": {"2": -1000}}') as id`;
+    const runs = async (): Promise<unknown[]> =>
+      (
+        await database.pool.query(
+          `select done_reason, cardinality(prompt_ids) > 0 as prompted, cardinality(output_ids) as written
+           from hartonomous.runs where caller = $1 order by id`,
+          [caller],
+        )
+      ).rows;
+    const [given, ended] = [
+      (await client.query<{ id: string }>(open)).rows[0]!.id,
+      (await client.query<{ id: string }>(open)).rows[0]!.id,
+    ];
+    await client.query('select * from hartonomous.next_tokens($1, 2)', [given]);
+    await client.query('select * from hartonomous.next_tokens($1, 3)', [given]);
+    await client.query('select * from hartonomous.next_tokens($1, 10)', [ended]);
+    await client.query('select hartonomous.close_session($1)', [ended]);
+    await client.end();
+    expect(await runs()).toEqual([
+      { done_reason: 'open', prompted: true, written: 5 },
+      { done_reason: 'length', prompted: true, written: 6 },
+    ]);
+    const { rows } = await database.pool.query(
+      'select sum(calls)::int as calls from hartonomous.role_usage where role = $1',
+      [caller],
+    );
+    expect(rows).toEqual([{ calls: 2 }]);
+  });
+
   it('keeps the runs that it concerns, as hourly limits keep those of the hour', async () => {
     const client = await login();
     await client.query(CALL);

@@ -15,7 +15,7 @@ import { Continuation } from '../sampling/continuation.ts';
 import { checkPrompt, contextLength, logAnswer, tellIgnored } from './generate.ts';
 import { releaseCache, takeCache } from '../backend/caches.ts';
 import type { Answer, Request } from './request.ts';
-import { refuseUnrecorded } from '../backend/limits.ts';
+import { mustRecord, refuseUnrecorded } from '../backend/limits.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import type { RunRecord } from './record.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
@@ -57,6 +57,8 @@ interface Session {
   readonly openedAt: number; // milliseconds since 1970
   endedAt: number | null;
   runId: number | null;
+  /** The row of a session that has not come to its end; null where none is needed. */
+  openRunId: number | null;
 }
 
 const sessions = new Map<number, Session>();
@@ -129,7 +131,9 @@ export function openSession(request: Request, kind: RunRecord['kind'], promptIds
     openedAt: now,
     endedAt: null,
     runId: null,
+    openRunId: null,
   });
+  recordOpen(sessions.get(id)!, used, catalog);
   commitSteps(id, 0, sessions.keys());
   return id;
 }
@@ -195,6 +199,8 @@ export function nextSteps(id: number, caller: string, n: number): NextSteps {
     logAnswer(session.model.name, caller, answerOf(session).generation);
     const ids = tokens.map((token) => token.id);
     rememberAnswer({ caller, digest: session.model.digest, text, ids }, session.input.tokenizer);
+  } else {
+    recordOpen(session, used, catalog);
   }
   session.running = false;
   commitSteps(id, session.steps, sessions.keys());
@@ -279,8 +285,28 @@ function answerOf(session: Session): Answer {
 
 function record(session: Session, used: UsedModel, catalog: Catalog): void {
   if (session.runId !== null || !recordingWanted(session.options.record, session.kind, catalog)) return;
+  if (session.openRunId !== null) query('delete from hartonomous.runs where id = $1::bigint', [session.openRunId]);
+  session.runId = recordSession(session, used, catalog);
+}
+
+/**
+ * Where every call has to be recorded, a session has a row from its beginning, with what was handed out so far: one that its
+ * caller gives up is recorded, too. The row goes when the answer gets its own.
+ */
+function recordOpen(session: Session, used: UsedModel, catalog: Catalog): void {
+  if (!mustRecord(catalog.limits)) return;
+  session.openRunId ??= recordSession(session, used, catalog);
+  const { tokens } = session.continuation;
+  query(
+    `update hartonomous.runs set done_reason = 'open', output_ids = $2::integer[], eval_count = $3::integer,
+       prompt_eval_count = $4::integer where id = $1::bigint`,
+    [session.openRunId, tokens.map((token) => token.id), tokens.length, session.promptEvalCount],
+  );
+}
+
+function recordSession(session: Session, used: UsedModel, catalog: Catalog): number {
   const { generation, loadNs, totalNs } = answerOf(session);
-  session.runId = recordRun(
+  return recordRun(
     {
       caller: session.caller,
       kind: session.kind,
