@@ -186,6 +186,7 @@ describe('a role that is no superuser', () => {
   beforeAll(async () => {
     target = await createDatabase({ empty: true });
     await target.pool.query(`create extension ${ownHost ? 'hartonomous_v8' : 'plv8'}`);
+    await target.pool.query('grant usage on language plv8 to hartonomous_owner');
     await target.createRole(restorer);
     await target.pool.query(`alter role ${restorer} login createrole password '${PASSWORD}'`);
     await target.pool.query(`alter database ${new URL(target.url).pathname.slice(1)} owner to ${restorer}`);

@@ -63,7 +63,7 @@ async function mappings(client: pg.Client): Promise<Record<string, number>[]> {
   const { rows } = await client.query<{ text: string }>(`select pg_read_file('/proc/self/smaps') as text`);
   return rows[0]!.text
     .split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)
-    .filter((entry) => entry.split('\n')[0]!.includes(FOLDER))
+    .filter((entry) => entry.split('\n')[0]!.includes(`${FOLDER}/`))
     .map((entry) => Object.fromEntries([...entry.matchAll(/^(\w+): +(\d+) kB$/gm)].map((m) => [m[1]!, Number(m[2])])));
 }
 
