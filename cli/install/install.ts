@@ -8,12 +8,11 @@ import { CommandError } from '../errors.ts';
 import { bundleFor, labelsFit, readBundle } from './bundle.ts';
 import type { Difference } from './compare.ts';
 import { BOOK, compare, compareBook, notMended, repair } from './compare.ts';
+import { inTurn, withoutItsLock } from './install-turn.ts';
 import { languageHost, OWN_HOST } from './language.ts';
 import { libraryError } from './library-error.ts';
 import { MIGRATIONS, refuseOtherSchemas } from './schema-version.ts';
 
-/** Key of the advisory lock that lets one install at a time work in a database. */
-const INSTALL_LOCK = 'hartonomous.install';
 const INSUFFICIENT_PRIVILEGE = '42501';
 
 export interface InstallResult {
@@ -166,37 +165,37 @@ export async function install(client: pg.Client): Promise<InstallResult> {
   }
   // Nothing that others have made is found before it is known what there is.
   await client.query('set search_path = pg_catalog');
-  await client.query('select pg_advisory_lock(hashtext($1))', [INSTALL_LOCK]);
-  try {
-    await refuseOtherSchemas(client); // before anything is changed
-    // The language first: what a role may not do about roles means nothing on a server without it.
-    const host = await ensureLanguage(client);
-    const owner = await ensureOwner(client);
-    const mended: string[] = [];
-    if (owner !== null && owner !== 'hartonomous_owner')
-      mended.push(`owner of schema hartonomous is ${owner} and not hartonomous_owner`);
-    if (owner !== null) mended.push(...(await mend(client, () => compareBook(client))));
-    await refuseOtherSchemas(client); // now that its book can be read
-    await allowLanguage(client);
-    await allowSegments(client, host);
-    const before = await client.query<{ id: number }>('select id from hartonomous.migrations');
-    const done = new Set(before.rows.map((row) => row.id));
-    await client.query('set search_path = hartonomous'); // where postgres-migrations finds its book
-    const completed = await migrate({ client }, MIGRATIONS);
-    await client.query('set search_path = pg_catalog');
-    const functionsReplaced = await replaceFunctions(client, sql, buildId, host);
-    if (owner !== null) mended.push(...(await mend(client, () => compare(client, host))));
-    return {
-      buildId,
-      migrations: completed.filter((migration) => !done.has(migration.id)).map((migration) => migration.name),
-      functionsReplaced,
-      mended,
-      languageHost: host,
-    };
-  } finally {
-    await client.query('reset search_path');
-    await client.query('select pg_advisory_unlock(hashtext($1))', [INSTALL_LOCK]);
-  }
+  return inTurn(client, async () => {
+    try {
+      await refuseOtherSchemas(client); // before anything is changed
+      // The language first: what a role may not do about roles means nothing on a server without it.
+      const host = await ensureLanguage(client);
+      const owner = await ensureOwner(client);
+      const mended: string[] = [];
+      if (owner !== null && owner !== 'hartonomous_owner')
+        mended.push(`owner of schema hartonomous is ${owner} and not hartonomous_owner`);
+      if (owner !== null) mended.push(...(await mend(client, () => compareBook(client))));
+      await refuseOtherSchemas(client); // now that its book can be read
+      await allowLanguage(client);
+      await allowSegments(client, host);
+      const before = await client.query<{ id: number }>('select id from hartonomous.migrations');
+      const done = new Set(before.rows.map((row) => row.id));
+      await client.query('set search_path = hartonomous'); // where postgres-migrations finds its book
+      const completed = await migrate({ client: withoutItsLock(client) }, MIGRATIONS);
+      await client.query('set search_path = pg_catalog');
+      const functionsReplaced = await replaceFunctions(client, sql, buildId, host);
+      if (owner !== null) mended.push(...(await mend(client, () => compare(client, host))));
+      return {
+        buildId,
+        migrations: completed.filter((migration) => !done.has(migration.id)).map((migration) => migration.name),
+        functionsReplaced,
+        mended,
+        languageHost: host,
+      };
+    } finally {
+      await client.query('reset search_path');
+    }
+  });
 }
 
 async function replaceFunctions(client: pg.Client, sql: string, buildId: string, host: string): Promise<boolean> {

@@ -167,6 +167,26 @@ describe('install', () => {
     }
   });
 
+  test('is not held up by locks of a role without any right', async () => {
+    const { url, pool } = await emptyDatabase();
+    const { rows } = await pool.query<{ name: string }>('select current_database() as name');
+    const outsider = `outsider_${rows[0]!.name}`;
+    await pool.query(`create role ${outsider} login password 'secret'`);
+    const own = new URL(url);
+    own.username = outsider;
+    own.password = 'secret';
+    const client = new pg.Client({ connectionString: own.toString() });
+    await client.connect();
+    try {
+      await client.query(`select pg_advisory_lock(hashtext('hartonomous.install')), pg_advisory_lock(-8525285245963000605),
+        pg_advisory_lock(1215328594, 1)`);
+      expect((await installInto(url)).functionsReplaced).toBe(true);
+    } finally {
+      await client.end();
+      await pool.query(`drop role ${outsider}`);
+    }
+  });
+
   test('says who has to create the extension when the installing role may not', async () => {
     const { url, pool } = await emptyDatabase();
     const { rows } = await pool.query<{ name: string }>('select current_database() as name');
