@@ -20,6 +20,7 @@ import { install } from '../../cli/install/install.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { createDatabase, EXTENSION, ingestFile } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
+import { startCluster } from './portable-cluster.ts';
 
 const QWEN = modelPath('zoo/qwen2-tiny-f32.gguf');
 const LLAMA = modelPath('zoo/llama-untied-gqa-f32.gguf');
@@ -57,7 +58,7 @@ async function freshCluster(name: string): Promise<Cluster> {
   mkdirSync(join(folder, name));
   const cluster = new Cluster(join(folder, name));
   clusters.push(cluster);
-  await cluster.up();
+  await startCluster(cluster);
   return cluster;
 }
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TestDatabase } from './harness.ts';
-import { createDatabase } from './harness.ts';
+import { createDatabase, lacksOwn } from './harness.ts';
 
 let database: TestDatabase;
 
@@ -63,7 +63,7 @@ describe('mathematics in SQL', () => {
     await expect(rows(`select ${call}`)).rejects.toMatchObject({ code: '22023', message });
   });
 
-  it('runs in parallel workers', async () => {
+  it.skipIf(lacksOwn('functions in parallel plans'))('runs in parallel workers', async () => {
     const client = await database.pool.connect();
     try {
       await client.query('begin; set local force_parallel_mode = on');

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { wasmPlugin } from '../../plv8/wasm-plugin.ts';
 import { modelPath, ZOO_DECODERS } from '../golden/model-files.ts';
 import type { TestDatabase } from './harness.ts';
-import { createDatabase, ingestFile } from './harness.ts';
+import { createDatabase, ingestFile, lacksOwn } from './harness.ts';
 
 const QUANTS = ['q2_k', 'q3_k', 'q4_0', 'q4_1', 'q4_k', 'q4_k_m-mix', 'q5_0', 'q5_1', 'q5_k', 'q6_k', 'q8_0'];
 const FLOATS = [...ZOO_DECODERS, 'zoo/bert-tiny-f32', 'quants/qwen2-tiny-f16', 'quants/qwen2-tiny-bf16'];
@@ -19,8 +19,6 @@ const MODELS = [
     [file, 'q8'],
   ]),
 ] as [file: string, precision: string][];
-
-const portable = process.env.TEST_PORTABLE === '1';
 
 /** The functions of native-kernels-script.ts as one expression. */
 async function script(): Promise<string> {
@@ -37,7 +35,7 @@ async function script(): Promise<string> {
   return result.outputFiles[0]!.text;
 }
 
-describe.skipIf(portable)('native kernels', () => {
+describe.skipIf(lacksOwn('kernels'))('native kernels', () => {
   let db: TestDatabase;
   let client: pg.Client;
 
