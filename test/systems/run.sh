@@ -4,7 +4,8 @@
 # Usage: test/systems/run.sh NAME [STEP ...]
 #   host    tests of the extension       demo    npm run demo as root, twice
 #   unit, db, golden, cli                files of that folder of test/; or test/db/install.test.ts, a file
-#   sudo    npm run demo as a user with sudo       no-root    setup as a user without
+#   sudo    npm run demo as a user with sudo       test    npm test as that user, all of it
+#   no-root    setup as a user without root or sudo
 # Without a step: host demo unit db golden. SYSTEMS (/var/tmp/hartonomous-systems) holds the folders, which are kept; `fresh`
 # as a step begins anew. Each step ends with its counts, as docs/systems.md has them; the log is NAME.log beside the folder.
 set -euo pipefail
@@ -67,7 +68,7 @@ step() {
     printf '\n==== %s: %s\n' "$title" "$command" >>"$log"
     inside "$command" >>"$log.part" 2>&1 || status=$?
     cat "$log.part" >>"$log"
-    say "$title: $(grep -E '^[0-9]+ passed, [0-9]+ failed|done$' "$log.part" | tail -n 1), exit code $status, $((SECONDS - started)) s"
+    say "$title: $(grep -E '^[0-9]+ passed, [0-9]+ failed|\] done$' "$log.part" | tail -n 1), exit code $status, $((SECONDS - started)) s"
     rm -f "$log.part"
     [ "$status" -eq 0 ]
 }
@@ -86,6 +87,7 @@ for each in "${steps[@]}"; do
                 rm -rf /home/tester/hartonomous && cp -r /src/hartonomous /home/tester/ && rm -rf /home/tester/hartonomous/{node_modules,dist,host/build}
                 chown -R tester /home/tester && su tester -c "cd ~/hartonomous && HOME=/home/tester npm run demo"' || failed=1
             ;;
+        test) step 'npm test' 'su tester -c "cd ~/hartonomous && HOME=/home/tester npm test"' || failed=1 ;;
         no-root)
             step 'user without root' 'id visitor 2>/dev/null || useradd -m -s /bin/bash visitor
                 rm -rf /home/visitor/hartonomous && cp -r /src/hartonomous /home/visitor/ && rm -rf /home/visitor/hartonomous/{node_modules,dist,host/build}
