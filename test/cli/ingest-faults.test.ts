@@ -5,13 +5,15 @@ import { ingest } from '../../cli/ingest/ingest.ts';
 import { verify } from '../../cli/ingest/verify.ts';
 import { growDisk, releaseDisk, smallDisk } from '../faults/small-disk.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
+import { LONG } from '../long.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { FileFolder, llamaBytes } from '../unit/gguf-writer.ts';
 import { hartonomous } from './program.ts';
 
 const SEED = Number(process.env.FAULT_SEED ?? 1);
-const KILLS = 10;
+/** Each in its part of the time that an ingest takes. */
+const KILLS = LONG ? 10 : 4;
 const QWEN = modelPath('zoo/qwen2-tiny-f32.gguf');
 
 /** Lehmer's generator. */
@@ -79,7 +81,7 @@ test(`killed at ${KILLS} random moments completes on repeat and sends no committ
   let killed = 0;
   let resumed = 0;
   for (let i = 0; i < KILLS; i++) {
-    const moment = random() * whole;
+    const moment = ((i + random()) / KILLS) * whole;
     const name = `killed${i}`;
     const wasKilled = await killedIngest(name, moment);
     const what = `kill ${i} of seed ${SEED} after ${Math.round(moment)} ms`;
