@@ -72,20 +72,24 @@ describe('Gemma 3 270M', () => {
       expect(await value('hartonomous.tokenize($1, $2, add_special => false)', [text, 'gemma']), text).toEqual(ids);
   });
 
-  it.runIf(LONG)('predicts a text beyond its window as well as llama.cpp does', async () => {
-    const ours: number[] = [];
-    const theirs: number[] = [];
-    for (let i = 0; i < golden.losses.length; i += 9) {
-      const end = golden.from + i + 1;
-      const logits = await value<number[]>('hartonomous.logits($1, $2)', [golden.ids.slice(0, end), 'gemma']);
-      ours.push(surprise(logits, golden.ids[end]!));
-      theirs.push(golden.losses[i]!);
-    }
-    const mean = (losses: number[]): number => losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
-    console.log(`loss ${mean(ours).toFixed(4)}, llama.cpp ${mean(theirs).toFixed(4)}`);
-    expect(Math.abs(mean(ours) / mean(theirs) - 1)).toBeLessThan(LOSS_TOLERANCE);
-    expect(ours.length).toBe(11);
-  }, 600_000);
+  it.runIf(LONG)(
+    'predicts a text beyond its window as well as llama.cpp does',
+    async () => {
+      const ours: number[] = [];
+      const theirs: number[] = [];
+      for (let i = 0; i < golden.losses.length; i += 9) {
+        const end = golden.from + i + 1;
+        const logits = await value<number[]>('hartonomous.logits($1, $2)', [golden.ids.slice(0, end), 'gemma']);
+        ours.push(surprise(logits, golden.ids[end]!));
+        theirs.push(golden.losses[i]!);
+      }
+      const mean = (losses: number[]): number => losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
+      console.log(`loss ${mean(ours).toFixed(4)}, llama.cpp ${mean(theirs).toFixed(4)}`);
+      expect(Math.abs(mean(ours) / mean(theirs) - 1)).toBeLessThan(LOSS_TOLERANCE);
+      expect(ours.length).toBe(11);
+    },
+    600_000,
+  );
 
   it('continues greedily as llama.cpp does, up to a close call', async () => {
     for (const { prompt, greedy, margins } of LONG ? golden.written : golden.written.slice(0, 1)) {
