@@ -66,7 +66,10 @@ describe('mathematics in SQL', () => {
   it.skipIf(lacksOwn('functions in parallel plans'))('runs in parallel workers', async () => {
     const client = await database.pool.connect();
     try {
-      await client.query('begin; set local force_parallel_mode = on');
+      await client.query('begin');
+      // PostgreSQL 16 gave it its second name.
+      const forced = `select set_config(name, 'on', true) from pg_settings where name in ('force_parallel_mode', 'debug_parallel_query')`;
+      expect((await client.query(forced)).rowCount).toBe(1);
       const plan = `select sum(hartonomous.dot_product(array[i]::real[], '{2}')) as sum from generate_series(1, 100) as i`;
       expect((await client.query(plan)).rows).toEqual([{ sum: 10100 }]);
       expect(JSON.stringify((await client.query(`explain ${plan}`)).rows)).toContain('Gather');
