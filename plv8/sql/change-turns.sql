@@ -73,3 +73,5 @@ comment on function hartonomous._await_turn(text) is 'wait until no other sessio
 revoke all on function hartonomous._has_turn(text, boolean), hartonomous._take_turn(text), hartonomous._end_turn(text),
     hartonomous._await_turn(text) from public;
 grant execute on function hartonomous._take_turn(text), hartonomous._end_turn(text) to hartonomous_admin;
+-- View ingest_progress asks it as whoever reads the view.
+grant execute on function hartonomous._has_turn(text, boolean) to hartonomous_user, hartonomous_reader;

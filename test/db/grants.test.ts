@@ -50,6 +50,24 @@ test('every object has the owner and the grants that are listed', async () => {
   await expect(`${(await lines()).join('\n')}\n`).toMatchFileSnapshot('grants.txt');
 });
 
+test.each(['hartonomous_user', 'hartonomous_reader', 'hartonomous_admin'])(
+  'every view that %s may read can be read by it, functions inside included',
+  async (role) => {
+    const { rows } = await client.query<{ view: string }>(
+      `select c.oid::regclass::text as view from pg_class c
+       where c.relnamespace = 'hartonomous'::regnamespace and c.relkind = 'v' and has_table_privilege($1, c.oid, 'select')`,
+      [role],
+    );
+    expect(rows.length).toBeGreaterThan(10);
+    await client.query(`set role ${role}`);
+    try {
+      for (const { view } of rows) await client.query(`select * from ${view} limit 1`);
+    } finally {
+      await client.query('reset role');
+    }
+  },
+);
+
 test('nothing but types is open to PUBLIC, and everything belongs to hartonomous_owner', async () => {
   const all = await lines();
   expect(all.filter((line) => line.includes('PUBLIC') && !line.startsWith('type '))).toEqual([]);
