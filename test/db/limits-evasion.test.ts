@@ -16,7 +16,7 @@ const open: pg.Client[] = [];
 
 beforeAll(async () => {
   database = await createDatabase();
-  await ingestFile(database.url, modelPath('stories260k/stories260k-q8_0.gguf'), 'stories');
+  await ingestFile(database.url, modelPath('llama-260k/llama-260k-q8_0.gguf'), 'stories');
 });
 afterAll(() => database.drop());
 

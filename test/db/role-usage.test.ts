@@ -11,7 +11,7 @@ let client: pg.Client;
 
 beforeAll(async () => {
   database = await createDatabase();
-  await ingestFile(database.url, modelPath('stories260k/stories260k-q8_0.gguf'), 'stories');
+  await ingestFile(database.url, modelPath('llama-260k/llama-260k-q8_0.gguf'), 'stories');
   for (const role of [anna, ben]) await database.createRole(role, 'hartonomous_user');
   await database.createRole(admin, 'hartonomous_admin');
   client = new pg.Client({ connectionString: database.url });

@@ -73,7 +73,7 @@ describe('Gemma 3 270M', () => {
   });
 
   it.runIf(LONG)(
-    'predicts a text beyond its window as well as llama.cpp does',
+    'predicts a text beyond its window as well as llama.cpp does (npm run test:long)',
     async () => {
       const ours: number[] = [];
       const theirs: number[] = [];
