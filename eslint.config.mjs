@@ -97,4 +97,20 @@ export default tseslint.config(
       ],
     },
   },
+  {
+    // A terminal obeys what is written to it.
+    files: ['cli/**/*.ts'],
+    ignores: ['cli/output.ts', 'cli/build.ts'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector:
+            'CallExpression[callee.property.name="write"]:matches([callee.object.name=/^std(out|err)$/], [callee.object.property.name=/^std(out|err)$/])',
+          message: 'write through print, tell and printText of output.ts, which show what a terminal would obey',
+        },
+        { selector: 'MemberExpression[object.name="console"]', message: 'write through output.ts' },
+      ],
+    },
+  },
 );

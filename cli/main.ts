@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import pg from 'pg';
+import { brief } from '../plv8/src/format/visible-text.ts';
+import { holdsPassword } from './cluster/connection-string.ts';
 import { registerBackends } from './commands/backends.ts';
 import { registerCluster } from './commands/cluster.ts';
 import { registerDoctor } from './commands/doctor.ts';
@@ -18,12 +20,17 @@ import { registerRun } from './commands/run.ts';
 import { registerServe } from './commands/serve.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerVerify } from './commands/verify.ts';
+import { globalsOf } from './commands/globals.ts';
 import { CommandError, EXIT } from './errors.ts';
 import { libraryError } from './install/library-error.ts';
+import { print, tell } from './output.ts';
 import { packageRoot } from './package-root.ts';
 
 /** SQLSTATEs of a database that has no such function, relation or schema: Hartonomous is not installed there. */
 const NOT_INSTALLED: ReadonlySet<string> = new Set(['42883', '42P01', '3F000']);
+
+/** Characters of an error's line, whatever a server or a driver has put into it. */
+const MAX_LINE = 1000;
 
 function version(): string {
   const { version: text } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
@@ -53,8 +60,8 @@ function report(error: unknown): number {
     }
     ({ message, hint } = libraryError(error) ?? { message, hint });
   }
-  process.stderr.write(`hartonomous: ${oneLine(message)}\n`);
-  if (hint !== undefined) process.stderr.write(`${oneLine(hint)}\n`);
+  tell(`hartonomous: ${brief(oneLine(message), MAX_LINE)}\n`);
+  if (hint !== undefined) tell(`${brief(oneLine(hint), MAX_LINE)}\n`);
   return code;
 }
 
@@ -64,7 +71,22 @@ const program = new Command('hartonomous')
   .option('--database-url <url>', 'database to use (default: DATABASE_URL, else the private cluster)')
   .addOption(new Option('--format <format>', 'output format').choices(['text', 'json']).default('text'))
   .showHelpAfterError('(hartonomous --help lists the commands)')
+  .configureOutput({
+    writeOut: print,
+    writeErr: tell,
+    outputError: (text, write) => write(text.replaceAll(/'[^']{200,}'/gs, (given) => `'${brief(given.slice(1, -1))}'`)),
+  })
   .exitOverride();
+
+program.hook('preAction', (_program, command) => {
+  // As other users see it in the list of processes: a URL may be an argument too, as in cluster add.
+  const { databaseUrl = '' } = globalsOf(command);
+  const urls = command.args.filter((text) => /^postgres(ql)?:\/\//.test(text));
+  if ([databaseUrl, ...urls].some(holdsPassword))
+    tell(
+      'hartonomous: a password on the command line can be read by every user of this machine; DATABASE_URL, PGPASSWORD and ~/.pgpass keep it\n',
+    );
+});
 
 for (const register of [
   registerCluster,

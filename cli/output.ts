@@ -1,19 +1,34 @@
-/** What commands print: tables for people, JSON for programs. */
+/** What commands print: tables for people, JSON for programs. Nothing else in cli/ writes to a terminal's streams. */
 import Table from 'cli-table3';
 import stringWidth from 'string-width';
+import { visible, visibleJson } from '../plv8/src/format/visible-text.ts';
 
 export type Format = 'text' | 'json';
 
+/** Write lines of this program to standard output, and nothing in them that a terminal would obey. */
+export function print(text: string): void {
+  process.stdout.write(visible(text));
+}
+
+/** As print, to standard error. */
+export function tell(text: string): void {
+  process.stderr.write(visible(text));
+}
+
+/** Write a text that is itself what was asked for, as an answer or a template: a file or a pipe gets it as it is. */
+export function printText(text: string): void {
+  process.stdout.write(process.stdout.isTTY ? visible(text) : text);
+}
+
 export function printJson(value: unknown): void {
-  process.stdout.write(
-    `${JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? item.toString() : item), 2)}\n`,
-  );
+  const json = JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? item.toString() : item), 2);
+  process.stdout.write(`${visibleJson(json)}\n`);
 }
 
 function cell(value: unknown): string {
   if (value === null || value === undefined) return '';
   if (value instanceof Date) return value.toISOString();
-  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+  return visible(typeof value === 'object' ? JSON.stringify(value) : String(value));
 }
 
 /** Columns between two columns of a table. */
@@ -71,12 +86,12 @@ export function printTable(
     middle: GAP,
   };
   const table = new Table({
-    head: columns.map((name) => name.toUpperCase()),
+    head: columns.map((name) => visible(name.toUpperCase())),
     chars: bare,
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
   });
   table.push(...cells);
-  process.stdout.write(`${table.toString()}\n`);
+  print(`${table.toString()}\n`);
 }
 
 /** 1234567 -> 1.2 MB, decimal units as ollama prints them. */

@@ -1,7 +1,7 @@
 set local role hartonomous_owner;
 create table hartonomous.models (
     id bigint generated always as identity primary key,
-    name text not null,
+    name text not null check (name !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'),
     state text not null check (state in ('ingesting', 'ready')),
     architecture text not null,
     hyperparameters jsonb not null,
@@ -51,7 +51,7 @@ create unique index models_ingesting_name on hartonomous.models (name) where sta
 create table hartonomous.source_files (
     model_id bigint not null references hartonomous.models on delete cascade,
     ordinal integer not null,
-    name text not null,
+    name text not null check (name !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'),
     size_bytes bigint not null,
     digest bytea not null,
     frame bytea not null,

@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import envPaths from 'env-paths';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import type { AnswerRequest, ChatMessage } from '../answer/backend.ts';
 import { CommandError } from '../errors.ts';
 
@@ -68,7 +69,9 @@ function conversationFolder(): string {
 
 function fileOf(name: string): string {
   if (!/^[\w.-]{1,100}$/.test(name) || name.startsWith('.')) {
-    throw new CommandError(`a conversation's name has letters, digits, dots, dashes and underscores, got ${name}`);
+    throw new CommandError(
+      `a conversation's name has letters, digits, dots, dashes and underscores, got ${brief(name)}`,
+    );
   }
   return join(conversationFolder(), `${name}.json`);
 }

@@ -1,10 +1,11 @@
 /** The conversation at a terminal: prompts in, answers out as they are written, slash commands between. */
 import pg from 'pg';
+import { visible } from '../../plv8/src/format/visible-text.ts';
 import type { AnswerFacts, AnswerRequest, Backend } from '../answer/backend.ts';
 import { AnswerCancelled } from '../answer/backend.ts';
 import { formatRates } from '../answer/rates.ts';
 import { CommandError } from '../errors.ts';
-import { printJson } from '../output.ts';
+import { print, printJson, printText } from '../output.ts';
 import type { Repl, ReplSettings } from './repl-state.ts';
 import { runSlashCommand } from './slash-commands.ts';
 import type { Terminal } from './terminal.ts';
@@ -68,13 +69,13 @@ async function answerPrompt(repl: Repl, prompt: string): Promise<void> {
     );
   } catch (error) {
     if (!(error instanceof AnswerCancelled)) throw error;
-    process.stdout.write('\n');
+    print('\n');
     return;
   }
   repl.last = facts;
   conversation.add(prompt, facts.text);
   if (settings.json) return;
-  process.stdout.write('\n\n');
+  print('\n\n');
   if (settings.verbose) terminal.tell(`${formatRates(facts)}\n`);
 }
 
@@ -92,10 +93,10 @@ export async function writeAnswer(
     const next = await tokens.next();
     if (next.done === true) {
       if (settings.json) printJson(next.value);
-      else if (wrap !== null) stdout.write(wrap.flush());
+      else if (wrap !== null) printText(wrap.flush());
       return next.value;
     }
     if (settings.json) continue;
-    stdout.write(wrap === null ? next.value.token : wrap.push(next.value.token));
+    printText(wrap === null ? next.value.token : wrap.push(visible(next.value.token)));
   }
 }

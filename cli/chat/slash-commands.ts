@@ -1,4 +1,5 @@
 /** What begins with a slash at the prompt; the words are ollama's. */
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import type { ChatMessage } from '../answer/backend.ts';
 import { CommandError } from '../errors.ts';
 import { showSection, showText } from '../answer/show-model.ts';
@@ -92,7 +93,7 @@ export async function runSlashCommand(repl: Repl, input: string): Promise<'leave
       await load(repl, argument(words, '/load <name>'));
       return 'stay';
     default:
-      throw new CommandError(`unknown command ${command}`, { hint: '/? lists the commands' });
+      throw new CommandError(`unknown command ${brief(command)}`, { hint: '/? lists the commands' });
   }
 }
 
@@ -150,7 +151,7 @@ async function set(repl: Repl, words: string[], input: string): Promise<void> {
       terminal.tell(HELP_SET);
       return;
     default:
-      throw new CommandError(`unknown command /set ${what}`, { hint: '/? set lists them' });
+      throw new CommandError(`unknown command /set ${brief(what)}`, { hint: '/? set lists them' });
   }
 }
 
@@ -165,7 +166,7 @@ async function setParameter(repl: Repl, words: string[]): Promise<void> {
   const [name, ...values] = words;
   if (name === undefined || values.length === 0) throw new CommandError('usage: /set parameter NAME VALUE');
   if (name !== 'stop' && values.length > 1)
-    throw new CommandError(`option ${name} takes one value, got ${values.length}`);
+    throw new CommandError(`option ${brief(name)} takes one value, got ${values.length}`);
   await setOption(repl, name, name === 'stop' ? values : valueOf(values[0]!));
   repl.terminal.tell(`set parameter ${name} to ${values.join(', ')}\n`);
 }
@@ -203,7 +204,7 @@ async function show(repl: Repl, what: string | undefined): Promise<void> {
     return;
   }
   if (!['license', 'parameters', 'system', 'template'].includes(what)) {
-    throw new CommandError(`unknown command /show ${what}`, { hint: '/? show lists them' });
+    throw new CommandError(`unknown command /show ${brief(what)}`, { hint: '/? show lists them' });
   }
   if (what === 'system' && conversation.system !== null) {
     terminal.tell(`${conversation.system}\n`);

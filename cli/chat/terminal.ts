@@ -3,6 +3,7 @@ import { appendFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Interface } from 'node:readline';
+import { visible } from '../../plv8/src/format/visible-text.ts';
 
 const HISTORY_LINES = 1000;
 const PRIVATE_FILE = 0o600;
@@ -82,7 +83,7 @@ export class Terminal {
 
   /** Write to the person, not to what collects the answers. */
   tell(text: string): void {
-    (this.screen ?? process.stderr).write(text);
+    (this.screen ?? process.stderr).write(visible(text));
   }
 
   close(): void {

@@ -5,6 +5,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { CommandError, EXIT } from '../errors.ts';
 
 /** Values by libpq's keyword. */
@@ -39,7 +40,7 @@ function readUri(text: string): Settings {
   const colon = login.indexOf(':');
   const [user, password] = colon < 0 ? [login, ''] : [login.slice(0, colon), login.slice(colon + 1)];
   const place = /^(\[[^\]]*\]|[^:]*)(?::(.*))?$/.exec(address);
-  if (place === null || address.includes(',')) throw wrong(`${address} is not one host, with a port or without`);
+  if (place === null || address.includes(',')) throw wrong(`${brief(address)} is not one host, with a port or without`);
   const settings: Settings = {
     host: decoded(place[1]!.replace(/^\[(.*)\]$/, '$1')),
     port: place[2] ?? '',
@@ -81,17 +82,26 @@ function readService(name: string, env: NodeJS.ProcessEnv): Settings {
       if (line.startsWith('[')) break;
       if (line === '' || line.startsWith('#')) continue;
       const equals = line.indexOf('=');
-      if (equals < 1) throw wrong(`${file}: service ${name} has a line without "="`);
+      if (equals < 1) throw wrong(`${brief(file)}: service ${brief(name)} has a line without "="`);
       settings[line.slice(0, equals)] = line.slice(equals + 1);
     }
     return settings;
   }
-  throw wrong(`definition of service "${name}" not found`);
+  throw wrong(`definition of service "${brief(name)}" not found`);
 }
 
 function read(text: string): Settings {
   if (text.includes('://')) return readUri(text);
   return text.includes('=') ? readPairs(text) : { dbname: text };
+}
+
+/** Whether a connection string holds a password; one that cannot be read is refused where it is used. */
+export function holdsPassword(given: string): boolean {
+  try {
+    return Boolean(read(given).password);
+  } catch {
+    return false;
+  }
 }
 
 /** Whether the environment names a server or a database in libpq's way. */
@@ -119,7 +129,7 @@ export function connectionUri(given: string, env: NodeJS.ProcessEnv = process.en
   delete rest.service;
   const place = hostaddr ?? host ?? localServer(rest.port!);
   if (`${place}${rest.port}`.includes(','))
-    throw wrong(`one host is taken, and ${place} port ${rest.port} are several`);
+    throw wrong(`one host is taken, and ${brief(place)} port ${brief(rest.port!)} are several`);
   const query = new URLSearchParams({ host: place, ...rest });
   if (rest.sslmode !== undefined && !given.includes('://')) query.set('uselibpqcompat', 'true');
   return `postgres:///${encodeURI(dbname!).replaceAll('?', '%3F').replaceAll('#', '%23')}?${query.toString().replaceAll('+', '%20')}`;

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
-import { formatBytes, printJson, printTable } from '../output.ts';
+import { formatBytes, print, printJson, printTable } from '../output.ts';
 import { globalsOf } from './globals.ts';
 import { requireInstalled } from './installed.ts';
 
@@ -60,10 +60,7 @@ export function registerBackends(program: Command): void {
         return Number(rows[0]!.n);
       });
       if (globals.format === 'json') printJson({ model, backends });
-      else if (backends === 0) process.stdout.write(`no backend holds ${model}\n`);
-      else
-        process.stdout.write(
-          `${backends} ${backends === 1 ? 'backend frees' : 'backends free'} ${model} at the next call\n`,
-        );
+      else if (backends === 0) print(`no backend holds ${model}\n`);
+      else print(`${backends} ${backends === 1 ? 'backend frees' : 'backends free'} ${model} at the next call\n`);
     });
 }

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { Cluster } from '../cluster/cluster.ts';
-import { printJson } from '../output.ts';
+import { print, printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
 
 /** `up` and `down`: the private local database that is used when DATABASE_URL is not set. */
@@ -11,7 +11,7 @@ export function registerCluster(program: Command): void {
     .action(async (_options: unknown, command: Command) => {
       const { url, started } = await new Cluster().up();
       if (globalsOf(command).format === 'json') printJson({ url });
-      else process.stdout.write(`${started ? 'started' : 'already running'}: ${url}\n`);
+      else print(`${started ? 'started' : 'already running'}: ${url}\n`);
     });
   program
     .command('down')
@@ -19,6 +19,6 @@ export function registerCluster(program: Command): void {
     .action((_options: unknown, command: Command) => {
       const stopped = new Cluster().down();
       if (globalsOf(command).format === 'json') printJson({ stopped });
-      else process.stdout.write(stopped ? 'stopped\n' : 'was not running\n');
+      else print(stopped ? 'stopped\n' : 'was not running\n');
     });
 }

@@ -2,14 +2,15 @@ import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import type pg from 'pg';
 import { Cluster, postgresBin } from '../cluster/cluster.ts';
-import { connect, databaseUrl } from '../cluster/connect.ts';
+import { connect, databaseUrl, usesPrivateCluster, withClient } from '../cluster/connect.ts';
+import type { ConnectionOptions } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
 import { labelsFit } from '../install/bundle.ts';
 import { compareBodies } from '../install/compare-bodies.ts';
 import { cannotCompare, compare } from '../install/compare.ts';
 import { languageHost, languageVersion, OWN_HOST } from '../install/language.ts';
 import { refuseOtherSchemas } from '../install/schema-version.ts';
-import { formatBytes, printJson } from '../output.ts';
+import { formatBytes, print, printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
 import type { Finding } from './operation-checks.ts';
 import { operationChecks } from './operation-checks.ts';
@@ -57,7 +58,7 @@ const LACKS =
   'beside hartonomous_v8 it lacks shared weights, parallel plans, cancel within a loop, and the trap handler that makes WebAssembly faster';
 
 /** Whether everything in the schema is as this program makes it, whatever the stored build says: a finding each. */
-async function definitionsOf(client: pg.Client, host: string): Promise<Finding[]> {
+async function definitionsOf(client: pg.Client, host: string, connection: ConnectionOptions): Promise<Finding[]> {
   const check = 'definitions';
   try {
     await refuseOtherSchemas(client);
@@ -66,13 +67,23 @@ async function definitionsOf(client: pg.Client, host: string): Promise<Finding[]
     return [{ check, ok: false, found: error.message, next: error.hint ?? '' }];
   }
   const reason = await cannotCompare(client);
+  // In the private database the daily login may not, and the superuser who installed into it is at hand.
+  if (reason !== null && usesPrivateCluster(connection) && connection.login === undefined) {
+    const own = { ...connection, login: 'superuser' as const };
+    return withClient(own, (superuser) => definitionsOf(superuser, host, own));
+  }
   const texts = reason === null ? (await compare(client, host)).map(({ text }) => text) : await compareBodies(client);
   if (texts.length > 0) return texts.map((found) => ({ check, ok: false, found, next: 'run: hartonomous install' }));
   const found = reason === null ? 'as installed' : `bodies and owners as installed; no more was compared: ${reason}`;
   return [{ check, ok: true, found, next: '' }];
 }
 
-async function database(client: pg.Client, host: string | null, fix: boolean): Promise<Finding[]> {
+async function database(
+  client: pg.Client,
+  host: string | null,
+  connection: ConnectionOptions,
+  fix: boolean,
+): Promise<Finding[]> {
   const findings: Finding[] = [];
   await client.query('set search_path = pg_catalog');
   const available = await client.query<{ name: string }>(
@@ -106,7 +117,7 @@ async function database(client: pg.Client, host: string | null, fix: boolean): P
     next: fit ? '' : 'run: hartonomous install',
   });
   if (!fit) return findings; // every labelled function would differ, and a parallel plan over one ends the connection on PL/V8
-  const definitions = await definitionsOf(client, host);
+  const definitions = await definitionsOf(client, host, connection);
   findings.push(...definitions);
   if (definitions.some(({ ok }) => !ok)) return findings; // nothing that somebody has changed is called
   const facts = await client.query<{
@@ -182,7 +193,7 @@ export function registerDoctor(program: Command): void {
         databaseUrl(globals);
         client = await connect(globals);
         host = await languageHost(client);
-        findings.push(...(await database(client, host, options.fix === true)));
+        findings.push(...(await database(client, host, globals, options.fix === true)));
       } catch (error) {
         if (!(error instanceof CommandError)) throw error;
         findings.push({ check: 'database', ok: false, found: error.message, next: error.hint ?? '' });
@@ -193,9 +204,7 @@ export function registerDoctor(program: Command): void {
       if (globals.format === 'json') printJson(findings);
       else {
         for (const { check, ok, found, next } of findings) {
-          process.stdout.write(
-            `${ok ? 'ok  ' : 'FAIL'} ${check.padEnd(18)} ${found}${next === '' ? '' : ` -> ${next}`}\n`,
-          );
+          print(`${ok ? 'ok  ' : 'FAIL'} ${check.padEnd(18)} ${found}${next === '' ? '' : ` -> ${next}`}\n`);
         }
       }
       if (findings.some((finding) => !finding.ok)) process.exitCode = 1;

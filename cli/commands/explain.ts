@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { requireInstalled } from './installed.ts';
 import { withClient } from '../cluster/connect.ts';
 import { interruptible } from '../cluster/interrupt.ts';
@@ -8,6 +9,7 @@ import { explainQuestion, locate } from '../explain/explain-question.ts';
 import type { ExplainOptions } from '../explain/explain-question.ts';
 import { writePage } from '../explain/write-page.ts';
 import { globalsOf } from './globals.ts';
+import { print } from '../output.ts';
 
 interface Given {
   run?: string;
@@ -20,7 +22,7 @@ interface Given {
 function wholeNumber(name: string, text: string | undefined): Record<string, number> {
   if (text === undefined) return {};
   if (!/^\d{1,15}$/.test(text)) {
-    throw new CommandError(`option --${name} must be a whole number, got ${text}`, { exitCode: EXIT.usage });
+    throw new CommandError(`option --${name} must be a whole number, got ${brief(text)}`, { exitCode: EXIT.usage });
   }
   return { [name]: Number(text) };
 }
@@ -62,7 +64,7 @@ export function registerExplain(program: Command): void {
         const whole = question === '' && options.run !== undefined && options.step === undefined;
         const { runId, step } = whole ? { runId: options.run!, step: 0 } : await locate(client, question, options);
         await interruptible(client, globals, () => writePage(client, html, runId, step, options.inputs ?? null));
-        process.stdout.write(`run ${runId} explained in ${html}\n`);
+        print(`run ${runId} explained in ${html}\n`);
       });
     });
 }

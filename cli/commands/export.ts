@@ -4,7 +4,7 @@ import type { ConnectionOptions } from '../cluster/connect.ts';
 import { cancelOnInterrupt, EXIT_INTERRUPTED } from '../cluster/interrupt.ts';
 import { CommandError } from '../errors.ts';
 import { exportModel } from '../ingest/export.ts';
-import { formatBytes, printJson } from '../output.ts';
+import { formatBytes, print, printJson } from '../output.ts';
 import type { Format } from '../output.ts';
 import { requireInstalled } from './installed.ts';
 import { ProgressReport } from './progress.ts';
@@ -40,8 +40,6 @@ export function registerExport(program: Command): void {
       });
       if (options.format === 'json') return printJson(result);
       const what = result.files.length === 1 ? result.files[0] : `${result.files.length} files below ${path}`;
-      process.stdout.write(
-        `wrote ${what}: ${formatBytes(result.bytes)}, SHA-256 ${result.digest.slice(0, 12)} as at its source\n`,
-      );
+      print(`wrote ${what}: ${formatBytes(result.bytes)}, SHA-256 ${result.digest.slice(0, 12)} as at its source\n`);
     });
 }

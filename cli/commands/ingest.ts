@@ -1,11 +1,12 @@
 import type { Command } from 'commander';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { withClient } from '../cluster/connect.ts';
 import type { ConnectionOptions } from '../cluster/connect.ts';
 import { cancelOnInterrupt, EXIT_INTERRUPTED } from '../cluster/interrupt.ts';
 import { CommandError, EXIT } from '../errors.ts';
 import { ingestModel } from '../ingest/ingest.ts';
 import type { IngestResult, Phase } from '../ingest/ingest.ts';
-import { formatBytes, printJson } from '../output.ts';
+import { formatBytes, print, printJson, tell } from '../output.ts';
 import type { Format } from '../output.ts';
 import { findModel, SOURCES } from '../sources/find-model.ts';
 import type { SourceKind } from '../sources/find-model.ts';
@@ -53,9 +54,12 @@ export function registerIngest(program: Command): void {
         throw new CommandError('no model named', { hint: 'run: hartonomous ingest FILE.gguf', exitCode: EXIT.usage });
       }
       if (!SOURCES.includes(options.source)) {
-        throw new CommandError(`source ${String(options.source)} is not known, sources are ${SOURCES.join(', ')}`, {
-          exitCode: EXIT.usage,
-        });
+        throw new CommandError(
+          `source ${brief(String(options.source))} is not known, sources are ${SOURCES.join(', ')}`,
+          {
+            exitCode: EXIT.usage,
+          },
+        );
       }
       await withClient(options, async (client) => {
         await requireInstalled(client);
@@ -64,7 +68,7 @@ export function registerIngest(program: Command): void {
         try {
           const source = await findModel(wanted, options.source, {
             signal: interrupt.signal,
-            onPull: (from) => process.stderr.write(`asking ${from} for ${wanted}\n`),
+            onPull: (from) => tell(`asking ${from} for ${wanted}\n`),
             onBytes: (done, total) => progress.show('pulling', done, total),
           });
           const result = await ingestModel(client, source, {
@@ -72,11 +76,11 @@ export function registerIngest(program: Command): void {
             replace: options.replace ?? false,
             signal: interrupt.signal,
             onProgress: (phase, done, total) => progress.show(PHASE_TEXT[phase], done, total),
-            onWait: () => process.stderr.write('waiting for another ingest or removal in this database\n'),
+            onWait: () => tell('waiting for another ingest or removal in this database\n'),
           });
           progress.stop();
           if (options.format === 'json') printJson(result);
-          else process.stdout.write(`${summary(result)}\n`);
+          else print(`${summary(result)}\n`);
         } catch (cause) {
           if (!interrupt.interrupted()) throw cause;
           throw new CommandError('interrupted; no model is visible', {

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { Cluster } from '../cluster/cluster.ts';
 import { usesPrivateCluster, withClient } from '../cluster/connect.ts';
 import { install } from '../install/install.ts';
-import { printJson } from '../output.ts';
+import { print, printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
 
 export function registerInstall(program: Command): void {
@@ -20,8 +20,8 @@ export function registerInstall(program: Command): void {
       }
       const { migrations, functionsReplaced, buildId, languageHost, mended } = result;
       const changed = migrations.length > 0 || functionsReplaced;
-      for (const text of mended) process.stdout.write(`put right: ${text}\n`);
-      process.stdout.write(
+      for (const text of mended) print(`put right: ${text}\n`);
+      print(
         `build ${buildId} ${changed ? 'installed' : 'was installed already'}: ${migrations.length} migrations applied, ` +
           `functions ${functionsReplaced ? 'replaced' : 'unchanged'}, LANGUAGE plv8 by ${languageHost}\n`,
       );

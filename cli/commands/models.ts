@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
-import { formatBytes, formatSince, printJson, printTable } from '../output.ts';
+import { formatBytes, formatSince, print, printJson, printTable, printText } from '../output.ts';
 import { showSection, showText } from '../answer/show-model.ts';
 import type { ShownModel } from '../answer/show-model.ts';
 import { globalsOf } from './globals.ts';
@@ -61,7 +61,8 @@ export function registerModels(program: Command): void {
       });
       if (globals.format === 'json') return printJson(model);
       const section = (['license', 'parameters', 'system', 'template'] as const).find((key) => options[key] === true);
-      process.stdout.write(section === undefined ? showText(model) : showSection(model, section));
+      if (section === undefined) print(showText(model));
+      else printText(showSection(model, section));
     });
   program
     .command('cp <source> <destination>')
@@ -73,7 +74,7 @@ export function registerModels(program: Command): void {
         await client.query('select hartonomous.copy_model($1, $2)', [source, destination]);
       });
       if (globals.format === 'json') printJson({ source, destination });
-      else process.stdout.write(`copied ${source} to ${destination}\n`);
+      else print(`copied ${source} to ${destination}\n`);
     });
   program
     .command('default [model]')
@@ -89,6 +90,6 @@ export function registerModels(program: Command): void {
         return rows[0]!.name;
       });
       if (globals.format === 'json') printJson({ default: chosen });
-      else process.stdout.write(`${chosen ?? 'none'}\n`);
+      else print(`${chosen ?? 'none'}\n`);
     });
 }

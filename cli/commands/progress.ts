@@ -1,4 +1,5 @@
 import { SingleBar } from 'cli-progress';
+import { tell } from '../output.ts';
 
 /** Progress on stderr: bars on a terminal, else one line a phase. */
 export class ProgressReport {
@@ -9,7 +10,7 @@ export class ProgressReport {
     if (phase !== this.phase) {
       this.stop();
       this.phase = phase;
-      if (!process.stderr.isTTY) process.stderr.write(`${phase}\n`);
+      if (!process.stderr.isTTY) tell(`${phase}\n`);
       else {
         this.bar = new SingleBar({
           format: `${phase.padEnd(14)} {bar} {percentage}%`,

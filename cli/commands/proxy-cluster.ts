@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
 import parseConnection from 'pg-connection-string';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { withClient } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
 import { ensureProxy } from '../install/proxy.ts';
-import { printJson, printTable } from '../output.ts';
+import { print, printJson, printTable } from '../output.ts';
 import { globalsOf } from './globals.ts';
 import { requireInstalled } from './installed.ts';
 
@@ -26,9 +27,12 @@ function quoted(value: string): string {
 function readAddress(name: string, url: string): NodeAddress {
   const config = /^postgres(ql)?:\/\//.test(url) ? parseConnection.parse(url) : null;
   if (!config?.host || !config.database) {
-    throw new CommandError(`node ${name} needs a host and a database, got ${url.replace(/:[^:@/]*@/, ':***@')}`, {
-      hint: 'write: postgres://USER:PASSWORD@HOST:PORT/DATABASE',
-    });
+    throw new CommandError(
+      `node ${brief(name)} needs a host and a database, got ${brief(url.replace(/:[^:@/]*@/, ':***@'))}`,
+      {
+        hint: 'write: postgres://USER:PASSWORD@HOST:PORT/DATABASE',
+      },
+    );
   }
   const parts = {
     host: config.host,
@@ -55,13 +59,16 @@ export function registerProxyCluster(program: Command): void {
     .action(async (name: string, url: string, _options: unknown, command: Command) => {
       const globals = globalsOf(command);
       const { connection, user, password } = readAddress(name, url);
-      await withClient(globals, async (client) => {
+      // Only a superuser may set PL/Proxy up, in the private database too.
+      await withClient({ ...globals, login: 'superuser' }, async (client) => {
         await requireInstalled(client);
         await ensureProxy(client);
-        await client.query('select hartonomous.cluster_add($1, $2, $3, $4)', [name, connection, user, password]);
       });
+      await withClient(globals, (client) =>
+        client.query('select hartonomous.cluster_add($1, $2, $3, $4)', [name, connection, user, password]),
+      );
       if (globals.format === 'json') printJson({ name, connection });
-      else process.stdout.write(`added ${name}\n`);
+      else print(`added ${name}\n`);
     });
   cluster
     .command('list')
@@ -88,6 +95,6 @@ export function registerProxyCluster(program: Command): void {
         await client.query('select hartonomous.cluster_remove($1)', [name]);
       });
       if (globals.format === 'json') printJson({ name });
-      else process.stdout.write(`removed ${name}\n`);
+      else print(`removed ${name}\n`);
     });
 }

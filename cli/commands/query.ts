@@ -3,7 +3,7 @@ import type pg from 'pg';
 import type { ConnectionOptions } from '../cluster/connect.ts';
 import { withClient } from '../cluster/connect.ts';
 import { interruptible } from '../cluster/interrupt.ts';
-import { printJson, printTable } from '../output.ts';
+import { print, printJson, printTable, tell } from '../output.ts';
 import { globalsOf } from './globals.ts';
 
 /**
@@ -19,7 +19,7 @@ async function readAsUser(client: pg.Client): Promise<void> {
   if (!superuser) return;
   const reader = there ? 'hartonomous_user' : 'pg_read_all_data';
   await client.query(`set local role ${reader}`);
-  process.stderr.write(`hartonomous: ${role} is a superuser; this runs as ${reader} (--write: as ${role})\n`);
+  tell(`hartonomous: ${role} is a superuser; this runs as ${reader} (--write: as ${role})\n`);
 }
 
 /** Run one statement in a transaction that may write or may not. */
@@ -56,6 +56,6 @@ export function registerQuery(program: Command): void {
           result.fields.map((field) => field.name),
           result.rows,
         );
-      else process.stdout.write(`${result.command} ${result.rowCount ?? 0}\n`);
+      else print(`${result.command} ${result.rowCount ?? 0}\n`);
     });
 }

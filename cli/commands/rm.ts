@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { withClient } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
-import { printJson } from '../output.ts';
+import { print, printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
 import { requireInstalled } from './installed.ts';
 
@@ -26,10 +27,10 @@ export function registerRm(program: Command): void {
             removed.push({ model, atoms: Number(rows[0]?.atoms) });
           } catch (cause) {
             if ((cause as { code?: string }).code !== UNDEFINED_OBJECT) throw cause;
-            throw new CommandError(`model ${model} does not exist`, { hint: 'see: hartonomous list', cause });
+            throw new CommandError(`model ${brief(model)} does not exist`, { hint: 'see: hartonomous list', cause });
           }
           if (options.format !== 'json') {
-            process.stdout.write(`removed ${model} and ${removed.at(-1)?.atoms} atoms that no other model uses\n`);
+            print(`removed ${model} and ${removed.at(-1)?.atoms} atoms that no other model uses\n`);
           }
         }
         if (options.format === 'json') printJson(removed);

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import type pg from 'pg';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { AnswerCancelled, Backend } from '../answer/backend.ts';
 import { formatRates } from '../answer/rates.ts';
 import { Conversation, dataFolder, savedConversation } from '../chat/conversation.ts';
@@ -15,6 +16,7 @@ import { CommandError } from '../errors.ts';
 import type { GlobalOptions } from './globals.ts';
 import { globalsOf } from './globals.ts';
 import { requireInstalled } from './installed.ts';
+import { print, tell } from '../output.ts';
 
 interface RunOptions {
   temperature?: string;
@@ -30,7 +32,7 @@ function numberOption(name: string, value: string | undefined): Record<string, n
   if (value === undefined) return {};
   const number = value.trim() === '' ? NaN : Number(value);
   if (!Number.isFinite(number))
-    throw new CommandError(`option --${name.replace('_', '-')} must be a number, got ${value}`, { exitCode: 2 });
+    throw new CommandError(`option --${name.replace('_', '-')} must be a number, got ${brief(value)}`, { exitCode: 2 });
   return { [name]: number };
 }
 
@@ -72,7 +74,7 @@ async function conversationWith(
   const details = await modelDetails({ backend }, model);
   const conversation = new Conversation(model, details.chat_template !== null && options.raw !== true);
   if (!conversation.hasTemplate && options.raw !== true)
-    process.stderr.write(`${model} has no chat template: it continues a text and does not answer\n`);
+    tell(`${model} has no chat template: it continues a text and does not answer\n`);
   conversation.messages = resumed?.messages ?? [];
   conversation.system = options.system ?? resumed?.system ?? null;
   conversation.options = { ...resumed?.options, ...sqlOptions(options) };
@@ -94,8 +96,8 @@ async function answerOnce(
   process.on('SIGINT', onInterrupt);
   try {
     const facts = await writeAnswer(backend, conversation.ask(prompt), settings, controller.signal);
-    if (!settings.json) process.stdout.write('\n');
-    if (settings.verbose) process.stderr.write(`\n${formatRates(facts)}`);
+    if (!settings.json) print('\n');
+    if (settings.verbose) tell(`\n${formatRates(facts)}`);
     if (controller.signal.aborted) throw new AnswerCancelled();
   } catch (cause) {
     if (!(cause instanceof AnswerCancelled)) throw cause;

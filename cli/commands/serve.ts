@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
-import { printJson } from '../output.ts';
+import { print, printJson, tell } from '../output.ts';
 import { checkRoles, isLoopback, readTokens } from '../serve/access.ts';
 import { startServer } from '../serve/server.ts';
 import { globalsOf } from './globals.ts';
@@ -78,7 +78,7 @@ export function registerServe(program: Command): void {
         version: program.version() ?? '',
       });
       if (globals.format === 'json') printJson({ url: server.url });
-      else process.stdout.write(`listening at ${server.url} (OpenAI: /v1, Ollama: /api)\n`);
+      else print(`listening at ${server.url} (OpenAI: /v1, Ollama: /api)\n`);
       await new Promise<void>((resolve) => {
         process.once('SIGINT', resolve);
         process.once('SIGTERM', resolve);

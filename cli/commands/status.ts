@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
-import { formatBytes, printJson } from '../output.ts';
+import { formatBytes, print, printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
 
 interface StatusRow {
@@ -63,7 +63,6 @@ export function registerStatus(program: Command): void {
       const sharingOf = (row: StatusRow): SharingRow | undefined =>
         row.model === null ? undefined : byModel.get(row.model);
       if (globals.format === 'json') return printJson(rows.map((row) => ({ ...row, ...sharingOf(row) })));
-      for (const row of rows)
-        process.stdout.write(`${row.model ?? 'in all'}\n${lines(row, sharingOf(row)).replace(/^/gm, '  ')}\n\n`);
+      for (const row of rows) print(`${row.model ?? 'in all'}\n${lines(row, sharingOf(row)).replace(/^/gm, '  ')}\n\n`);
     });
 }

@@ -4,7 +4,7 @@ import type { ConnectionOptions } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
 import { verify } from '../ingest/verify.ts';
 import type { VerifyResult } from '../ingest/verify.ts';
-import { formatBytes, printJson } from '../output.ts';
+import { formatBytes, print, printJson, tell } from '../output.ts';
 import type { Format } from '../output.ts';
 import { requireInstalled } from './installed.ts';
 
@@ -36,7 +36,7 @@ export function registerVerify(program: Command): void {
         // Broken segments are dropped and made again at the next load, so they are no difference.
         const segments = await client.query<{ whole: boolean }>('select whole from hartonomous._check_segments()');
         const broken = segments.rows.filter((row) => !row.whole).length;
-        if (broken > 0) process.stderr.write(`${broken} segments of shared weights were damaged and are dropped\n`);
+        if (broken > 0) tell(`${broken} segments of shared weights were damaged and are dropped\n`);
         return done;
       });
       if (options.format === 'json') printJson(results);
@@ -54,10 +54,10 @@ export function registerVerify(program: Command): void {
 }
 
 function printResult(result: VerifyResult): void {
-  for (const line of result.differences) process.stdout.write(`${result.model}: ${line}\n`);
+  for (const line of result.differences) print(`${result.model}: ${line}\n`);
   if (result.differences.length > 0) return;
   const source = result.file === null ? 'its source file is not there' : `its source file ${result.file} was compared`;
-  process.stdout.write(
+  print(
     `${result.model}: ${result.tensors} tensors, ${formatBytes(result.bytes)}, ${result.files === 0 ? 'every SHA-256' : 'every SHA-256 and that of the whole file'} as recorded; ${source}\n`,
   );
 }

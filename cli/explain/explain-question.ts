@@ -1,9 +1,10 @@
 /** One explanation at the terminal: the token is found, explained in the database, and printed. */
 import { createInterface } from 'node:readline/promises';
 import type pg from 'pg';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { CommandError, EXIT } from '../errors.ts';
 import type { Format } from '../output.ts';
-import { printJson, printTable } from '../output.ts';
+import { print, printJson, printTable } from '../output.ts';
 import type { Match } from './find-token.ts';
 import { findToken, parseQuestion } from './find-token.ts';
 
@@ -47,12 +48,15 @@ export async function locate(client: pg.Client, question: string, options: Expla
   if (wanted.length === 1) return wanted[0]!;
   const steps = matches.map((match) => match.step).join(', ');
   if (wanted.length === 0) {
-    throw new CommandError(`run ${matches[0]!.runId} says '${said}' at steps ${steps}, not at step ${options.step}`, {
-      exitCode: EXIT.usage,
-    });
+    throw new CommandError(
+      `run ${matches[0]!.runId} says '${brief(said)}' at steps ${brief(steps)}, not at step ${options.step}`,
+      {
+        exitCode: EXIT.usage,
+      },
+    );
   }
   if (process.stdin.isTTY !== true || process.stdout.isTTY !== true) {
-    throw new CommandError(`run ${matches[0]!.runId} says '${said}' at steps ${steps}`, {
+    throw new CommandError(`run ${matches[0]!.runId} says '${brief(said)}' at steps ${brief(steps)}`, {
       hint: `name one: --run ${matches[0]!.runId} --step ${matches[0]!.step}`,
       exitCode: EXIT.usage,
     });
@@ -61,7 +65,7 @@ export async function locate(client: pg.Client, question: string, options: Expla
 }
 
 async function chooseOne(matches: readonly Match[]): Promise<Match> {
-  matches.forEach((match, i) => process.stdout.write(`${i + 1}. step ${match.step}: ...${match.context}...\n`));
+  matches.forEach((match, i) => print(`${i + 1}. step ${match.step}: ...${match.context}...\n`));
   const lines = createInterface({ input: process.stdin, output: process.stdout });
   try {
     const answer = Number(await lines.question(`which one (1 to ${matches.length})? `));
@@ -102,7 +106,7 @@ export async function explainQuestion(
     printJson({ ...answer, candidates, components, lens, input_rows: influences });
     return;
   }
-  process.stdout.write(`${answer.summary}\n\n`);
+  print(`${answer.summary}\n\n`);
   const { deletion, residual } = answer.checks;
   const strongest = [...components].sort((a, b) => Math.abs(Number(b.contribution)) - Math.abs(Number(a.contribution)));
   const deleted = influences
@@ -148,7 +152,7 @@ export async function explainQuestion(
         ]),
     ...(answer.checks.choice_reproduced ? [] : ['the sampler would choose another token today']),
   ];
-  process.stdout.write(`${notes.join('\n')}\n`);
+  print(`${notes.join('\n')}\n`);
 }
 
 async function ask(client: pg.Client, sql: string, values: unknown[]): Promise<Row[]> {
@@ -161,7 +165,7 @@ function printRows(rows: readonly Row[], columns: Record<string, (row: Row) => u
     .slice(0, SHOWN)
     .map((row) => Object.fromEntries(Object.entries(columns).map(([name, of]) => [name, of(row)])));
   printTable(Object.keys(columns), shown, shortened === undefined ? {} : { shortened });
-  process.stdout.write('\n');
+  print('\n');
 }
 
 function quoted(value: unknown): string {

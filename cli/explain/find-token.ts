@@ -1,5 +1,6 @@
 /** From a question like `why did you say 'well'?` to a token of a recorded run. */
 import type pg from 'pg';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { CommandError, EXIT } from '../errors.ts';
 
 /** Latest runs that are searched for the quoted words. */
@@ -88,7 +89,7 @@ export async function findToken(client: pg.Client, words: string, runId: number 
     from += run.length;
   }
   const where = runId === null ? 'no recorded run of yours says' : `run ${runId} does not say`;
-  throw new CommandError(`${where} '${words}'`, {
+  throw new CommandError(`${where} '${brief(words)}'`, {
     hint: 'runs: hartonomous query "select id, created_at, model from hartonomous.run_list order by id desc limit 10"',
     exitCode: EXIT.failure,
   });

@@ -1,6 +1,7 @@
 /** The HTML page of a run: one file, nothing from the network. */
 import { writeFile } from 'node:fs/promises';
 import type pg from 'pg';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../errors.ts';
 import template from './page.html';
 
@@ -24,8 +25,11 @@ export async function writePage(
       template.replace('{{data}}', () => data),
     );
   } catch (cause) {
-    throw new CommandError(`could not write ${file}: ${cause instanceof Error ? cause.message : String(cause)}`, {
-      cause,
-    });
+    throw new CommandError(
+      `could not write ${brief(file)}: ${brief(cause instanceof Error ? cause.message : String(cause))}`,
+      {
+        cause,
+      },
+    );
   }
 }

@@ -5,6 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { tileBytes } from '../../plv8/src/format/tiles.ts';
 import { CommandError } from '../errors.ts';
 import type { ModelSource } from '../sources/model-source.ts';
+import { FiniteCheck } from './finite.ts';
 
 const BUFFER_BYTES = 4 << 20;
 
@@ -36,6 +37,8 @@ export interface HashOptions {
   /** Called after every few megabytes. */
   onBytes?(done: number): void;
   signal?: AbortSignal;
+  /** Refuse weights that are no finite numbers. */
+  finite?: boolean;
 }
 
 /** Visit the whole file in order, the next piece being read while one is visited. */
@@ -170,7 +173,12 @@ async function hashTensors(
 ): Promise<void> {
   const { handle, size } = source.files[number]!;
   const order = source.tensors
-    .map((tensor, index) => ({ tensor, index, hasher: null as TensorHasher | null }))
+    .map((tensor, index) => ({
+      tensor,
+      index,
+      hasher: null as TensorHasher | null,
+      check: options.finite === true ? new FiniteCheck(tensor) : null,
+    }))
     .filter(({ tensor }) => tensor.file === number)
     .sort((a, b) => a.tensor.offset - b.tensor.offset);
   let first = 0;
@@ -182,8 +190,12 @@ async function hashTensors(
       const from = Math.max(tensor.offset, at) - at;
       const to = Math.min(tensor.offset + tensor.sizeBytes, end) - at;
       const hasher = (entry.hasher ??= new TensorHasher(tensor));
-      if (to > from) hasher.update(piece.subarray(from, to));
+      if (to > from) {
+        hasher.update(piece.subarray(from, to));
+        entry.check?.update(piece.subarray(from, to));
+      }
       if (tensor.offset + tensor.sizeBytes <= end) {
+        entry.check?.finish();
         found[index] = hasher.finish();
         entry.hasher = null;
         first = i + 1;

@@ -2,6 +2,7 @@
 import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, isAbsolute, join, normalize } from 'node:path';
 import type pg from 'pg';
+import { brief, quoted } from '../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../errors.ts';
 import { statOf } from '../sources/model-source.ts';
 import { Digest, fileBytes, storedModel } from './stored-files.ts';
@@ -27,7 +28,7 @@ export interface ExportResult {
 function placeBelow(folder: string, name: string): string {
   const plain = normalize(name);
   if (isAbsolute(plain) || plain === '..' || plain.startsWith('../') || plain.includes('\0'))
-    throw new CommandError(`file name ${JSON.stringify(name)} leads out of the folder`);
+    throw new CommandError(`file name ${quoted(name)} leads out of the folder`);
   return join(folder, plain);
 }
 
@@ -84,10 +85,10 @@ export async function exportModel(
     ? model.files.map((file) => placeBelow(path, file.name))
     : [there?.isDirectory() === true ? placeBelow(path, first.name) : path];
   if (asFolder && there !== null && !there.isDirectory())
-    throw new CommandError(`model ${name} has ${model.files.length} files, and ${path} is no folder`);
+    throw new CommandError(`model ${name} has ${model.files.length} files, and ${brief(path)} is no folder`);
   for (const target of targets)
     if (statOf(target) !== null && options.force !== true)
-      throw new CommandError(`file ${target} exists`, { hint: 'use --force to write over it' });
+      throw new CommandError(`file ${brief(target)} exists`, { hint: 'use --force to write over it' });
   const total = model.files.reduce((sum, file) => sum + file.size, 0);
   let done = 0;
   const progress = (bytes: number): void => options.onBytes?.((done += bytes), total);
@@ -99,7 +100,7 @@ export async function exportModel(
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     if (cause instanceof CommandError || typeof code !== 'string' || !code.startsWith('E')) throw cause;
-    throw new CommandError(`cannot write ${path}: ${(cause as Error).message}`, { cause });
+    throw new CommandError(`cannot write ${brief(path)}: ${brief((cause as Error).message)}`, { cause });
   }
   return { model: name, files: targets, bytes: total, digest: model.digest.toString('hex') };
 }

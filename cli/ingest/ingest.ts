@@ -3,6 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import pg from 'pg';
 import { ARCHITECTURE_NAMES, isArchitectureName, isEncoder } from '../../plv8/src/format/architecture-names.ts';
 import { OTHER_PARTS } from '../../plv8/src/format/tensor-names.ts';
+import { brief, hasControls, quoted } from '../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../errors.ts';
 import type { GgufValue } from '../sources/gguf.ts';
 import type { ModelSource } from '../sources/model-source.ts';
@@ -91,9 +92,23 @@ function checkComputable(source: ModelSource): string {
   const architecture = text(source, 'general.architecture');
   if (architecture === null) throw new CommandError('file has no general.architecture');
   if (!isArchitectureName(architecture)) {
-    throw new CommandError(`architecture ${architecture} is not supported, only ${ARCHITECTURE_NAMES.join(', ')}`);
+    throw new CommandError(
+      `architecture ${brief(architecture)} is not supported, only ${ARCHITECTURE_NAMES.join(', ')}`,
+    );
   }
   return architecture;
+}
+
+/** Names that people and terminals are shown, or that files are written under. */
+function checkNames(source: ModelSource): void {
+  const names = [
+    ...source.files.map(({ name }) => ['file', name] as const),
+    ...source.tensors.flatMap(({ name, sourceName }) =>
+      [name, sourceName ?? name].map((each) => ['tensor', each] as const),
+    ),
+  ];
+  for (const [what, name] of names)
+    if (hasControls(name)) throw new CommandError(`name of ${what} ${quoted(name)} has control characters`);
 }
 
 function licenseOf(source: ModelSource): string | null {
@@ -116,6 +131,8 @@ function modelName(source: ModelSource, given: string | undefined): string {
   if (name === '' || name.length > MAX_NAME_LENGTH) {
     throw new CommandError(`model name must have 1 to ${MAX_NAME_LENGTH} characters, got ${name.length}`);
   }
+  if (hasControls(name))
+    throw new CommandError(`model name ${quoted(name)} has control characters`, { hint: 'choose another with --name' });
   return name;
 }
 
@@ -174,6 +191,7 @@ async function ingestLocked(client: pg.Client, source: ModelSource, options: Ing
   const progress = options.onProgress ?? (() => undefined);
   const architecture = checkComputable(source);
   const name = modelName(source, options.name);
+  checkNames(source);
   const tokens = vocabularySize(source);
   checkVocabulary(source);
   checkFrames(source);
@@ -193,7 +211,7 @@ async function ingestLocked(client: pg.Client, source: ModelSource, options: Ing
       return { ...facts, digest, modelId: Number(ready.id), alreadyThere: true, sentBytes: 0 };
     }
   }
-  const digests = await hashModel(source, hashing);
+  const digests = await hashModel(source, { ...hashing, finite: true });
   const digest = digests.model.toString('hex');
   if (source.expectedDigest !== undefined && source.expectedDigest !== digest) {
     throw new CommandError(`${source.location} has SHA-256 ${digest}, its manifest says ${source.expectedDigest}`);

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import Cursor from 'pg-cursor';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../errors.ts';
 import { gapsBetween } from './frame.ts';
 
@@ -46,7 +47,8 @@ export async function storedModel(client: pg.Client, name: string): Promise<Stor
     [name],
   );
   const model = found.rows[0];
-  if (model === undefined) throw new CommandError(`model ${name} does not exist`, { hint: 'see: hartonomous list' });
+  if (model === undefined)
+    throw new CommandError(`model ${brief(name)} does not exist`, { hint: 'see: hartonomous list' });
   const matrices = await client.query<StoredTensor>(
     `select name, source_file as file, source_offset::float8 as offset, size_bytes::float8 as "sizeBytes", atom_id as "atomId", digest
      from hartonomous.weight_matrices where model_id = $1 order by source_file, source_offset`,

@@ -1,6 +1,7 @@
 /** Proof that the database holds what the source held: SHA-256 of every tensor and every file from what is stored. */
 import { existsSync } from 'node:fs';
 import type pg from 'pg';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../errors.ts';
 import { openModel } from '../sources/open-model.ts';
 import { hashModel } from './digests.ts';
@@ -95,7 +96,7 @@ export async function verify(client: pg.Client, name: string, options: VerifyOpt
     }
   }
   if (options.file !== undefined && !existsSync(options.file))
-    throw new CommandError(`file ${options.file} does not exist`);
+    throw new CommandError(`file ${brief(options.file)} does not exist`);
   const path = options.file ?? (model.source !== null && existsSync(model.source) ? model.source : null);
   if (path !== null) differences.push(...(await compareWithSource(path, model)));
   return {

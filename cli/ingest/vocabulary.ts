@@ -1,5 +1,6 @@
 /** Tokens, their bytes and their merges. */
 import type pg from 'pg';
+import { quoted } from '../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../errors.ts';
 import type { GgufValue } from '../sources/gguf.ts';
 import type { ModelSource } from '../sources/model-source.ts';
@@ -53,7 +54,7 @@ export function vocabularySize(header: Header): number {
 function splitMerge(merge: Buffer, rank: number): [Buffer, Buffer] {
   const at = merge.indexOf(0x20, 1);
   if (at < 0 || at === merge.length - 1)
-    throw new CommandError(`merge ${rank} has no two parts: ${JSON.stringify(merge.toString())}`);
+    throw new CommandError(`merge ${rank} has no two parts: ${quoted(merge.toString())}`);
   return [merge.subarray(0, at), merge.subarray(at + 1)];
 }
 

@@ -1,4 +1,5 @@
 /** From what the user named to a model's files: a path, Ollama's store, a registry, a hub. */
+import { brief, quoted } from '../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../errors.ts';
 import { statOf } from './model-source.ts';
 import type { ModelSource } from './model-source.ts';
@@ -52,7 +53,7 @@ async function tryPull(
 export async function findModel(what: string, kind: SourceKind, options: FindOptions = {}): Promise<ModelSource> {
   const tried: string[] = [];
   if (kind === 'file' || (kind === 'auto' && (statOf(what) !== null || isLikeAPath(what)))) return openModel(what);
-  if (kind === 'auto') tried.push(`file ${what}`);
+  if (kind === 'auto') tried.push(`file ${brief(what)}`);
   const named = (source: ModelSource): ModelSource => ({ ...source, name: what });
   const ollama = kind === 'hf' ? null : parseOllamaName(what);
   const hub = kind === 'ollama' ? null : parseHubName(what);
@@ -61,14 +62,13 @@ export async function findModel(what: string, kind: SourceKind, options: FindOpt
       (await fromStores(ollama, tried)) ??
       (await tryPull(`registry ${ollamaRegistry()}`, () => pullFromRegistry(ollama, options), tried, options));
     if (found !== null) return named(found);
-  } else if (kind === 'ollama')
-    throw new CommandError(`${JSON.stringify(what)} is no name of a model, as qwen2.5:0.5b`);
+  } else if (kind === 'ollama') throw new CommandError(`${quoted(what)} is no name of a model, as qwen2.5:0.5b`);
   if (hub !== null) {
     const found = await tryPull(`hub ${huggingFaceHub()}`, () => pullFromHub(hub, options), tried, options);
     if (found !== null) return found;
   } else if (kind === 'hf')
-    throw new CommandError(`${JSON.stringify(what)} is no name of a model, as owner/name or owner/name:file.gguf`);
-  throw new CommandError(`no model ${what}: tried ${tried.join(', ')}`, {
+    throw new CommandError(`${quoted(what)} is no name of a model, as owner/name or owner/name:file.gguf`);
+  throw new CommandError(`no model ${brief(what)}: tried ${tried.join(', ')}`, {
     hint: 'name a file, or a model of the registry as qwen2.5:0.5b',
   });
 }

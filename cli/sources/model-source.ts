@@ -4,6 +4,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../errors.ts';
 import { readGgufHeader } from './gguf.ts';
 import type { GgufTensor, GgufValue } from './gguf.ts';
@@ -56,14 +57,17 @@ export class OpenFiles {
   /** Open a file and put it last. */
   async add(path: string, name: string): Promise<SourceFile> {
     // Opening a pipe would wait for somebody to write into it.
-    if (statOf(path)?.isFile() === false) throw new CommandError(`cannot read ${path}: it is no file`);
+    if (statOf(path)?.isFile() === false) throw new CommandError(`cannot read ${brief(path)}: it is no file`);
     let handle: FileHandle;
     try {
       handle = await open(path, 'r');
     } catch (cause) {
-      throw new CommandError(`cannot read ${path}: ${cause instanceof Error ? cause.message : String(cause)}`, {
-        cause,
-      });
+      throw new CommandError(
+        `cannot read ${brief(path)}: ${brief(cause instanceof Error ? cause.message : String(cause))}`,
+        {
+          cause,
+        },
+      );
     }
     const { size, mtimeMs } = await handle.stat();
     const file: SourceFile = { name, path, size, handle, modified: mtimeMs };
@@ -89,7 +93,8 @@ function partsOf(path: string): string[] {
   const match = SPLIT_NAME.exec(basename(path));
   const count = Number(match?.[3] ?? 1);
   if (match === null || count < 1) return [path];
-  if (count > MAX_PARTS) throw new CommandError(`${path} is one of ${count} parts, at most ${MAX_PARTS} are read`);
+  if (count > MAX_PARTS)
+    throw new CommandError(`${brief(path)} is one of ${count} parts, at most ${MAX_PARTS} are read`);
   const parts: string[] = [];
   for (let i = 1; i <= count; i++)
     parts.push(join(dirname(path), `${match[1]}-${String(i).padStart(5, '0')}-of-${match[3]}${path.slice(-5)}`));
@@ -102,7 +107,7 @@ function checkSplit(metadata: Map<string, GgufValue>, part: number, parts: numbe
     const value = metadata.get(key);
     if (value !== undefined && value !== expected)
       throw new CommandError(
-        `part ${part + 1} of ${parts} says ${key} ${typeof value === 'object' ? 'of another kind' : String(value)}, expected ${expected}`,
+        `part ${part + 1} of ${parts} says ${key} ${typeof value === 'object' ? 'of another kind' : brief(String(value))}, expected ${expected}`,
       );
   };
   says('split.no', part);
@@ -125,14 +130,16 @@ export async function openGguf(path: string): Promise<ModelSource> {
       const count = header.metadata.get('split.count');
       if (paths.length > 1) checkSplit(header.metadata, part, paths.length, null);
       else if (typeof count === 'number' && count > 1)
-        throw new CommandError(`file ${path} is one of ${count} parts, and its name is not NAME-00001-of-0000N.gguf`);
+        throw new CommandError(
+          `file ${brief(path)} is one of ${count} parts, and its name is not NAME-00001-of-0000N.gguf`,
+        );
       for (const tensor of header.tensors) {
         if (names.has(tensor.name)) throw new CommandError(`tensor ${tensor.name} occurs in two parts`);
         names.add(tensor.name);
         tensors.push({ ...tensor, file: part, sourceName: null });
       }
     }
-    if (metadata === null) throw new CommandError(`no file ${path}`);
+    if (metadata === null) throw new CommandError(`no file ${brief(path)}`);
     if (paths.length > 1) checkSplit(metadata, 0, paths.length, tensors.length);
     const split = SPLIT_NAME.exec(basename(path));
     return {

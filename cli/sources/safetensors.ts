@@ -2,6 +2,7 @@
  * Bounded reader of SafeTensors headers: a 64-bit length, JSON of that length, then the tensors' bytes.
  * Format: https://github.com/huggingface/safetensors#format
  */
+import { quoted } from '../../plv8/src/format/visible-text.ts';
 import { ggmlTypeByName } from '../../plv8/src/format/ggml-types.ts';
 import type { GgmlType } from '../../plv8/src/format/ggml-types.ts';
 import { CommandError } from '../errors.ts';
@@ -127,7 +128,7 @@ export function parseValue(text: string, what: string): unknown {
     return JSON.parse(text);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
-    throw new CommandError(`${what} is no JSON: ${JSON.stringify(reason).slice(1, -1)}`, { cause });
+    throw new CommandError(`${what} is no JSON: ${quoted(reason).slice(1, -1)}`, { cause });
   }
 }
 

@@ -53,11 +53,11 @@ begin
     end if;
     if connection ~* '\m(user|password)\s*=' then
         raise exception using errcode = 'invalid_parameter_value',
-            message = format('connection string of node %s names a user or password', name),
+            message = format('connection string of node %s names a user or password', left(name, 200)),
             hint = 'give them as arguments: connection strings of servers can be read by everybody';
     end if;
     if exists (select from hartonomous.cluster_nodes n where n.name = cluster_add.name) then
-        raise exception using errcode = 'duplicate_object', message = format('node %s exists already', name);
+        raise exception using errcode = 'duplicate_object', message = format('node %s exists already', left(name, 200));
     end if;
     if not exists (select from pg_foreign_data_wrapper where fdwname = 'plproxy') then
         raise exception using errcode = 'object_not_in_prerequisite_state',
@@ -68,7 +68,7 @@ begin
     if username is not null and not ('user=' || username) = any (have)
         or password is not null and not ('password=' || password) = any (have) then
         raise exception using errcode = 'invalid_parameter_value',
-            message = format('node %s has another user or password than the nodes before it', name),
+            message = format('node %s has another user or password than the nodes before it', left(name, 200)),
             hint = 'all nodes share one login: make the same role on each';
     end if;
     insert into hartonomous.cluster_nodes (name, connection) values (name, connection);
@@ -88,7 +88,7 @@ begin
     lock table hartonomous.cluster_nodes in exclusive mode;
     delete from hartonomous.cluster_nodes n where n.name = cluster_remove.name;
     if not found then
-        raise exception using errcode = 'undefined_object', message = format('node %s does not exist', name);
+        raise exception using errcode = 'undefined_object', message = format('node %s does not exist', left(name, 200));
     end if;
     if exists (select from hartonomous.cluster_nodes) then
         perform hartonomous._cluster_apply();

@@ -100,7 +100,7 @@ begin
     select array_agg(m.id), array_agg(encode(m.source_digest, 'hex')) filter (where m.source_digest is not null)
     into found_ids, digests from hartonomous.models m where m.name = remove_model.name;
     if found_ids is null then
-        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', remove_model.name);
+        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(remove_model.name, 200));
     end if;
     delete from hartonomous.relations where model_id = any (found_ids);
     delete from hartonomous.token_embeddings where model_id = any (found_ids);

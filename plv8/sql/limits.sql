@@ -12,7 +12,7 @@ begin
         on conflict on constraint limits_pkey do update set value = excluded.value;
     end if;
 exception when check_violation then
-    raise exception 'limit % of % is not known or negative', set_limit.name, set_limit.value
+    raise exception 'limit % of % is not known or negative', left(set_limit.name, 200), set_limit.value
         using errcode = 'invalid_parameter_value',
             hint = 'limits: max_loaded_models, max_model_bytes, max_context, max_tokens_per_answer, max_calls_per_hour, max_tokens_per_hour, recording (0 never, 1 always), retention_days';
 end

@@ -190,14 +190,16 @@ begin
     perform hartonomous._await_turn('models');
     select m.id into source_id from hartonomous.models m where m.name = copy_model.source and m.state = 'ready';
     if source_id is null then
-        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', copy_model.source);
+        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(copy_model.source, 200));
     end if;
-    if copy_model.name is null or length(copy_model.name) not between 1 and 200 or copy_model.name <> btrim(copy_model.name) then
+    if copy_model.name is null or length(copy_model.name) not between 1 and 200 or copy_model.name <> btrim(copy_model.name)
+        or copy_model.name ~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]' then
         raise exception using errcode = 'invalid_parameter_value',
-            message = format('model name must have 1 to 200 characters and no space around it, got %s', coalesce(quote_literal(copy_model.name), 'null'));
+            message = format('model name must have 1 to 200 characters, none of them a control character, and no space around it, got %s',
+                coalesce(quote_literal(left(copy_model.name, 200)), 'null'));
     end if;
     if exists (select from hartonomous.models m where m.name = copy_model.name) then
-        raise exception using errcode = 'duplicate_object', message = format('model %s exists', copy_model.name),
+        raise exception using errcode = 'duplicate_object', message = format('model %s exists', left(copy_model.name, 200)),
             hint = 'remove it first, or choose another name';
     end if;
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into column_list from pg_catalog.pg_attribute a

@@ -39,7 +39,7 @@ begin
     update hartonomous.models m set unload_generation = m.unload_generation + 1
     where m.name = stop_model.model and m.state = 'ready';
     if not found then
-        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', stop_model.model);
+        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(stop_model.model, 200));
     end if;
     return (select count(*) from hartonomous.loaded_everywhere e where e.model = stop_model.model);
 end

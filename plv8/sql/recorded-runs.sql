@@ -24,13 +24,13 @@ as $$
 begin
     if to_regrole(quote_ident(grant_runs.reader)) is null then
         raise exception using errcode = 'undefined_object',
-            message = format('role %s does not exist', coalesce(grant_runs.reader, 'null'));
+            message = format('role %s does not exist', left(coalesce(grant_runs.reader, 'null'), 200));
     end if;
     -- a role that is gone may have left runs
     if grant_runs.caller is distinct from '*' and to_regrole(quote_ident(grant_runs.caller)) is null
         and not exists (select from hartonomous.runs r where r.caller = grant_runs.caller) then
         raise exception using errcode = 'undefined_object',
-            message = format('role %s does not exist and has left no runs', coalesce(grant_runs.caller, 'null'));
+            message = format('role %s does not exist and has left no runs', left(coalesce(grant_runs.caller, 'null'), 200));
     end if;
     insert into hartonomous.run_grants (reader, caller) values (grant_runs.reader, grant_runs.caller) on conflict do nothing;
 end

@@ -19,7 +19,7 @@ begin
         'license', coalesce(m.hyperparameters -> 'ollama.license', m.hyperparameters -> 'general.license'), 'metadata', m.hyperparameters)
     into shown from hartonomous.models m where m.name = show_model.model and m.state = 'ready';
     if shown is null then
-        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', show_model.model);
+        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(show_model.model, 200));
     end if;
     return shown;
 end

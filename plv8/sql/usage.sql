@@ -5,10 +5,10 @@ language plpgsql stable parallel safe cost 100 security definer set search_path 
 as $$
 begin
     if role_name is null or not exists (select from pg_roles where rolname = role_name) then
-        raise exception using errcode = 'undefined_object', message = format('role %s does not exist', coalesce(role_name, 'null'));
+        raise exception using errcode = 'undefined_object', message = format('role %s does not exist', left(coalesce(role_name, 'null'), 200));
     end if;
     if role_name like 'hartonomous\_%' then
-        raise exception using errcode = 'invalid_parameter_value', message = format('role %s is one of hartonomous itself', role_name);
+        raise exception using errcode = 'invalid_parameter_value', message = format('role %s is one of hartonomous itself', left(role_name, 200));
     end if;
 end
 $$;

@@ -93,6 +93,39 @@ describe('a download', () => {
     await expect(download(`${server.url}/file`, join(cache, 'file'), {})).rejects.toThrow(/broke off at byte/);
   });
 
+  test('that stalls goes on from where it stood', async () => {
+    process.env.HARTONOMOUS_STALL_SECONDS = '0.1';
+    try {
+      server.stalls = 3;
+      server.cutAt = 20_000;
+      await download(`${server.url}/file`, join(cache, 'file'), { sha256, partBytes: 50_000 });
+      expect(readFileSync(join(cache, 'file')).equals(bytes)).toBe(true);
+      expect(server.log).toContain('first /file bytes=20000-49999');
+    } finally {
+      delete process.env.HARTONOMOUS_STALL_SECONDS;
+    }
+  });
+
+  test.each([
+    ['more than is expected', 60_000, /sends more than \d+ bytes, expected/],
+    ['less than is expected', 200_000, /has 100000 bytes, expected 200000/],
+  ])('of %s is refused, and nothing of it is kept', async (_what, size, message) => {
+    server.ranges = size > bytes.length;
+    server.surplus = server.ranges ? null : 0;
+    server.files.set('/blobs/file', bytes);
+    await expect(download(`${server.url}/blobs/file`, join(cache, 'file'), { size })).rejects.toThrow(message);
+    expect(existsSync(cache) ? readdirSync(cache) : []).toEqual([]);
+  });
+
+  test('of a size that nobody states is bounded', async () => {
+    server.surplus = 1 << 30;
+    server.files.set('/blobs/file', bytes);
+    await expect(download(`${server.url}/blobs/file`, join(cache, 'file'))).rejects.toThrow(
+      /sends more than 67108864 bytes/,
+    );
+    expect(readdirSync(cache)).toEqual([]);
+  });
+
   test('of an empty file gives one', async () => {
     server.files.set('/empty', Buffer.alloc(0));
     await download(`${server.url}/empty`, join(cache, 'empty'), {});
@@ -202,6 +235,42 @@ describe('ingest by name', () => {
     expect(result.code).toBe(1);
     expect(result.stderr).toMatch(/has SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}/);
     expect(readdirSync(join(cache, 'ollama/blobs'))).toEqual([]);
+  });
+
+  test('takes no more of a blob than its manifest says, where the server states no length', async () => {
+    server.addOllama('library/endless', 'latest', layers);
+    for (const [path, target] of server.redirects) server.files.set(path, server.files.get(target)!);
+    server.redirects.clear();
+    server.surplus = 1 << 30;
+    const result = await ingest(['endless']);
+    expect(result.code).toBe(1);
+    expect(result.stderr).toMatch(new RegExp(`sends more than ${MODEL.length} bytes, expected ${MODEL.length}`));
+    expect(readdirSync(join(cache, 'ollama/blobs'))).toEqual([]);
+    expect(server.sent).toBeLessThan(64 << 20); // what the connection's buffers take
+    server.surplus = 0;
+    expect((await ingest(['endless'])).stdout).toMatch(/^ingested endless: 47 tensors/);
+  });
+
+  test('gives up a blob that stalls, and the same command goes on with it', async () => {
+    server.addOllama('library/slow', 'latest', layers);
+    server.stalls = 1000;
+    server.cutAt = 100; // too little to count
+    const env = { HARTONOMOUS_STALL_SECONDS: '0.1' };
+    const result = await ingest(['slow'], env);
+    expect(result.code).toBe(1);
+    expect(result.stderr).toMatch(
+      /broke off at byte \d+: fewer than 1024 bytes came in 0.1 s\nthe same command goes on/,
+    );
+    server.stalls = 0;
+    server.log.length = 0;
+    expect((await ingest(['slow'], env)).stdout).toMatch(/^ingested slow: 47 tensors/);
+    expect(Number(/bytes=([1-9]\d*)-/.exec(server.log.join())?.[1])).toBe(500);
+  });
+
+  test('a time that is no number is wrong use', async () => {
+    server.addOllama('library/late', 'latest', layers);
+    const result = await ingest(['late'], { HARTONOMOUS_STALL_SECONDS: 'soon' });
+    expect(result).toMatchObject({ code: 2, stderr: expect.stringContaining('got "soon"') as string });
   });
 
   test('pulls a folder from a hub that asks for a token', async () => {

@@ -108,11 +108,12 @@ export interface ElementType {
 
 const F32: ElementType = { id: 0, bytes: 4, write: (data, value, at) => void data.writeFloatLE(value, at) };
 
-/** A complete llama of one layer, its weights taken from `weight(i)`; two tokens, embeddings for `vocab`. */
+/** A complete llama of one layer, its weights taken from `weight(i)`; two tokens unless told otherwise, embeddings for `vocab`. */
 export function llamaBytes(
   shape: { dim: number; hidden: number; vocab: number },
   weight: (i: number) => number,
   type: ElementType = F32,
+  { tokens = ['a', 'aa'], more = [] }: { tokens?: string[]; more?: Buffer[] } = {},
 ): Buffer {
   const { dim, hidden, vocab } = shape;
   const shapes: Record<string, number[]> = {
@@ -145,8 +146,9 @@ export function llamaBytes(
     pair('llama.context_length', 4, u32(64)),
     stringPair('tokenizer.ggml.model', 'gpt2'),
     stringPair('tokenizer.ggml.pre', 'gpt-2'),
-    arrayPair('tokenizer.ggml.tokens', 8, [string('a'), string('aa')]),
+    arrayPair('tokenizer.ggml.tokens', 8, tokens.map(string)),
     arrayPair('tokenizer.ggml.merges', 8, [string('a a')]),
+    ...more,
   ];
   return ggufBytes({ metadata, tensors, data });
 }

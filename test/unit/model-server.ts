@@ -16,7 +16,13 @@ export class ModelServer {
   /** Cut this many answers after `cutAt` bytes. */
   cuts = 0;
   cutAt = 1000;
+  /** Leave this many answers with files open after `cutAt` bytes, as if nothing more came. */
+  stalls = 0;
+  /** Blobs come without their length, and so many bytes after their end. */
+  surplus: number | null = null;
   ranges = true;
+  /** Bytes of the surplus that were sent. */
+  sent = 0;
   /** Ask for this bearer token; clients get it from /token. */
   token: string | null = null;
   /** Name git's or LFS's digest as hubs do. */
@@ -57,6 +63,17 @@ export class ModelServer {
     this.files.set(`/v2/${path}/manifests/${tag}`, Buffer.from(JSON.stringify({ schemaVersion: 2, layers: listed })));
   }
 
+  private answerWithoutLength(response: ServerResponse, body: Buffer, surplus: number): void {
+    response.writeHead(200);
+    const more = (left: number): void => {
+      const piece = Buffer.alloc(Math.min(left, 1 << 16));
+      this.sent += piece.length;
+      if (left === 0 || response.destroyed) return void response.end();
+      response.write(piece, () => more(left - piece.length));
+    };
+    response.write(body, () => more(surplus));
+  }
+
   private answer(request: IncomingMessage, response: ServerResponse, second: boolean): void {
     const path = request.url ?? '/';
     const { authorization, range } = request.headers;
@@ -81,6 +98,8 @@ export class ModelServer {
       });
       return void response.end();
     }
+    if (this.surplus !== null && path.includes('/blobs/'))
+      return this.answerWithoutLength(response, body, this.surplus);
     const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(range ?? '') ?? [];
     const partial = this.ranges && from !== undefined;
     const start = partial ? Number(from) : 0;
@@ -90,6 +109,10 @@ export class ModelServer {
       ...(partial ? { 'content-range': `bytes ${start}-${end - 1}/${body.length}` } : {}),
     });
     const part = body.subarray(start, end);
+    if (this.stalls > 0 && part.length > this.cutAt && !path.includes('/manifests/')) {
+      this.stalls--;
+      return void response.write(part.subarray(0, this.cutAt));
+    }
     if (this.cuts > 0 && part.length > this.cutAt) {
       this.cuts--;
       response.write(part.subarray(0, this.cutAt), () => response.destroy());

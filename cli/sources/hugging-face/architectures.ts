@@ -1,4 +1,5 @@
 /** What Hugging Face calls the tensors and numbers of each architecture, and what GGUF calls them. */
+import { quoted } from '../../../plv8/src/format/visible-text.ts';
 import type { ArchitectureName } from '../../../plv8/src/format/architecture-names.ts';
 import { CommandError } from '../../errors.ts';
 import type { Json } from './json-files.ts';
@@ -133,7 +134,7 @@ const OLD_KINDS: Readonly<Record<string, string>> = { gamma: 'weight', beta: 'bi
 export function familyOf(config: Json): Family {
   const stated = Array.isArray(config.architectures) ? (config.architectures as unknown[])[0] : undefined;
   if (typeof stated === 'string' && Object.hasOwn(FAMILIES, stated)) return FAMILIES[stated]!;
-  throw new CommandError(`architecture ${JSON.stringify(stated ?? null)} of config.json is not read from SafeTensors`, {
+  throw new CommandError(`architecture ${quoted(stated ?? null)} of config.json is not read from SafeTensors`, {
     hint: `those are: ${Object.keys(FAMILIES).join(', ')}; for others use a GGUF file`,
   });
 }
@@ -144,7 +145,7 @@ export function ggufTensorName(family: Family, name: string, tied: boolean): str
   const plain = name.replace(family.prefix, '');
   if (family.unread?.test(plain) === true) return null;
   const unknown = (): never => {
-    throw new CommandError(`tensor ${JSON.stringify(name)} is not known to architecture ${family.name}`);
+    throw new CommandError(`tensor ${quoted(name)} is not known to architecture ${family.name}`);
   };
   const [, stem, stated] = /^(.+)\.(weight|bias|gamma|beta)$/.exec(plain) ?? [];
   if (stem === undefined || stated === undefined) return unknown();

@@ -1,4 +1,5 @@
 /** config.json and what stands beside it as metadata under GGUF's keys. */
+import { quoted } from '../../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../../errors.ts';
 import type { GgufValue } from '../gguf.ts';
 import type { Family } from './architectures.ts';
@@ -18,7 +19,7 @@ function number(config: Json, ...keys: string[]): number | null {
 }
 
 function shown(value: unknown): string {
-  return JSON.stringify(value).slice(0, 40);
+  return quoted(value, 40);
 }
 
 /** Divisors of RoPE's frequencies that Llama 3.1 and later scale long contexts with; (headSize / 2). */

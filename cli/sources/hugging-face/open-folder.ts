@@ -1,6 +1,7 @@
 /** A Hugging Face model: config.json, tokenizer files and SafeTensors in one folder. */
 import { readdirSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import { brief, quoted } from '../../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../../errors.ts';
 import type { GgufValue } from '../gguf.ts';
 import { OpenFiles, openGguf, statOf } from '../model-source.ts';
@@ -45,7 +46,7 @@ export function shardsOf(index: Json): string[] {
   const names = [...new Set(Object.values(map))].sort();
   for (const name of names)
     if (typeof name !== 'string' || !/^[\w.-]{1,200}\.safetensors$/.test(name))
-      throw new CommandError(`${INDEX} names the file ${JSON.stringify(name).slice(0, 80)}`);
+      throw new CommandError(`${INDEX} names the file ${quoted(name, 80)}`);
   if (names.length === 0 || names.length > MAX_SHARDS)
     throw new CommandError(`${INDEX} names ${names.length} files, 1 to ${MAX_SHARDS} are read`);
   return names as string[];
@@ -226,10 +227,10 @@ function defaultOptions(generation: Json): Record<string, unknown> {
 function sourceTensor(tensor: SafetensorsTensor, name: string, file: number): SourceTensor {
   const { type } = tensor;
   if (type === null)
-    throw new CommandError(`tensor ${JSON.stringify(tensor.name)} has type ${tensor.typeName}, which is not supported`);
+    throw new CommandError(`tensor ${quoted(tensor.name)} has type ${tensor.typeName}, which is not supported`);
   const shape = tensor.shape.length === 0 ? [1] : [...tensor.shape].reverse();
   if (shape.some((extent) => extent < 1))
-    throw new CommandError(`tensor ${JSON.stringify(tensor.name)} has shape ${tensor.shape.join(' x ')}`);
+    throw new CommandError(`tensor ${quoted(tensor.name)} has shape ${tensor.shape.join(' x ')}`);
   const rowCount = shape.slice(1).reduce((product, extent) => product * extent, 1);
   const rowBytes = shape[0]! * type.blockBytes;
   const { offset, sizeBytes } = tensor;
@@ -247,7 +248,7 @@ function readTensors(files: readonly SourceFile[], firstShard: number, config: J
     header.flatMap((tensor) => {
       const name = ggufTensorName(family, tensor.name, tied);
       if (name === null) return [];
-      if (names.has(name)) throw new CommandError(`tensor ${JSON.stringify(tensor.name)} occurs twice`);
+      if (names.has(name)) throw new CommandError(`tensor ${quoted(tensor.name)} occurs twice`);
       names.add(name);
       return [sourceTensor(tensor, name, firstShard + shard)];
     }),
@@ -262,7 +263,7 @@ export async function openHuggingFace(path: string): Promise<ModelSource> {
     const ggufs = readdirSync(folder).filter((name) => /\.gguf$/i.test(name) && !/-0000[2-9]-of-/.test(name));
     if (ggufs.length === 1) return openGguf(join(folder, ggufs[0]!));
     throw new CommandError(
-      `folder ${folder} has no config.json${ggufs.length > 1 ? `, and ${ggufs.length} GGUF files` : ''}`,
+      `folder ${brief(folder)} has no config.json${ggufs.length > 1 ? `, and ${ggufs.length} GGUF files` : ''}`,
     );
   }
   const open = new OpenFiles();
@@ -270,13 +271,13 @@ export async function openHuggingFace(path: string): Promise<ModelSource> {
     const files = new Map<string, SourceFile>();
     for (const name of SMALL_FILES)
       if (statOf(join(folder, name))?.isFile() === true) files.set(name, await open.add(join(folder, name), name));
-    if (!files.has('config.json')) throw new CommandError(`folder ${folder} has no config.json`);
+    if (!files.has('config.json')) throw new CommandError(`folder ${brief(folder)} has no config.json`);
     let shards = [single ? basename(path) : WEIGHTS];
     if (statOf(join(folder, shards[0]!)) === null || single) {
       const index = statOf(join(folder, INDEX))?.isFile() === true ? await open.add(join(folder, INDEX), INDEX) : null;
       const named = index === null ? [] : shardsOf(await readJson(index));
       if (named.includes(shards[0]!) || !single) shards = named;
-      if (shards.length === 0) throw new CommandError(`folder ${folder} has no ${WEIGHTS} and no ${INDEX}`);
+      if (shards.length === 0) throw new CommandError(`folder ${brief(folder)} has no ${WEIGHTS} and no ${INDEX}`);
     }
     const firstShard = open.files.length;
     for (const name of shards) await open.add(join(folder, name), name);

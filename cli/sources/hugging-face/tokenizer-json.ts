@@ -1,4 +1,5 @@
 /** tokenizer.json as a vocabulary under GGUF's names. Format: https://github.com/huggingface/tokenizers */
+import { quoted } from '../../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../../errors.ts';
 import type { GgufValue } from '../gguf.ts';
 import type { Json } from './json-files.ts';
@@ -58,10 +59,9 @@ function preName(tokenizer: Json): string | null {
     const pattern = object(split[0]!.pattern)?.Regex;
     const name = split.length === 1 && typeof pattern === 'string' ? PRE_BY_PATTERN.get(pattern) : undefined;
     if (name !== undefined) return name;
-    throw new CommandError(
-      `tokenizer.json splits words by ${JSON.stringify(pattern ?? null).slice(0, 200)}, which is not known`,
-      { hint: 'use a GGUF file of this model' },
-    );
+    throw new CommandError(`tokenizer.json splits words by ${quoted(pattern ?? null)}, which is not known`, {
+      hint: 'use a GGUF file of this model',
+    });
   }
   return all.some((step) => step.type === 'Digits' && step.individual_digits === true) ? 'smollm' : 'gpt-2';
 }
@@ -74,7 +74,7 @@ class TokenTable {
   set(id: unknown, text: string, type: number): void {
     if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= MAX_TOKENS)
       throw new CommandError(
-        `tokenizer has id ${JSON.stringify(id)?.slice(0, 40)} for ${JSON.stringify(text).slice(0, 60)}, ids are whole numbers below ${MAX_TOKENS}`,
+        `tokenizer has id ${quoted(id, 40)} for ${quoted(text, 60)}, ids are whole numbers below ${MAX_TOKENS}`,
       );
     this.tokens[id] = text;
     this.types[id] = type;
@@ -185,7 +185,7 @@ export function readTokenizerJson(tokenizer: Json, rows: number): Vocabulary {
   if (kind === 'BPE' && byteLevel) {
     const other = steps(tokenizer.normalizer).find((step) => UNKNOWN_NORMALIZERS.includes(step.type));
     if (other !== undefined)
-      throw new CommandError(`tokenizer.json normalizes by ${String(other.type)}, which is not supported`, {
+      throw new CommandError(`tokenizer.json normalizes by ${quoted(other.type)}, which is not supported`, {
         hint: 'use a GGUF file of this model',
       });
     return {
@@ -242,7 +242,5 @@ export function readTokenizerJson(tokenizer: Json, rows: number): Vocabulary {
       merges: null,
       addSpacePrefix: null,
     };
-  throw new CommandError(
-    `tokenizer.json has a model of type ${JSON.stringify(kind).slice(0, 40)}, which is not supported`,
-  );
+  throw new CommandError(`tokenizer.json has a model of type ${quoted(kind, 40)}, which is not supported`);
 }

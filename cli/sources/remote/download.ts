@@ -5,7 +5,9 @@ import { mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { brief } from '../../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../../errors.ts';
+import { chunksOf, LEAST_BYTES } from './chunks.ts';
 import { reasonOf, request } from './request.ts';
 import type { Headers } from './request.ts';
 
@@ -13,6 +15,8 @@ const PART_BYTES = 64 << 20;
 const CONNECTIONS = 4;
 /** Attempts in a row that bring nothing before a download is given up. */
 const ATTEMPTS = 5;
+/** Most of a file whose size nobody states. */
+const MAX_UNSTATED_BYTES = 64 << 20;
 const PAUSE_MS = 200;
 /** What a part has is noted after this many bytes. */
 const NOTE_BYTES = 8 << 20;
@@ -22,6 +26,8 @@ export interface DownloadOptions {
   headers?: Headers;
   /** Hex digest that the file must have: SHA-256, or git's SHA-1 of a blob. Taken from the server where it states one. */
   sha256?: string;
+  /** Bytes that the file must have. Taken from the server where it states them. */
+  size?: number;
   onBytes?(done: number, total: number): void;
   signal?: AbortSignal;
   partBytes?: number;
@@ -40,9 +46,13 @@ interface Progress {
   parts: Part[];
 }
 
+/** A server that sends something else than was asked for: nothing of it is kept. */
+class WrongContent extends CommandError {}
+
 interface Remote {
   url: string;
   headers: Headers;
+  /** Null where nobody states it. */
   size: number | null;
   ranges: boolean;
   etag: string | null;
@@ -61,11 +71,16 @@ async function inspect(url: string, options: DownloadOptions): Promise<Remote> {
   const size = response.status === 206 || response.status === 416 ? total : length;
   await response.body?.cancel();
   const headers = Object.fromEntries(Object.entries(answer.headers).filter(([name]) => name !== 'range'));
+  const stated = options.size ?? Number(seen.get('x-linked-size') ?? NaN);
+  const served = size === undefined || size === null ? NaN : Number(size);
+  if (!Number.isNaN(stated) && !Number.isNaN(served) && stated !== served)
+    throw new WrongContent(`${brief(url)} has ${served} bytes, expected ${stated}`);
+  const known = Number.isNaN(stated) ? served : stated;
   const etag = (seen.get('x-linked-etag') ?? seen.get('etag') ?? '').replace(/^W\//, '').replaceAll('"', '');
   return {
     url: answer.url,
     headers,
-    size: size === undefined || size === null ? null : Number(size),
+    size: Number.isNaN(known) ? null : known,
     ranges: response.status === 206,
     etag: etag === '' ? null : etag,
   };
@@ -108,19 +123,24 @@ async function fetchPart(
     { ...remote.headers, ...range, 'accept-encoding': 'identity' },
     signal,
   );
-  if (remote.ranges && response.status !== 206)
+  if (remote.ranges && response.status !== 206) {
+    await response.body?.cancel();
     throw new CommandError(
-      `${remote.url} answers ${response.status} to a request for bytes ${from} to ${part.end - 1}`,
+      `${brief(remote.url)} answers ${response.status} to a request for bytes ${from} to ${part.end - 1}`,
     );
-  for await (const chunk of response.body ?? []) {
-    const bytes = chunk as Uint8Array;
-    if (part.start + part.done + bytes.length > part.end)
-      throw new CommandError(`${remote.url} sends more than the ${part.end - from} bytes it announced`);
+  }
+  const most = Math.min(part.end, remote.size ?? MAX_UNSTATED_BYTES);
+  for await (const bytes of chunksOf(response)) {
+    if (part.start + part.done + bytes.length > most)
+      throw new WrongContent(
+        `${brief(remote.url)} sends more than ${most - from} bytes${remote.size === null ? ' and does not state how many' : `, expected ${most - from}`}`,
+      );
     await file.write(bytes, 0, bytes.length, part.start + part.done);
     part.done += bytes.length;
     await onBytes(bytes.length);
   }
-  if (Number.isFinite(part.end) && part.start + part.done < part.end) throw new Error('connection closed early');
+  if (Number.isFinite(part.end) && part.start + part.done < part.end)
+    throw new Error(`it ended after ${part.done} of ${part.end - part.start} bytes`);
 }
 
 /** Fetch a part, again and again while every attempt brings something. */
@@ -137,9 +157,9 @@ async function completePart(
       return await fetchPart(remote, part, file, signal, onBytes);
     } catch (cause) {
       if (signal.aborted || cause instanceof CommandError) throw cause;
-      failures = part.done > before && remote.ranges ? 1 : failures + 1;
+      failures = part.done >= before + LEAST_BYTES && remote.ranges ? 1 : failures + 1;
       if (failures >= ATTEMPTS)
-        throw new CommandError(`${remote.url} broke off at byte ${part.start + part.done}: ${reasonOf(cause)}`, {
+        throw new CommandError(`${brief(remote.url)} broke off at byte ${part.start + part.done}: ${reasonOf(cause)}`, {
           hint: 'the same command goes on from here',
           cause,
         });
@@ -168,6 +188,11 @@ async function digestsOf(path: string, size: number): Promise<{ sha256: string; 
   return { sha256: sha256.digest('hex'), git: git.digest('hex') };
 }
 
+async function discard(partial: string): Promise<void> {
+  await rm(partial, { force: true });
+  await rm(`${partial}.json`, { force: true });
+}
+
 /** Download to `path`. A digest that is wrong removes what was fetched; a break keeps it for the next call. */
 export async function download(url: string, path: string, options: DownloadOptions = {}): Promise<void> {
   const remote = await inspect(url, options);
@@ -184,6 +209,7 @@ export async function download(url: string, path: string, options: DownloadOptio
   let done = parts.reduce((sum, part) => sum + part.done, 0);
   let unnoted = 0;
   let noting = Promise.resolve();
+  let wrong = false;
   const note = (): Promise<void> => {
     unnoted = 0;
     return (noting = noting.then(write));
@@ -215,18 +241,21 @@ export async function download(url: string, path: string, options: DownloadOptio
     const ended = await Promise.allSettled(workers);
     const failed = ended.filter((each) => each.status === 'rejected').map((each) => each.reason as unknown);
     if (failed.length > 0) throw failed.find((each) => each instanceof CommandError) ?? failed[0];
+  } catch (error) {
+    if (error instanceof WrongContent) wrong = true;
+    throw error;
   } finally {
     await note();
     await file.sync();
     await file.close();
+    if (wrong) await discard(partial);
   }
   const size = parts.reduce((sum, part) => sum + part.done, 0);
   const found = await digestsOf(partial, size);
   const stated = options.sha256 ?? (/^[0-9a-f]{64}$|^[0-9a-f]{40}$/.test(remote.etag ?? '') ? remote.etag : null);
   if (stated !== null && stated !== found.sha256 && stated !== found.git) {
-    await rm(partial, { force: true });
-    await rm(`${partial}.json`, { force: true });
-    throw new CommandError(`${url} has SHA-256 ${found.sha256}, expected ${stated}`, {
+    await discard(partial);
+    throw new CommandError(`${brief(url)} has SHA-256 ${found.sha256}, expected ${stated}`, {
       hint: 'what was downloaded is removed; run the command again',
     });
   }

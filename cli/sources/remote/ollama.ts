@@ -7,6 +7,7 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import envPaths from 'env-paths';
+import { quoted } from '../../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../../errors.ts';
 import { openGguf, statOf } from '../model-source.ts';
 import type { ModelSource } from '../model-source.ts';
@@ -96,9 +97,7 @@ function readLayer(value: unknown): Layer {
   >;
   const hex = typeof digest === 'string' ? /^sha256[:-]([0-9a-f]{64})$/.exec(digest)?.[1] : undefined;
   if (typeof mediaType !== 'string' || hex === undefined || !Number.isSafeInteger(size) || (size as number) < 0)
-    throw new CommandError(
-      `manifest has a layer without mediaType, SHA-256 digest and size: ${JSON.stringify(value).slice(0, 80)}`,
-    );
+    throw new CommandError(`manifest has a layer without mediaType, SHA-256 digest and size: ${quoted(value, 80)}`);
   return {
     kind: mediaType.startsWith(MEDIA) ? mediaType.slice(MEDIA.length) : mediaType,
     digest: hex,
@@ -165,6 +164,7 @@ export async function pullFromRegistry(name: OllamaName, options: PullOptions = 
     if (statOf(path)?.size !== layer.size)
       await download(`${base}/blobs/sha256:${layer.digest}`, path, {
         sha256: layer.digest,
+        size: layer.size,
         onBytes: (done) => options.onBytes?.(start + done, total),
         ...(options.signal === undefined ? {} : { signal: options.signal }),
         ...(options.partBytes === undefined ? {} : { partBytes: options.partBytes }),

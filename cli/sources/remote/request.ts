@@ -1,5 +1,7 @@
 /** HTTP requests of downloads: redirects followed by hand, tokens fetched when a server asks for one. */
+import { brief, quoted } from '../../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../../errors.ts';
+import { chunksOf } from './chunks.ts';
 
 const MAX_REDIRECTS = 10;
 /** Answers of servers other than the files themselves: manifests and lists. */
@@ -55,7 +57,12 @@ async function tokenOf(
   }
   const response = await send(url.toString(), {}, signal);
   if (!response.ok) return null;
-  const answer = (await response.json().catch(() => null)) as { token?: unknown; access_token?: unknown } | null;
+  let answer: { token?: unknown; access_token?: unknown } | null;
+  try {
+    answer = JSON.parse(await readText(response, url.toString(), signal)) as typeof answer;
+  } catch {
+    return null;
+  }
   const token = answer?.token ?? answer?.access_token;
   return typeof token === 'string' ? token : null;
 }
@@ -84,10 +91,10 @@ export async function request(start: string, given: Headers = {}, signal?: Abort
     const location = response.headers.get('location');
     if (response.status >= 300 && response.status < 400 && location !== null) {
       await response.body?.cancel();
-      if (!URL.canParse(location, url)) throw new CommandError(`${url} redirects to ${JSON.stringify(location)}`);
+      if (!URL.canParse(location, url)) throw new CommandError(`${brief(url)} redirects to ${quoted(location)}`);
       const next = new URL(location, url);
       if (next.protocol !== 'https:' && next.protocol !== new URL(start).protocol)
-        throw new CommandError(`${url} redirects to ${next.protocol}//${next.host}`);
+        throw new CommandError(`${brief(url)} redirects to ${next.protocol}//${brief(next.host)}`);
       if (next.origin !== new URL(url).origin)
         headers = Object.fromEntries(Object.entries(headers).filter(([name]) => name !== 'authorization'));
       url = next.toString();
@@ -107,29 +114,33 @@ export async function request(start: string, given: Headers = {}, signal?: Abort
       const refused = response.status === 401 || response.status === 403;
       throw new HttpError(
         response.status,
-        `${start} answers ${response.status}${response.statusText === '' ? '' : ` ${response.statusText}`}`,
+        `${brief(start)} answers ${response.status}${response.statusText === '' ? '' : ` ${brief(response.statusText)}`}`,
         refused ? 'a model that asks for a login needs a token: set HF_TOKEN' : undefined,
       );
     }
     return { response, url, headers, seen };
   }
-  throw new CommandError(`${start} redirects more than ${MAX_REDIRECTS} times`);
+  throw new CommandError(`${brief(start)} redirects more than ${MAX_REDIRECTS} times`);
+}
+
+async function readText(response: Response, url: string, signal: AbortSignal | undefined): Promise<string> {
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  try {
+    for await (const part of chunksOf(response)) {
+      bytes += part.length;
+      if (bytes > MAX_TEXT_BYTES) throw new CommandError(`${brief(url)} answers more than ${MAX_TEXT_BYTES} bytes`);
+      parts.push(part);
+    }
+  } catch (cause) {
+    if (cause instanceof CommandError || signal?.aborted === true) throw cause;
+    throw new CommandError(`${brief(url)} broke off: ${reasonOf(cause)}`, { cause });
+  }
+  return Buffer.concat(parts).toString('utf8');
 }
 
 /** A small answer as text. */
 export async function requestText(url: string, headers: Headers = {}, signal?: AbortSignal): Promise<string> {
   const { response } = await request(url, headers, signal);
-  const parts: Buffer[] = [];
-  let bytes = 0;
-  try {
-    for await (const part of response.body ?? []) {
-      bytes += (part as Uint8Array).length;
-      if (bytes > MAX_TEXT_BYTES) throw new CommandError(`${url} answers more than ${MAX_TEXT_BYTES} bytes`);
-      parts.push(Buffer.from(part as Uint8Array));
-    }
-  } catch (cause) {
-    if (cause instanceof CommandError || signal?.aborted === true) throw cause;
-    throw new CommandError(`${url} broke off: ${reasonOf(cause)}`, { cause });
-  }
-  return Buffer.concat(parts).toString('utf8');
+  return readText(response, url, signal);
 }

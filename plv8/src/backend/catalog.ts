@@ -2,6 +2,7 @@ import { query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Account, Limits } from './limits.ts';
 import { readLimits } from './limits.ts';
+import { brief } from '../format/visible-text.ts';
 
 /** One ready model as the tables know it; what decides whether a loaded copy is still the right one. */
 export interface ModelRow {
@@ -115,7 +116,7 @@ export function findModel(catalog: Catalog, name: string | null, purpose: Purpos
     if (found !== undefined) return found;
     raise(
       SQLSTATE.undefinedObject,
-      name === null ? `default model ${wanted} does not exist` : `model ${wanted} does not exist`,
+      name === null ? `default model ${brief(wanted)} does not exist` : `model ${brief(wanted)} does not exist`,
       { hint: `models here: ${listNames(models)}` },
     );
   }

@@ -8,6 +8,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { embeddingIds } from './embedding.ts';
 import type { EmbeddingOptions } from './embedding-options.ts';
 import { parseEmbeddingOptions } from './embedding-options.ts';
+import { brief } from '../format/visible-text.ts';
 
 /** What Qwen3-Reranker was trained with, where the file does not state it. */
 const QWEN3_TEMPLATE =
@@ -54,9 +55,13 @@ export function scoreDocuments(ranker: Ranker, query: string, docs: readonly (st
   const { name } = used.entry.description;
   const labels = labelsOf(used);
   if (labels !== null) {
-    raise(SQLSTATE.featureNotSupported, `model ${name} tells ${labels.join(', ')} apart and ranks no documents`, {
-      hint: 'use it with hartonomous.classify',
-    });
+    raise(
+      SQLSTATE.featureNotSupported,
+      `model ${name} tells ${brief(labels.join(', '))} apart and ranks no documents`,
+      {
+        hint: 'use it with hartonomous.classify',
+      },
+    );
   }
   const given = docs.flatMap((document) => (document === null ? [] : [{ query, document }]));
   const margins = pairMargins(ranker, given);
@@ -92,8 +97,8 @@ export function classifyByEncoder(
   }
   for (const label of labels) {
     if (known.includes(label)) continue;
-    raise(SQLSTATE.invalidParameterValue, `model ${used.entry.description.name} does not know label ${label}`, {
-      hint: `its labels: ${known.join(', ')}`,
+    raise(SQLSTATE.invalidParameterValue, `model ${used.entry.description.name} does not know label ${brief(label)}`, {
+      hint: `its labels: ${brief(known.join(', '))}`,
     });
   }
   const { tokenizer } = used;

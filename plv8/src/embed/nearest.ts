@@ -5,6 +5,7 @@ import { embeddingMatrix, readEmbeddings } from '../model/embedding-rows.ts';
 import type { Model } from '../model/model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { currentCatalog, useModel, useTokenizer } from '../backend/registry.ts';
+import { brief } from '../format/visible-text.ts';
 
 /** Embeddings on either side along the curve that the approximate method looks at. */
 const WINDOW = 512;
@@ -134,7 +135,7 @@ export function nearest(
   if (!Number.isInteger(k) || k < 1 || k > MAX_NEIGHBOURS)
     raise(SQLSTATE.invalidParameterValue, `k must be 1 to ${MAX_NEIGHBOURS}, got ${k}`);
   if (method !== 'exact' && method !== 'hilbert')
-    raise(SQLSTATE.invalidParameterValue, `method ${method} is not known, methods are exact and hilbert`);
+    raise(SQLSTATE.invalidParameterValue, `method ${brief(method)} is not known, methods are exact and hilbert`);
   const { tokenizer, description } = useTokenizer(currentCatalog(), model);
   const id = tokenNamed(tokenizer, description.id, token);
   const neighbours =

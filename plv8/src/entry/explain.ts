@@ -23,6 +23,7 @@ import type { InputMode } from '../explain/units.ts';
 import { INPUT_MODES } from '../explain/units.ts';
 import { mayWrite } from '../backend/caller.ts';
 import { nanoseconds } from '../backend/durations.ts';
+import { brief } from '../format/visible-text.ts';
 
 type Id = number | bigint | null;
 
@@ -33,7 +34,7 @@ function inputMode(given: string | null): InputMode | null {
   if (given === null) return null;
   return (
     INPUT_MODES.find((mode) => mode === given) ??
-    raise(SQLSTATE.invalidParameterValue, `inputs must be one of ${INPUT_MODES.join(', ')}, got ${given}`)
+    raise(SQLSTATE.invalidParameterValue, `inputs must be one of ${INPUT_MODES.join(', ')}, got ${brief(given)}`)
   );
 }
 

@@ -1,6 +1,7 @@
 /** Arguments that SQL hands over as JSON text, so that their order is the caller's. */
 import { raise, SQLSTATE } from '../errors.ts';
 import { parseJson } from '../format/ordered-json.ts';
+import { brief } from '../format/visible-text.ts';
 
 /** Value of an argument that PostgreSQL has found to be JSON; null for SQL null. Throws for strings that no text can hold. */
 export function jsonOf(text: string | null): unknown {
@@ -8,7 +9,9 @@ export function jsonOf(text: string | null): unknown {
   try {
     return parseJson(text);
   } catch (error) {
-    raise(SQLSTATE.untranslatableCharacter, `JSON cannot be read: ${(error as Error).message}`, { cause: error });
+    raise(SQLSTATE.untranslatableCharacter, `JSON cannot be read: ${brief((error as Error).message)}`, {
+      cause: error,
+    });
   }
 }
 

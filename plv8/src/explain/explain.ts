@@ -21,6 +21,7 @@ import { proveReplay } from './replay.ts';
 import { summarise } from './summary.ts';
 import type { InputMode, PromptToken, Unit } from './units.ts';
 import { unitsOf } from './units.ts';
+import { quoted } from '../format/visible-text.ts';
 
 /** Steps whose activations are kept at once. */
 const STEPS_AT_ONCE = 8;
@@ -68,7 +69,7 @@ function versusId(tokenizer: Tokenizer, text: string, logits: Float32Array): num
     .filter((ids) => ids.length === 1)
     .map((ids) => ids[0]!);
   const best = found.sort((a, b) => logits[b]! - logits[a]!)[0];
-  return best ?? raise(SQLSTATE.invalidParameterValue, `versus ${JSON.stringify(text)} is not one token of the model`);
+  return best ?? raise(SQLSTATE.invalidParameterValue, `versus ${quoted(text)} is not one token of the model`);
 }
 
 /** Everything but attention of `request.steps`. Throws where the replay is not the recorded computation. */

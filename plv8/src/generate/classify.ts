@@ -8,6 +8,7 @@ import type { UsedModel } from '../backend/registry.ts';
 import { openRequest, promptModel } from './request.ts';
 import { scoreSequences } from './score.ts';
 import { nanoseconds } from '../backend/durations.ts';
+import { quoted } from '../format/visible-text.ts';
 
 /** Labels of one call. */
 const MAX_LABELS = 1000;
@@ -57,10 +58,10 @@ export interface OwnOptions {
 export function ownOptions(given: Record<string, unknown>): OwnOptions {
   const { instruction, calibrate, ...rest } = given;
   if (typeof (instruction ?? '') !== 'string') {
-    raise(SQLSTATE.invalidParameterValue, `option instruction must be a text, got ${JSON.stringify(instruction)}`);
+    raise(SQLSTATE.invalidParameterValue, `option instruction must be a text, got ${quoted(instruction)}`);
   }
   if (typeof (calibrate ?? true) !== 'boolean') {
-    raise(SQLSTATE.invalidParameterValue, `option calibrate must be true or false, got ${JSON.stringify(calibrate)}`);
+    raise(SQLSTATE.invalidParameterValue, `option calibrate must be true or false, got ${quoted(calibrate)}`);
   }
   return { instruction: (instruction ?? null) as string | null, calibrate: (calibrate ?? true) as boolean, rest };
 }

@@ -11,6 +11,7 @@ import type { GenerateOptions } from '../sampling/options.ts';
 import type { ThinkingFamily } from '../format/thinking-families.ts';
 import { thinkingFamily } from '../format/thinking-families.ts';
 import { writtenSpans } from './written-answers.ts';
+import { quoted } from '../format/visible-text.ts';
 
 /** A model as prompts need it: no weights. */
 export interface PromptModel {
@@ -30,7 +31,7 @@ function templateOf(model: PromptModel, options: GenerateOptions): string | null
     namedTemplate(template) ??
     (template.includes('{')
       ? template
-      : raise(SQLSTATE.invalidParameterValue, `option template names ${JSON.stringify(template)}, which is not known`, {
+      : raise(SQLSTATE.invalidParameterValue, `option template names ${quoted(template)}, which is not known`, {
           hint: `templates: ${TEMPLATE_NAMES.join(', ')}, or Jinja text`,
         }))
   );

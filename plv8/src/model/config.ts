@@ -7,6 +7,7 @@ import { checkKeys } from './metadata-keys.ts';
 import type { RopeScaling } from './rope-scaling.ts';
 import { readScaling } from './rope-scaling.ts';
 import type { TensorInfo } from './source.ts';
+import { quoted } from '../format/visible-text.ts';
 
 export interface ModelConfig {
   architecture: Architecture;
@@ -245,14 +246,14 @@ function readPooling(metadata: Metadata): ModelConfig['pooling'] {
 function withLayout(architecture: Architecture, layout: unknown): Architecture {
   if (layout === undefined) return architecture;
   if (layout === 'halves' || layout === 'neighbours') return { ...architecture, rope: layout };
-  return raise(SQLSTATE.dataCorrupted, `model metadata hartonomous.rope.layout is ${JSON.stringify(layout)}`);
+  return raise(SQLSTATE.dataCorrupted, `model metadata hartonomous.rope.layout is ${quoted(layout)}`);
 }
 
 /** The factor of queries by keys that Hugging Face's Gemma states. */
 function readAttentionScale(scale: unknown, otherwise: number): number {
   if (scale === undefined) return otherwise;
   if (typeof scale === 'number' && Number.isFinite(scale) && scale > 0) return scale;
-  return raise(SQLSTATE.dataCorrupted, `model metadata hartonomous.attention.scale is ${JSON.stringify(scale)}`);
+  return raise(SQLSTATE.dataCorrupted, `model metadata hartonomous.attention.scale is ${quoted(scale)}`);
 }
 
 function readFactors(value: unknown, pairs: number): readonly number[] | null {

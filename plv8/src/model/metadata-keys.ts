@@ -5,6 +5,7 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Architecture } from './architectures/architecture.ts';
 import type { Metadata } from './metadata.ts';
+import { brief, quoted } from '../format/visible-text.ts';
 
 /** Read by readConfig for every architecture. */
 const READ = [
@@ -93,8 +94,8 @@ export function checkKeys(metadata: Metadata): void {
     if (neutral === null) {
       raise(
         SQLSTATE.featureNotSupported,
-        `metadata key ${metadata.key(suffix)} is not known to architecture ${metadata.architecture.name}`,
-        { detail: `its value is ${JSON.stringify(metadata.value(suffix))}` },
+        `metadata key ${brief(metadata.key(suffix))} is not known to architecture ${metadata.architecture.name}`,
+        { detail: `its value is ${quoted(metadata.value(suffix))}` },
       );
     }
     if (neutral.includes(metadata.value(suffix))) continue;

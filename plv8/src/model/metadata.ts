@@ -1,6 +1,7 @@
 /** A model's hyper-parameters as its file states them: read under the architecture's prefix, each checked as it is read. */
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Architecture } from './architectures/architecture.ts';
+import { quoted } from '../format/visible-text.ts';
 
 export class Metadata {
   constructor(
@@ -62,14 +63,14 @@ export class Metadata {
 
   /** Throws dataCorrupted for a value that cannot be. */
   refuse(suffix: string, rule: string, value: unknown): never {
-    raise(SQLSTATE.dataCorrupted, `model metadata ${this.key(suffix)} ${rule}, got ${JSON.stringify(value)}`);
+    raise(SQLSTATE.dataCorrupted, `model metadata ${this.key(suffix)} ${rule}, got ${quoted(value)}`);
   }
 
   /** Throws featureNotSupported for a value that asks for what is not computed here. */
   unsupported(suffix: string, computed: string): never {
     raise(
       SQLSTATE.featureNotSupported,
-      `model metadata ${this.key(suffix)} is ${JSON.stringify(this.all[this.key(suffix)])}, ${computed}`,
+      `model metadata ${this.key(suffix)} is ${quoted(this.all[this.key(suffix)])}, ${computed}`,
     );
   }
 }

@@ -2,6 +2,7 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Grammar } from './constraint/constraint.ts';
 import type { SamplerOptions } from './sampler.ts';
+import { quoted } from '../format/visible-text.ts';
 
 export interface GenerateOptions {
   /** most tokens to generate; -1 until the context is full */
@@ -221,8 +222,7 @@ export function isGiven(given: Record<string, unknown>, key: string): boolean {
 
 /** A value for an error message; long ones are cut. */
 export function show(value: unknown): string {
-  const text = typeof value === 'bigint' ? value.toString() : (JSON.stringify(value) ?? String(value));
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+  return quoted(value, 60);
 }
 
 export function refuse(key: string, rule: string, value: unknown): never {

@@ -15,6 +15,7 @@ import type { Statement } from './jinja/syntax.ts';
 import type { Text } from './jinja/text.ts';
 import type { Arguments, Value } from './jinja/values.ts';
 import { Callable, Dict, fromJson, List, NONE, TemplateError, text } from './jinja/values.ts';
+import { brief } from '../format/visible-text.ts';
 
 /** Bytes of a template; the longest published ones have about 20 kB. */
 const MAX_TEMPLATE_BYTES = 256 * 1024;
@@ -123,5 +124,5 @@ function parseTemplate(template: string): readonly Statement[] {
 
 /** First line of a message, cut to what an error line can hold. */
 function oneLine(message: unknown): string {
-  return String(message).replace(/\s+/g, ' ').trim().slice(0, 300);
+  return brief(String(message).replace(/\s+/g, ' ').trim());
 }

@@ -10,6 +10,7 @@ import type { Vocabulary } from './vocabulary.ts';
 import { flagSetting, TOKEN_TYPE } from './vocabulary.ts';
 import { WordPieceEncoder } from './word-piece.ts';
 import { wordRules } from './word-splitter.ts';
+import { quoted } from '../format/visible-text.ts';
 
 const MODELS = ['llama', 'gpt2', 'bert', 't5'];
 
@@ -64,13 +65,9 @@ export function defaultsOf(vocabulary: Vocabulary): Defaults {
     };
   }
   if (vocabulary.model !== 'gpt2') {
-    raise(
-      SQLSTATE.featureNotSupported,
-      `tokenizer.ggml.model is ${JSON.stringify(vocabulary.model)}, which is not supported`,
-      {
-        hint: `supported: ${MODELS.join(', ')}`,
-      },
-    );
+    raise(SQLSTATE.featureNotSupported, `tokenizer.ggml.model is ${quoted(vocabulary.model)}, which is not supported`, {
+      hint: `supported: ${MODELS.join(', ')}`,
+    });
   }
   const rules = wordRules(vocabulary.pre);
   return {
@@ -110,7 +107,7 @@ function needUnknown(vocabulary: Vocabulary, unknownId: number | null): number {
     unknownId ??
     raise(
       SQLSTATE.dataCorrupted,
-      `tokenizer.ggml.model is ${JSON.stringify(vocabulary.model)} and the vocabulary has no unknown token`,
+      `tokenizer.ggml.model is ${quoted(vocabulary.model)} and the vocabulary has no unknown token`,
     )
   );
 }

@@ -2,6 +2,7 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import { parseJson } from '../format/ordered-json.ts';
 import type { ChatMessage } from './chat-template.ts';
+import { quoted } from '../format/visible-text.ts';
 
 const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'];
 
@@ -98,5 +99,5 @@ function toolCallsOf(calls: unknown, where: string): unknown[] {
 }
 
 function shown(value: unknown): string {
-  return JSON.stringify(value).slice(0, 60);
+  return quoted(value, 60);
 }

@@ -1,4 +1,5 @@
 import { raise, SQLSTATE } from '../errors.ts';
+import { quoted } from '../format/visible-text.ts';
 
 /** Values of GGUF's tokenizer.ggml.token_type. */
 export const TOKEN_TYPE = {
@@ -53,7 +54,7 @@ export function mergesFromStrings(tokens: readonly string[], merges: readonly st
   for (let rank = 0; rank < merges.length; rank++) {
     const merge = merges[rank]!;
     const space = merge.indexOf(' ', 1);
-    if (space < 0) raise(SQLSTATE.dataCorrupted, `merge ${rank} has no space: ${JSON.stringify(merge.slice(0, 40))}`);
+    if (space < 0) raise(SQLSTATE.dataCorrupted, `merge ${rank} has no space: ${quoted(merge, 40)}`);
     pairs[2 * rank] = idOf(merge.slice(0, space));
     pairs[2 * rank + 1] = idOf(merge.slice(space + 1));
   }

@@ -8,6 +8,7 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import { caseWordEnd } from './case-words.ts';
 import { characterClass, LETTER, NUMBER, OTHER, PUNCTUATION, WHITESPACE } from './character-class.ts';
+import { quoted } from '../format/visible-text.ts';
 
 type Scanner = (text: string, start: number, end: number, ends: number[]) => void;
 
@@ -305,7 +306,7 @@ const RULES: Readonly<Record<string, WordRules>> = {
 export function wordRules(pre: string | null): WordRules {
   const name = pre === null || pre === '' ? 'default' : pre;
   if (Object.hasOwn(RULES, name)) return RULES[name]!;
-  raise(SQLSTATE.featureNotSupported, `tokenizer.ggml.pre is ${JSON.stringify(name)}, which is not supported`, {
+  raise(SQLSTATE.featureNotSupported, `tokenizer.ggml.pre is ${quoted(name)}, which is not supported`, {
     hint: `supported: ${Object.keys(RULES).join(', ')}`,
   });
 }

@@ -13,6 +13,7 @@ import { nomicBertMoe } from './nomic-bert-moe.ts';
 import { phi3 } from './phi3.ts';
 import { qwen2 } from './qwen2.ts';
 import { qwen3 } from './qwen3.ts';
+import { brief } from '../../format/visible-text.ts';
 
 const ALL: Readonly<Record<ArchitectureName, Architecture>> = {
   llama,
@@ -31,7 +32,7 @@ const ALL: Readonly<Record<ArchitectureName, Architecture>> = {
 /** The architecture of this name; throws featureNotSupported listing those there are. */
 export function findArchitecture(name: string): Architecture {
   if (isArchitectureName(name)) return ALL[name];
-  raise(SQLSTATE.featureNotSupported, `architecture ${name} is not supported`, {
+  raise(SQLSTATE.featureNotSupported, `architecture ${brief(name)} is not supported`, {
     hint: `supported: ${ARCHITECTURE_NAMES.join(', ')}`,
   });
 }

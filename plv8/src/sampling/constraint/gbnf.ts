@@ -8,6 +8,7 @@ import { complement, LAST_CODE_POINT, normalise } from './character-sets.ts';
 import { byteText, utf8Encoding } from './characters.ts';
 import type { Expression, Expressions } from './expression.ts';
 import { NEVER } from './expression.ts';
+import { brief } from '../../format/visible-text.ts';
 
 /** Groups within groups, and rules within rules. */
 const MAX_DEPTH = 200;
@@ -42,9 +43,9 @@ class Parser {
       const line = this.line;
       const name = this.name() ?? wrong(line, `a rule begins with its name, got ${this.here}`);
       this.space(false);
-      if (!this.take('::=')) wrong(line, `expected ::= after ${name}, got ${this.here}`);
+      if (!this.take('::=')) wrong(line, `expected ::= after ${brief(name)}, got ${this.here}`);
       this.space(true);
-      if (rules.has(name)) wrong(line, `rule ${name} is there already`);
+      if (rules.has(name)) wrong(line, `rule ${brief(name)} is there already`);
       rules.set(name, this.choice(false));
       this.space(false);
       if (this.at < this.text.length && !/[\r\n]/.test(this.text[this.at]!))
@@ -221,7 +222,7 @@ class Compiler {
     }
     for (const name of rules.keys()) {
       if (this.reaches(name, (part) => this.firstRules(part))) {
-        raise(SQLSTATE.featureNotSupported, `grammar rule ${name} begins with itself, which is not supported`, {
+        raise(SQLSTATE.featureNotSupported, `grammar rule ${brief(name)} begins with itself, which is not supported`, {
           hint: 'write the repetition with *, or let the rule end with itself',
         });
       }
@@ -235,7 +236,7 @@ class Compiler {
   }
 
   private refuseUnknown(part: Part): void {
-    if (part.kind === 'rule' && !this.rules.has(part.name)) wrong(part.line, `there is no rule ${part.name}`);
+    if (part.kind === 'rule' && !this.rules.has(part.name)) wrong(part.line, `there is no rule ${brief(part.name)}`);
     for (const inner of innerParts(part)) this.refuseUnknown(inner);
   }
 

@@ -9,6 +9,7 @@ import type { NumberBounds } from './number-range.ts';
 import { decimalsOf, numbersWithin } from './number-range.ts';
 import type { Alternative, Leaf } from './schema-expansion.ts';
 import { listedValues } from './schema-expansion.ts';
+import { brief } from '../../format/visible-text.ts';
 import { at, invalid, show } from './schema-keywords.ts';
 
 /** Remainders that a machine counts; a larger multipleOf is listed multiple by multiple. */
@@ -59,7 +60,7 @@ export function numberTexts(
   );
   const found = combine(expressions, [component(expressions, range), ...wanted], unwanted);
   if (found === NEVER && leaves.length === 1) {
-    invalid(path, `no multiple of ${multiples.join(' and ')} is within minimum and maximum`);
+    invalid(path, `no multiple of ${brief(multiples.join(' and '))} is within minimum and maximum`);
   }
   return found;
 }

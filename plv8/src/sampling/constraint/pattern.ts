@@ -12,6 +12,7 @@ import { bothCases, complement, LAST_CODE_POINT, normalise, propertySet } from '
 import type { Expression, Expressions } from './expression.ts';
 import { EMPTY } from './expression.ts';
 import { combine, component } from './machine.ts';
+import { brief } from '../../format/visible-text.ts';
 
 /** Characters of a pattern; a person writes some dozens. */
 const MAX_PATTERN_LENGTH = 10_000;
@@ -73,7 +74,7 @@ export function compilePattern(
     parsed = new RegExpParser({ ecmaVersion: 2025 }).parsePattern(source, 0, source.length, true);
   } catch (error) {
     const message = error instanceof RangeError ? 'it nests too deep' : (error as Error).message;
-    raise(SQLSTATE.invalidParameterValue, `pattern is not valid: ${message.slice(0, 300)}`);
+    raise(SQLSTATE.invalidParameterValue, `pattern is not valid: ${brief(message)}`);
   }
   return new PatternCompiler(expressions, encode, ignoreCase).pattern(parsed, extent);
 }
@@ -84,7 +85,7 @@ export function patternRegExp(pattern: string): RegExp {
   try {
     return new RegExp(source, ignoreCase ? 'ui' : 'u');
   } catch (error) {
-    raise(SQLSTATE.invalidParameterValue, `pattern is not valid: ${(error as Error).message.slice(0, 300)}`);
+    raise(SQLSTATE.invalidParameterValue, `pattern is not valid: ${brief((error as Error).message)}`);
   }
 }
 

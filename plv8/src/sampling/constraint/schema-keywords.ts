@@ -1,5 +1,6 @@
 /** A schema, its keywords, and what is said about one that cannot be compiled, and where in it. */
 import { raise, SQLSTATE } from '../../errors.ts';
+import { quoted } from '../../format/visible-text.ts';
 
 export type Schema = Record<string, unknown>;
 
@@ -89,8 +90,7 @@ export function unsupported(keyword: string, path: string, how = '', hint?: stri
 
 /** A value as it stands in a message. */
 export function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+  return quoted(value, 60);
 }
 
 export function isObject(value: unknown): value is Schema {
