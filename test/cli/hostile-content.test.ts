@@ -131,7 +131,7 @@ describe('names with control characters are refused', () => {
 
   test.each(['\x1b[2J', 'a\tb', 'a\nb', '\x7f', '\u009b', '\u202e', '\u2066'])('by SQL: %j', async (name) => {
     await expect(database.pool.query(`select hartonomous.copy_model('hostile', $1)`, [`a${name}b`])).rejects.toThrow(
-      /model name must have .* control character/,
+      /model name must have .* control characters/,
     );
     await expect(
       database.pool.query(
