@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
-import { print, printJson, tell } from '../output.ts';
+import { print, printJson } from '../output.ts';
 import { checkRoles, isLoopback, readTokens } from '../serve/access.ts';
 import { startServer } from '../serve/server.ts';
 import { globalsOf } from './globals.ts';

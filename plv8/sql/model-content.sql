@@ -195,7 +195,7 @@ begin
     if copy_model.name is null or length(copy_model.name) not between 1 and 200 or copy_model.name <> btrim(copy_model.name)
         or copy_model.name ~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]' then
         raise exception using errcode = 'invalid_parameter_value',
-            message = format('model name must have 1 to 200 characters and no space around it, and no control characters, got %s',
+            message = format('model name must have 1 to 200 characters, no space around it and no control characters, got %s',
                 coalesce(quote_literal(left(copy_model.name, 200)), 'null'));
     end if;
     if exists (select from hartonomous.models m where m.name = copy_model.name) then

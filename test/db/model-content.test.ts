@@ -204,7 +204,7 @@ describe('copy_model', () => {
   test.each([
     ['nobody', 'x', /model nobody does not exist/],
     ['qwen', 'stories', /model stories exists/],
-    ['qwen', ' x', /model name must have 1 to 200 characters and no space around it, got ' x'/],
+    ['qwen', ' x', /model name must have 1 to 200 characters, no space around it and no control characters, got ' x'/],
   ])('of %s as %j is refused in one line', async (from, to, message) => {
     await expect(query('select hartonomous.copy_model($1, $2)', [from, to])).rejects.toThrow(message);
   });
