@@ -1,6 +1,7 @@
 /** embed, similarity and rerank through SQL, against llama.cpp's embeddings of the same texts. */
 import { readFileSync } from 'node:fs';
 import type { PoolClient } from 'pg';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { cosine, decodeFloats, maxDifference } from '../golden/agreement.ts';
 import { modelPath } from '../golden/model-files.ts';
@@ -212,6 +213,18 @@ describe('similarity and rerank', () => {
     expect(rows.map(({ ord }) => ord)).toEqual([...expected.map(({ ord }) => ord), docs.length]);
     expect(rows.map(({ doc }) => doc)).toEqual(rows.map(({ ord }) => docs[ord - 1]));
     expect(rows.at(-1)!.score).toBeNull();
+  });
+
+  test('rerank without a model takes the one for embeddings, and loads no other', async () => {
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    try {
+      await client.query(`select * from hartonomous.rerank('the moon', array['the moon', 'a boat'])`);
+      const { rows } = await client.query('select model from hartonomous.loaded_models');
+      expect(rows).toEqual([{ model: 'bert' }]);
+    } finally {
+      await client.end();
+    }
   });
 });
 

@@ -1,6 +1,7 @@
 /** Models that read a query and a document together and say with a classifier how well they go together. */
 import { logEvent, poll, query as select } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
+import type { Purpose } from '../backend/catalog.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { currentCatalog, useModel, useTokenizer } from '../backend/registry.ts';
@@ -27,16 +28,20 @@ export interface Ranker {
   options: EmbeddingOptions;
 }
 
-/** The model with its options where it has a classifier, null where it makes embeddings. */
-export function findRanker(model: string | null, given: Record<string, unknown> | null): Ranker | null {
+/** The model with its options where it has a classifier, null where it makes embeddings; only the former is loaded. */
+export function findRanker(
+  model: string | null,
+  given: Record<string, unknown> | null,
+  purpose: Purpose,
+): Ranker | null {
   const options = parseEmbeddingOptions(given ?? {});
-  const used = useModel(currentCatalog(), model, options.precision, { inParallel: true });
-  return used.entry.model.weights.heads.classifier === null ? null : { used, options };
+  if (!hasClassifier(model, purpose)) return null;
+  return { used: useModel(currentCatalog(), model, options.precision, { inParallel: true, purpose }), options };
 }
 
 /** Whether a model has a classifier, by its tensors: nothing is loaded to tell. */
-export function hasClassifier(model: string | null): boolean {
-  const { description } = useTokenizer(currentCatalog(), model);
+export function hasClassifier(model: string | null, purpose: Purpose): boolean {
+  const { description } = useTokenizer(currentCatalog(), model, 'auto', purpose);
   return (
     select(
       `select 1 as there from hartonomous.weight_matrices

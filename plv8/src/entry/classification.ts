@@ -22,10 +22,10 @@ function classifyByRanker(
   model: string | null,
   given: Record<string, unknown> | null,
 ): LabelRow[] | null {
-  if (!hasClassifier(model)) return null;
+  if (!hasClassifier(model, 'text')) return null;
   checkLabels(labels);
   const { instruction, rest } = ownOptions(given ?? {});
-  const ranker = findRanker(model, rest)!;
+  const ranker = findRanker(model, rest, 'text')!;
   const probabilities = classifyByEncoder(ranker, input, labels, instruction);
   return labels
     .map((label, i): LabelRow => ({ label: label!, probability: probabilities[i]! }))

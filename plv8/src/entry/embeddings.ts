@@ -48,7 +48,7 @@ export function rerank(
   options: Options,
 ): void {
   if (query === null || docs === null) return;
-  const ranker = findRanker(model, options);
+  const ranker = findRanker(model, options, 'embedding');
   const scores = ranker === null ? cosines(query, docs, model, options) : scoreDocuments(ranker, query, docs);
   const rows = docs.map((doc, i) => ({ ord: i + 1, doc, score: scores[i]! }));
   // Best first, null last; of equal ones the earlier.
