@@ -1,6 +1,6 @@
 /**
- * What this backend holds in memory: per model and precision its weights and tokenizer; caches.ts keeps the key/value
- * caches. Lives as long as the isolate. Entries are checked against the tables at every call, so a model removed or replaced elsewhere is
+ * What this backend holds in memory: per model and precision its weights and tokenizer; eviction.ts says what goes again,
+ * caches.ts keeps the key/value caches. Lives as long as the isolate. Entries are checked against the tables at every call, so a model removed or replaced elsewhere is
  * dropped here before anything is computed with it.
  */
 import { kernelHost, logEvent, poll, query, useHugePages } from '../db.ts';
@@ -19,41 +19,23 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { createTokenizer } from '../tokenizer/tokenizer.ts';
 import { readVocabulary } from '../tokenizer/source-db.ts';
 import type { Vocabulary } from '../tokenizer/vocabulary.ts';
-import { beginCall, cacheFacts, DEFAULT_MAX_CACHE_BYTES, forgetCaches } from './caches.ts';
+import { beginCall, cacheFacts, DEFAULT_MAX_CACHE_BYTES } from './caches.ts';
+import type { LoadedModel } from './eviction.ts';
+import { drop, dropOldest, dropStale, isStale, loaded, loadedIds, loadedKey, makeRoom } from './eviction.ts';
 import { endNote, noteCall, noteTokens } from './call-note.ts';
 import { callerRole } from './caller.ts';
 import type { Catalog, ModelDescription, Purpose } from './catalog.ts';
 import { DEFAULT_SETTING, describeModel, findModel, purposeOf, readCatalog, readingModel } from './catalog.ts';
-import type { Limits } from './limits.ts';
 import { atMost, mustRecord } from './limits.ts';
 import { errorTotal } from './call-errors.ts';
 import { admitCall, chargeTokens } from './hourly-counts.ts';
 import { showLoading } from './load-progress.ts';
 import { showPresence } from './presence.ts';
-import { dropSegmentsOf, ModelSegments } from './sharing.ts';
+import { ModelSegments } from './sharing.ts';
 import { nanoseconds } from './durations.ts';
 
 /** Models a backend keeps loaded when the setting max_loaded_models does not say otherwise. */
 const DEFAULT_MAX_LOADED = 2;
-
-export interface Usage {
-  calls: number;
-  promptTokens: number;
-  reusedTokens: number;
-  generatedTokens: number;
-  /** Calls that found the beginning of their prompt in a cache. */
-  cacheHits: number;
-}
-
-export interface LoadedModel {
-  readonly description: ModelDescription;
-  readonly precision: Precision;
-  readonly model: Model;
-  readonly loadNs: number;
-  readonly loadedAt: Date;
-  lastUsedAt: Date;
-  readonly usage: Usage;
-}
 
 interface TokenizerEntry {
   readonly description: ModelDescription;
@@ -68,45 +50,7 @@ onEvaluated((tokens) => {
   noteTokens(tokens);
 });
 
-/** Insertion order is order of use: the first is the least recently used. */
-const loaded = new Map<string, LoadedModel>();
 const tokenizers = new Map<number, TokenizerEntry>();
-
-function loadedKey(id: number, precision: Precision): string {
-  return `${id}/${precision}`;
-}
-
-function drop(key: string): void {
-  const entry = loaded.get(key);
-  if (entry === undefined) return;
-  loaded.delete(key);
-  logEvent('unload', {
-    model: entry.description.name,
-    memory_bytes: entry.model.memoryBytes,
-    calls: entry.usage.calls,
-  });
-  forgetCaches(entry.model);
-  entry.model.free();
-}
-
-/** Forget everything that belongs to a model that is gone from the tables, has another digest now or was stopped. */
-function dropStale(catalog: Catalog): void {
-  const models = new Map(catalog.models.map((model) => [model.id, model]));
-  const isStale = ({ id, digest, unloadGeneration }: ModelDescription): boolean => {
-    const row = models.get(id);
-    return row?.digest !== digest || row.unloadGeneration !== unloadGeneration;
-  };
-  for (const [key, entry] of loaded) {
-    if (!isStale(entry.description)) continue;
-    drop(key);
-    dropSegmentsOf(entry.description.digest, catalog);
-  }
-  for (const [id, entry] of tokenizers) if (isStale(entry.description)) tokenizers.delete(id);
-}
-
-function loadedIds(): Set<number> {
-  return new Set([...loaded.values()].map((entry) => entry.description.id));
-}
 
 /** A stored setting that is a whole number of at least `least`; the default where it is none. */
 function wholeSetting(catalog: Catalog, name: string, least: number, otherwise: number): number {
@@ -118,6 +62,7 @@ function wholeSetting(catalog: Catalog, name: string, least: number, otherwise: 
 export function currentCatalog(): Catalog {
   const catalog = readCatalog();
   dropStale(catalog);
+  for (const [id, entry] of tokenizers) if (isStale(entry.description, catalog)) tokenizers.delete(id);
   showPresence({ models: loadedIds(), errors: errorTotal() });
   const models = [...loaded.values()].map((entry) => entry.model);
   beginCall(models, wholeSetting(catalog, 'max_cache_bytes', 0, DEFAULT_MAX_CACHE_BYTES));
@@ -153,23 +98,6 @@ export interface UsedModel {
   tokenizer: Tokenizer;
   /** Nanoseconds this call spent loading; 0 when the model was there. */
   loadNs: number;
-}
-
-function dropOldest(): void {
-  const oldest = loaded.keys().next().value;
-  if (oldest !== undefined) drop(oldest);
-}
-
-/** Drop models until `bytes` more stay within limit max_model_bytes. Throws where they alone do not. */
-function makeRoom(name: string, bytes: number, limits: Limits): void {
-  const most = limits.get('max_model_bytes') ?? Infinity;
-  if (bytes > most) {
-    raise(SQLSTATE.configurationLimitExceeded, `model ${name} takes ${bytes} bytes, limit max_model_bytes is ${most}`, {
-      hint: 'use a smaller model, or have the operator raise the limit with set_limit',
-    });
-  }
-  const held = (): number => [...loaded.values()].reduce((sum, { model }) => sum + model.memoryBytes, 0);
-  while (loaded.size > 0 && held() + bytes > most) dropOldest();
 }
 
 /** Read a model's weights. Throws where its embeddings are fewer than its tokens, or it is over a limit. */
