@@ -112,6 +112,7 @@ export function chunkText(text: string, options: ChunkOptions, largest: number, 
   };
   let first = 0;
   let last = 0; // unit after the last one of the chunk before
+  let covered = 0; // the end of the chunk before
   while (last < units.length) {
     let end = endOfChunk(units, first, last + 1, size);
     const range = (): [start: number, end: number] => trimmed(text, startOf(first), startOf(end));
@@ -121,7 +122,9 @@ export function chunkText(text: string, options: ChunkOptions, largest: number, 
       else first++;
     }
     const [start, stop] = range();
-    if (start < stop) {
+    // What begins with an overlap and adds nothing but space is in the chunk before.
+    if (start < stop && stop > covered) {
+      covered = stop;
       place = { at: start, characters: charactersBefore(start) };
       chunks.push({ from: place.characters + 1, to: charactersBefore(stop), text: text.slice(start, stop) });
     }
