@@ -82,7 +82,7 @@ function isAborted(signal: AbortSignal | undefined): boolean {
 }
 
 function asCancelled(error: unknown, signal: AbortSignal | undefined): unknown {
-  return isAborted(signal) && isCancel(error) ? new AnswerCancelled() : error;
+  return isAborted(signal) && (isCancel(error) || error === signal?.reason) ? new AnswerCancelled() : error;
 }
 
 function isCancel(error: unknown): boolean {

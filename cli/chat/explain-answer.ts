@@ -21,7 +21,7 @@ export async function explainAnswer({ backend, terminal, last }: Repl, question:
       if (matches.length > 1) {
         terminal.tell(`said at steps ${matches.map(({ step }) => step).join(', ')}; this is step ${first.step}\n`);
       }
-      const options = { run, step: first.step, ...(versus === null ? {} : { versus }) };
+      const options = { run, step: first.step, signal, ...(versus === null ? {} : { versus }) };
       await explainQuestion(backend.client, question, options, 'text');
     }),
   );

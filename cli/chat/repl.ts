@@ -15,7 +15,8 @@ const QUOTES = '"""';
 
 /** Read and answer until the input ends or /bye. Errors of one prompt are told and do not end the conversation. */
 export async function converse(repl: Repl): Promise<void> {
-  const { terminal } = repl;
+  const { terminal, conversation } = repl;
+  if (terminal.interactive) terminal.tell(`${conversation.model} answers here; /? for help\n`);
   for (;;) {
     const input = await readPrompt(terminal);
     if (input === 'end') break;
@@ -25,12 +26,17 @@ export async function converse(repl: Repl): Promise<void> {
     }
     if (input.trim() === '') continue;
     try {
-      if (input.startsWith('/')) {
+      // What is pasted is a prompt, though it may begin with a path.
+      if (input.startsWith('/') && (!input.includes('\n') || input.startsWith('/set system '))) {
         if ((await runSlashCommand(repl, input)) === 'leave') break;
       } else {
         await answerPrompt(repl, input);
       }
     } catch (error) {
+      if (error instanceof AnswerCancelled) {
+        terminal.tell('\n');
+        continue;
+      }
       if (!(error instanceof CommandError || error instanceof pg.DatabaseError)) throw error;
       const hint = error instanceof CommandError ? error.hint : (error.hint ?? error.detail);
       terminal.tell(`${error.message}${hint === undefined ? '' : ` (${hint})`}\n`);
@@ -62,16 +68,9 @@ async function readPrompt(terminal: Terminal): Promise<string | 'end' | 'interru
 
 async function answerPrompt(repl: Repl, prompt: string): Promise<void> {
   const { conversation, settings, terminal } = repl;
-  let facts: AnswerFacts;
-  try {
-    facts = await terminal.interruptible((signal) =>
-      writeAnswer(repl.backend, conversation.ask(prompt), settings, signal),
-    );
-  } catch (error) {
-    if (!(error instanceof AnswerCancelled)) throw error;
-    print('\n');
-    return;
-  }
+  const facts = await terminal.interruptible((signal) =>
+    writeAnswer(repl.backend, conversation.ask(prompt), settings, signal),
+  );
   repl.last = facts;
   conversation.add(prompt, facts.text);
   if (settings.json) return;

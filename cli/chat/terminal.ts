@@ -2,12 +2,17 @@
 import { appendFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { Interface } from 'node:readline';
+import type { Interface, Key } from 'node:readline';
 import { visible } from '../../plv8/src/format/visible-text.ts';
+import { Keyboard } from './keyboard.ts';
 
 const HISTORY_LINES = 1000;
 const PRIVATE_FILE = 0o600;
 const PRIVATE_FOLDER = 0o700;
+
+/** Have the terminal mark what is pasted (xterm's bracketed paste), and no longer. */
+const MARK_PASTES = '\x1b[?2004h';
+const LEAVE_PASTES = '\x1b[?2004l';
 
 /** What reading a line came to: a line, Ctrl-C at the prompt, or the end of input. */
 export type Input = { line: string } | 'interrupt' | 'end';
@@ -22,19 +27,27 @@ export class Terminal {
   private readonly queue: Input[] = [];
   private waiting: ((input: Input) => void) | null = null;
   private ended = false;
+  /** Where lines are edited: keys come one by one. */
+  private readonly keyboard: Keyboard | null;
+  /** Lines so far of what is pasted; it is one prompt. */
+  private pasted: string[] = [];
+  private pasting = false;
 
   constructor(private readonly historyFile: string) {
     const { stdin, stdout, stderr } = process;
     this.screen = this.interactive ? (stdout.isTTY ? stdout : stderr) : undefined;
+    this.keyboard = this.screen?.isTTY === true ? new Keyboard(stdin) : null;
     this.lines = createInterface({
-      input: stdin,
+      input: this.keyboard?.stream ?? stdin,
       ...(this.screen === undefined ? {} : { output: this.screen }),
-      terminal: this.interactive && this.screen?.isTTY === true,
+      terminal: this.keyboard !== null,
       historySize: HISTORY_LINES,
       history: this.interactive ? this.readHistory() : [],
     });
-    this.lines.on('line', (line) => this.deliver({ line }));
+    if (this.keyboard !== null && process.env.TERM !== 'dumb') this.markPastes(this.keyboard);
+    this.lines.on('line', (line) => this.take(line));
     this.lines.on('SIGINT', () => {
+      this.pasted = [];
       this.lines.write(null, { ctrl: true, name: 'e' });
       this.lines.write(null, { ctrl: true, name: 'u' });
       this.tell('\n');
@@ -64,19 +77,16 @@ export class Terminal {
     return input;
   }
 
-  /**
-   * Run `body` with a signal that Ctrl-C aborts. The terminal leaves raw mode meanwhile, so that Ctrl-C is a signal
-   * and what is typed waits for the next prompt.
-   */
+  /** Run `body` with a signal that Ctrl-C aborts. What is typed meanwhile waits for the next prompt. */
   async interruptible<T>(body: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const controller = new AbortController();
     const onInterrupt = (): void => controller.abort();
     process.on('SIGINT', onInterrupt);
-    this.rawMode(false);
+    this.keyboard?.hold(onInterrupt);
     try {
       return await body(controller.signal);
     } finally {
-      this.rawMode(true);
+      this.keyboard?.release();
       process.off('SIGINT', onInterrupt);
     }
   }
@@ -89,10 +99,29 @@ export class Terminal {
   close(): void {
     this.ended = true;
     this.lines.close();
+    this.keyboard?.close();
   }
 
-  private rawMode(on: boolean): void {
-    if (this.lines.terminal && !this.ended) process.stdin.setRawMode(on);
+  private markPastes({ stream }: Keyboard): void {
+    this.screen?.write(MARK_PASTES);
+    process.once('exit', () => this.screen?.write(LEAVE_PASTES));
+    stream.on('keypress', (_text, { name }: Key) => {
+      if (name === 'paste-start' || name === 'paste-end') this.pasting = name === 'paste-start';
+    });
+  }
+
+  /** A line has ended; within what is pasted it is a part of one. */
+  private take(line: string): void {
+    this.pasted.push(line);
+    if (this.pasting) {
+      this.lines.setPrompt('... ');
+      this.lines.prompt();
+      return;
+    }
+    const lines = this.pasted.splice(0);
+    // What is pasted often ends with a line's end.
+    if (lines.length > 1 && lines.at(-1) === '') lines.pop();
+    this.deliver({ line: lines.join('\n') });
   }
 
   private deliver(input: Input): void {

@@ -55,11 +55,10 @@ export class WordWrap {
     const blanks = this.blanks;
     this.word = '';
     this.blanks = '';
-    if (this.column > 0 && this.column + blanks.length + length > width) {
-      this.column = length % width;
-      return `\n${word}`;
-    }
-    this.column = (this.column + blanks.length + length) % width;
-    return blanks + word;
+    const breaks = this.column > 0 && this.column + blanks.length + length > width;
+    const end = (breaks ? 0 : this.column + blanks.length) + length;
+    // A full line leaves the cursor in it, at its end.
+    this.column = end > width ? end % width || width : end;
+    return (breaks ? '\n' : blanks) + word;
   }
 }

@@ -13,6 +13,8 @@ export interface ExplainOptions {
   step?: number;
   versus?: string;
   inputs?: string;
+  /** Nothing more is asked of the database once it is aborted. */
+  signal?: AbortSignal;
 }
 
 interface Explained {
@@ -87,21 +89,16 @@ export async function explainQuestion(
   const { runId, step } = await locate(client, question, options);
   const versus = options.versus ?? parseQuestion(question).versus;
   const inputs = options.inputs ?? null;
-  const [explained] = await ask(client, 'select hartonomous.explain($1, $2, $3, $4) as answer', [
-    runId,
-    step,
-    versus,
-    inputs,
-  ]);
+  const ask = async (sql: string, values: unknown[]): Promise<Row[]> => {
+    options.signal?.throwIfAborted();
+    return (await client.query<Row>(sql, values)).rows;
+  };
+  const [explained] = await ask('select hartonomous.explain($1, $2, $3, $4) as answer', [runId, step, versus, inputs]);
   const answer = explained!.answer as Explained;
-  const candidates = await ask(client, 'select * from hartonomous.explain_candidates($1, $2)', [runId, step]);
-  const components = await ask(client, 'select * from hartonomous.explain_components($1, $2, $3)', [
-    runId,
-    step,
-    versus,
-  ]);
-  const lens = await ask(client, 'select * from hartonomous.explain_lens($1, $2)', [runId, step]);
-  const influences = await ask(client, 'select * from hartonomous.explain_inputs($1, $2, $3)', [runId, step, inputs]);
+  const candidates = await ask('select * from hartonomous.explain_candidates($1, $2)', [runId, step]);
+  const components = await ask('select * from hartonomous.explain_components($1, $2, $3)', [runId, step, versus]);
+  const lens = await ask('select * from hartonomous.explain_lens($1, $2)', [runId, step]);
+  const influences = await ask('select * from hartonomous.explain_inputs($1, $2, $3)', [runId, step, inputs]);
   if (format === 'json') {
     printJson({ ...answer, candidates, components, lens, input_rows: influences });
     return;
@@ -153,10 +150,6 @@ export async function explainQuestion(
     ...(answer.checks.choice_reproduced ? [] : ['the sampler would choose another token today']),
   ];
   print(`${notes.join('\n')}\n`);
-}
-
-async function ask(client: pg.Client, sql: string, values: unknown[]): Promise<Row[]> {
-  return (await client.query<Row>(sql, values)).rows;
 }
 
 function printRows(rows: readonly Row[], columns: Record<string, (row: Row) => unknown>, shortened?: string): void {

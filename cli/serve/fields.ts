@@ -166,6 +166,9 @@ export const OLLAMA_EMBED: FieldTable = {
   dimensions: 'option',
 };
 
+/** The older endpoint, which clients still ask. */
+export const OLLAMA_EMBEDDINGS: FieldTable = { model: 'take', prompt: 'take', options: 'take', keep_alive: 'ignore' };
+
 export const OLLAMA_SHOW: FieldTable = { model: 'take', name: 'take', verbose: 'ignore' };
 
 /** `options` of Ollama's requests. */

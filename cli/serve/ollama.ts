@@ -1,4 +1,4 @@
-/** Ollama's endpoints: /api/generate, /api/chat, /api/embed, /api/tags, /api/show, /api/ps, /api/version. */
+/** Ollama's endpoints: /api/generate, /api/chat, /api/embed(dings), /api/tags, /api/show, /api/ps, /api/version. */
 import type { Context } from 'hono';
 import { Hono } from 'hono';
 import type { AnswerFacts, AnswerRequest, AnswerToken } from '../answer/backend.ts';
@@ -13,7 +13,15 @@ import type { ListedModel } from './catalog.ts';
 import { embeddings } from './embeddings.ts';
 import { HttpError, ollamaError } from './errors.ts';
 import type { SortedFields } from './fields.ts';
-import { IGNORED_HEADER, OLLAMA_CHAT, OLLAMA_EMBED, OLLAMA_GENERATE, OLLAMA_OPTIONS, OLLAMA_SHOW } from './fields.ts';
+import {
+  IGNORED_HEADER,
+  OLLAMA_CHAT,
+  OLLAMA_EMBED,
+  OLLAMA_EMBEDDINGS,
+  OLLAMA_GENERATE,
+  OLLAMA_OPTIONS,
+  OLLAMA_SHOW,
+} from './fields.ts';
 import type { ApiContext } from './openai.ts';
 import { cappedContext, flagOf, messagesOf, readBody, textOf, textsOf } from './request.ts';
 
@@ -152,6 +160,16 @@ async function embed(c: Context, api: ApiContext): Promise<Response> {
   });
 }
 
+/** One text's embedding, by the endpoint that /api/embed replaced; no text has an empty one. */
+async function embedOne(c: Context, api: ApiContext): Promise<Response> {
+  const { taken, options } = await readBody(c, OLLAMA_EMBEDDINGS, { num_ctx: 'ignore', ...ignoredOptions() });
+  const model = await api.catalog.embeddingModel(textOf(taken, 'model'));
+  const prompt = textOf(taken, 'prompt') ?? '';
+  if (prompt === '') return c.json({ embedding: [] });
+  const { vectors } = await embeddings(api.pool, model, [prompt], options, c.req.raw.signal);
+  return c.json({ embedding: vectors[0] });
+}
+
 /** Options of generation say nothing about an embedding. */
 function ignoredOptions(): Record<string, 'ignore'> {
   return Object.fromEntries(Object.keys(OLLAMA_OPTIONS).map((name) => [name, 'ignore' as const]));
@@ -226,6 +244,7 @@ export function ollamaRoutes(api: ApiContext, version: string): Hono {
     .post('/generate', (c) => generate(c, api))
     .post('/chat', (c) => chat(c, api))
     .post('/embed', (c) => embed(c, api))
+    .post('/embeddings', (c) => embedOne(c, api))
     .post('/show', (c) => show(c, api))
     .get('/tags', async (c) =>
       c.json({ models: await Promise.all((await api.catalog.models()).map((model) => listed(api, model))) }),

@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../cli/package-root.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
@@ -12,6 +13,10 @@ import { CTRL_C, CTRL_D, ENTER, PseudoTerminal, UP } from './pseudo-terminal.ts'
 import type { PseudoTerminalOptions } from './pseudo-terminal.ts';
 
 const TINY = join(packageRoot(), 'models/tiny/hartonomous-tiny-q8_0.gguf');
+/** What a terminal puts around a paste, and what the program wrote last of it. */
+const PASTE = '\x1b[200~';
+const PASTED = '\x1b[201~';
+const NO_MORE_PASTES = '\x1b[?2004l';
 const GREETING = 'Hello! How can I help you?';
 
 let database: TestDatabase;
@@ -45,6 +50,26 @@ async function open(args: string[], options: Partial<PseudoTerminalOptions> = {}
 
 async function chat(options: Partial<PseudoTerminalOptions> = {}): Promise<PseudoTerminal> {
   return open(['chat', 'tiny', '--temperature', '0'], options);
+}
+
+/** Run `body` while every statement that reads about models waits; it is given what waits for the first of them. */
+async function whileNothingIsRead(body: (waiting: () => Promise<void>) => Promise<void>): Promise<void> {
+  const client = await database.pool.connect();
+  try {
+    await client.query('begin; lock table hartonomous.models in access exclusive mode');
+    await body(async () => {
+      for (;;) {
+        const { rowCount } = await client.query(
+          "select from pg_locks where relation = 'hartonomous.models'::regclass and not granted",
+        );
+        if (rowCount! > 0) return;
+        await sleep(10);
+      }
+    });
+  } finally {
+    await client.query('rollback');
+    client.release();
+  }
 }
 
 describe('a conversation', () => {
@@ -107,6 +132,55 @@ describe('a conversation', () => {
     await terminal.prompt(3);
     expect(await terminal.ask('hello')).toBe(GREETING);
     expect(await terminal.ask('/show messages')).not.toContain('never');
+    terminal.type(CTRL_D);
+    expect(await terminal.end()).toBe(0);
+  });
+
+  test('begins with what answers, and where help is', async () => {
+    const terminal = await chat();
+    expect(terminal.lines()[0]).toBe('tiny answers here; /? for help');
+    terminal.type(CTRL_D);
+    expect(await terminal.end()).toBe(0);
+  });
+
+  test('takes what is pasted as one prompt', async () => {
+    const terminal = await chat();
+    terminal.type(`${PASTE}/etc/one\ntwo\n\nthree${PASTED}`);
+    await terminal.see('three');
+    terminal.type(` four${ENTER}`);
+    await terminal.prompt(2);
+    expect(await terminal.ask('/show messages')).toMatch(/^user: \/etc\/one\ntwo\n\nthree four\nassistant: /);
+    terminal.type(CTRL_D);
+    expect(await terminal.end()).toBe(0);
+    expect(terminal.raw.endsWith(NO_MORE_PASTES), 'the terminal is left as it was').toBe(true);
+  });
+
+  test('keeps what is typed during an answer for the next prompt, around Ctrl-C', async () => {
+    const terminal = await chat();
+    await terminal.ask('hello');
+    await whileNothingIsRead(async (waiting) => {
+      terminal.type(`how are you?${ENTER}`);
+      await waiting();
+      terminal.type(`/show mess${CTRL_C}ages`);
+      await terminal.see(/>>> \/show messages$/);
+      terminal.type(ENTER);
+      await terminal.see(/user: hello\nassistant: .*\n+>>> $/);
+    });
+    terminal.type(CTRL_D);
+    expect(await terminal.end()).toBe(0);
+  });
+
+  test('goes on after Ctrl-C during /explain', async () => {
+    const terminal = await chat();
+    await terminal.ask('hello');
+    await whileNothingIsRead(async (waiting) => {
+      terminal.type(`/explain Hello${ENTER}`);
+      await waiting();
+      terminal.type(CTRL_C);
+      await terminal.prompt(3);
+    });
+    expect(await terminal.ask('/show messages')).toBe(`user: hello\nassistant: ${GREETING}`);
+    expect(await terminal.ask('/explain Hello')).toMatch(/components sum to the logit/);
     terminal.type(CTRL_D);
     expect(await terminal.end()).toBe(0);
   });
@@ -210,8 +284,7 @@ describe('slash commands', () => {
 describe('the terminal itself', () => {
   test('may be narrow: lines break between words', async () => {
     const terminal = await chat({ columns: 20 });
-    await terminal.ask('hello');
-    expect(terminal.lines().slice(1, 3)).toEqual(['Hello! How can I', 'help you?']);
+    expect(await terminal.ask('hello')).toBe('Hello! How can I\nhelp you?');
     await terminal.ask('/set nowordwrap');
     await terminal.ask('/clear');
     terminal.type(`hello${ENTER}`);

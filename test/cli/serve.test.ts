@@ -272,6 +272,9 @@ describe('the client of OpenAI', () => {
     expect(short.data[0]!.embedding).toHaveLength(8);
     expect(short.usage.prompt_tokens).toBe(3);
     expect((await ollama.embed({ model: 'bert', input: 'hello', dimensions: 8 })).embeddings[0]).toHaveLength(8);
+    const [first] = cut.embeddings;
+    expect(await (await post('/api/embeddings', { model: 'bert', prompt: long })).json()).toEqual({ embedding: first });
+    expect(await ollama.embeddings({ model: 'bert', prompt: '' })).toEqual({ embedding: [] });
     await database.pool.query(`select hartonomous.remove_model('bert')`);
   });
 
@@ -488,6 +491,7 @@ describe('what a client may send', () => {
     ['/api/generate', { model: 'tiny', prompt: 'x', suffix: 'y' }, 400],
     ['/api/embed', { model: 'tiny', input: [1] }, 400],
     ['/api/embed', { model: 'tiny', input: [] }, 400],
+    ['/api/embeddings', { model: 'tiny', prompt: [1] }, 400],
     ['/api/show', { model: 'nobody' }, 404],
     ['/api/pull', { model: 'x' }, 404],
   ])('%s refuses %j in the shape of Ollama', async (path, body, status) => {

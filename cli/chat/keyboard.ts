@@ -1,0 +1,57 @@
+/** The keys of a person at a terminal, on their way to readline: during an answer they wait, and Ctrl-C stops it. */
+import { PassThrough } from 'node:stream';
+import type { ReadStream } from 'node:tty';
+
+const CTRL_C = 0x03;
+/** What a terminal that is not raw makes of these keys. */
+const SIGNALS: ReadonlyMap<number, NodeJS.Signals> = new Map([
+  [0x1a, 'SIGTSTP'],
+  [0x1c, 'SIGQUIT'],
+]);
+
+export class Keyboard {
+  /** What readline reads. */
+  readonly stream = Object.assign(new PassThrough(), {
+    isTTY: true,
+    setRawMode: (on: boolean) => void this.terminal.setRawMode(on),
+  });
+  private onInterrupt: (() => void) | null = null;
+  private waiting: Buffer[] = [];
+
+  constructor(private readonly terminal: ReadStream) {
+    terminal.on('data', (keys: Buffer) => this.take(keys));
+    for (const end of ['end', 'error']) terminal.once(end, () => this.stream.end());
+  }
+
+  /** From here on keys wait and are not shown; Ctrl-C is none of them. */
+  hold(onInterrupt: () => void): void {
+    this.onInterrupt = onInterrupt;
+  }
+
+  /** Hand over what was typed meanwhile. */
+  release(): void {
+    this.onInterrupt = null;
+    for (const keys of this.waiting.splice(0)) this.stream.write(keys);
+  }
+
+  close(): void {
+    this.terminal.pause();
+  }
+
+  private take(keys: Buffer): void {
+    if (this.onInterrupt === null) {
+      this.stream.write(keys);
+      return;
+    }
+    if (keys.includes(CTRL_C)) this.onInterrupt();
+    for (const [key, signal] of SIGNALS) if (keys.includes(key)) this.leave(signal);
+    this.waiting.push(keys.filter((key) => key !== CTRL_C && !SIGNALS.has(key)) as Buffer);
+  }
+
+  /** End or pause the program as the terminal would, which is raw again when the program goes on. */
+  private leave(signal: NodeJS.Signals): void {
+    this.terminal.setRawMode(false);
+    process.once('SIGCONT', () => this.terminal.setRawMode(true));
+    process.kill(process.pid, signal);
+  }
+}

@@ -1,0 +1,36 @@
+/** The Vercel AI SDK against `serve` with models tiny and bert: node ai-sdk.mjs URL. */
+import assert from 'node:assert/strict';
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
+import { embed, generateText, Output, streamText } from 'ai';
+import { z } from 'zod';
+
+const GREETING = 'Hello! How can I help you?';
+const provider = createOpenAICompatible({
+  name: 'hartonomous',
+  baseURL: `${process.argv[2]}/v1`,
+  supportsStructuredOutputs: true,
+  includeUsage: true,
+});
+const ask = { model: provider('tiny'), prompt: 'hello', temperature: 0, maxRetries: 0 };
+const tokens = ({ inputTokens, outputTokens }) => [inputTokens, outputTokens];
+
+const whole = await generateText(ask);
+assert.equal(whole.text, GREETING);
+assert.deepEqual(tokens(whole.usage), [12, 8]);
+
+const stream = streamText(ask);
+let streamed = '';
+for await (const piece of stream.textStream) streamed += piece;
+assert.equal(streamed, GREETING);
+assert.deepEqual(tokens(await stream.usage), [12, 8]);
+
+const schema = z.object({ reasoning: z.enum(['because', 'since']), answer: z.enum(['yes', 'no']) });
+const { output, text } = await generateText({ ...ask, output: Output.object({ schema }) });
+assert.deepEqual(Object.keys(output), ['reasoning', 'answer']);
+assert.match(text, /^\{"reasoning"/);
+
+const { embedding, usage } = await embed({ model: provider.embeddingModel('bert'), value: 'hello', maxRetries: 0 });
+assert.equal(embedding.length, 64);
+assert.equal(usage.tokens, 3);
+
+await assert.rejects(generateText({ ...ask, model: provider('nobody') }), /nobody/);
