@@ -1,11 +1,13 @@
 -- One session at a time changes models: an ingest over many transactions, a removal or copy within one. The table turns
--- says whose turn it is, and the advisory lock of its row, whose key was drawn, that this session is still there.
+-- says whose turn it is, and the advisory lock of its row, whose key was drawn, that this session is still there. A login
+-- that cannot become an admin cannot have had a turn, whatever process id and locks it has.
 
 create or replace function hartonomous._has_turn(what text, by_others boolean default false) returns boolean
 language sql volatile parallel unsafe security definer set search_path = hartonomous, pg_temp
 as $$
     select exists (
         select from hartonomous.turns t
+        join pg_catalog.pg_stat_activity a on a.pid = t.pid and pg_has_role(a.usesysid, 'hartonomous_admin', 'member')
         join pg_catalog.pg_locks l on l.pid = t.pid and l.locktype = 'advisory' and l.granted and l.objsubid = 1
             and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
             and (l.classid::bigint << 32) | l.objid::bigint = t.lock_key

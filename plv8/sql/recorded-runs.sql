@@ -76,7 +76,8 @@ begin
                 message = format('limit recording keeps the runs of role %s', hartonomous._caller()),
                 hint = 'have an admin prune them, or set limit retention_days';
         end if;
-        if older_than < interval '1 hour' and coalesce(hartonomous._limit_of_caller('max_calls_per_hour'),
+        -- Compared as times: an interval of months and days may be longer than an hour and yet end later.
+        if now() - older_than > now() - interval '1 hour' and coalesce(hartonomous._limit_of_caller('max_calls_per_hour'),
             hartonomous._limit_of_caller('max_tokens_per_hour')) is not null then
             raise exception using errcode = 'insufficient_privilege',
                 message = format('limits count the runs of role %s within an hour, these cannot be pruned', hartonomous._caller()),
