@@ -67,6 +67,12 @@ select publish(key('d'), 2), damage('printf x | dd of=$(ls | grep "^d.*7$") bs=1
 select use(key('d'), 2, ''), publish(key('d'), 2), damage('truncate -s 9000 $(ls | grep "^d.*7$")');
 select use(key('d'), 2, ''), publish(key('d'), 2), damage('mv $(ls | grep "^d.*7$") ' || key('d') || '_00000008');
 select use(key('d'), 2, ''), segments(), damage('touch ' || key('e') || '_00000007.99999'), sweep(), sweep();
+-- a pipe and a link in a segment's place, and in that of what says that it was checked: neither waited for nor followed
+select publish(key('d'), 2), damage('f=$(ls | grep "^d.*7$"); rm $f; mkfifo $f');
+select use(key('d'), 2, ''), check_segment(key('d')), sweep(), publish(key('d'), 2);
+select damage('f=$(ls | grep "^d.*7$"); rm $f.checked; mkfifo $f.checked'), use(key('d'), 2, '');
+select damage('f=$(ls | grep "^d.*7$"); mv $f ../other; ln -s ../other $f');
+select use(key('d'), 2, ''), check_segment(key('d')), sweep(), publish(key('d'), 2), damage('rm ../other');
 -- no room: over the budget, a full disk
 select publish(key('d'), 2);
 set hartonomous_v8.segment_budget = '1MB';

@@ -42,7 +42,7 @@ Slot* mapped_slots() {
   constexpr size_t kBytes = kSlots * sizeof(Slot);
   std::string path = path_of(MyDatabaseId);
   if (mkdir(kFolder, 0700) != 0 && errno != EEXIST) segments::throw_file_error("create", kFolder);
-  segments::File file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  segments::File file(segments::open_regular(path, O_RDWR | O_CREAT));
   struct stat about;
   if (!file.open() || fstat(file.fd(), &about) != 0) segments::throw_file_error("open", path);
   // Holes until they are written to.

@@ -10,7 +10,7 @@ create or replace function hartonomous.generate_json(
     prompt text, schema text, model text default null, options json default '{}')
 returns json
 language sql volatile parallel unsafe cost 1000000
-as $$ select hartonomous._generate_json(prompt, schema::json::text, model, options::text)::json $$;
+as $$ select hartonomous._generate_json(prompt, schema, model, options::text)::json $$;
 comment on function hartonomous.generate_json(text, text, text, json) is
     'as generate, with an answer that is valid under a JSON schema and in its order; a keyword that is not supported is refused by name';
 

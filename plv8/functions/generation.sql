@@ -35,7 +35,7 @@ comment on function hartonomous._chat(text, text, text) is 'chat with messages a
 create or replace function hartonomous.chat(messages text, model text default null, options json default '{}')
 returns json
 language sql volatile parallel unsafe cost 1000000
-as $$ select hartonomous._chat(messages::json::text, model, options::text) $$;
+as $$ select hartonomous._chat(messages, model, options::text) $$;
 comment on function hartonomous.chat(text, text, json) is
     'the assistant''s next message after a list of {role, content} messages in JSON, through the model''s chat template';
 

@@ -9,7 +9,7 @@ comment on function hartonomous._open_session(text, text, text) is 'open_session
 create or replace function hartonomous.open_session(prompt text, model text default null, options json default '{}')
 returns bigint
 language sql volatile parallel unsafe cost 1000000
-as $$ select hartonomous._open_session(prompt::json::text, model, options::text) $$;
+as $$ select hartonomous._open_session(prompt, model, options::text) $$;
 comment on function hartonomous.open_session(text, text, json) is
     'begin an answer to JSON: a list of {role, content} messages, as chat, or a string, as generate; returns the id for next_tokens';
 

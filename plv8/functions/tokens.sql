@@ -37,7 +37,7 @@ comment on function hartonomous._render_chat(text, text, text) is 'render_chat w
 create or replace function hartonomous.render_chat(messages text, model text default null, options json default '{}')
 returns text
 language sql stable parallel restricted cost 1000
-as $$ select hartonomous._render_chat(messages::json::text, model, options::text) $$;
+as $$ select hartonomous._render_chat(messages, model, options::text) $$;
 comment on function hartonomous.render_chat(text, text, json) is
     'the text that chat gives to the model: its chat template over these messages in JSON, ready for the assistant''s turn';
 

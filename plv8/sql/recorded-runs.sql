@@ -101,7 +101,7 @@ declare
 begin
     if not exists (select from hartonomous.runs r where r.caller = role_name) then
         raise exception using errcode = 'undefined_object',
-            message = format('role %s has left no runs', coalesce(role_name, 'null'));
+            message = format('role %s has left no runs', left(coalesce(role_name, 'null'), 200));
     end if;
     select coalesce(array_agg(r.id), '{}') into ids from hartonomous.runs r where r.caller = role_name and r.erased_at is null;
     delete from hartonomous.run_tokens where run_id = any (ids);

@@ -199,6 +199,31 @@ describe.skipIf(lacksOwn('segments'))('segments', () => {
     expect((await admin.query('select whole from hartonomous._check_segments()')).rows).toEqual([{ whole: true }]);
   });
 
+  test.each([
+    ['pipe', 'mkfifo -m 666'],
+    ['link', 'ln -s ../victim'],
+  ])(
+    'a %s in place of each file is refused at once, and nothing is read or written through it',
+    async (_what, make) => {
+      const admin = await session();
+      await damage(admin, 'echo kept > ../victim');
+      const [name] = await segments(admin);
+      for (const place of [name!, `${name}.checked`, 'swept', `${name}.publisher`, '.cores', 'unknown']) {
+        await damage(admin, `rm -f ${name} ${place} && ${make} ${place}`);
+        const client = await session();
+        expect(await ask(client), place).toBe(answer);
+        expect(await sharedBytes(client), place).toBeGreaterThan(0);
+      }
+      await admin.query('select * from hartonomous.segment_list');
+      await admin.query('select hartonomous._sweep_segments()');
+      await damage(admin, 'test -z "$(find . ! -name . ! -name .cores ! -type f)"');
+      expect(await segments(admin)).toEqual([name]);
+      const { rows } = await admin.query(`select pg_read_file('victim') as text`);
+      expect(rows).toEqual([{ text: 'kept\n' }]);
+      await damage(admin, 'rm -f .cores');
+    },
+  );
+
   test('a disk that is full leaves nothing behind, and the model answers from memory of its own', async () => {
     const client = await session();
     await client.query('select hartonomous._drop_segments(repeat($1, 64))', ['0']);

@@ -102,7 +102,7 @@ bool open_file() {
   // A name that begins with a dot is left alone by what sweeps the folder.
   const std::string folder = segments::kFolder;
   mkdir(folder.c_str(), 0700);
-  file = open((folder + "/.cores").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  file = segments::open_regular(folder + "/.cores", O_RDWR | O_CREAT);
   return file >= 0;
 }
 

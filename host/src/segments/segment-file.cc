@@ -2,6 +2,7 @@
 #include "segments/segments.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/utsname.h>
 
 #include <algorithm>
@@ -69,6 +70,15 @@ uint32 header_checksum(Header header, const std::vector<uint32>& sums) {
 }
 
 }  // namespace
+
+int open_regular(const std::string& path, int flags) {
+  int fd = open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+  struct stat about;
+  if (fd < 0 || (fstat(fd, &about) == 0 && S_ISREG(about.st_mode))) return fd;
+  close(fd);
+  errno = EINVAL;
+  return -1;
+}
 
 void throw_file_error(const char* what, const std::string& path) {
   int error = errno;

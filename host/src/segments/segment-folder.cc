@@ -43,15 +43,15 @@ void each_file(const std::function<void(const std::string&)>& visit) {
 }
 
 std::string text_of(const std::string& path) {
-  File file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  File file(open_regular(path, O_RDONLY));
   char text[64];
   ssize_t bytes = file.open() ? read(file.fd(), text, sizeof text) : 0;
   return std::string(text, bytes < 0 ? 0 : bytes);
 }
 
 void note(const std::string& path, const std::string& text) {
-  File file(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (file.open() && !write_all(file.fd(), text.data(), text.size())) unlink(path.c_str());
+  File file(open_regular(path, O_WRONLY | O_CREAT | O_TRUNC));
+  if (!file.open() || !write_all(file.fd(), text.data(), text.size())) unlink(path.c_str());
 }
 
 // Names one run of the server.
@@ -94,7 +94,7 @@ int sweep() {
     std::string path = std::string(kFolder) + "/" + file;
     Name name;
     if (name_of(file, &name)) {
-      File segment(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+      File segment(open_regular(path, O_RDONLY));
       Header header;
       std::vector<uint32> sums;
       if (segment.open() && read_header(segment.fd(), name, &header, &sums)) return;
@@ -104,7 +104,7 @@ int sweep() {
       if (access(path.substr(0, path.size() - 8).c_str(), F_OK) != 0) unlink(path.c_str());
     } else if (file != kSwept) {
       // A writer holds a lock on its temporary file.
-      File temporary(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+      File temporary(open_regular(path, O_RDWR));
       if (temporary.open() && flock(temporary.fd(), LOCK_EX | LOCK_NB) != 0) return;
       unlink(path.c_str());
       removed++;
@@ -126,7 +126,7 @@ std::vector<Listed> all_segments() {
     Listed one;
     std::vector<uint32> sums;
     if (!name_of(file, &one.name)) return;
-    File segment(open(one.name.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    File segment(open_regular(one.name.path(), O_RDONLY));
     if (!segment.open() || fstat(segment.fd(), &one.about) != 0) return;
     if (read_header(segment.fd(), one.name, &one.header, &sums)) list.push_back(one);
   });
@@ -138,7 +138,7 @@ std::vector<Listed> all_segments() {
 
 File open_whole(const Name& name, Header* header) {
   std::string path = name.path();
-  File file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  File file(open_regular(path, O_RDONLY));
   if (!file.open()) return file;
   std::vector<uint32> sums;
   struct stat about;
@@ -171,7 +171,7 @@ void write_segment(const Name& name, const Header& header, const std::string& ma
   if (mkdir(kFolder, 0700) != 0 && errno != EEXIST) throw_file_error("create", kFolder);
   sweep();
   std::string path = name.path(), temporary = path + "." + std::to_string(MyProcPid);
-  File file(open(temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  File file(open_regular(temporary, O_RDWR | O_CREAT | O_TRUNC));
   if (!file.open()) throw_file_error("create", path);
   try {
     if (flock(file.fd(), LOCK_EX | LOCK_NB) != 0) throw_file_error("lock", path);
@@ -200,7 +200,11 @@ bool elect_publisher(const Name& name) {
   std::string path = name.path() + ".publisher";
   if (elections.count(path) != 0) return true;
   if (mkdir(kFolder, 0700) != 0 && errno != EEXIST) throw_file_error("create", kFolder);
-  File file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  File file(open_regular(path, O_RDWR | O_CREAT));
+  if (!file.open() && (errno == ELOOP || errno == EINVAL)) {
+    unlink(path.c_str());  // a link or a pipe; the next attempt makes the file
+    return false;
+  }
   if (!file.open()) throw_file_error("create", path);
   if (flock(file.fd(), LOCK_EX | LOCK_NB) != 0) return false;
   // Whoever had it before may have removed it between the two steps.

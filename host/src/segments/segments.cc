@@ -120,7 +120,7 @@ void check(Info info) {
     require_owner("segments");
     Name name = name_from(info);
     info.GetReturnValue().SetNull();
-    File file(open(name.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    File file(open_regular(name.path(), O_RDONLY));
     if (!file.open()) return;
     Header header;
     std::vector<uint32> sums;

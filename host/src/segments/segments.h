@@ -59,6 +59,8 @@ class File {
   int fd_;
 };
 
+// A descriptor of a regular file; -1 where a link, a pipe or anything else lies in its place, which nothing waits for.
+int open_regular(const std::string& path, int flags);
 [[noreturn]] void throw_file_error(const char* what, const std::string& path);  // of errno
 bool write_all(int fd, const void* data, size_t bytes);
 // Without its checksums, for a segment of this database and build.

@@ -3,15 +3,19 @@ import { raise, SQLSTATE } from '../errors.ts';
 import { parseJson } from '../format/ordered-json.ts';
 import { brief } from '../format/visible-text.ts';
 
-/** Value of an argument that PostgreSQL has found to be JSON; null for SQL null. Throws for strings that no text can hold. */
+/** Value of a JSON text; null for SQL null. Throws for what is no JSON, quoting nothing of it, and for strings that no text can hold. */
 export function jsonOf(text: string | null): unknown {
   if (text === null) return null;
   try {
     return parseJson(text);
   } catch (error) {
-    raise(SQLSTATE.untranslatableCharacter, `JSON cannot be read: ${brief((error as Error).message)}`, {
-      cause: error,
-    });
+    const { message } = error as Error;
+    if (!(error instanceof SyntaxError)) {
+      raise(SQLSTATE.untranslatableCharacter, `JSON cannot be read: ${brief(message)}`, { cause: error });
+    }
+    // Behind these V8 gives a part of the text.
+    const detail = brief(message.split(/, (?:"|\.{3})/)[0]!);
+    raise(SQLSTATE.invalidTextRepresentation, 'invalid input syntax for type json', { detail, cause: error });
   }
 }
 

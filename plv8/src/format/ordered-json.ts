@@ -16,13 +16,13 @@ const STRING = /"(?:[^"\\]|\\.)*"(\s*:)?/gs;
 /** What cannot stand in PostgreSQL's text. */
 const NOT_TEXT = /\0|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
 
-/** Value of a JSON text. Throws SyntaxError for what is no JSON, and for strings that hold NUL or half a surrogate pair. */
+/** Value of a JSON text. Throws SyntaxError for what is no JSON, RangeError for strings that hold NUL or half a surrogate pair. */
 export function parseJson(text: string): unknown {
   const checked = text.includes('\\u');
   let marks = 0;
   const marked = text.replace(STRING, (token, colon: string | undefined) => {
     if (checked && token.includes('\\u') && NOT_TEXT.test(valueOf(token, colon))) {
-      throw new SyntaxError('a string holds \\u0000 or half a surrogate pair, which is no text');
+      throw new RangeError('a string holds \\u0000 or half a surrogate pair, which is no text');
     }
     if (colon === undefined) return token;
     const name = valueOf(token, colon);
