@@ -109,6 +109,7 @@ async function main(): Promise<void> {
 language plv8 volatile parallel unsafe cost 100000 security definer set search_path = hartonomous, pg_temp
 as ${BUNDLE_TAG}
 ${code}
+hartonomousBundle.refuseContext();
 // In one assignment: a cancel leaves the bundle that was there, or none, never a part.
 const counted = Object.entries(hartonomousBundle).map(([name, call]) => [name, hartonomousBundle.counted(call)]);
 globalThis.hartonomous = Object.fromEntries([['id', '${id}'], ...counted]);

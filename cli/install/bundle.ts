@@ -24,11 +24,8 @@ export async function readBundle(): Promise<Bundle> {
   return { sql, buildId };
 }
 
-/** What a caller may set where a PL/V8 has it, with what a function of the owner's sees instead: no context, and no end. */
-const PINNED = [
-  { name: 'plv8.context', value: `''` },
-  { name: 'plv8.execution_timeout', value: '65536' },
-];
+/** Seconds; no end in sight. What a caller may set where a PL/V8 was built with it. */
+const PINNED = { name: 'plv8.execution_timeout', value: 65536 };
 
 /** Where a definition ends its line of labels and settings (plv8/build.ts). */
 const LABELS = /^language \w+ .*$/gm;
@@ -42,14 +39,11 @@ const LABELS = /^language \w+ .*$/gm;
 export async function bundleFor(client: pg.Client, sql: string, host: string): Promise<string> {
   if (await standsInParallelPlans(client, host)) return sql;
   await client.query('do $$ $$ language plv8'); // loads the library, which makes its settings known
-  const { rows } = await client.query<{ name: string }>('select name from pg_settings where name = any($1)', [
-    PINNED.map(({ name }) => name),
-  ]);
-  const known = PINNED.filter(({ name }) => rows.some((row) => row.name === name));
-  const pins = known.map(({ name, value }) => ` set ${name} = ${value}`).join('');
+  const { rowCount } = await client.query('select from pg_settings where name = $1', [PINNED.name]);
+  const pin = rowCount === 0 ? '' : ` set ${PINNED.name} = ${PINNED.value}`;
   return sql.replace(LABELS, (line) => {
     const unsafe = line.replace(/ parallel (safe|restricted)\b/, ' parallel unsafe');
-    return line.startsWith('language plv8 ') && line.includes(' security definer ') ? unsafe + pins : unsafe;
+    return line.startsWith('language plv8 ') && line.includes(' security definer ') ? unsafe + pin : unsafe;
   });
 }
 

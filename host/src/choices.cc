@@ -50,7 +50,7 @@ const char* role_start_proc() {
 const char* role_context() {
   if (context_name == nullptr) return "";
   static const config_generic* record = setting_record("plv8.context");
-  if (!in_security_definer() || !is_another_roles(record)) return context_name;
+  if (portable() || !in_security_definer() || !is_another_roles(record)) return context_name;
   const char* name = server_value<config_string>(record);
   return name == nullptr ? "" : name;
 }

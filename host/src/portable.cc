@@ -6,12 +6,16 @@ namespace host {
 namespace {
 
 bool portable_ = false;
+bool latched = false;
 
 }  // namespace
 
-void latch_portable() { portable_ = portable_wanted; }
+void latch_portable() {
+  portable_ = portable_wanted;
+  latched = true;
+}
 
-bool portable() { return portable_; }
+bool portable() { return latched ? portable_ : portable_wanted; }
 
 void refuse(const char* rule) {
   guarded([&] { ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("not portable to PL/V8 3.2: %s", rule))); });
@@ -21,7 +25,7 @@ void refuse(const char* rule) {
 // A value that is still in its TOAST table is fetched while the row is converted, outside of any error handling: a cancel
 // there jumps over V8's frames.
 void refuse_stored(HeapTuple tuple, TupleDesc desc) {
-  if (!portable_) return;
+  if (!portable()) return;
   for (int i = 0; i < desc->natts; i++) {
     Form_pg_attribute attribute = TupleDescAttr(desc, i);
     if (attribute->attisdropped || attribute->attlen != -1) continue;
@@ -37,7 +41,7 @@ void refuse_stored(HeapTuple tuple, TupleDesc desc) {
 
 // PL/V8 compares the columns with as many of the object's property names as there are columns, and no more.
 void refuse_other_properties(v8::Local<v8::Object> object, TupleDesc desc) {
-  if (!portable_) return;
+  if (!portable()) return;
   v8::Local<v8::Context> context = v8::Isolate::GetCurrent()->GetCurrentContext();
   v8::Local<v8::Array> names;
   if (!object->GetPropertyNames(context).ToLocal(&names)) throw JsPending{};

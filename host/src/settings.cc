@@ -26,7 +26,8 @@ namespace {
 char* icu_data = nullptr;
 
 bool check_context(char** value, void**, GucSource) {
-  if (!javascript_is_running() || strcmp(*value, context_name == nullptr ? "" : context_name) == 0) return true;
+  bool same = strcmp(*value, context_name == nullptr ? "" : context_name) == 0;
+  if (!javascript_is_running() || (same && !portable())) return true;
   GUC_check_errdetail("cannot set context from inside a running transaction");
   return false;
 }

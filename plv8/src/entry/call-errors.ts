@@ -3,8 +3,6 @@ import { returnNext } from '../db.ts';
 import { callErrorRows } from '../backend/call-errors.ts';
 import { currentCatalog } from '../backend/registry.ts';
 
-export { counted } from '../backend/call-errors.ts';
-
 export function callErrors(): void {
   currentCatalog();
   for (const row of callErrorRows()) returnNext(row);
