@@ -105,8 +105,10 @@ async function answer(
   // Nothing to answer: clients ask so to have a model loaded, or freed.
   if (prompt.length === 0) {
     const leave = isZero(taken.keep_alive);
-    if (leave) await api.pool.unload(model);
-    else await api.pool.use('', c.req.raw.signal, (backend) => loadModel(backend, model));
+    if (leave) {
+      await api.requireAdmin();
+      await api.pool.unload(model);
+    } else await api.pool.use('', c.req.raw.signal, (backend) => loadModel(backend, model));
     const reason = leave ? 'unload' : 'load';
     return c.json({ model, created_at: now(), ...content('', undefined), done: true, done_reason: reason });
   }

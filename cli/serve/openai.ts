@@ -20,6 +20,8 @@ const MAX_PROMPTS = 16;
 export interface ApiContext {
   pool: Backends;
   catalog: Catalog;
+  /** Throws 403 where this request may not change which models there are, or are held in memory for others. */
+  requireAdmin(): Promise<void>;
   /** Options that every generation gets unless the request says otherwise. */
   defaults: Record<string, unknown>;
 }

@@ -65,7 +65,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   app.get('/', (c) => c.text('Hartonomous is running'));
   /** The routes as they act for a role. */
   const routesFor = (role: string | null): Hono => {
-    const api = { pool: pool.as(role), catalog, defaults: { num_predict: -1, record: options.record } };
+    const api = {
+      pool: pool.as(role),
+      catalog,
+      // Without tokens all who ask are one role, and the backends are theirs.
+      requireAdmin: async () => (options.tokens.length === 0 ? undefined : catalog.requireAdmin(role)),
+      defaults: { num_predict: -1, record: options.record },
+    };
     const routes = new Hono().route('/v1', openaiRoutes(api)).route('/api', ollamaRoutes(api, options.version));
     routes.onError(failed);
     routes.notFound(notFound);

@@ -579,6 +579,53 @@ describe('who may ask', () => {
     }
   });
 
+  test('models are freed for all only by a token whose role is an admin, and no endpoint changes which there are', async () => {
+    const [user, admin] = [roleName('user'), roleName('admin')];
+    await database.createRole(user, 'hartonomous_user');
+    await database.createRole(admin, 'hartonomous_user');
+    await database.pool.query(`grant hartonomous_admin to ${admin}`);
+    const tokens = [user, admin].map((role) => ({ role, token: `token of ${role}` }));
+    const { rows } = await database.pool.query<{ pid: number }>('select pid from hartonomous.loaded_everywhere');
+    const others = rows.map(({ pid }) => pid);
+    const shared = await start({ tokens });
+    try {
+      const ask = (role: string, path: string, body: object): Promise<Response> =>
+        post(path, body, { Authorization: `Bearer token of ${role}` }, shared.url);
+      for (const [path, body] of [
+        ['/api/generate', { model: 'tiny', prompt: '', keep_alive: 0 }],
+        ['/api/chat', { model: 'tiny', messages: [], keep_alive: '0s' }],
+      ] as const) {
+        const refused = await ask(user, path, body);
+        expect(refused.status).toBe(403);
+        expect(await refused.json()).toEqual({
+          error: `role ${user} is not a member of hartonomous_admin, which frees models for all`,
+        });
+        // With a prompt it is ignored, as for everybody.
+        expect((await ask(user, '/api/generate', { model: 'tiny', prompt: 'hi', keep_alive: 0 })).status).toBe(200);
+      }
+      // Those of this server; the other one of these tests has backends of its own.
+      const held = async (): Promise<number> =>
+        Number(
+          (
+            await database.pool.query<{ n: string }>(
+              `select count(*) as n from hartonomous.loaded_everywhere where not pid = any ($1)`,
+              [others],
+            )
+          ).rows[0]!.n,
+        );
+      expect(await held()).toBe(2);
+      expect((await ask(admin, '/api/generate', { model: 'tiny', prompt: '', keep_alive: 0 })).status).toBe(200);
+      // A backend that answers is freed when it has.
+      await expect.poll(held).toBe(0);
+      for (const role of [user, admin])
+        for (const path of ['/api/pull', '/api/delete', '/api/copy', '/api/create', '/api/push'])
+          expect((await ask(role, path, { model: 'tiny' })).status, path).toBe(404);
+      expect((await database.pool.query('select name from hartonomous.model_list')).rows).toHaveLength(1);
+    } finally {
+      await shared.close();
+    }
+  });
+
   test('another address than loopback needs a token, unless it is asked for by name', async () => {
     const refused = await hartonomous(['serve', '--host', '0.0.0.0', '--port', '0'], { url: database.url });
     expect(refused.code).toBe(2);
