@@ -236,7 +236,7 @@ what to try next
   npx hartonomous run ${model.name} "Who are you?"
   npx hartonomous status                       what the database holds
   npx hartonomous query "select * from hartonomous.model_list"
-  npx hartonomous up --format json             the connection string for psql and other clients
+  psql "$(npx hartonomous up --url)"           SQL; other clients take the same address
   npx hartonomous down                         stop the database
 ${isBundled ? '\nThis small model is for demonstration. A real one: npx hartonomous ingest FILE.gguf, or npm run demo -- --model smollm2\n' : ''}`);
 }
@@ -247,6 +247,7 @@ function hostTests() {
   const result = spawnSync('bash', [join(ROOT, 'host/test.sh')], {
     cwd: ROOT,
     encoding: 'utf8',
+    env: { FUZZ_SECONDS: '20', ...process.env },
     stdio: ['ignore', 'pipe', 'inherit'],
     maxBuffer: 64 * 1024 * 1024,
   });

@@ -8,9 +8,11 @@ export function registerCluster(program: Command): void {
   program
     .command('up')
     .description('start the private local database, making it first if there is none')
-    .action(async (_options: unknown, command: Command) => {
+    .option('--url', 'print its address alone: psql "$(npx hartonomous up --url)"')
+    .action(async (options: { url?: boolean }, command: Command) => {
       const { url, started } = await new Cluster().up();
       if (globalsOf(command).format === 'json') printJson({ url });
+      else if (options.url === true) print(`${url}\n`);
       else print(`${started ? 'started' : 'already running'}: ${url}\n`);
     });
   program

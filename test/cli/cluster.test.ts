@@ -53,6 +53,7 @@ test('up makes a private server, and a second up finds it', async () => {
   const url = await up();
   await ask(url, 'create table kept (x int)');
   expect(await up()).toBe(url);
+  expect((await hartonomous(['up', '--url'], { env })).stdout).toBe(`${url}\n`);
 });
 
 test('the server listens on this machine alone and asks for the password', async () => {

@@ -1,0 +1,155 @@
+/**
+ * Statements and commands of README.md and docs/ do what they say: each statement runs in psql as it is printed, in the order
+ * of its page, with the bundled model; what stands behind `-->` is what it prints. Commands have the options that are named.
+ */
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { postgresBin } from '../../cli/cluster/cluster.ts';
+import { packageRoot } from '../../cli/package-root.ts';
+import { hartonomous } from '../cli/program.ts';
+import { createDatabase, ingestFile } from '../db/harness.ts';
+import type { TestDatabase } from '../db/harness.ts';
+import { modelPath } from '../golden/model-files.ts';
+
+const ROOT = packageRoot();
+const PAGES = [
+  'README.md',
+  ...readdirSync(join(ROOT, 'docs')).flatMap((name) => (name.endsWith('.md') ? [`docs/${name}`] : [])),
+];
+
+/** Statements that need what a test database has not, by their beginnings. */
+const ELSEWHERE: readonly (readonly [page: string, beginning: string, why: string])[] = [
+  ['docs/host.md', 'create extension', 'is there already; test/db/install.test.ts'],
+  ['docs/reliability.md', 'create ', 'a server without our roles; test/db/backup.test.ts'],
+  ['docs/reliability.md', 'grant ', 'a server without our roles; test/db/backup.test.ts'],
+  ['docs/scaling.md', 'select * from hartonomous.cluster_generate', 'several servers; test/scale'],
+  ['docs/bi.md', 'create role', 'roles of the whole server'],
+  ['docs/bi.md', 'alter role', 'roles of the whole server'],
+  ['docs/bi.md', 'select hartonomous.grant_', 'roles of the whole server'],
+  ['docs/bi.md', 'select count(hartonomous.', 'minutes: hundreds of answers, all explained'],
+  ['docs/bi.md', 'select count(*) from hartonomous.run_list', 'minutes: the same'],
+];
+
+interface Statement {
+  line: number;
+  sql: string;
+  /** what stands behind `-->` */
+  printed: string | undefined;
+}
+
+const BEGINS = /^(select|create|insert|update|delete|with|set|grant|alter|call|\\set)\b/;
+const COMMAND = /^(?:npx )?hartonomous (\w+)(.*)$/;
+
+interface Page {
+  statements: Statement[];
+  /** Lines that call the program. */
+  commands: { line: number; command: string; rest: string }[];
+}
+
+/** Code is indented by four, or fenced; a statement ends with a semicolon or \gset, \set with its line. */
+function readPage(name: string): Page {
+  const page: Page = { statements: [], commands: [] };
+  let fenced = false;
+  let open: string[] = [];
+  readFileSync(join(ROOT, name), 'utf8')
+    .split('\n')
+    .forEach((text, i) => {
+      if (text.startsWith('```')) {
+        fenced = !fenced;
+        return;
+      }
+      if (!fenced && !text.startsWith('    ')) return;
+      const code = text.trim();
+      const command = COMMAND.exec(code);
+      if (open.length === 0 && command !== null) {
+        page.commands.push({ line: i + 1, command: command[1]!, rest: command[2]! });
+        return;
+      }
+      if (open.length === 0 && !BEGINS.test(code)) return;
+      const [sql, comment] = code.split(/\s+--(?=[ >])/, 2) as [string, string | undefined];
+      open.push(sql);
+      if (!/(;|\\gset)$/.test(sql) && !sql.startsWith('\\set')) return;
+      const printed = comment?.startsWith('> ') === true ? comment.slice(2) : undefined;
+      page.statements.push({ line: i + 1, sql: open.join('\n'), printed });
+      open = [];
+    });
+  if (open.length > 0) throw new Error(`${name}: a statement does not end: ${open.join(' ')}`);
+  return page;
+}
+
+let database: TestDatabase;
+
+beforeAll(async () => {
+  database = await createDatabase();
+  await ingestFile(database.url, join(ROOT, 'models/tiny/hartonomous-tiny-q8_0.gguf'), 'tiny');
+  await ingestFile(database.url, modelPath('zoo/bert-tiny-f32.gguf'), 'minilm');
+  await database.pool.query(`
+    select hartonomous.set_default_model('tiny');
+    create table docs (id integer, body text);
+    insert into docs values (1, 'Rabbits are quiet. They live in the ground.');
+    create table mails (id integer, body text);
+    insert into mails values (1, 'You won.'), (2, 'See you at noon.');
+    select hartonomous.chat('[{"role": "user", "content": "how are you?"}]', options => '{"temperature": 0}');
+  `);
+});
+
+afterAll(() => database.drop());
+
+/** What psql prints for each of some statements; the first that fails ends it with its message. */
+function printed(statements: readonly Statement[]): string[] {
+  const script = statements.map(({ sql }) => `\\echo @@@\n${sql}\n`).join('');
+  const psql = join(postgresBin(), 'psql');
+  const args = ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-d', database.url];
+  const out = execFileSync(psql, args, { input: script, encoding: 'utf8', cwd: ROOT, stdio: ['pipe', 'pipe', 'pipe'] });
+  return out
+    .split('@@@\n')
+    .slice(1)
+    .map((rows) => rows.trimEnd().split('\n').join('; '));
+}
+
+const pages = PAGES.map((name) => {
+  const { statements, commands } = readPage(name);
+  const elsewhere = ELSEWHERE.filter(([page]) => page === name);
+  const here = statements.filter(({ sql }) => !elsewhere.some(([, beginning]) => sql.startsWith(beginning)));
+  return { name, statements: here, commands };
+});
+
+test.each(pages.filter(({ statements }) => statements.length > 0))(
+  'statements of $name run as printed',
+  ({ statements }) => {
+    const found = printed(statements);
+    expect(found).toHaveLength(statements.length);
+    statements.forEach(({ line, printed: expected }, i) => {
+      if (expected !== undefined) expect(found[i], `line ${line}`).toBe(expected);
+    });
+  },
+);
+
+test.each(pages.filter(({ commands }) => commands.length > 0))(
+  'commands of $name and their options are there',
+  async ({ commands }) => {
+    for (const { line, command, rest } of commands) {
+      const { stdout, code } = await hartonomous([command, '--help']);
+      expect(code, `line ${line}`).toBe(0);
+      for (const option of rest.match(/--[a-z-]+/g) ?? []) expect(stdout, `line ${line}: ${command}`).toContain(option);
+    }
+  },
+);
+
+test('README has statements that say what they print, and each page says something', () => {
+  expect(readPage('README.md').statements.filter(({ printed: said }) => said !== undefined)).toHaveLength(5);
+  for (const [page, beginning] of ELSEWHERE) {
+    expect(
+      readPage(page).statements.some(({ sql }) => sql.startsWith(beginning)),
+      `${page}: ${beginning}`,
+    ).toBe(true);
+  }
+});
+
+test('docs/README.md leads to every page', () => {
+  const map = readFileSync(join(ROOT, 'docs/README.md'), 'utf8');
+  for (const page of PAGES.slice(1))
+    if (page !== 'docs/README.md') expect(map).toContain(`(${page.slice('docs/'.length)})`);
+});
