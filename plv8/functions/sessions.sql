@@ -30,7 +30,7 @@ comment on function hartonomous.open_session(jsonb, text, json) is
 create or replace function hartonomous.next_tokens(
     session_id bigint, n integer default 1,
     out step integer, out token_id integer, out token text, out logprob real, out done_reason text, out logprobs jsonb,
-    out thinking text)
+    out thinking text, out tool_calls jsonb)
 returns setof record
 language plv8 volatile parallel unsafe cost 1000000 rows 1 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.nextTokens(session_id, n)}} $$;

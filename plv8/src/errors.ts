@@ -49,6 +49,16 @@ export class HartonomousError extends Error {
   }
 }
 
+/** The same error, which says in front what it is about. */
+export function prefixed(what: string, error: HartonomousError): HartonomousError {
+  const { sqlerrcode, detail, hint } = error;
+  return new HartonomousError(sqlerrcode, `${what}: ${error.message}`, {
+    ...(detail === undefined ? {} : { detail }),
+    ...(hint === undefined ? {} : { hint }),
+    cause: error,
+  });
+}
+
 /** Throw a HartonomousError; typed `never` so that callers need no return after it. */
 export function raise(sqlerrcode: SqlState, message: string, fields: ErrorFields = {}): never {
   throw new HartonomousError(sqlerrcode, message, fields);

@@ -1,5 +1,6 @@
 /** Option `on_error` of calls over many texts: what becomes of a text that cannot be computed. */
-import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
+import type { HartonomousError } from '../errors.ts';
+import { prefixed, raise, SQLSTATE } from '../errors.ts';
 import { quoted } from '../format/visible-text.ts';
 
 /** The call fails, or that text's result is null. */
@@ -13,10 +14,5 @@ export function onErrorOf(value: unknown): OnError {
 
 /** The error of one text, named by its place and never by its words. */
 export function placed(what: string, index: number, error: HartonomousError): HartonomousError {
-  const { sqlerrcode, detail, hint } = error;
-  return new HartonomousError(sqlerrcode, `${what} ${index + 1}: ${error.message}`, {
-    ...(detail === undefined ? {} : { detail }),
-    ...(hint === undefined ? {} : { hint }),
-    cause: error,
-  });
+  return prefixed(`${what} ${index + 1}`, error);
 }

@@ -3,7 +3,7 @@ import { returnNext } from '../db.ts';
 import { parseOptions } from '../sampling/options.ts';
 import { chatIds, promptIds, renderMessages } from '../generate/templated-prompt.ts';
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
-import { answer, facts, thinkingFact } from '../generate/request.ts';
+import { answer, callsFact, facts, thinkingFact } from '../generate/request.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
 import { jsonOf, optionsOf } from './json-arguments.ts';
 
@@ -45,7 +45,7 @@ export function chat(
   return {
     model: result.modelName,
     created_at: new Date().toISOString(),
-    message: { role: 'assistant', content: result.generation.text, ...thinkingFact(result) },
+    message: { role: 'assistant', content: result.generation.text, ...thinkingFact(result), ...callsFact(result) },
     ...facts(result),
   };
 }

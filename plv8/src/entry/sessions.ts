@@ -3,7 +3,7 @@ import { returnNext } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { callerRole } from '../backend/caller.ts';
 import { chatIds, promptIds } from '../generate/templated-prompt.ts';
-import { facts, openRequest, promptModel, shownLogprob, thinkingFact } from '../generate/request.ts';
+import { callsFact, facts, openRequest, promptModel, shownLogprob, thinkingFact } from '../generate/request.ts';
 import * as session from '../generate/session.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
 import { jsonOf, optionsOf } from './json-arguments.ts';
@@ -13,7 +13,7 @@ const MAX_TOKENS_PER_CALL = 100_000;
 export function openSession(promptText: string | null, model: string | null, options: string | null): number | null {
   const prompt = jsonOf(promptText);
   if (prompt === null) return null;
-  const request = openRequest(model, optionsOf(options));
+  const request = openRequest(model, optionsOf(options), { conversation: typeof prompt !== 'string' });
   const prepared = promptModel(request.used);
   if (typeof prompt === 'string') {
     return session.openSession(request, 'stream', promptIds(prepared, prompt, request.options));
@@ -27,7 +27,7 @@ export function nextTokens(sessionId: bigint | number | null, n: number | null):
     raise(SQLSTATE.invalidParameterValue, `n must be between 1 and ${MAX_TOKENS_PER_CALL}, got ${n}`);
   }
   const { steps, from, options, tokenizer } = session.nextSteps(Number(sessionId), callerRole(), n);
-  steps.forEach(({ token, text, thinking, doneReason }, i) => {
+  steps.forEach(({ token, text, thinking, calls, doneReason }, i) => {
     returnNext({
       step: from + i,
       token_id: token?.id ?? null,
@@ -36,6 +36,7 @@ export function nextTokens(sessionId: bigint | number | null, n: number | null):
       done_reason: doneReason,
       logprobs: options.logprobs && token !== null ? shownLogprob(tokenizer, token) : null,
       thinking,
+      tool_calls: calls.length === 0 ? null : calls,
     });
   });
 }
@@ -43,7 +44,13 @@ export function nextTokens(sessionId: bigint | number | null, n: number | null):
 export function closeSession(sessionId: bigint | number | null): Record<string, unknown> | null {
   if (sessionId === null) return null;
   const answer = session.closeSession(Number(sessionId), callerRole());
-  return { model: answer.modelName, text: answer.generation.text, ...thinkingFact(answer), ...facts(answer) };
+  return {
+    model: answer.modelName,
+    text: answer.generation.text,
+    ...thinkingFact(answer),
+    ...callsFact(answer),
+    ...facts(answer),
+  };
 }
 
 export function sessions(): void {

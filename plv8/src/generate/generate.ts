@@ -7,6 +7,7 @@ import { forkCache, releaseCache, takeCache } from '../backend/caches.ts';
 import type { DoneReason, GeneratedToken, Step } from '../sampling/continuation.ts';
 import { Continuation } from '../sampling/continuation.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
+import type { ToolCall } from '../sampling/tool-calls.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import { thinkingOf } from './templated-prompt.ts';
@@ -21,6 +22,8 @@ export interface Generation {
   text: string;
   /** What the model thought before; empty where it did not. */
   thinking: string;
+  /** The calls of tools that the answer makes; what stands around them is `text`. */
+  calls: ToolCall[];
   doneReason: DoneReason;
   promptIds: number[];
   tokens: GeneratedToken[];
@@ -273,7 +276,7 @@ class Batch {
   private finish(running: Omit<Running, 'cache' | 'pending'>, promptEvalCount: number): void {
     const { index, continuation, reused, startedAt, answeringSince } = running;
     const { promptIds } = this.requests[index]!;
-    const { tokens, text, thinking, doneReason, budget } = continuation;
+    const { tokens, text, thinking, calls, doneReason, budget } = continuation;
     const { usage } = this.used.entry;
     usage.calls++;
     usage.promptTokens += promptIds.length;
@@ -283,6 +286,7 @@ class Batch {
     const generation: Generation = {
       text,
       thinking,
+      calls,
       doneReason: doneReason ?? 'length',
       promptIds,
       tokens,

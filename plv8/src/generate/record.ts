@@ -59,18 +59,18 @@ export interface RecordedConstraint {
   budget: number;
 }
 
-/** A constraint as jsonb can keep it: a schema as text, whose order decides as well. */
+/** A constraint as jsonb can keep it: schemas as text, whose order decides as well. */
 function storedConstraint(grammar: Grammar, budget: number): object {
-  const stored = grammar.kind === 'json_schema' ? { ...grammar, schema: JSON.stringify(grammar.schema) } : grammar;
-  return { grammar: stored, budget };
+  const hasSchemas = grammar.kind === 'json_schema' || grammar.kind === 'tool_call';
+  return { grammar: hasSchemas ? { kind: grammar.kind, text: JSON.stringify(grammar) } : grammar, budget };
 }
 
 /** What `storedConstraint` made. */
 export function constraintOf(stored: unknown): RecordedConstraint | null {
   if (stored === undefined || stored === null) return null;
-  const { grammar, budget } = stored as RecordedConstraint;
-  if (grammar.kind !== 'json_schema' || typeof grammar.schema !== 'string') return { grammar, budget };
-  return { grammar: { ...grammar, schema: parseJson(grammar.schema) }, budget };
+  const { grammar, budget } = stored as { grammar: Grammar | { kind: string; text: string }; budget: number };
+  if (grammar.kind !== 'json_schema' && grammar.kind !== 'tool_call') return { grammar: grammar as Grammar, budget };
+  return { grammar: parseJson((grammar as { text: string }).text) as Grammar, budget };
 }
 
 /** Everything that decides which token is drawn from given logits, under the names of options; `constraint` where there is one. */

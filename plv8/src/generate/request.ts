@@ -9,7 +9,11 @@ import { contextLength, generate as runGeneration } from './generate.ts';
 import { limitOptions, refuseUnrecorded } from '../backend/limits.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../sampling/options.ts';
+import type { ToolCall } from '../sampling/tool-calls.ts';
+import { raise, SQLSTATE } from '../errors.ts';
 import type { PromptModel } from './templated-prompt.ts';
+import { templateOf } from './templated-prompt.ts';
+import { withToolCalls } from './tool-calling.ts';
 import type { RunRecord } from './record.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
 import type { Catalog } from '../backend/catalog.ts';
@@ -46,12 +50,15 @@ export interface Request {
 export function openRequest(
   model: string | null,
   given: Record<string, unknown> | null,
-  grammar: Grammar | null = null,
+  { grammar = null, conversation = false }: { grammar?: Grammar | null; conversation?: boolean } = {},
 ): Request {
   const catalog = currentCatalog();
   refuseUnrecorded(catalog.limits);
   const { defaultOptions } = useTokenizer(catalog, model).description;
   const options = parseOptions(given ?? {}, defaultOptions, grammar);
+  if (options.toolChoice !== 'auto' && !conversation) {
+    raise(SQLSTATE.invalidParameterValue, 'option tool_choice is for conversations: chat, and sessions over messages');
+  }
   limitThreads(options.numThread || null);
   const ignored = ignoredOptions(given ?? {});
   if (ignored.length > 0) noticeOnce(`options about hardware change nothing here: ${ignored.join(', ')}`);
@@ -66,6 +73,17 @@ export function promptModel(used: UsedModel): PromptModel {
   return { description: used.entry.description, tokenizer: used.tokenizer };
 }
 
+/** The options of a request, with what its answer has to be where a conversation has tools. */
+export function callingTools(
+  { used, options }: Request,
+  kind: RunRecord['kind'],
+  promptIds: readonly number[],
+): GenerateOptions {
+  const asked = kind === 'chat' && options.tools !== null;
+  const template = asked ? templateOf(promptModel(used), options) : null;
+  return template === null ? options : withToolCalls(options, template, used.tokenizer, promptIds);
+}
+
 /** One request from options to recorded run; `idsOf` turns the input into prompt ids once the model is there. */
 export function answer(
   kind: RunRecord['kind'],
@@ -75,9 +93,15 @@ export function answer(
   more: { onStep?: (step: Step) => void; grammar?: Grammar } = {},
 ): Answer {
   const started = Date.now();
-  const { catalog, caller, used, options } = openRequest(model, given, more.grammar);
+  const request = openRequest(model, given, {
+    conversation: kind === 'chat',
+    ...(more.grammar === undefined ? {} : { grammar: more.grammar }),
+  });
+  const { catalog, caller, used } = request;
+  const promptIds = idsOf(promptModel(used), request.options);
+  const options = callingTools(request, kind, promptIds);
   const record = recordingWanted(options.record, kind, catalog);
-  const generation = runGeneration(used, idsOf(promptModel(used), options), caller, options, {
+  const generation = runGeneration(used, promptIds, caller, options, {
     ...(more.onStep === undefined ? {} : { onStep: more.onStep }),
     logprobs: record || options.logprobs || kind === 'stream',
   });
@@ -131,6 +155,11 @@ export function facts(result: Answer): Record<string, unknown> {
       ? { logprobs: generation.tokens.map((token) => shownLogprob(result.tokenizer, token)) }
       : {}),
   };
+}
+
+/** The calls of tools that the answer makes; nothing where it makes none. */
+export function callsFact({ generation }: Answer): { tool_calls?: ToolCall[] } {
+  return generation.calls.length === 0 ? {} : { tool_calls: generation.calls };
 }
 
 /** What the model thought, under Ollama's name; nothing where it did not. */

@@ -15,6 +15,7 @@ import { Continuation } from '../sampling/continuation.ts';
 import { checkPrompt, contextLength, logAnswer, tellIgnored } from './generate.ts';
 import { releaseCache, takeCache } from '../backend/caches.ts';
 import type { Answer, Request } from './request.ts';
+import { callingTools } from './request.ts';
 import { mustRecord, refuseUnrecorded } from '../backend/limits.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import type { RunRecord } from './record.ts';
@@ -79,7 +80,8 @@ function dropExpired(catalog: Catalog): void {
 
 /** Open a session that will answer `promptIds`; its id. */
 export function openSession(request: Request, kind: RunRecord['kind'], promptIds: number[]): number {
-  const { catalog, used, caller, given, options } = request;
+  const { catalog, used, caller, given } = request;
+  const options = callingTools(request, kind, promptIds);
   dropExpired(catalog);
   const most = positiveSetting(catalog, 'max_sessions', DEFAULT_MAX_SESSIONS);
   if (sessions.size >= most) {
@@ -266,6 +268,7 @@ function answerOf(session: Session): Answer {
     generation: {
       text: continuation.text,
       thinking: continuation.thinking,
+      calls: continuation.calls,
       doneReason: continuation.doneReason ?? 'cancelled',
       promptIds: input.promptIds.slice(),
       tokens: continuation.tokens,

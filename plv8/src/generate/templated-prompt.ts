@@ -10,6 +10,7 @@ import type { ModelDescription } from '../backend/catalog.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import type { ThinkingFamily } from '../format/thinking-families.ts';
 import { thinkingFamily } from '../format/thinking-families.ts';
+import { messagesWithTools } from './tool-calling.ts';
 import { writtenSpans } from './written-answers.ts';
 import { quoted } from '../format/visible-text.ts';
 
@@ -24,7 +25,7 @@ function tokenString(tokenizer: Tokenizer, id: number | null): string {
 }
 
 /** The Jinja text that option `template` names or is, else the model's own; null where there is none. */
-function templateOf(model: PromptModel, options: GenerateOptions): string | null {
+export function templateOf(model: PromptModel, options: GenerateOptions): string | null {
   const { template } = options;
   if (template === null) return model.description.chatTemplate;
   return (
@@ -53,15 +54,16 @@ export function thinkingOf(model: PromptModel, options: GenerateOptions): Thinki
       },
     );
   }
-  return options.constraint === null ? family : null;
+  return options.constraint === null || options.constraint.kind === 'tool_call' ? family : null;
 }
 
 function render(template: string, model: PromptModel, messages: ChatMessage[], options: GenerateOptions): Text {
   const { tokenizer, description } = model;
   const system = options.system ?? description.systemPrompt;
   const hasSystem = messages.some((message) => message.role === 'system');
+  const all = system === null || hasSystem ? messages : [{ role: 'system', content: system }, ...messages];
   return renderChat(template, {
-    messages: system === null || hasSystem ? messages : [{ role: 'system', content: system }, ...messages],
+    messages: options.tools === null ? all : messagesWithTools(template, all, options.tools),
     addGenerationPrompt: options.addGenerationPrompt,
     bosToken: tokenString(tokenizer, tokenizer.bosId),
     eosToken: tokenString(tokenizer, tokenizer.eosId),

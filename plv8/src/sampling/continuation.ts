@@ -2,12 +2,15 @@
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { Constraint } from './constraint/constraint.ts';
 import type { GenerateOptions } from './options.ts';
+import { Random } from './random.ts';
 import type { TokenLogprob } from './sampler.ts';
 import { Sampler } from './sampler.ts';
 import { StopMatcher } from './stop.ts';
 import type { ThinkingFamily } from '../format/thinking-families.ts';
 import type { SplitText } from './thinking.ts';
-import { ThinkingSplitter } from './thinking.ts';
+import { thinkingBegun, ThinkingSplitter } from './thinking.ts';
+import type { CallPiece, ToolCall } from './tool-calls.ts';
+import { ToolCallSplitter } from './tool-calls.ts';
 import { Utf8Stream } from './utf8-stream.ts';
 
 /** `cancelled` is the end of a session that was closed before its answer was complete. */
@@ -30,6 +33,8 @@ export interface Step {
   text: string;
   /** The same of what the model thinks before it answers. */
   thinking: string;
+  /** Pieces of the calls of tools that the answer makes. */
+  calls: CallPiece[];
   doneReason: DoneReason | null;
 }
 
@@ -48,13 +53,24 @@ export interface ContinuationInput {
   poll: () => void;
 }
 
-/** Tokens of a prompt's end in which a marker that begins thinking is looked for. */
-const MARKER_TOKENS = 16;
-
 function splitterOf({ thinking, promptIds, tokenizer }: ContinuationInput): ThinkingSplitter | null {
-  if (thinking === null) return null;
-  const end = tokenizer.decode(promptIds.slice(-MARKER_TOKENS), { special: true }).trimEnd();
-  return new ThinkingSplitter(thinking, end.endsWith(thinking.open));
+  return thinking === null ? null : new ThinkingSplitter(thinking, thinkingBegun(tokenizer, promptIds, thinking));
+}
+
+/** Letters and digits of a call's id: as many as Mistral's templates ask for. */
+const ID_LENGTH = 9;
+
+function callSplitterOf({ options, promptIds }: ContinuationInput): ToolCallSplitter | null {
+  const { constraint, sampler } = options;
+  if (constraint?.kind !== 'tool_call') return null;
+  // The same for an answer that is gone through again, others in the next turn of its conversation.
+  const random = new Random(BigInt(sampler.seed) + (BigInt(promptIds.length) << 32n));
+  const ids: string[] = [];
+  return new ToolCallSplitter(constraint, (index) => {
+    while (ids.length <= index)
+      ids.push(random.next().toString(36).slice(2).padEnd(ID_LENGTH, '0').slice(0, ID_LENGTH));
+    return ids[index]!;
+  });
 }
 
 export class Continuation {
@@ -72,6 +88,7 @@ export class Continuation {
   private readonly utf8 = new Utf8Stream();
   private readonly constraint: Constraint | null;
   private readonly splitter: ThinkingSplitter | null;
+  private readonly callSplitter: ToolCallSplitter | null;
 
   /** Throws when the answer is constrained and cannot be that short. */
   constructor(private readonly input: ContinuationInput) {
@@ -81,12 +98,18 @@ export class Continuation {
     this.stops = new StopMatcher(input.options.stop);
     this.budget = this.left;
     this.splitter = splitterOf(input);
+    this.callSplitter = callSplitterOf(input);
     this.constraint = constraint === null ? null : new Constraint(input.tokenizer, constraint, this.budget, input.poll);
   }
 
   /** Keywords of the schema that nobody defines, with their places; they were ignored. */
   get ignoredKeywords(): readonly string[] {
     return this.constraint?.ignored ?? [];
+  }
+
+  /** The calls of tools that are complete. */
+  get calls(): ToolCall[] {
+    return this.callSplitter?.calls ?? [];
   }
 
   private get writesJson(): boolean {
@@ -129,7 +152,9 @@ export class Continuation {
   private take(token: GeneratedToken): Step {
     this.history.push(token.id);
     this.tokens.push(token);
-    const text = this.stops.push(this.textOf(token.id));
+    const piece = this.textOf(token.id);
+    // A stop string is one of the text, and none of a call's arguments.
+    const text = this.callSplitter?.inCalls === true ? this.stops.flush() + piece : this.stops.push(piece);
     if (this.stops.stopped) return this.end('stop', token, text);
     if (this.constraint !== null) {
       this.constraint.advance(token.id);
@@ -139,12 +164,13 @@ export class Continuation {
     return this.step(token, text);
   }
 
-  /** Text of a token; that of a control token where it marks thinking. */
+  /** Text of a token; that of a control token where it marks thinking or calls. */
   private textOf(id: number): string {
     const { tokenizer } = this.input;
-    if (this.splitter !== null && tokenizer.isControl(id)) {
+    if ((this.splitter ?? this.callSplitter) !== null && tokenizer.isControl(id)) {
       const name = tokenizer.tokenText(id);
-      if (this.splitter.waitsFor(name)) return this.utf8.flush() + name;
+      const known = this.splitter?.waitsFor(name) === true || this.callSplitter?.knows(name) === true;
+      if (known) return this.utf8.flush() + name;
     }
     return this.utf8.push(tokenizer.tokenBytes(id));
   }
@@ -163,9 +189,16 @@ export class Continuation {
     // The space that models like to begin with is no part of JSON.
     if (this.text === '' && this.writesJson && shown.startsWith(' ')) shown = shown.slice(1);
     const split = this.split(shown);
-    this.text += split.text;
+    const { text: answer, calls } = this.takeCalls(split.text);
+    this.text += answer;
     this.thinking += split.thinking;
-    return { token, ...split, doneReason: this.doneReason };
+    return { token, text: answer, thinking: split.thinking, calls, doneReason: this.doneReason };
+  }
+
+  private takeCalls(text: string): { text: string; calls: CallPiece[] } {
+    if (this.callSplitter === null) return { text, calls: [] };
+    const taken = this.callSplitter.push(text);
+    return this.doneReason === null ? taken : { ...taken, text: taken.text + this.callSplitter.flush() };
   }
 
   private split(text: string): SplitText {

@@ -26,6 +26,10 @@ export interface GenerateOptions {
   template: string | null;
   /** tools that the template may list, in OpenAI's form; null for none */
   tools: unknown[] | null;
+  /** whether the answer may, or has to, be a call of one of the tools, or of which */
+  toolChoice: 'auto' | 'required' | { name: string };
+  /** whether an answer may be several calls */
+  parallelToolCalls: boolean;
   /** read control tokens that stand in the caller's text as tokens, as llama.cpp does */
   parseSpecial: boolean;
   /** whether, or how much, the model thinks before it answers; null for what the template does by itself */
@@ -57,7 +61,8 @@ interface TextRule {
   kind: 'text';
 }
 interface OwnRule {
-  kind: 'stop' | 'tools' | 'precision' | 'logit_bias' | 'response_format' | 'think' | 'template_variables';
+  kind:
+    'stop' | 'tools' | 'tool_choice' | 'precision' | 'logit_bias' | 'response_format' | 'think' | 'template_variables';
 }
 type Rule = (NumberRule | FlagRule | TextRule | OwnRule) & { alias?: string };
 
@@ -102,6 +107,8 @@ const RULES: Readonly<Record<string, Rule>> = {
   system: { kind: 'text' },
   template: { kind: 'text' },
   tools: { kind: 'tools' },
+  tool_choice: { kind: 'tool_choice' },
+  parallel_tool_calls: { kind: 'boolean', fallback: true },
   think: { kind: 'think' },
   enable_thinking: { kind: 'boolean', fallback: null },
   reasoning_effort: { kind: 'think' },
@@ -164,6 +171,11 @@ export function parseOptions(
   const maximum = numberOf(given, 'max_tokens');
   const topLogprobs = numberOf(given, 'top_logprobs')!;
   const think = thinkOf(given);
+  const tools = toolsOf(given);
+  const toolChoice = toolChoiceOf(given);
+  if (tools === null && toolChoice !== 'auto' && toolChoice !== 'none') {
+    raise(SQLSTATE.invalidParameterValue, `option tool_choice is ${show(given.tool_choice)}, and there are no tools`);
+  }
   return {
     numPredict: maximum ?? numberOf(given, 'num_predict')!,
     numCtx: numberOf(given, 'num_ctx'),
@@ -175,7 +187,9 @@ export function parseOptions(
     precision: precisionOf(given),
     system: textOf(given, 'system'),
     template: textOf(given, 'template'),
-    tools: toolsOf(given),
+    tools: toolChoice === 'none' ? null : tools,
+    toolChoice: toolChoice === 'none' ? 'auto' : toolChoice,
+    parallelToolCalls: flagOf(given, 'parallel_tool_calls')!,
     think,
     templateVariables: templateVariablesOf(given, think),
     parseSpecial: flagOf(given, 'parse_special')!,
@@ -301,6 +315,18 @@ function toolsOf(given: Record<string, unknown>): unknown[] | null {
   return tools.length === 0 ? null : (tools as unknown[]);
 }
 
+/** As OpenAI has it: none, auto, required, or {"type": "function", "function": {"name": ...}}. */
+function toolChoiceOf(given: Record<string, unknown>): GenerateOptions['toolChoice'] | 'none' {
+  if (!isGiven(given, 'tool_choice')) return 'auto';
+  const choice = given.tool_choice as string | { function?: { name?: unknown } };
+  if (choice === 'none' || choice === 'auto' || choice === 'required') return choice;
+  const name = typeof choice === 'object' ? choice.function?.name : undefined;
+  if (typeof name !== 'string') {
+    refuse('tool_choice', 'none, auto, required or {"type": "function", "function": {"name": ...}}', choice);
+  }
+  return { name };
+}
+
 export function precisionOf(given: Record<string, unknown>): GenerateOptions['precision'] {
   if (!isGiven(given, 'precision')) return 'auto';
   const found = PRECISIONS.find((name) => name === given.precision);
@@ -340,7 +366,6 @@ function biasesOf(given: Record<string, unknown>): Map<number, number> {
   return biases;
 }
 
-/** OpenAI's response_format: text, json_object, or json_schema with the schema where OpenAI has it or directly. */
 /** What the answer has to be, which is said once: by the function, option response_format or option grammar. */
 function constraintOf(given: Record<string, unknown>, byFunction: Grammar | null): Grammar | null {
   const text = textOf(given, 'grammar');
@@ -359,6 +384,7 @@ function constraintOf(given: Record<string, unknown>, byFunction: Grammar | null
   return first?.grammar ?? null;
 }
 
+/** OpenAI's response_format: text, json_object, or json_schema with the schema where OpenAI has it or directly. */
 function formatOf(given: Record<string, unknown>): Grammar | null {
   if (!isGiven(given, 'response_format')) return null;
   const format = given.response_format as { type?: unknown; schema?: unknown; json_schema?: { schema?: unknown } };

@@ -1,9 +1,19 @@
 /** What a model thinks before it answers, taken apart from the answer as it is written. */
 import type { ThinkingFamily } from '../format/thinking-families.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { partialEnd } from './partial-end.ts';
 
 export interface SplitText {
   thinking: string;
   text: string;
+}
+
+/** Tokens of a prompt's end in which a marker that begins thinking is looked for. */
+const MARKER_TOKENS = 16;
+
+/** Whether a prompt ends with the marker that begins thinking. */
+export function thinkingBegun(tokenizer: Tokenizer, promptIds: readonly number[], { open }: ThinkingFamily): boolean {
+  return tokenizer.decode(promptIds.slice(-MARKER_TOKENS), { special: true }).trimEnd().endsWith(open);
 }
 
 const NOTHING: SplitText = { thinking: '', text: '' };
@@ -103,10 +113,4 @@ export class ThinkingSplitter {
     this.held = '';
     return { thinking: '', text };
   }
-}
-
-/** Length of the longest end of `text` that begins `marker`. */
-function partialEnd(text: string, marker: string): number {
-  for (let n = Math.min(marker.length - 1, text.length); n > 0; n--) if (text.endsWith(marker.slice(0, n))) return n;
-  return 0;
 }

@@ -28,7 +28,29 @@ export function parseMessages(given: unknown): ChatMessage[] {
     refuse('messages', `must be a JSON array, got ${given === null ? 'null' : typeof given}`);
   }
   if (given.length === 0) refuse('messages', 'must hold at least one message, got none');
-  return given.map((message: unknown, index) => parseMessage(message, `message ${index + 1}`));
+  return linked(given.map((message: unknown, index) => parseMessage(message, `message ${index + 1}`)));
+}
+
+/**
+ * Calls and their results with ids, in order, where a client sends none, as those of Ollama do: Mistral's templates want nine
+ * letters and digits.
+ */
+function linked(messages: readonly ChatMessage[]): ChatMessage[] {
+  let count = 0;
+  let waiting: unknown[] = []; // ids of calls without a result
+  return messages.map((message) => {
+    if (message.role === 'tool') {
+      const { tool_call_id: id = waiting[0], name = message.tool_name } = message;
+      waiting = waiting.filter((other) => other !== id);
+      return { ...message, ...(id === undefined ? {} : { tool_call_id: id }), ...(name === undefined ? {} : { name }) };
+    }
+    if (!Array.isArray(message.tool_calls)) return message;
+    const calls = (message.tool_calls as Fields[]).map((call) =>
+      (call.id ?? null) === null ? { ...call, id: `call${String(++count).padStart(5, '0')}` } : call,
+    );
+    waiting = calls.map(({ id }) => id);
+    return { ...message, tool_calls: calls };
+  });
 }
 
 function parseMessage(message: unknown, where: string): ChatMessage {

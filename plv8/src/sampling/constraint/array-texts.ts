@@ -5,7 +5,7 @@ import { byteText } from './characters.ts';
 import type { Alternative, Leaf, Placed } from './schema-expansion.ts';
 import { denialOf, listedValues, typesOfLeaves } from './schema-expansion.ts';
 import { tupleOf } from './schema-validity.ts';
-import { countOf, invalid, sameJson, show, unsupported } from './schema-keywords.ts';
+import { countOf, countsOf, invalid, sameJson, show, unsupported } from './schema-keywords.ts';
 import type { ValueCompiler } from './value-compiler.ts';
 
 /** Values of a kind whose subsets are all told apart; of more, the later ones follow the earlier ones. */
@@ -41,9 +41,7 @@ class ArrayTexts {
   ) {
     this.leaves = leaves.filter(({ denied }) => denied === undefined);
     for (const { schema, path: at } of this.leaves) {
-      const least = countOf(schema, 'minItems', 0, at);
-      const most = countOf(schema, 'maxItems', Infinity, at);
-      if (least > most) invalid(at, `minItems is ${least}, maxItems is ${most}`);
+      const [least, most] = countsOf(schema, 'Items', at);
       this.least = Math.max(this.least, least);
       this.most = Math.min(this.most, most);
       if (schema.prefixItems !== undefined && !Array.isArray(schema.prefixItems)) {

@@ -12,6 +12,8 @@ import { compileGbnf } from './gbnf.ts';
 import { anyObject, compileSchema } from './json-schema.ts';
 import { compilePattern } from './pattern.ts';
 import { TokenTrie } from './token-trie.ts';
+import type { ToolGrammar } from './tool-grammar.ts';
+import { compileToolCalls, marksOf } from './tool-grammar.ts';
 
 /** What an answer has to be. */
 export type Grammar =
@@ -20,7 +22,9 @@ export type Grammar =
   | { kind: 'regex'; pattern: string }
   | { kind: 'choice'; choices: readonly string[] }
   /** in GBNF */
-  | { kind: 'grammar'; text: string };
+  | { kind: 'grammar'; text: string }
+  /** `otherwise` is what the answer is where no tool is called; null for any text */
+  | (ToolGrammar & { otherwise: Grammar | null });
 
 /** Characters of a grammar as JSON. */
 const MAX_GRAMMAR_LENGTH = 256 * 1024;
@@ -66,43 +70,47 @@ class Automaton {
   private readonly masks = new Map<Expression, Mask>();
   private readonly costs = new Map<Expression, number>();
   /** keywords of the schema that nobody defines, with their places */
-  readonly ignored: readonly string[] = [];
+  readonly ignored: string[] = [];
 
   constructor(
     readonly trie: TokenTrie,
     grammar: Grammar,
   ) {
     const { expressions } = this;
-    // Models like to begin with a space, and vocabularies of SentencePiece do.
-    const afterSpace = (e: Expression): Expression =>
-      expressions.sequence(expressions.optional(expressions.literal(' ')), e);
-    switch (grammar.kind) {
-      case 'json_object':
-        this.start = afterSpace(anyObject(expressions));
-        break;
-      case 'json_schema': {
-        const { expression, ignored } = compileSchema(expressions, grammar.schema);
-        this.start = afterSpace(expression);
-        this.ignored = ignored;
-        break;
-      }
-      case 'regex':
-        this.start = compilePattern(expressions, grammar.pattern, utf8Encoding(expressions), 'whole');
-        break;
-      case 'grammar':
-        this.start = compileGbnf(expressions, grammar.text);
-        break;
-      case 'choice': {
-        const texts = grammar.choices.map((choice) => expressions.literal(byteText(choice)));
-        this.start = afterSpace(expressions.any(texts));
-        break;
-      }
-    }
+    this.start = this.texts(grammar);
     expressions.close();
     if (expressions.shortestLength(this.start) === Infinity) {
       raise(SQLSTATE.invalidParameterValue, `no finite text satisfies the ${nameOf(grammar)}`);
     }
     this.countsBytes = (expressions.bytesOfShortest(this.start) & ~trie.singleBytes) === 0n;
+  }
+
+  private texts(grammar: Grammar): Expression {
+    const { expressions } = this;
+    // Models like to begin with a space, and vocabularies of SentencePiece do.
+    const afterSpace = (e: Expression): Expression =>
+      expressions.sequence(expressions.optional(expressions.literal(' ')), e);
+    switch (grammar.kind) {
+      case 'json_object':
+        return afterSpace(anyObject(expressions));
+      case 'json_schema': {
+        const { expression, ignored } = compileSchema(expressions, grammar.schema);
+        this.ignored.push(...ignored);
+        return afterSpace(expression);
+      }
+      case 'regex':
+        return compilePattern(expressions, grammar.pattern, utf8Encoding(expressions), 'whole');
+      case 'grammar':
+        return compileGbnf(expressions, grammar.text);
+      case 'choice':
+        return afterSpace(expressions.any(grammar.choices.map((choice) => expressions.literal(byteText(choice)))));
+      case 'tool_call': {
+        const otherwise = grammar.otherwise === null ? null : this.texts(grammar.otherwise);
+        const { expression, ignored } = compileToolCalls(expressions, grammar, otherwise);
+        this.ignored.push(...ignored);
+        return expression;
+      }
+    }
   }
 
   acceptsEnd(state: Expression): boolean {
@@ -225,7 +233,7 @@ class Automaton {
   }
 }
 
-const tries = new WeakMap<Tokenizer, TokenTrie>();
+const tries = new WeakMap<Tokenizer, Map<string, TokenTrie>>();
 const automata = new WeakMap<Tokenizer, Map<string, Automaton>>();
 
 function automatonFor(tokenizer: Tokenizer, grammar: Grammar): Automaton {
@@ -234,9 +242,7 @@ function automatonFor(tokenizer: Tokenizer, grammar: Grammar): Automaton {
   if (kept === undefined) automata.set(tokenizer, (kept = new Map()));
   let automaton = kept.get(key);
   if (automaton === undefined) {
-    let trie = tries.get(tokenizer);
-    if (trie === undefined) tries.set(tokenizer, (trie = new TokenTrie(tokenizer)));
-    const vocabulary = trie;
+    const vocabulary = trieFor(tokenizer, grammar);
     automaton = shallow(grammar, () => new Automaton(vocabulary, grammar));
   }
   kept.delete(key);
@@ -246,6 +252,23 @@ function automatonFor(tokenizer: Tokenizer, grammar: Grammar): Automaton {
   }
   kept.set(key, automaton);
   return automaton;
+}
+
+/** The vocabulary as a tree, with the control tokens that the grammar speaks of. */
+function trieFor(tokenizer: Tokenizer, grammar: Grammar): TokenTrie {
+  const marks = grammar.kind === 'tool_call' ? marksOf(grammar) : [];
+  const named = new Set<number>();
+  for (let id = 0; marks.length > 0 && id < tokenizer.vocabSize; id++) {
+    if (!tokenizer.isControl(id)) continue;
+    const name = tokenizer.tokenText(id);
+    if (name !== '' && marks.some((mark) => mark.includes(name))) named.add(id);
+  }
+  const key = [...named].join();
+  let known = tries.get(tokenizer);
+  if (known === undefined) tries.set(tokenizer, (known = new Map()));
+  let trie = known.get(key);
+  if (trie === undefined) known.set(key, (trie = new TokenTrie(tokenizer, named)));
+  return trie;
 }
 
 function keyOf(grammar: Grammar): string {
@@ -335,7 +358,7 @@ export class Constraint {
   }
 
   advance(token: number): void {
-    this.state = this.automaton.after(this.state, this.tokenizer.tokenBytes(token));
+    this.state = this.automaton.after(this.state, this.automaton.trie.bytesOf(token));
     if (this.state === NEVER) {
       raise(SQLSTATE.internalError, `token ${token} was chosen although the constraint does not allow it`);
     }

@@ -7,7 +7,7 @@
 import { raise, SQLSTATE } from '../../errors.ts';
 import { arrayTexts } from './array-texts.ts';
 import type { Encoding } from './characters.ts';
-import { byteText, jsonEncoding } from './characters.ts';
+import { byteText, jsonEncoding, utf8Encoding } from './characters.ts';
 import type { Expression, Expressions } from './expression.ts';
 import { NEVER } from './expression.ts';
 import { numberTexts } from './number-texts.ts';
@@ -36,12 +36,60 @@ export function compileSchema(expressions: Expressions, schema: unknown): Compil
   return { expression, ignored: [...compiler.expansion.ignored] };
 }
 
+/** A member of an object that lists all of its members. */
+export interface CompiledMember {
+  name: string;
+  required: boolean;
+  value: Expression;
+  /** a text as it is and not as JSON */
+  raw: boolean;
+}
+
+/** Whether every value is a text, which may then be written as it is. */
+export function isText(root: unknown, schema: unknown): boolean {
+  if (!isObject(schema)) return false;
+  if (typeof schema.$ref === 'string' && schema.$ref.startsWith('#')) {
+    refuseCircle(root, schema.$ref);
+    return isText(root, lookUp(root, schema.$ref));
+  }
+  return schema.type === 'string' && Object.keys(schema).every((keyword) => kindOf(keyword) !== 'applicator');
+}
+
+/**
+ * Values of the members of an object one by one, texts without quotes where `rawTexts` is set. Throws featureNotSupported
+ * where the schema says more of the object than which members it has.
+ */
+export function compileMembers(
+  expressions: Expressions,
+  schema: Record<string, unknown>,
+  rawTexts: boolean,
+): { members: readonly CompiledMember[]; ignored: readonly string[] } {
+  const other = Object.keys(schema).find(
+    (keyword) => !MEMBER_KEYWORDS.includes(keyword) && ['local', 'applicator'].includes(kindOf(keyword)),
+  );
+  if (other !== undefined) unsupported(other, '#', ' where a model writes arguments one by one');
+  // What is wrong with any keyword is said here.
+  const whole = compileSchema(expressions, schema);
+  const required = Array.isArray(schema.required) ? schema.required : [];
+  const members = Object.entries((schema.properties ?? {}) as object).map(([name, member]) => {
+    const raw = rawTexts && isText(schema, member);
+    const compiler = new SchemaCompiler(expressions, schema, raw);
+    const value = compiler.value([{ schema: member as unknown, path: `#/properties/${name}` }]);
+    compiler.defineReferences();
+    return { name, required: required.includes(name), value, raw };
+  });
+  return { members, ignored: whole.ignored };
+}
+
 /** Any JSON object. */
 export function anyObject(expressions: Expressions): Expression {
   return compileSchema(expressions, { type: 'object' }).expression;
 }
 
 const STRING = { type: 'string' };
+
+/** Keywords of a schema whose members can be written one by one. */
+const MEMBER_KEYWORDS = ['type', 'properties', 'required', 'additionalProperties'];
 
 interface Reference {
   expression: Expression;
@@ -62,9 +110,10 @@ class SchemaCompiler implements ValueCompiler {
   constructor(
     readonly expressions: Expressions,
     readonly root: unknown,
+    private readonly rawTexts = false,
   ) {
     this.expansion = new SchemaExpansion(root);
-    this.encode = jsonEncoding(expressions);
+    this.encode = rawTexts ? utf8Encoding(expressions) : jsonEncoding(expressions);
     this.separator = expressions.sequence(expressions.literal(','), expressions.optional(expressions.literal(' ')));
     this.colon = expressions.sequence(expressions.literal(':'), expressions.optional(expressions.literal(' ')));
   }
@@ -161,7 +210,13 @@ class SchemaCompiler implements ValueCompiler {
     if (values.length === 0) invalid(leaves[0]!.path, 'enum must be an array that is not empty, got []');
     const allowed = values.filter((value) => leaves.every((leaf) => this.expansion.allows(leaf, value)));
     const { expressions } = this;
-    return expressions.any(allowed.map((value) => expressions.literal(byteText(JSON.stringify(value)))));
+    return expressions.any(
+      allowed.map((value) =>
+        typeof value === 'string'
+          ? this.quoted(expressions.literal(this.written(value)))
+          : expressions.literal(byteText(JSON.stringify(value))),
+      ),
+    );
   }
 
   private ofType(type: Type, leaves: Alternative, path: string): Expression {
@@ -194,8 +249,16 @@ class SchemaCompiler implements ValueCompiler {
   }
 
   text(leaves: Alternative): Expression {
-    const quote = this.expressions.literal('"');
-    return this.expressions.sequence(quote, stringTexts(this, leaves), quote);
+    return this.quoted(stringTexts(this, leaves));
+  }
+
+  written(text: string): string {
+    return byteText(this.rawTexts ? text : JSON.stringify(text).slice(1, -1));
+  }
+
+  private quoted(text: Expression): Expression {
+    const quote = this.expressions.literal(this.rawTexts ? '' : '"');
+    return this.expressions.sequence(quote, text, quote);
   }
 
   number(leaves: Alternative): Expression {

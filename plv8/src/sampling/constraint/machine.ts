@@ -22,7 +22,7 @@ export interface Component {
 let machines = 0;
 
 /** An expression without references as a component. */
-export function component(expressions: Expressions, e: Expression): Component {
+function component(expressions: Expressions, e: Expression): Component {
   return {
     start: e,
     next: (state, byte) => expressions.derive(state, byte),
@@ -31,13 +31,15 @@ export function component(expressions: Expressions, e: Expression): Component {
   };
 }
 
-/** Texts that all of `wanted` accept and none of `unwanted`. */
+/** Texts that all of `wanted` accept and none of `unwanted`; expressions are without references. */
 export function combine(
   expressions: Expressions,
-  wanted: readonly Component[],
-  unwanted: readonly Component[] = [],
+  wanted: readonly (Expression | Component)[],
+  unwanted: readonly (Expression | Component)[] = [],
 ): Expression {
-  const parts = [...wanted, ...unwanted];
+  const parts = [...wanted, ...unwanted].map((each) =>
+    typeof each === 'number' ? component(expressions, each) : each,
+  );
   const { partitions } = expressions;
   const numbers = new Map<string, number>();
   const tuples: number[][] = [];

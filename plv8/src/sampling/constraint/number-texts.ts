@@ -4,7 +4,7 @@ import type { Expression, Expressions } from './expression.ts';
 import { NEVER } from './expression.ts';
 import { NUMBER_FORMATS } from './formats.ts';
 import type { Component } from './machine.ts';
-import { combine, component } from './machine.ts';
+import { combine } from './machine.ts';
 import type { NumberBounds } from './number-range.ts';
 import { decimalsOf, numbersWithin } from './number-range.ts';
 import type { Alternative, Leaf } from './schema-expansion.ts';
@@ -32,7 +32,7 @@ export function numberTexts(
     mostExcluded: false,
   };
   const multiples: number[] = [];
-  const unwanted: Component[] = [];
+  const unwanted: (Expression | Component)[] = [];
   for (const leaf of leaves) {
     if (leaf.denied === undefined) {
       narrow(bounds, leaf);
@@ -44,7 +44,7 @@ export function numberTexts(
     if (step !== null && !Number.isInteger(step)) refuseMultiple(step, leaf.path);
     if (step !== null) unwanted.push(remainders(expressions, step));
     for (const value of listedValues(leaf.schema) ?? []) {
-      if (typeof value === 'number') unwanted.push(component(expressions, spellings(expressions, value)));
+      if (typeof value === 'number') unwanted.push(spellings(expressions, value));
     }
   }
   // A multiple of an integer is an integer.
@@ -56,9 +56,9 @@ export function numberTexts(
   const wanted = multiples.map((step) =>
     Number.isInteger(step) && step <= MAX_REMAINDERS
       ? remainders(expressions, step)
-      : component(expressions, listed(expressions, step, bounds, path)),
+      : listed(expressions, step, bounds, path),
   );
-  const found = combine(expressions, [component(expressions, range), ...wanted], unwanted);
+  const found = combine(expressions, [range, ...wanted], unwanted);
   if (found === NEVER && leaves.length === 1) {
     invalid(path, `no multiple of ${brief(multiples.join(' and '))} is within minimum and maximum`);
   }

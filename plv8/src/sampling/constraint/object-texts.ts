@@ -3,11 +3,11 @@ import { LAST_CODE_POINT, normalise } from './character-sets.ts';
 import { byteText } from './characters.ts';
 import type { Expression } from './expression.ts';
 import { EMPTY, NEVER } from './expression.ts';
-import { combine, component } from './machine.ts';
+import { combine } from './machine.ts';
 import { compilePattern, patternRegExp } from './pattern.ts';
 import type { Alternative, Leaf, Placed } from './schema-expansion.ts';
 import { isValid } from './schema-validity.ts';
-import { countOf, invalid, isObject, show, unsupported } from './schema-keywords.ts';
+import { countsOf, invalid, isObject, show, unsupported } from './schema-keywords.ts';
 import type { ValueCompiler } from './value-compiler.ts';
 
 /** Patterns of names, of which each set makes a kind of member. */
@@ -55,9 +55,7 @@ class ObjectTexts {
         invalid(at, `required must be an array of texts, got ${show(schema.required)}`);
       }
       for (const name of required as string[]) this.required.add(name);
-      const least = countOf(schema, 'minProperties', 0, at);
-      const most = countOf(schema, 'maxProperties', Infinity, at);
-      if (least > most) invalid(at, `minProperties is ${least}, maxProperties is ${most}`);
+      const [least, most] = countsOf(schema, 'Properties', at);
       this.least = Math.max(this.least, least);
       this.most = Math.min(this.most, most);
     }
@@ -202,9 +200,7 @@ class ObjectTexts {
     const unwanted = this.patterns.filter((pattern) => !matching.has(pattern)).map(quoted);
     if (names.length > 0) wanted.push(compiler.names(names));
     if (wanted.length === 0 && unwanted.length === 0) return unlisted;
-    const parts = (each: readonly Expression[]): ReturnType<typeof component>[] =>
-      each.map((e) => component(expressions, e));
-    return combine(expressions, parts([unlisted, ...wanted]), parts(unwanted));
+    return combine(expressions, [unlisted, ...wanted], unwanted);
   }
 
   /** Members that are not listed, after `count` others. */

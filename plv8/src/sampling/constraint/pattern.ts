@@ -11,7 +11,7 @@ import type { Encoding } from './characters.ts';
 import { bothCases, complement, LAST_CODE_POINT, normalise, propertySet } from './character-sets.ts';
 import type { Expression, Expressions } from './expression.ts';
 import { EMPTY } from './expression.ts';
-import { combine, component } from './machine.ts';
+import { combine } from './machine.ts';
 import { brief } from '../../format/visible-text.ts';
 
 /** Characters of a pattern; a person writes some dozens. */
@@ -131,13 +131,11 @@ class PatternCompiler {
     }
     const main = this.joined(starts ? EMPTY : around, inner, ends ? EMPTY : around);
     if (ahead.length === 0) return main;
-    const seen = (negate: boolean): ReturnType<typeof component>[] =>
+    const seen = (negate: boolean): Expression[] =>
       ahead
         .filter((each) => each.negate === negate)
-        .map((each) =>
-          component(expressions, expressions.any(each.alternatives.map((one) => this.beginning(one.elements)))),
-        );
-    return combine(expressions, [component(expressions, main), ...seen(false)], seen(true));
+        .map((each) => expressions.any(each.alternatives.map((one) => this.beginning(one.elements))));
+    return combine(expressions, [main, ...seen(false)], seen(true));
   }
 
   /** Texts that begin so. */
@@ -155,8 +153,7 @@ class PatternCompiler {
     const right = expressions.sequence(this.elements(elements.slice(last + 1)), after);
     const word = this.encode(ESCAPED.word);
     const other = this.encode(complement(ESCAPED.word));
-    const both = (a: Expression, b: Expression): Expression =>
-      combine(expressions, [component(expressions, a), component(expressions, b)]);
+    const both = (a: Expression, b: Expression): Expression => combine(expressions, [a, b]);
     const leftWord = both(left, expressions.sequence(this.anything, word));
     const leftOther = both(left, expressions.optional(expressions.sequence(this.anything, other)));
     const rightWord = both(right, expressions.sequence(word, this.anything));

@@ -135,6 +135,14 @@ export function countOf(schema: Schema, key: string, fallback: number, path: str
   return value;
 }
 
+/** The counts that `min` and `max` of a keyword say, from 0 to Infinity where they are silent. */
+export function countsOf(schema: Schema, keyword: string, path: string): [least: number, most: number] {
+  const least = countOf(schema, `min${keyword}`, 0, path);
+  const most = countOf(schema, `max${keyword}`, Infinity, path);
+  if (least > most) invalid(path, `min${keyword} is ${least}, max${keyword} is ${most}`);
+  return [least, most];
+}
+
 /** The non-empty array of schemas of allOf, anyOf or oneOf. */
 export function membersOf(schema: Schema, key: string, path: string): readonly unknown[] {
   const members = schema[key];

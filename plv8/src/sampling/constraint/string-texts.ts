@@ -1,13 +1,12 @@
 /** Strings: lengths, patterns, formats and encodings, all at once, and without what is denied. */
 import { LAST_CODE_POINT, normalise } from './character-sets.ts';
-import { byteText } from './characters.ts';
 import type { Expression } from './expression.ts';
 import { encodingPattern, formatPattern } from './formats.ts';
-import { combine, component } from './machine.ts';
+import { combine } from './machine.ts';
 import { compilePattern } from './pattern.ts';
 import type { Alternative } from './schema-expansion.ts';
 import { listedValues } from './schema-expansion.ts';
-import { at, countOf, invalid, show } from './schema-keywords.ts';
+import { at, countsOf, invalid, show } from './schema-keywords.ts';
 import type { ValueCompiler } from './value-compiler.ts';
 
 /** What may stand between the quotes. */
@@ -23,12 +22,10 @@ export function stringTexts(compiler: ValueCompiler, leaves: Alternative): Expre
       if (denied === 'pattern') unwanted.push(pattern(String(schema.pattern)));
       const texts = (listedValues(schema) ?? []).filter((value): value is string => typeof value === 'string');
       // A text is written in one way only.
-      unwanted.push(...texts.map((text) => expressions.literal(byteText(JSON.stringify(text).slice(1, -1)))));
+      unwanted.push(...texts.map((text) => expressions.literal(compiler.written(text))));
       continue;
     }
-    const shortest = countOf(schema, 'minLength', 0, path);
-    const longest = countOf(schema, 'maxLength', Infinity, path);
-    if (shortest > longest) invalid(path, `minLength is ${shortest}, maxLength is ${longest}`);
+    const [shortest, longest] = countsOf(schema, 'Length', path);
     least = Math.max(least, shortest);
     most = Math.min(most, longest);
     if (schema.pattern !== undefined) {
@@ -47,7 +44,5 @@ export function stringTexts(compiler: ValueCompiler, leaves: Alternative): Expre
     wanted.push(expressions.repeat(encode(normalise([[0, LAST_CODE_POINT]])), least, most));
   }
   if (wanted.length === 1 && unwanted.length === 0) return wanted[0]!;
-  const parts = (each: readonly Expression[]): ReturnType<typeof component>[] =>
-    each.map((e) => component(expressions, e));
-  return combine(expressions, parts(wanted), parts(unwanted));
+  return combine(expressions, wanted, unwanted);
 }

@@ -1,4 +1,5 @@
 /** The bytes of every token of a vocabulary as a tree, so that what cannot begin is left out with all that begins so. */
+import { encodeUtf8 } from '../../format/utf8.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 
 const CHUNK = 4096;
@@ -22,11 +23,15 @@ export class TokenTrie {
   /** Bytes that are tokens of their own, as bits. */
   readonly singleBytes: bigint;
 
-  constructor(readonly tokenizer: Tokenizer) {
+  /** `named` are control tokens that stand for their names. */
+  constructor(
+    readonly tokenizer: Tokenizer,
+    private readonly named: ReadonlySet<number> = new Set(),
+  ) {
     const texts: { text: string; id: number }[] = [];
     for (let id = 0; id < tokenizer.vocabSize; id++) {
-      if (tokenizer.isControl(id) || tokenizer.isEndOfGeneration(id)) continue;
-      const bytes = tokenizer.tokenBytes(id);
+      if ((tokenizer.isControl(id) && !named.has(id)) || tokenizer.isEndOfGeneration(id)) continue;
+      const bytes = this.bytesOf(id);
       if (bytes.length === 0) continue;
       let text = '';
       for (let i = 0; i < bytes.length; i += CHUNK) text += String.fromCharCode(...bytes.subarray(i, i + CHUNK));
@@ -74,6 +79,11 @@ export class TokenTrie {
       (bits, node, byte) => (node >= 0 && tokens[node]! >= 0 ? bits | (1n << BigInt(byte)) : bits),
       0n,
     );
+  }
+
+  /** What a token stands for in the text. */
+  bytesOf(token: number): Uint8Array {
+    return this.named.has(token) ? encodeUtf8(this.tokenizer.tokenText(token)) : this.tokenizer.tokenBytes(token);
   }
 
   /** Fewest tokens that make up a text whose characters are bytes; Infinity when none do. */

@@ -12,6 +12,8 @@ export interface ValueCompiler {
   readonly colon: Expression;
   /** A value for which all of these schemas hold; without any, every value. */
   value(schemas: readonly Placed[]): Expression;
+  /** A text as it stands between the quotes, its characters bytes. */
+  written(text: string): string;
   /** A JSON string for which all leaves hold. */
   text(leaves: Alternative): Expression;
   /** A number for which all leaves hold. */

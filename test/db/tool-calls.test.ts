@@ -1,0 +1,322 @@
+/** Calls of tools in SQL: the forms of families by their own templates, tool_choice, results, errors by name. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Ajv } from 'ajv';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { fetchVocabularies } from '../golden/fetch-vocabularies.mjs';
+import { createDatabase, ingestFile, roleName } from './harness.ts';
+import type { TestDatabase } from './harness.ts';
+
+const TINY = new URL('../../models/tiny/hartonomous-tiny-q8_0.gguf', import.meta.url).pathname;
+const ASK = [{ role: 'user', content: 'hello' }];
+const role = roleName('caller');
+
+const WEATHER = {
+  type: 'object',
+  properties: {
+    city: { type: 'string', maxLength: 12 },
+    unit: { enum: ['C', 'F'] },
+    days: { type: 'integer', minimum: 1, maximum: 14 },
+    "don't": { type: 'array', items: { type: 'boolean' }, maxItems: 2 },
+  },
+  required: ['city', 'days'],
+  additionalProperties: false,
+};
+const TOOLS = [
+  { type: 'function', function: { name: 'get_weather', description: 'Weather of a city', parameters: WEATHER } },
+  { type: 'function', function: { name: 'now' } },
+];
+const BY_NAME = { type: 'function', function: { name: 'get_weather' } };
+
+interface Called {
+  id: string;
+  type: string;
+  function: { name: string; arguments: Record<string, unknown> };
+}
+interface Chat {
+  message: { content: string; thinking?: string; tool_calls?: Called[] };
+  done_reason: string;
+  run_id?: number;
+}
+
+let database: TestDatabase;
+let client: pg.Client;
+
+beforeAll(async () => {
+  database = await createDatabase();
+  await ingestFile(database.url, TINY, 'tiny');
+  await database.createRole(role, 'hartonomous_user');
+  client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  await client.query(`set role ${role}`);
+});
+
+afterAll(async () => {
+  await client.end();
+  await database.drop();
+});
+
+async function chat(options: object, messages: object[] = ASK): Promise<Chat> {
+  const { rows } = await client.query<{ answer: Chat }>('select hartonomous.chat($1::json, $2, $3) as answer', [
+    JSON.stringify(messages),
+    'tiny',
+    JSON.stringify({ num_predict: 100, seed: 1, tools: TOOLS, ...options }),
+  ]);
+  return rows[0]!.answer;
+}
+
+async function render(options: object, messages: object[]): Promise<string> {
+  const { rows } = await client.query<{ text: string }>('select hartonomous.render_chat($1, $2, $3) as text', [
+    JSON.stringify(messages),
+    'tiny',
+    JSON.stringify(options),
+  ]);
+  return rows[0]!.text;
+}
+
+const published = (name: string): string => readFileSync(join(fetchVocabularies(), 'templates', `${name}.jinja`), 'utf8');
+
+/** A conversation in which a tool was called, and what came of it. */
+const CALLED = [
+  { role: 'user', content: 'Weather in Oslo?' },
+  {
+    role: 'assistant',
+    content: null,
+    tool_calls: [{ type: 'function', function: { name: 'get_weather', arguments: '{"city": "Oslo", "days": 1}' } }],
+  },
+  { role: 'tool', content: 'Snow!' },
+];
+
+/** Templates by family, and how a call of theirs begins. */
+const FAMILIES: Record<string, { template: () => string; begins: RegExp }> = {
+  'Qwen 2.5': { template: () => published('Qwen-Qwen2.5-7B-Instruct'), begins: /^\s*<tool_call>\s*[{[]/ },
+  'Qwen 3': { template: () => published('Qwen-Qwen3-0.6B'), begins: /^\s*<tool_call>\s*[{[]/ },
+  'Hermes 2 Pro': {
+    template: () => published('NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use'),
+    begins: /^\s*<tool_call>\s*[{[]/,
+  },
+  'Granite 4': { template: () => published('ibm-granite-granite-4.0'), begins: /^\s*<tool_call>\s*[{[]/ },
+  'Granite 3.3': { template: () => published('ibm-granite-granite-3.3-2B-Instruct'), begins: /^\s*<\|tool_call\|>\s*[{[]/ },
+  'Mistral Nemo': { template: () => published('mistralai-Mistral-Nemo-Instruct-2407'), begins: /^\s*\[TOOL_CALLS\]\s*[{[]/ },
+  Devstral: {
+    template: () => published('unsloth-mistral-Devstral-Small-2507'),
+    begins: /^\s*\[TOOL_CALLS\]\s*(get_weather|now)(\[CALL_ID\]\w{9})?\[ARGS\]/,
+  },
+  'Llama 3.2': { template: () => published('meta-llama-Llama-3.2-3B-Instruct'), begins: /^\s*\{"name": ?"\w+", ?"parameters"/ },
+  'Llama pythonic': {
+    template: () => '{{ tools | tojson }} Use the format [func_name1(params_name1=params_value1)] {{ messages[0].content }}',
+    begins: /^\s*\[\s*(get_weather|now)\(/,
+  },
+  'Qwen 3 Coder': { template: () => published('Qwen3-Coder'), begins: /^\s*<tool_call>\s*<function=(get_weather|now)>\n/ },
+  'Phi 4 Mini': {
+    template: () =>
+      `{% for message in messages %}{% if message['tools'] %}<|system|>{{ message['content'] }}<|tool|>{{ message['tools'] }}<|/tool|><|end|>` +
+      `{% else %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endif %}{% endfor %}<|assistant|>`,
+    begins: /^\s*<\|tool_call\|>\s*[{[]/,
+  },
+  'none that is known, as SmolLM 2': {
+    template: () => '{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n',
+    begins: /^\s*<tool_call>\s*[{[]/,
+  },
+};
+
+const valid = new Ajv({ strict: false }).compile(WEATHER);
+
+function check(call: Called): void {
+  expect(call).toMatchObject({ id: expect.stringMatching(/^[0-9a-z]{9}$/) as string, type: 'function' });
+  if (call.function.name === 'now') expect(call.function.arguments).toEqual({});
+  else {
+    expect(call.function.name).toBe('get_weather');
+    expect(valid(call.function.arguments), JSON.stringify(call.function.arguments)).toBe(true);
+  }
+}
+
+/** A template that is recognised by another one's marks, for a model of 512 tokens. */
+const short = (template: string): string => `{% if false %}${template}{% endif %}{{ (messages | last).content }}\n`;
+
+describe.each(Object.entries(FAMILIES))('%s', (_, { template, begins }) => {
+  // A name that is no word of Python's, nor of tags.
+  const { "don't": _odd, ...properties } = WEATHER.properties;
+  const plain = [{ type: 'function', function: { name: 'get_weather', parameters: { ...WEATHER, properties } } }, TOOLS[1]!];
+
+  test('a required call has arguments that are valid, in the form of the family', async () => {
+    for (const temperature of [0, 1.5]) {
+      const options = { template: short(template()), tools: plain, temperature, tool_choice: 'required', record: true };
+      const { message, done_reason: reason, run_id: run } = await chat(options);
+      expect(message).toMatchObject({ role: 'assistant', content: '' });
+      expect(message.tool_calls!.length).toBeGreaterThan(0);
+      message.tool_calls!.forEach(check);
+      expect(reason).toBe('stop');
+      const { rows } = await client.query<{ text: string }>(
+        'select string_agg(text, \'\' order by position) as text from hartonomous.run_token_list where run_id = $1 and not is_prompt',
+        [run],
+      );
+      expect(rows[0]!.text.replace(/^\s*<think>[^]*<\/think>/, '')).toMatch(begins);
+    }
+  });
+
+  test('a session gives the same call in pieces', async () => {
+    const options = { template: short(template()), tools: plain, temperature: 1.5, tool_choice: BY_NAME, num_predict: 100, seed: 3 };
+    const { rows: opened } = await client.query<{ id: string }>('select hartonomous.open_session($1::json, $2, $3) as id', [
+      JSON.stringify(ASK),
+      'tiny',
+      JSON.stringify(options),
+    ]);
+    const { rows } = await client.query<{
+      token: string;
+      tool_calls: { index: number; id?: string; function: { name?: string; arguments: string } }[] | null;
+    }>('select token, tool_calls from hartonomous.next_tokens($1, 1000)', [opened[0]!.id]);
+    const pieces = rows.flatMap(({ tool_calls: calls }) => calls ?? []);
+    const { rows: closed } = await client.query<{ facts: { text: string; tool_calls: Called[] } }>(
+      'select hartonomous.close_session($1) as facts',
+      [opened[0]!.id],
+    );
+    const [call] = closed[0]!.facts.tool_calls;
+    expect(closed[0]!.facts).toMatchObject({ text: '', tool_calls: [call], done_reason: 'stop' });
+    check(call!);
+    expect(call!.function.name).toBe('get_weather');
+    expect(rows.map(({ token }) => token).join('')).toBe('');
+    expect(pieces[0]).toEqual({ index: 0, id: call!.id, type: 'function', function: { name: 'get_weather', arguments: '' } });
+    expect(pieces.every(({ index }) => index === 0)).toBe(true);
+    expect(JSON.parse(pieces.map((piece) => piece.function.arguments).join(''))).toEqual(call!.function.arguments);
+    expect((await chat({ ...options, seed: 3 })).message.tool_calls).toEqual([call]);
+  });
+
+  test('shows tools, calls and results', async () => {
+    const shown = await render({ template: template(), tools: plain.slice(0, 1) }, CALLED);
+    expect(shown).toContain('get_weather');
+    if (shown.includes('Oslo?')) {
+      if (!template().includes("message['tools']") && !template().includes('func_name1')) expect(shown).toContain('Snow!');
+    }
+  });
+});
+
+describe('tool_choice', () => {
+  test('none shows no tools and calls none', async () => {
+    const none = await chat({ tool_choice: 'none', temperature: 0 });
+    expect(none.message).toEqual((await chat({ tools: null, temperature: 0 })).message);
+    expect(none.message.content).toBe('Hello! How can I help you?');
+  });
+
+  test('auto leaves text as it is where the model calls nothing', async () => {
+    const { rows } = await database.pool.query<{ own: string }>('select chat_template as own from hartonomous.models');
+    const template = `{% if tools %}{% endif %}${rows[0]!.own}`;
+    for (const choice of [{}, { tool_choice: 'auto' }]) {
+      const { message } = await chat({ template, temperature: 0, ...choice });
+      expect(message).toEqual((await chat({ template, tools: null, temperature: 0 })).message);
+      expect(message).not.toHaveProperty('tool_calls');
+    }
+    // A stop string and a form of the answer hold for text beside tools.
+    expect((await chat({ template, temperature: 0, stop: ' can' })).message.content).toBe('Hello! How');
+    const { message } = await chat({ template, response_format: { type: 'json_schema', schema: { const: 'yes' } }, logit_bias: {} });
+    expect(message.tool_calls ?? message.content).toBeTruthy();
+  });
+
+  test('by name calls that tool once, with parallel_tool_calls off one of any', async () => {
+    for (let seed = 0; seed < 3; seed++) {
+      const named = (await chat({ tool_choice: BY_NAME, temperature: 2, seed })).message.tool_calls!;
+      expect(named.map((call) => call.function.name)).toEqual(['get_weather']);
+      named.forEach(check);
+      const one = (await chat({ tool_choice: 'required', parallel_tool_calls: false, temperature: 2, seed })).message;
+      expect(one.tool_calls).toHaveLength(1);
+    }
+  });
+
+  test('a call is complete within the tokens that may be written, or refused with both numbers', async () => {
+    await expect(chat({ tool_choice: BY_NAME, num_predict: 5 })).rejects.toMatchObject({
+      code: '22023',
+      message: expect.stringMatching(/^tool call needs at least \d+ tokens, 5 may be written$/) as string,
+    });
+    check((await chat({ tool_choice: BY_NAME, num_predict: 60, temperature: 2 })).message.tool_calls![0]!);
+  });
+
+  test('a call after thinking', async () => {
+    const template = `{{ messages[0].content }}{{ tools[0].function.name }}<think>`;
+    const { message } = await chat({ template, tool_choice: 'required', num_predict: 120, temperature: 1 });
+    message.tool_calls!.forEach(check);
+    expect(message.thinking ?? '').not.toContain('</think>');
+    // The mark that begins a call is text where the model still thinks.
+    expect(message.content).toBe('');
+  });
+});
+
+describe('results of tools', () => {
+  test('get the ids of the calls that they answer where a client sends none', async () => {
+    const template = `{% for m in messages %}{{ m.role }}:{{ m.tool_call_id }}{{ m.name }}{% for c in m.tool_calls or [] %}{{ c.id }}{% endfor %};{% endfor %}{{ tools is none }}`;
+    const call = { function: { name: 'now', arguments: {} } };
+    const messages = [
+      { role: 'assistant', content: '', tool_calls: [call, { ...call, id: 'abcdefghi' }] },
+      { role: 'tool', tool_name: 'now', content: 'noon' },
+      { role: 'tool', content: 'later' },
+      { role: 'assistant', content: '', tool_calls: [call] },
+      { role: 'tool', content: 'night', tool_call_id: 'mine' },
+    ];
+    expect(await render({ template }, messages)).toBe(
+      'assistant:call00001abcdefghi;tool:call00001now;tool:abcdefghi;assistant:call00002;tool:mine;true'.replaceAll('true', 'True'),
+    );
+  });
+
+  test('a template that knows no tools is told of them in words', async () => {
+    const template = '{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}';
+    const shown = await render({ template, tools: [TOOLS[1]] }, [{ role: 'system', content: 'Be brief.' }, ...CALLED]);
+    expect(shown).toMatch(/^\[system\]Be brief\.\n\nYou may call these functions[^]*<tools>\n\{"name":"now"\}\n<\/tools>/);
+    expect(shown).toMatch(
+      /\[user\]Weather in Oslo\?\[assistant\]<tool_call>\n\{"name":"get_weather","arguments":\{"city":"Oslo","days":1\}\}\n<\/tool_call>\[user\]<tool_response>\nSnow!\n<\/tool_response>$/,
+    );
+    expect(await render({ template }, CALLED.slice(0, 1))).toBe('[user]Weather in Oslo?');
+  });
+});
+
+test.each<[object, string, string]>([
+  [{ tools: [], tool_choice: 'required' }, '22023', 'option tool_choice is "required", and there are no tools'],
+  [{ tools: null, tool_choice: BY_NAME }, '22023', 'and there are no tools'],
+  [
+    { tool_choice: { type: 'function', function: { name: 'later' } } },
+    '22023',
+    'option tool_choice names "later", which is not among the tools',
+  ],
+  [{ tool_choice: 'always' }, '22023', 'option tool_choice must be none, auto, required or {"type": "function", "function": {"name": ...}}, got "always"'],
+  [{ tool_choice: { type: 'allowed_tools' } }, '22023', 'option tool_choice must be'],
+  [{ parallel_tool_calls: 'no' }, '22023', 'option parallel_tool_calls must be true or false, got "no"'],
+  [{ tools: [{ type: 'function' }] }, '22023', 'tool 1 must be a function with a name of letters, digits, _, - and ., got none'],
+  [{ tools: [{ function: { name: 'two words' } }] }, '22023', 'got "two words"'],
+  [{ tools: [TOOLS[1], TOOLS[1]] }, '22023', 'option tools has two tools of the name "now"'],
+  [{ tools: [{ function: { name: 'f', parameters: { type: 'string' } } }] }, '22023', 'tool f: parameters must be a schema of type object'],
+  [
+    { tools: [{ function: { name: 'f', parameters: { type: 'object', properties: { a: { $dynamicRef: '#x' } } } } }] },
+    '0A000',
+    'tool f: schema keyword "$dynamicRef" at #/properties/a is not supported',
+  ],
+  [
+    { template: '{{ tools }}[func_name1(', tools: [{ function: { name: 'f', parameters: { anyOf: [{}] } } }] },
+    '0A000',
+    'tool f: schema keyword "anyOf" at # is not supported where a model writes arguments one by one',
+  ],
+  [{ tools: Array.from({ length: 129 }, (_, i) => ({ function: { name: `f${i}` } })) }, '54000', 'option tools has 129 tools, at most 128 are read'],
+])('refuses %j', async (options, code, message) => {
+  await expect(chat(options)).rejects.toMatchObject({ code, message: expect.stringContaining(message) as string });
+});
+
+test('tool_choice is refused where no conversation is', async () => {
+  for (const sql of [
+    `hartonomous.generate('x', 'tiny', $1)`,
+    `hartonomous.complete('x', 'tiny', $1)`,
+    `(select text from hartonomous.generate(array['x'], 'tiny', $1))`,
+    `hartonomous.open_session('"x"'::json, 'tiny', $1)`,
+  ]) {
+    const options = JSON.stringify({ tools: TOOLS, tool_choice: 'required' });
+    await expect(client.query(`select ${sql}`, [options])).rejects.toThrow(
+      'option tool_choice is for conversations: chat, and sessions over messages',
+    );
+  }
+});
+
+test('a recorded call can be explained', async () => {
+  const { run_id: run } = await chat({ tool_choice: BY_NAME, temperature: 1, record: true });
+  const { rows } = await client.query<{ cut_by: string | null }>(
+    'select cut_by from hartonomous.explain_candidates($1, 0)',
+    [run],
+  );
+  expect(rows.map((row) => row.cut_by)).toContain('constraint');
+});
