@@ -28,6 +28,22 @@ export interface AnswerToken {
   logprobs: TokenLogprob | null;
   /** What became certain of the thinking that goes before the answer. */
   thinking: string;
+  /** Pieces of calls of tools that became certain, as OpenAI streams them. */
+  tool_calls: CallPiece[] | null;
+}
+
+/** The first piece of a call has id and name, all have more of the arguments' JSON text. */
+export interface CallPiece {
+  index: number;
+  id?: string;
+  function: { name?: string; arguments: string };
+}
+
+/** A call of a tool, with its arguments as an object. */
+export interface ToolCall {
+  id: string;
+  type: 'function';
+  function: { name: string; arguments: Record<string, unknown> };
 }
 
 export interface TokenLogprob {
@@ -43,6 +59,7 @@ export interface AnswerFacts {
   model: string;
   text: string;
   thinking?: string;
+  tool_calls?: ToolCall[];
   done_reason: 'stop' | 'length' | 'cancelled';
   total_duration: number;
   load_duration: number;

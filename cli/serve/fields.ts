@@ -61,6 +61,8 @@ const SAMPLING: FieldTable = {
   ...OWN_OPTIONS,
 };
 
+const TOOLS: FieldTable = { tools: 'option', tool_choice: 'option', parallel_tool_calls: 'option' };
+
 /** Fields of OpenAI that say nothing about the answer. */
 const OPENAI_IGNORED: FieldTable = Object.fromEntries(
   [
@@ -83,9 +85,7 @@ export const CHAT_COMPLETIONS: FieldTable = {
   messages: 'take',
   stream: 'take',
   stream_options: 'take',
-  tools: 'take',
-  tool_choice: 'take',
-  parallel_tool_calls: 'ignore',
+  ...TOOLS,
   verbosity: 'ignore',
   max_tokens: { option: 'num_predict' },
   max_completion_tokens: 'take',
@@ -155,7 +155,8 @@ export const OLLAMA_GENERATE: FieldTable = {
   context: { harmless: [[]] },
 };
 
-export const OLLAMA_CHAT: FieldTable = { ...OLLAMA, messages: 'take', tools: 'take' };
+/** Ollama knows no tool_choice and no parallel_tool_calls. */
+export const OLLAMA_CHAT: FieldTable = { ...OLLAMA, ...TOOLS, messages: 'take' };
 
 export const OLLAMA_EMBED: FieldTable = {
   model: 'take',

@@ -1,7 +1,7 @@
 /** Ollama's endpoints: /api/generate, /api/chat, /api/embed(dings), /api/tags, /api/show, /api/ps, /api/version. */
 import type { Context } from 'hono';
 import { Hono } from 'hono';
-import type { AnswerFacts, AnswerRequest, AnswerToken } from '../answer/backend.ts';
+import type { AnswerFacts, AnswerRequest, AnswerToken, ToolCall } from '../answer/backend.ts';
 import { thinkingFamily } from '../../plv8/src/format/thinking-families.ts';
 import type { ShownModel } from '../answer/show-model.ts';
 import { quantization } from '../answer/show-model.ts';
@@ -27,8 +27,8 @@ import { cappedContext, flagOf, messagesOf, readBody, textOf, textsOf } from './
 
 const MAX_INPUTS = 2048;
 
-/** A message or a response with what was written and thought, under the keys its endpoint has. */
-type Content = (text: string, thinking: string | undefined) => object;
+/** A message or a response with what was written, thought and called, under the keys its endpoint has. */
+type Content = (answer: Partial<Pick<AnswerFacts, 'text' | 'thinking' | 'tool_calls'>>) => object;
 
 function now(): string {
   return new Date().toISOString();
@@ -52,6 +52,10 @@ function thought(thinking: string | undefined): object {
   return thinking === undefined || thinking === '' ? {} : { thinking };
 }
 
+function shownCall({ id, function: called }: ToolCall, index: number): object {
+  return { id, function: { index, ...called } };
+}
+
 function logprobsOf(tokens: readonly AnswerToken[]): object {
   const entries = tokens.flatMap((token) => (token.logprobs === null ? [] : [token.logprobs]));
   return entries.length === 0 ? {} : { logprobs: entries };
@@ -71,11 +75,16 @@ function ollamaWire(model: string, content: Content): Wire {
         : line({
             model,
             created_at: now(),
-            ...content(token.token, token.thinking),
+            ...content({ text: token.token, thinking: token.thinking }),
             done: false,
             ...logprobsOf([token]),
           }),
-    end: (facts) => line({ model, created_at: now(), ...content('', undefined), ...factsOf(facts) }),
+    // Calls go out whole, as their arguments are an object.
+    end: (facts) =>
+      (facts.tool_calls === undefined
+        ? ''
+        : line({ model, created_at: now(), ...content({ tool_calls: facts.tool_calls }), done: false })) +
+      line({ model, created_at: now(), ...content({}), ...factsOf(facts) }),
     error: (error) => line(ollamaError(error)),
   };
 }
@@ -110,7 +119,7 @@ async function answer(
       await api.pool.unload(model);
     } else await api.pool.use('', c.req.raw.signal, (backend) => loadModel(backend, model));
     const reason = leave ? 'unload' : 'load';
-    return c.json({ model, created_at: now(), ...content('', undefined), done: true, done_reason: reason });
+    return c.json({ model, created_at: now(), ...content({}), done: true, done_reason: reason });
   }
   if (taken.keep_alive !== undefined) c.header(IGNORED_HEADER, 'keep_alive', { append: true });
   const request: AnswerRequest = {
@@ -123,7 +132,7 @@ async function answer(
   return c.json({
     model,
     created_at: now(),
-    ...content(facts.text, facts.thinking),
+    ...content(facts),
     ...factsOf(facts),
     ...logprobsOf(tokens),
   });
@@ -131,7 +140,7 @@ async function answer(
 
 async function generate(c: Context, api: ApiContext): Promise<Response> {
   const fields = await readBody(c, OLLAMA_GENERATE, OLLAMA_OPTIONS);
-  return answer(c, api, fields, textOf(fields.taken, 'prompt') ?? '', (text, thinking) => ({
+  return answer(c, api, fields, textOf(fields.taken, 'prompt') ?? '', ({ text = '', thinking }) => ({
     response: text,
     ...thought(thinking),
   }));
@@ -139,11 +148,14 @@ async function generate(c: Context, api: ApiContext): Promise<Response> {
 
 async function chat(c: Context, api: ApiContext): Promise<Response> {
   const fields = await readBody(c, OLLAMA_CHAT, OLLAMA_OPTIONS);
-  const { tools } = fields.taken;
-  if (tools !== undefined && !(Array.isArray(tools) && tools.length === 0)) fields.options.tools = tools;
   const messages = messagesOf(fields.taken.messages ?? []);
-  return answer(c, api, fields, messages, (text, thinking) => ({
-    message: { role: 'assistant', content: text, ...thought(thinking) },
+  return answer(c, api, fields, messages, ({ text = '', thinking, tool_calls: calls }) => ({
+    message: {
+      role: 'assistant',
+      content: text,
+      ...thought(thinking),
+      ...(calls === undefined ? {} : { tool_calls: calls.map(shownCall) }),
+    },
   }));
 }
 

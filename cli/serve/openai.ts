@@ -73,6 +73,20 @@ function completionLogprobs(tokens: readonly AnswerToken[], offset: number): obj
   };
 }
 
+/** The calls of a whole answer, whose arguments are the text that the model wrote. */
+function calledTools(tokens: readonly AnswerToken[]): object[] {
+  const calls: { id: string; type: 'function'; function: { name: string; arguments: string } }[] = [];
+  for (const { index, id = '', function: called } of tokens.flatMap(({ tool_calls: pieces }) => pieces ?? [])) {
+    calls[index] ??= { id, type: 'function', function: { name: called.name ?? '', arguments: '' } };
+    calls[index].function.arguments += called.arguments;
+  }
+  return calls;
+}
+
+function finishReason(facts: AnswerFacts): string {
+  return facts.done_reason === 'stop' && facts.tool_calls !== undefined ? 'tool_calls' : facts.done_reason;
+}
+
 function event(data: object): string {
   return `data: ${JSON.stringify(data)}\n\n`;
 }
@@ -121,12 +135,6 @@ function chatRequest(
     }
     all.num_predict = taken.max_completion_tokens;
   }
-  const choice = taken.tool_choice ?? 'auto';
-  if (choice !== 'auto' && choice !== 'none') {
-    throw new HttpError(400, 'field tool_choice must be auto or none', { param: 'tool_choice' });
-  }
-  const { tools } = taken;
-  if (choice === 'auto' && tools !== undefined && !(Array.isArray(tools) && tools.length === 0)) all.tools = tools;
   return { model, prompt: messagesOf(taken.messages), options: all };
 }
 
@@ -157,21 +165,28 @@ async function chatCompletions(c: Context, api: ApiContext): Promise<Response> {
         chunk,
         {
           begin: delta({ role: 'assistant', content: '' }, null, null),
-          token: (token) =>
-            token.token === '' && token.thinking === '' && token.logprobs === null
+          token: (token) => {
+            const { token: content, thinking, tool_calls: calls, logprobs } = token;
+            return content === '' && thinking === '' && calls === null && logprobs === null
               ? null
               : delta(
-                  { content: token.token, ...(token.thinking === '' ? {} : { reasoning: token.thinking }) },
+                  {
+                    ...(content === '' && calls !== null ? {} : { content }),
+                    ...(thinking === '' ? {} : { reasoning: thinking }),
+                    ...(calls === null ? {} : { tool_calls: calls }),
+                  },
                   chatLogprobs([token]),
                   null,
-                ),
-          end: (facts) => delta({}, null, facts.done_reason),
+                );
+          },
+          end: (facts) => delta({}, null, finishReason(facts)),
         },
         withUsage,
       ),
     );
   }
   const { tokens, facts } = await wholeAnswer(api.pool, request, c.req.raw.signal);
+  const calls = calledTools(tokens);
   return c.json({
     ...head,
     object: 'chat.completion',
@@ -180,12 +195,13 @@ async function chatCompletions(c: Context, api: ApiContext): Promise<Response> {
         index: 0,
         message: {
           role: 'assistant',
-          content: facts.text,
+          content: facts.text === '' && calls.length > 0 ? null : facts.text,
           refusal: null,
           ...(facts.thinking === undefined ? {} : { reasoning: facts.thinking }),
+          ...(calls.length === 0 ? {} : { tool_calls: calls }),
         },
         logprobs: chatLogprobs(tokens),
-        finish_reason: facts.done_reason,
+        finish_reason: finishReason(facts),
       },
     ],
     usage: usageOf(facts),

@@ -8,7 +8,8 @@ begin
         select p.oid from pg_proc p
         where p.pronamespace = 'hartonomous'::regnamespace and (
             p.proname = 'close_session' and p.prorettype = 'jsonb'::regtype
-            or p.proname in ('next_tokens', 'generate_stream', '_generate_stream') and not 'thinking' = any (p.proargnames)
+            or p.proname = 'next_tokens' and not 'tool_calls' = any (p.proargnames)
+            or p.proname in ('generate_stream', '_generate_stream') and not 'thinking' = any (p.proargnames)
             or p.proname = 'embed' and 'ord' = any (p.proargnames) and not 'error' = any (p.proargnames)
             or p.proargtypes[array_position(p.proargnames, 'options') - 1] = 'jsonb'::regtype
             or p.proargtypes[array_position(p.proargnames, 'share_options') - 1] = 'jsonb'::regtype)

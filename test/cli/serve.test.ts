@@ -461,7 +461,7 @@ describe('what a client may send', () => {
     ['a bias for no token', chat({ logit_bias: { x: 1 } }), 400],
     ['a response format that is a text', chat({ response_format: 'json' }), 400],
     ['several answers', chat({ n: 3 }), 400],
-    ['a forced tool', chat({ tool_choice: { type: 'function', function: { name: 'x' } } }), 400],
+    ['a forced tool, and no tools', chat({ tool_choice: { type: 'function', function: { name: 'x' } } }), 400],
     ['tools that are a text', chat({ tools: 'clock' }), 400],
     ['functions', chat({ functions: [{ name: 'x' }] }), 400],
     ['audio', chat({ modalities: ['audio'] }), 400],

@@ -75,7 +75,8 @@ async function render(options: object, messages: object[]): Promise<string> {
   return rows[0]!.text;
 }
 
-const published = (name: string): string => readFileSync(join(fetchVocabularies(), 'templates', `${name}.jinja`), 'utf8');
+const published = (name: string): string =>
+  readFileSync(join(fetchVocabularies(), 'templates', `${name}.jinja`), 'utf8');
 
 /** A conversation in which a tool was called, and what came of it. */
 const CALLED = [
@@ -97,18 +98,31 @@ const FAMILIES: Record<string, { template: () => string; begins: RegExp }> = {
     begins: /^\s*<tool_call>\s*[{[]/,
   },
   'Granite 4': { template: () => published('ibm-granite-granite-4.0'), begins: /^\s*<tool_call>\s*[{[]/ },
-  'Granite 3.3': { template: () => published('ibm-granite-granite-3.3-2B-Instruct'), begins: /^\s*<\|tool_call\|>\s*[{[]/ },
-  'Mistral Nemo': { template: () => published('mistralai-Mistral-Nemo-Instruct-2407'), begins: /^\s*\[TOOL_CALLS\]\s*[{[]/ },
+  'Granite 3.3': {
+    template: () => published('ibm-granite-granite-3.3-2B-Instruct'),
+    begins: /^\s*<\|tool_call\|>\s*[{[]/,
+  },
+  'Mistral Nemo': {
+    template: () => published('mistralai-Mistral-Nemo-Instruct-2407'),
+    begins: /^\s*\[TOOL_CALLS\]\s*[{[]/,
+  },
   Devstral: {
     template: () => published('unsloth-mistral-Devstral-Small-2507'),
     begins: /^\s*\[TOOL_CALLS\]\s*(get_weather|now)(\[CALL_ID\]\w{9})?\[ARGS\]/,
   },
-  'Llama 3.2': { template: () => published('meta-llama-Llama-3.2-3B-Instruct'), begins: /^\s*\{"name": ?"\w+", ?"parameters"/ },
+  'Llama 3.2': {
+    template: () => published('meta-llama-Llama-3.2-3B-Instruct'),
+    begins: /^\s*\{"name": ?"\w+", ?"parameters"/,
+  },
   'Llama pythonic': {
-    template: () => '{{ tools | tojson }} Use the format [func_name1(params_name1=params_value1)] {{ messages[0].content }}',
+    template: () =>
+      '{{ tools | tojson }} Use the format [func_name1(params_name1=params_value1)] {{ messages[0].content }}',
     begins: /^\s*\[\s*(get_weather|now)\(/,
   },
-  'Qwen 3 Coder': { template: () => published('Qwen3-Coder'), begins: /^\s*<tool_call>\s*<function=(get_weather|now)>\n/ },
+  'Qwen 3 Coder': {
+    template: () => published('Qwen3-Coder'),
+    begins: /^\s*<tool_call>\s*<function=(get_weather|now)>\n/,
+  },
   'Phi 4 Mini': {
     template: () =>
       `{% for message in messages %}{% if message['tools'] %}<|system|>{{ message['content'] }}<|tool|>{{ message['tools'] }}<|/tool|><|end|>` +
@@ -116,7 +130,8 @@ const FAMILIES: Record<string, { template: () => string; begins: RegExp }> = {
     begins: /^\s*<\|tool_call\|>\s*[{[]/,
   },
   'none that is known, as SmolLM 2': {
-    template: () => '{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n',
+    template: () =>
+      '{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n',
     begins: /^\s*<tool_call>\s*[{[]/,
   },
 };
@@ -138,7 +153,10 @@ const short = (template: string): string => `{% if false %}${template}{% endif %
 describe.each(Object.entries(FAMILIES))('%s', (_, { template, begins }) => {
   // A name that is no word of Python's, nor of tags.
   const { "don't": _odd, ...properties } = WEATHER.properties;
-  const plain = [{ type: 'function', function: { name: 'get_weather', parameters: { ...WEATHER, properties } } }, TOOLS[1]!];
+  const plain = [
+    { type: 'function', function: { name: 'get_weather', parameters: { ...WEATHER, properties } } },
+    TOOLS[1]!,
+  ];
 
   test('a required call has arguments that are valid, in the form of the family', async () => {
     for (const temperature of [0, 1.5]) {
@@ -149,7 +167,7 @@ describe.each(Object.entries(FAMILIES))('%s', (_, { template, begins }) => {
       message.tool_calls!.forEach(check);
       expect(reason).toBe('stop');
       const { rows } = await client.query<{ text: string }>(
-        'select string_agg(text, \'\' order by position) as text from hartonomous.run_token_list where run_id = $1 and not is_prompt',
+        "select string_agg(text, '' order by position) as text from hartonomous.run_token_list where run_id = $1 and not is_prompt",
         [run],
       );
       expect(rows[0]!.text.replace(/^\s*<think>[^]*<\/think>/, '')).toMatch(begins);
@@ -157,12 +175,18 @@ describe.each(Object.entries(FAMILIES))('%s', (_, { template, begins }) => {
   });
 
   test('a session gives the same call in pieces', async () => {
-    const options = { template: short(template()), tools: plain, temperature: 1.5, tool_choice: BY_NAME, num_predict: 100, seed: 3 };
-    const { rows: opened } = await client.query<{ id: string }>('select hartonomous.open_session($1::json, $2, $3) as id', [
-      JSON.stringify(ASK),
-      'tiny',
-      JSON.stringify(options),
-    ]);
+    const options = {
+      template: short(template()),
+      tools: plain,
+      temperature: 1.5,
+      tool_choice: BY_NAME,
+      num_predict: 100,
+      seed: 3,
+    };
+    const { rows: opened } = await client.query<{ id: string }>(
+      'select hartonomous.open_session($1::json, $2, $3) as id',
+      [JSON.stringify(ASK), 'tiny', JSON.stringify(options)],
+    );
     const { rows } = await client.query<{
       token: string;
       tool_calls: { index: number; id?: string; function: { name?: string; arguments: string } }[] | null;
@@ -177,7 +201,12 @@ describe.each(Object.entries(FAMILIES))('%s', (_, { template, begins }) => {
     check(call!);
     expect(call!.function.name).toBe('get_weather');
     expect(rows.map(({ token }) => token).join('')).toBe('');
-    expect(pieces[0]).toEqual({ index: 0, id: call!.id, type: 'function', function: { name: 'get_weather', arguments: '' } });
+    expect(pieces[0]).toEqual({
+      index: 0,
+      id: call!.id,
+      type: 'function',
+      function: { name: 'get_weather', arguments: '' },
+    });
     expect(pieces.every(({ index }) => index === 0)).toBe(true);
     expect(JSON.parse(pieces.map((piece) => piece.function.arguments).join(''))).toEqual(call!.function.arguments);
     expect((await chat({ ...options, seed: 3 })).message.tool_calls).toEqual([call]);
@@ -187,7 +216,8 @@ describe.each(Object.entries(FAMILIES))('%s', (_, { template, begins }) => {
     const shown = await render({ template: template(), tools: plain.slice(0, 1) }, CALLED);
     expect(shown).toContain('get_weather');
     if (shown.includes('Oslo?')) {
-      if (!template().includes("message['tools']") && !template().includes('func_name1')) expect(shown).toContain('Snow!');
+      if (!template().includes("message['tools']") && !template().includes('func_name1'))
+        expect(shown).toContain('Snow!');
     }
   });
 });
@@ -209,7 +239,11 @@ describe('tool_choice', () => {
     }
     // A stop string and a form of the answer hold for text beside tools.
     expect((await chat({ template, temperature: 0, stop: ' can' })).message.content).toBe('Hello! How');
-    const { message } = await chat({ template, response_format: { type: 'json_schema', schema: { const: 'yes' } }, logit_bias: {} });
+    const { message } = await chat({
+      template,
+      response_format: { type: 'json_schema', schema: { const: 'yes' } },
+      logit_bias: {},
+    });
     expect(message.tool_calls ?? message.content).toBeTruthy();
   });
 
@@ -253,14 +287,19 @@ describe('results of tools', () => {
       { role: 'tool', content: 'night', tool_call_id: 'mine' },
     ];
     expect(await render({ template }, messages)).toBe(
-      'assistant:call00001abcdefghi;tool:call00001now;tool:abcdefghi;assistant:call00002;tool:mine;true'.replaceAll('true', 'True'),
+      'assistant:call00001abcdefghi;tool:call00001now;tool:abcdefghi;assistant:call00002;tool:mine;true'.replaceAll(
+        'true',
+        'True',
+      ),
     );
   });
 
   test('a template that knows no tools is told of them in words', async () => {
     const template = '{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}';
     const shown = await render({ template, tools: [TOOLS[1]] }, [{ role: 'system', content: 'Be brief.' }, ...CALLED]);
-    expect(shown).toMatch(/^\[system\]Be brief\.\n\nYou may call these functions[^]*<tools>\n\{"name":"now"\}\n<\/tools>/);
+    expect(shown).toMatch(
+      /^\[system\]Be brief\.\n\nYou may call these functions[^]*<tools>\n\{"name":"now"\}\n<\/tools>/,
+    );
     expect(shown).toMatch(
       /\[user\]Weather in Oslo\?\[assistant\]<tool_call>\n\{"name":"get_weather","arguments":\{"city":"Oslo","days":1\}\}\n<\/tool_call>\[user\]<tool_response>\nSnow!\n<\/tool_response>$/,
     );
@@ -276,13 +315,25 @@ test.each<[object, string, string]>([
     '22023',
     'option tool_choice names "later", which is not among the tools',
   ],
-  [{ tool_choice: 'always' }, '22023', 'option tool_choice must be none, auto, required or {"type": "function", "function": {"name": ...}}, got "always"'],
+  [
+    { tool_choice: 'always' },
+    '22023',
+    'option tool_choice must be none, auto, required or {"type": "function", "function": {"name": ...}}, got "always"',
+  ],
   [{ tool_choice: { type: 'allowed_tools' } }, '22023', 'option tool_choice must be'],
   [{ parallel_tool_calls: 'no' }, '22023', 'option parallel_tool_calls must be true or false, got "no"'],
-  [{ tools: [{ type: 'function' }] }, '22023', 'tool 1 must be a function with a name of letters, digits, _, - and ., got none'],
+  [
+    { tools: [{ type: 'function' }] },
+    '22023',
+    'tool 1 must be a function with a name of letters, digits, _, - and ., got none',
+  ],
   [{ tools: [{ function: { name: 'two words' } }] }, '22023', 'got "two words"'],
   [{ tools: [TOOLS[1], TOOLS[1]] }, '22023', 'option tools has two tools of the name "now"'],
-  [{ tools: [{ function: { name: 'f', parameters: { type: 'string' } } }] }, '22023', 'tool f: parameters must be a schema of type object'],
+  [
+    { tools: [{ function: { name: 'f', parameters: { type: 'string' } } }] },
+    '22023',
+    'tool f: parameters must be a schema of type object',
+  ],
   [
     { tools: [{ function: { name: 'f', parameters: { type: 'object', properties: { a: { $dynamicRef: '#x' } } } } }] },
     '0A000',
@@ -293,7 +344,11 @@ test.each<[object, string, string]>([
     '0A000',
     'tool f: schema keyword "anyOf" at # is not supported where a model writes arguments one by one',
   ],
-  [{ tools: Array.from({ length: 129 }, (_, i) => ({ function: { name: `f${i}` } })) }, '54000', 'option tools has 129 tools, at most 128 are read'],
+  [
+    { tools: Array.from({ length: 129 }, (_, i) => ({ function: { name: `f${i}` } })) },
+    '54000',
+    'option tools has 129 tools, at most 128 are read',
+  ],
 ])('refuses %j', async (options, code, message) => {
   await expect(chat(options)).rejects.toMatchObject({ code, message: expect.stringContaining(message) as string });
 });

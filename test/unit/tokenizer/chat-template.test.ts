@@ -58,6 +58,20 @@ describe('chat template', () => {
     );
   });
 
+  // As Python's sandbox has it.
+  it.each([
+    ["{{ x in {'a': 1} }}", 'False'],
+    ['{{ x in {y: 2} }}', 'True'],
+    ['{{ {x: 1, y: 2} }}', '{Undefined: 2}'],
+    ['{{ {x: 1}[y] }}', '1'],
+    ["[{{ {'a': 1}[x] }}]", '[]'],
+    ["{{ {'a': 1}.get(x, 2) }}", '2'],
+    ['{{ (x,) in {(y,): 1} }}', 'True'],
+    ['{{ [x, y, 1, x] | unique | list }}', '[Undefined, 1]'],
+  ])('an undefined value is a key: %s', (template, expected) => {
+    expect(renderChat(template, input())).toBe(expected);
+  });
+
   const CONVERSATION = [
     { role: 'system', content: 'S' },
     { role: 'user', content: 'a' },

@@ -180,6 +180,8 @@ export function typeName(value: Value): string {
 function hashOf(key: Value): string {
   if (key instanceof Text) return `s${key.chars}`;
   if (key instanceof None) return 'none';
+  // Undefined values are equal to each other, and to nothing else.
+  if (key instanceof Undefined) return 'undefined';
   if (typeof key === 'boolean') return `n${Number(key)}`;
   if (isInteger(key)) return `n${String(key)}`;
   if (key instanceof Float) return `n${String(key.value)}`;

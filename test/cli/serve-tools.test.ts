@@ -1,0 +1,226 @@
+/** Calls of tools over HTTP, as the npm clients `openai` and `ollama` meet them. */
+import { join } from 'node:path';
+import { Ajv } from 'ajv';
+import { Ollama } from 'ollama';
+import type { ChatResponse } from 'ollama';
+import OpenAI from 'openai';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { packageRoot } from '../../cli/package-root.ts';
+import type { RunningServer } from '../../cli/serve/server.ts';
+import { createDatabase, ingestFile } from '../db/harness.ts';
+import type { TestDatabase } from '../db/harness.ts';
+import { startTestServer } from './test-server.ts';
+
+const HELLO = [{ role: 'user' as const, content: 'hello' }];
+const WEATHER = {
+  type: 'object',
+  properties: {
+    city: { type: 'string', maxLength: 12 },
+    unit: { enum: ['C', 'F'] },
+    days: { type: 'integer', minimum: 1, maximum: 14 },
+  },
+  required: ['city', 'days'],
+  additionalProperties: false,
+};
+const TOOLS = [
+  {
+    type: 'function' as const,
+    function: { name: 'get_weather', description: 'Weather of a city', parameters: WEATHER },
+  },
+  {
+    type: 'function' as const,
+    function: { name: 'now', description: 'The time', parameters: { type: 'object', properties: {} } },
+  },
+];
+const BY_NAME = { type: 'function' as const, function: { name: 'get_weather' } };
+const REQUEST = { model: 'tiny', messages: HELLO, tools: TOOLS, temperature: 1.2, max_tokens: 120 };
+const valid = new Ajv().compile(WEATHER);
+
+let database: TestDatabase;
+let server: RunningServer;
+let openai: OpenAI;
+let ollama: Ollama;
+
+beforeAll(async () => {
+  database = await createDatabase();
+  await ingestFile(database.url, join(packageRoot(), 'models/tiny/hartonomous-tiny-q8_0.gguf'), 'tiny');
+  server = await startTestServer(database.url, { record: true });
+  openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
+  ollama = new Ollama({ host: server.url });
+});
+
+afterAll(async () => {
+  await server.close();
+  await database.drop();
+});
+
+async function lastPrompt(): Promise<string> {
+  const { rows } = await database.pool.query<{ prompt: string }>(
+    `select hartonomous.detokenize(prompt_ids, 'tiny') as prompt from hartonomous.run_list order by id desc limit 1`,
+  );
+  return rows[0]!.prompt;
+}
+
+function check(name: string, given: unknown): void {
+  if (name === 'now') expect(given).toEqual({});
+  else {
+    expect(name).toBe('get_weather');
+    expect(valid(given), JSON.stringify(given)).toBe(true);
+  }
+}
+
+describe('the client of OpenAI', () => {
+  test.each(['required' as const, BY_NAME])('tool_choice %j: whole and streamed to the same calls', async (choice) => {
+    for (const seed of [1, 2]) {
+      const request = { ...REQUEST, seed, tool_choice: choice };
+      const whole = (await openai.chat.completions.create(request)).choices[0]!;
+      expect(whole).toMatchObject({ finish_reason: 'tool_calls', message: { role: 'assistant', content: null } });
+      const calls = whole.message.tool_calls!;
+      expect(calls.length).toBeGreaterThan(0);
+      for (const call of calls) {
+        if (call.type !== 'function') throw new Error(call.type);
+        expect(call.id).toMatch(/^\w{9}$/);
+        check(call.function.name, JSON.parse(call.function.arguments));
+      }
+      if (choice !== 'required') expect(calls).toMatchObject([BY_NAME]);
+      const stream = openai.chat.completions.stream(request);
+      let pieces = 0;
+      for await (const chunk of stream) pieces += chunk.choices[0]?.delta.tool_calls?.length ?? 0;
+      const streamed = (await stream.finalChatCompletion()).choices[0]!;
+      expect(streamed.finish_reason).toBe('tool_calls');
+      expect(streamed.message.tool_calls).toMatchObject(calls);
+      // Arguments come while the model writes them.
+      expect(pieces).toBeGreaterThan(2 * calls.length);
+    }
+  });
+
+  test('a call is answered, and the model reads the result', async () => {
+    const { message } = (await openai.chat.completions.create({ ...REQUEST, tool_choice: BY_NAME })).choices[0]!;
+    const id = message.tool_calls![0]!.id;
+    const next = await openai.chat.completions.create({
+      ...REQUEST,
+      tool_choice: 'none',
+      messages: [...HELLO, message, { role: 'tool', tool_call_id: id, content: 'Snow, 3 below.' }],
+    });
+    expect(next.choices[0]!.message).not.toHaveProperty('tool_calls');
+    expect(next.choices[0]!.finish_reason).toBe('stop');
+    expect(await lastPrompt()).toContain('Snow, 3 below.');
+  });
+
+  test('its own loop runs the function with what the model wrote', async () => {
+    const asked: unknown[] = [];
+    const runner = openai.chat.completions.runTools({
+      ...REQUEST,
+      tool_choice: BY_NAME,
+      tools: [
+        {
+          type: 'function',
+          function: {
+            name: 'get_weather',
+            description: 'Weather of a city',
+            parameters: WEATHER,
+            parse: JSON.parse as (text: string) => object,
+            function: (given: object) => {
+              asked.push(given);
+              return 'sunny';
+            },
+          },
+        },
+      ],
+    });
+    expect(await runner.finalFunctionToolCallResult()).toBe('sunny');
+    expect(asked).toHaveLength(1);
+    expect(valid(asked[0])).toBe(true);
+  });
+
+  test('parallel_tool_calls false is one call, none is none, auto leaves an answer as it is', async () => {
+    for (const seed of [1, 2, 3]) {
+      const one = await openai.chat.completions.create({
+        ...REQUEST,
+        seed,
+        tool_choice: 'required',
+        parallel_tool_calls: false,
+      });
+      expect(one.choices[0]!.message.tool_calls).toHaveLength(1);
+    }
+    const greedy = { ...REQUEST, temperature: 0 };
+    const none = await openai.chat.completions.create({ ...greedy, tool_choice: 'none' });
+    expect(none.choices[0]).toMatchObject({
+      finish_reason: 'stop',
+      message: { content: 'Hello! How can I help you?' },
+    });
+    const auto = await openai.chat.completions.create({ ...greedy, max_tokens: 20, tool_choice: 'auto' });
+    const { message, finish_reason: reason } = auto.choices[0]!;
+    if (message.tool_calls === undefined) expect(message.content).toBeTruthy();
+    else expect(reason).toBe('tool_calls');
+  });
+
+  test('arguments keep the order of the schema, with names that JavaScript would sort', async () => {
+    const parameters = `{"type": "object", "properties": {"b": {"const": 1}, "2": {"const": 2}, "1": {"const": 3}}, "required": ["b", "2", "1"]}`;
+    const response = await fetch(`${server.url}/v1/chat/completions`, {
+      method: 'POST',
+      body: `{"model": "tiny", "messages": [{"role": "user", "content": "x"}], "tool_choice": "required", "parallel_tool_calls": false,
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": ${parameters}}}]}`,
+    });
+    const { choices } = (await response.json()) as OpenAI.ChatCompletion;
+    const [call] = choices[0]!.message.tool_calls!;
+    expect((call as { function: { arguments: string } }).function.arguments.replaceAll(' ', '')).toBe(
+      '{"b":1,"2":2,"1":3}',
+    );
+  });
+
+  test.each([
+    [{ tool_choice: 'required', tools: [] }, 'option tool_choice is "required", and there are no tools'],
+    [
+      { tool_choice: { type: 'function', function: { name: 'later' } } },
+      'option tool_choice names "later", which is not among the tools',
+    ],
+    [{ tool_choice: 'always' }, 'option tool_choice must be none, auto, required or'],
+    [{ parallel_tool_calls: 'no' }, 'option parallel_tool_calls must be true or false, got "no"'],
+    [{ tools: [{ type: 'function' }] }, 'tool 1 must be a function with a name'],
+    [{ tool_choice: 'required', max_tokens: 3 }, 'tokens, 3 may be written'],
+  ])('%j is refused', async (change, message) => {
+    const request = { ...REQUEST, ...change } as OpenAI.ChatCompletionCreateParamsNonStreaming;
+    await expect(openai.chat.completions.create(request)).rejects.toMatchObject({
+      status: 400,
+      message: expect.stringContaining(message) as string,
+    });
+  });
+});
+
+describe('the client of Ollama', () => {
+  // It knows no tool_choice, which goes along all the same.
+  const request = {
+    model: 'tiny',
+    messages: HELLO,
+    tools: TOOLS,
+    tool_choice: BY_NAME,
+    options: { temperature: 1.2, seed: 1, num_predict: 120 },
+  };
+
+  test('gets the call, whole and streamed, with arguments as an object', async () => {
+    const whole = await ollama.chat({ ...request, stream: false });
+    const [call] = whole.message.tool_calls!;
+    expect(whole).toMatchObject({ done: true, done_reason: 'stop', message: { role: 'assistant', content: '' } });
+    check(call!.function.name, call!.function.arguments);
+    const lines: ChatResponse[] = [];
+    for await (const line of await ollama.chat({ ...request, stream: true })) lines.push(line);
+    expect(lines.flatMap(({ message }) => message.tool_calls ?? [])).toEqual(whole.message.tool_calls);
+    expect(lines.map(({ done, message }) => [done, message.content])).toEqual([
+      [false, ''],
+      [true, ''],
+    ]);
+  });
+
+  test('sends the result back by the name of the tool', async () => {
+    const { message } = await ollama.chat({ ...request, stream: false });
+    const next = await ollama.chat({
+      model: 'tiny',
+      tools: TOOLS,
+      options: { temperature: 0, num_predict: 8 },
+      messages: [...HELLO, message, { role: 'tool', tool_name: 'get_weather', content: 'Snow, 3 below.' }],
+    });
+    expect(next.done).toBe(true);
+    expect(await lastPrompt()).toContain('Snow, 3 below.');
+  });
+});
