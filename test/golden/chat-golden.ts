@@ -6,6 +6,8 @@ import { firstDifference } from './agreement.ts';
 
 export interface ChatGolden {
   sha256: string;
+  /** Whether control tokens were read in all of a rendered prompt, as llama.cpp does. */
+  parse_special: boolean;
   prompts: {
     text: string;
     rendered: string;
@@ -57,8 +59,8 @@ export function testChatGolden(golden: ChatGolden, file: () => string): void {
     it('is rendered by the chat template as jinja2 renders it', async () => {
       const { rows } = await database.pool.query<{ text: string; ids: number[] }>(
         `with chat as (select hartonomous.render_chat(jsonb_build_array(jsonb_build_object('role', 'user', 'content', $1::text)), $2) as text)
-         select text, hartonomous.tokenize(text, $2, parse_special => true) as ids from chat`,
-        [prompt.text, MODEL],
+         select text, hartonomous.tokenize(text, $2, parse_special => $3) as ids from chat`,
+        [prompt.text, MODEL, golden.parse_special],
       );
       expect(rows[0].text).toBe(prompt.rendered);
       expect(rows[0].ids).toEqual(prompt.ids);

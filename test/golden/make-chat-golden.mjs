@@ -19,6 +19,7 @@ if (!quantised || !dequantised || !target)
   throw new Error('usage: make-chat-golden.mjs MODEL.gguf F32.gguf GOLDEN.json [PROMPTS.json]');
 
 const STEPS = 48; // greedy tokens a prompt
+const PARSE_SPECIAL = true; // control tokens are read wherever they stand in a rendered prompt
 const CONVERSATIONS = promptFile
   ? JSON.parse(readFileSync(promptFile, 'utf8')).map(({ prompt, turns }) => turns ?? [prompt])
   : [
@@ -75,7 +76,7 @@ async function run(file, answers) {
 }
 
 async function greedyAnswer(model, sequence, rendered) {
-  const ids = [...model.tokenize(rendered, true)];
+  const ids = [...model.tokenize(rendered, PARSE_SPECIAL)];
   if (model.tokens.shouldPrependBosToken && ids[0] !== model.tokens.bos) ids.unshift(model.tokens.bos);
   await sequence.clearHistory();
   let input = ids;
@@ -119,6 +120,7 @@ const native = await run(quantised, exact);
 const golden = {
   model: basename(quantised),
   sha256: createHash('sha256').update(readFileSync(quantised)).digest('hex'),
+  parse_special: PARSE_SPECIAL,
   generator: {
     'node-llama-cpp': JSON.parse(
       readFileSync(new URL('../../bench/peer/node_modules/node-llama-cpp/package.json', import.meta.url)),

@@ -68,6 +68,7 @@ for (const prompt of PROMPTS) {
 const golden = {
   made_by: 'test/golden/make-gemma3-golden.mjs, node-llama-cpp 3.22.1',
   sha256: createHash('sha256').update(readFileSync(file)).digest('hex'),
+  parse_special: false,
   tokenize: TEXTS.map((each) => ({ text: each, ids: [...model.tokenize(each, false)] })),
   ids,
   from: FROM,

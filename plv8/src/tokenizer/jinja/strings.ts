@@ -233,7 +233,9 @@ function partition(value: Text, separator: Text, fromRight: boolean): Tuple {
   if (separator.length === 0) throw new TemplateError('empty separator');
   const at = fromRight ? value.chars.lastIndexOf(separator.chars) : value.chars.indexOf(separator.chars);
   if (at < 0) return new Tuple(fromRight ? [text(''), text(''), value] : [value, text(''), text('')]);
-  return new Tuple([value.slice(0, at), separator, value.slice(at + separator.length)]);
+  const end = at + separator.length;
+  // The separator as it stands in the text, whose origin it has.
+  return new Tuple([value.slice(0, at), value.slice(at, end), value.slice(end)]);
 }
 
 /** Call a method of a text; undefined for a name that is none. `format` and `format_map` are the interpreter's. */
