@@ -4,9 +4,10 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
 import type { TestDatabase } from './harness.ts';
-import { createDatabase, ingestFile, roleName } from './harness.ts';
+import { createDatabase, ingestFile, lacksOwn, roleName } from './harness.ts';
 
-const portable = process.env.TEST_PORTABLE === '1';
+/** Elsewhere counts are those of one context of one backend and those of recorded runs (docs/reliability.md). */
+const noCounters = lacksOwn('counters that all backends share');
 const OVER_LIMIT = '53400';
 
 let database: TestDatabase;
@@ -59,7 +60,7 @@ async function runsOf(role: string): Promise<number> {
   return Number(rows[0]!.n);
 }
 
-describe.skipIf(portable)('an hourly limit on calls', () => {
+describe('an hourly limit on calls', () => {
   beforeEach(() => limit('max_calls_per_hour', 2));
 
   const full = async (client: pg.Client): Promise<void> => {
@@ -69,7 +70,7 @@ describe.skipIf(portable)('an hourly limit on calls', () => {
     });
   };
 
-  it('counts calls that are rolled back, each in a connection of its own', async () => {
+  it.skipIf(noCounters)('counts calls that are rolled back, each in a connection of its own', async () => {
     for (let i = 0; i < 2; i++) {
       const client = await login();
       await client.query('begin');
@@ -80,7 +81,7 @@ describe.skipIf(portable)('an hourly limit on calls', () => {
     await full(await login());
   });
 
-  it('counts calls in read-only transactions', async () => {
+  it.skipIf(noCounters)('counts calls in read-only transactions', async () => {
     for (let i = 0; i < 2; i++) {
       const client = await login();
       await client.query('begin read only');
@@ -91,7 +92,7 @@ describe.skipIf(portable)('an hourly limit on calls', () => {
     await full(await login());
   });
 
-  it('holds in another context, and after plv8_reset()', async () => {
+  it.skipIf(noCounters)('holds in another context, and after plv8_reset()', async () => {
     const client = await login();
     await client.query(CALL);
     await client.query(CALL);
@@ -123,7 +124,7 @@ describe.skipIf(portable)('an hourly limit on calls', () => {
     await full(client);
   });
 
-  it('admits no more at the same moment than there is room for', async () => {
+  it.skipIf(noCounters)('admits no more at the same moment than there is room for', async () => {
     const clients = await Promise.all(Array.from({ length: 5 }, login));
     const outcomes = await Promise.allSettled(clients.map((client) => client.query(CALL)));
     const admitted = outcomes.filter(({ status }) => status === 'fulfilled').length;
@@ -132,8 +133,8 @@ describe.skipIf(portable)('an hourly limit on calls', () => {
   });
 });
 
-describe.skipIf(portable)('an hourly limit on tokens', () => {
-  it('counts those of a call whose session was ended in the middle', async () => {
+describe('an hourly limit on tokens', () => {
+  it.skipIf(noCounters)('counts those of a call whose session was ended in the middle', async () => {
     await limit('max_tokens_per_hour', 100_000);
     const client = await login();
     const pid = Number((await client.query<{ pid: string }>('select pg_backend_pid() as pid')).rows[0]!.pid);
@@ -165,7 +166,7 @@ describe('the other limits', () => {
     expect(rows).toEqual([{ role_name: caller }, { role_name: group }]);
   });
 
-  it.skipIf(portable)('on loaded models hold over all contexts of a backend', async () => {
+  it.skipIf(noCounters)('on loaded models hold over all contexts of a backend', async () => {
     await limit('max_loaded_models', 1);
     const client = await login();
     for (const context of ['', 'a', 'b', 'c']) {
@@ -202,7 +203,7 @@ describe('limit recording = 1', () => {
     ).toEqual([{ done_reason: 'open' }]);
   });
 
-  it.skipIf(portable || process.env.TEST_DATABASE_URL !== undefined)(
+  it.skipIf(noCounters || process.env.TEST_DATABASE_URL !== undefined)(
     'leaves one line in the log for a call that was rolled back: who, what, how much, and no text',
     async () => {
       const { rows } = await database.pool.query<{ path: string }>(
