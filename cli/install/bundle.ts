@@ -48,7 +48,7 @@ export async function bundleFor(client: pg.Client, sql: string, host: string): P
 }
 
 /** Whether functions in this language may stand in a parallel plan: in our own host, unless it does as PL/V8 (docs/host.md). */
-async function standsInParallelPlans(client: pg.Client, host: string): Promise<boolean> {
+export async function standsInParallelPlans(client: pg.Client, host: string): Promise<boolean> {
   if (host !== OWN_HOST) return false;
   const { rows } = await client.query<{ portable: string | null }>(
     `select current_setting('hartonomous_v8.portable', true) as portable`,
@@ -56,10 +56,10 @@ async function standsInParallelPlans(client: pg.Client, host: string): Promise<b
   return rows[0]!.portable !== 'on';
 }
 
-/** Whether the functions that are there have the labels of this language: a dump brings those of the server it was made on. */
+/** Whether the functions were installed for this language: a dump brings the setting, and the labels, of the server it was made on. */
 export async function labelsFit(client: pg.Client, host: string): Promise<boolean> {
-  const { rows } = await client.query<{ some: boolean }>(
-    `select exists (select from pg_proc where pronamespace = 'hartonomous'::regnamespace and proparallel <> 'u') as some`,
+  const { rows } = await client.query<{ value: unknown }>(
+    `select value from hartonomous.settings where name = 'parallel_plans'`,
   );
-  return rows[0]!.some === (await standsInParallelPlans(client, host));
+  return rows[0]?.value === (await standsInParallelPlans(client, host));
 }

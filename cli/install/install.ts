@@ -5,7 +5,7 @@
 import pg from 'pg';
 import { migrate } from 'postgres-migrations';
 import { CommandError } from '../errors.ts';
-import { bundleFor, labelsFit, readBundle } from './bundle.ts';
+import { bundleFor, labelsFit, readBundle, standsInParallelPlans } from './bundle.ts';
 import type { Difference } from './compare.ts';
 import { BOOK, compare, compareBook, notMended, repair } from './compare.ts';
 import { inTurn, withoutItsLock } from './install-turn.ts';
@@ -183,12 +183,14 @@ export async function install(client: pg.Client): Promise<InstallResult> {
       await client.query('set search_path = hartonomous'); // where postgres-migrations finds its book
       const completed = await migrate({ client: withoutItsLock(client) }, MIGRATIONS);
       await client.query('set search_path = pg_catalog');
-      const functionsReplaced = await replaceFunctions(client, sql, buildId, host);
+      const outdated = !(await isCurrent(client, buildId, host));
+      if (outdated && owner !== null) mended.push(...(await disarm(client, host)));
+      if (outdated) await replaceFunctions(client, sql, buildId, host);
       if (owner !== null) mended.push(...(await mend(client, () => compare(client, host))));
       return {
         buildId,
         migrations: completed.filter((migration) => !done.has(migration.id)).map((migration) => migration.name),
-        functionsReplaced,
+        functionsReplaced: outdated,
         mended,
         languageHost: host,
       };
@@ -198,11 +200,29 @@ export async function install(client: pg.Client): Promise<InstallResult> {
   });
 }
 
-async function replaceFunctions(client: pg.Client, sql: string, buildId: string, host: string): Promise<boolean> {
+/** Whether the functions are those of this build, for this language. */
+async function isCurrent(client: pg.Client, buildId: string, host: string): Promise<boolean> {
   const current = await client.query<{ value: unknown }>(
     `select value from hartonomous.settings where name = 'build_id'`,
   );
-  if (current.rows[0]?.value === buildId && (await labelsFit(client, host))) return false;
+  return current.rows[0]?.value === buildId && (await labelsFit(client, host));
+}
+
+/** What comes with the functions, and is replaced with them. */
+const REPLACED = /^(grant of|(owner of |options of )?(function|view)) /;
+
+/**
+ * Put right what others have changed and would run, or stand in the way, while the functions are replaced: triggers, rules,
+ * casts, operators and the like.
+ */
+async function disarm(client: pg.Client, host: string): Promise<string[]> {
+  const all = await compare(client, host);
+  const found = all.filter(({ line, text }) => !REPLACED.test(line.name) && !text.endsWith(' is missing'));
+  await repair(client, found);
+  return found.map(({ text }) => text);
+}
+
+async function replaceFunctions(client: pg.Client, sql: string, buildId: string, host: string): Promise<void> {
   await client.query('begin');
   try {
     // Nothing of the database's or the role's runs in the owner's isolate, either.
@@ -210,14 +230,15 @@ async function replaceFunctions(client: pg.Client, sql: string, buildId: string,
     await client.query('set local role hartonomous_owner');
     await client.query(await bundleFor(client, sql, host));
     await client.query(
-      `insert into hartonomous.settings (name, value, comment) values ('build_id', to_jsonb($1::text), 'build of the installed functions')
+      `insert into hartonomous.settings (name, value, comment) values
+         ('build_id', to_jsonb($1::text), 'build of the installed functions'),
+         ('parallel_plans', to_jsonb($2::boolean), 'whether they were installed with the labels of a language that can stand in parallel plans')
        on conflict (name) do update set value = excluded.value`,
-      [buildId],
+      [buildId, await standsInParallelPlans(client, host)],
     );
     await client.query('commit');
   } catch (error) {
     await client.query('rollback');
     throw error;
   }
-  return true;
 }

@@ -283,6 +283,7 @@ test('doctor tells of the labels that a dump from another LANGUAGE plv8 brings, 
         for f in select oid from pg_proc where pronamespace = 'hartonomous'::regnamespace and prokind = 'f' loop
           execute format('alter function %s parallel ${others}', f);
         end loop;
+        update hartonomous.settings set value = to_jsonb(not value::boolean) where name = 'parallel_plans';
       end $$`);
     const before = await call(['doctor']);
     expect(before.code).toBe(1);

@@ -93,6 +93,11 @@ const CASES: Case[] = [
     message: 'logits needs at least one token',
   },
   {
+    sql: `select hartonomous.token_count(repeat('a b ', 2100000))`,
+    code: '54000',
+    message: 'text has 8400000 characters, at most 8388608 are read',
+  },
+  {
     sql: `select hartonomous.detokenize(array[100000])`,
     code: '22023',
     message: 'token 1 is 100000, the vocabulary has ids 0 to 511',

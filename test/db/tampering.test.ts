@@ -256,6 +256,16 @@ describe('doctor names and install puts right', () => {
   });
 });
 
+test('an upgrade of what somebody has changed runs none of it either', async () => {
+  await database.pool.query(`update hartonomous.settings set value = '"older"' where name = 'build_id'`);
+  await database.pool.query(
+    `create trigger trap after insert or update on hartonomous.settings execute function public.spring_trigger()`,
+  );
+  expect(await repaired()).toContain('trigger trap on hartonomous.settings is not of hartonomous');
+  expect((await database.pool.query('select * from public.caught')).rows).toEqual([]);
+  expect(await definitions()).toEqual(WELL);
+});
+
 describe('a role that may not make the schema anew', () => {
   const admin = roleName('admin');
   let url: string;

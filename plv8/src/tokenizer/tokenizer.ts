@@ -13,6 +13,9 @@ import { flagSetting, idSetting, TOKEN_TYPE } from './vocabulary.ts';
 
 const EMPTY = new Uint8Array(0);
 
+/** Characters of a text to encode; PL/V8 does not survive a heap that is full of ids, 200 million bytes of them by default. */
+const MAX_CHARACTERS = 8_388_608;
+
 export interface EncodeOptions {
   /** Put BOS and EOS where the vocabulary wants them. */
   addSpecial: boolean;
@@ -88,6 +91,8 @@ class VocabularyTokenizer implements Tokenizer {
   }
 
   encode(text: string, options: EncodeOptions): number[] {
+    if (text.length > MAX_CHARACTERS)
+      raise(SQLSTATE.programLimitExceeded, `text has ${text.length} characters, at most ${MAX_CHARACTERS} are read`);
     const poll = options.poll ?? ((): void => undefined);
     const out: number[] = [];
     if (options.addSpecial && this.addBos) out.push(this.bosId!);
