@@ -108,8 +108,21 @@ for (const register of [
   register(program);
 }
 for (const command of program.commands) {
-  command.exitOverride();
-  for (const nested of command.commands) nested.exitOverride();
+  for (const each of [command, ...command.commands]) each.exitOverride().configureHelp({ showGlobalOptions: true });
+}
+// Ollama's words for what is done otherwise here.
+for (const [word, instead] of [
+  ['pull', 'hartonomous ingest NAME (a model of Ollama or of a hub by its name)'],
+  ['create', 'hartonomous ingest FILE --name NAME, and select hartonomous.set_default_model'],
+  ['push', 'hartonomous export MODEL FILE'],
+] as const) {
+  program
+    .command(word, { hidden: true })
+    .argument('[words...]')
+    .allowUnknownOption()
+    .action(() => {
+      throw new CommandError(`there is no command ${word}`, { hint: `run: ${instead}`, exitCode: EXIT.usage });
+    });
 }
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

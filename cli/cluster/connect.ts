@@ -9,6 +9,16 @@ export interface ConnectionOptions {
   login?: 'superuser' | 'reader';
 }
 
+/** Codes of Node.js where no server answers. */
+const UNREACHABLE: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ENOENT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ETIMEDOUT',
+]);
+
 /** Whether neither --database-url nor DATABASE_URL names a database. */
 export function usesPrivateCluster(options: ConnectionOptions): boolean {
   return !(options.databaseUrl ?? process.env.DATABASE_URL) && !environmentNamesDatabase();
@@ -40,7 +50,13 @@ export async function connect(options: ConnectionOptions): Promise<pg.Client> {
     await client.connect();
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new CommandError(`could not connect to the database: ${reason}`, { cause });
+    const tried = UNREACHABLE.has((cause as NodeJS.ErrnoException).code ?? '')
+      ? `tried database ${client.database} at ${client.host}:${client.port}; an address is postgres://USER@HOST:PORT/DATABASE`
+      : undefined;
+    throw new CommandError(`could not connect to the database: ${reason}`, {
+      cause,
+      ...(tried === undefined ? {} : { hint: tried }),
+    });
   }
   return client;
 }

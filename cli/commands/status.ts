@@ -44,7 +44,7 @@ function lines(row: StatusRow, sharing: SharingRow | undefined): string {
     `Embeddings:    ${row.embeddings} (${row.embeddings_percent ?? '0'} %)`,
     `Weights:       ${row.weights} (${row.layers} layers)`,
     ...(sharing === undefined ? [] : sharingLines(sharing)),
-    `Size${row.model === null ? ' on disk:' : ':        '} ${formatBytes(Number(row.size_bytes))}`,
+    `${row.model === null ? 'Size on disk: ' : 'Size:         '} ${formatBytes(Number(row.size_bytes))}`,
   ].join('\n');
 }
 

@@ -39,6 +39,7 @@ export async function locate(client: pg.Client, question: string, options: Expla
   if (options.run !== undefined && options.step !== undefined) {
     return { runId: options.run, step: options.step, context: '' };
   }
+  if (options.run !== undefined) await requireRun(client, options.run);
   if (said === null) {
     throw new CommandError('nothing to explain: the question quotes no word', {
       hint: `ask as in: hartonomous explain "why did you say 'well'?", or name --run and --step`,
@@ -64,6 +65,13 @@ export async function locate(client: pg.Client, question: string, options: Expla
     });
   }
   return chooseOne(wanted);
+}
+
+/** Throws where the caller sees no such run. */
+async function requireRun(client: pg.Client, run: number): Promise<void> {
+  const { rowCount } = await client.query('select from hartonomous.run_list where id = $1', [run]);
+  if (rowCount === 0)
+    throw new CommandError(`run ${run} does not exist`, { hint: 'runs you may see: hartonomous.run_list' });
 }
 
 async function chooseOne(matches: readonly Match[]): Promise<Match> {

@@ -100,7 +100,8 @@ begin
     select array_agg(m.id), array_agg(encode(m.source_digest, 'hex')) filter (where m.source_digest is not null)
     into found_ids, digests from hartonomous.models m where m.name = remove_model.name;
     if found_ids is null then
-        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(remove_model.name, 200));
+        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(remove_model.name, 200)),
+            hint = 'names are in hartonomous.model_list';
     end if;
     delete from hartonomous.relations where model_id = any (found_ids);
     delete from hartonomous.token_embeddings where model_id = any (found_ids);

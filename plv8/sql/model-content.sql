@@ -190,7 +190,8 @@ begin
     perform hartonomous._await_turn('models');
     select m.id into source_id from hartonomous.models m where m.name = copy_model.source and m.state = 'ready';
     if source_id is null then
-        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(copy_model.source, 200));
+        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(copy_model.source, 200)),
+            hint = 'names are in hartonomous.model_list';
     end if;
     if copy_model.name is null or length(copy_model.name) not between 1 and 200 or copy_model.name <> btrim(copy_model.name)
         or copy_model.name ~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]' then

@@ -39,7 +39,8 @@ begin
     update hartonomous.models m set unload_generation = m.unload_generation + 1
     where m.name = stop_model.model and m.state = 'ready';
     if not found then
-        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(stop_model.model, 200));
+        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(stop_model.model, 200)),
+            hint = 'names are in hartonomous.model_list';
     end if;
     return (select count(*) from hartonomous.loaded_everywhere e where e.model = stop_model.model);
 end

@@ -19,7 +19,8 @@ begin
         'license', coalesce(m.hyperparameters -> 'ollama.license', m.hyperparameters -> 'general.license'), 'metadata', m.hyperparameters)
     into shown from hartonomous.models m where m.name = show_model.model and m.state = 'ready';
     if shown is null then
-        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(show_model.model, 200));
+        raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(show_model.model, 200)),
+            hint = 'names are in hartonomous.model_list';
     end if;
     return shown;
 end

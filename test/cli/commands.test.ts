@@ -41,6 +41,8 @@ describe('what the database holds', () => {
     }
     expect(stdout).toContain('512');
     expect(stdout).toContain('100');
+    const values = stdout.split('\n').flatMap((line) => /^ {2}[A-Z][a-z ]*: +/.exec(line)?.[0].length ?? []);
+    expect(new Set(values).size, 'all begin in one column').toBe(1);
   });
 
   test('show tells about one model', async () => {
@@ -191,6 +193,60 @@ describe('query', () => {
         { timeout: 5000 },
       )
       .toEqual([]);
+  });
+});
+
+describe('errors', () => {
+  test.each([
+    ['run', 'nobody', 'hello'],
+    ['chat', 'nobody'],
+    ['show', 'nobody'],
+    ['verify', 'nobody'],
+    ['export', 'nobody', 'nobody.gguf'],
+    ['rm', 'nobody'],
+    ['stop', 'nobody'],
+    ['default', 'nobody'],
+    ['cp', 'nobody', 'somebody'],
+  ])('%s of a model that is not there says where the names are', async (...args) => {
+    const { code, stdout, stderr } = await call(args);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(
+      /^hartonomous: model nobody does not exist\n(models here: stories|names are in hartonomous\.model_list|see: hartonomous list)\n$/,
+    );
+  });
+
+  test.each([
+    [['pull', 'qwen2.5:0.5b', '--insecure'], 'run: hartonomous ingest NAME'],
+    [['create', 'mine', '-f', 'Modelfile'], 'run: hartonomous ingest FILE --name NAME'],
+    [['push', 'mine'], 'run: hartonomous export MODEL FILE'],
+  ])("Ollama's %j leads to what does it", async (args, hint) => {
+    const { code, stderr } = await call(args);
+    expect(code).toBe(2);
+    expect(stderr).toContain(`there is no command ${args[0]}\n${hint}`);
+  });
+
+  test('an address that nobody answers at is told with what was tried', async () => {
+    const { code, stderr } = await hartonomous(['list', '--database-url', 'host=127.0.0.1 port=1 dbname=nonsense']);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^hartonomous: could not connect to the database: .*\ntried database nonsense at 127\.0\.0\.1:1; an address is postgres:.*\n$/,
+    );
+  });
+
+  test.each([[['--run', '99999']], [['--run', '99999', '--step', '0']], [['--run', '99999', '--html', 'x.html']]])(
+    'explain %j names a run that is not there',
+    async (args) => {
+      const { code, stderr } = await call(['explain', ...args]);
+      expect(code).toBe(1);
+      expect(stderr).toBe('hartonomous: run 99999 does not exist\nruns you may see: hartonomous.run_list\n');
+    },
+  );
+
+  test('the help of a command lists what every command takes', async () => {
+    for (const command of ['run', 'ingest', 'status']) {
+      expect((await call([command, '--help'])).stdout).toMatch(/Global Options:[^]*--database-url[^]*--format/);
+    }
+    expect((await call(['cluster', 'add', '--help'])).stdout).toContain('--database-url');
   });
 });
 
