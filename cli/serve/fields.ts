@@ -46,9 +46,18 @@ export function sortFields(body: Record<string, unknown>, table: FieldTable, pre
 
 /** Options of SQL that neither protocol has, taken from both. */
 const OWN_OPTIONS: FieldTable = Object.fromEntries(
-  ['top_k', 'min_p', 'typical_p', 'repeat_penalty', 'repeat_last_n', 'num_ctx', 'num_thread', 'cache', 'precision'].map(
-    (name) => [name, 'option' as const],
-  ),
+  [
+    'top_k',
+    'min_p',
+    'typical_p',
+    'repeat_penalty',
+    'repeat_last_n',
+    'num_ctx',
+    'num_thread',
+    'cache',
+    'precision',
+    'grammar',
+  ].map((name) => [name, 'option' as const]),
 );
 
 const SAMPLING: FieldTable = {

@@ -99,10 +99,11 @@ function openaiWire(
   return {
     contentType: 'text/event-stream; charset=utf-8',
     begin: () => (choice.begin === null ? '' : event(chunk([choice.begin]))),
-    token: (token) => {
-      const shown = choice.token(token);
-      return shown === null ? '' : event(chunk([shown]));
-    },
+    token: (token) =>
+      choice
+        .token(token)
+        .map((shown) => event(chunk([shown])))
+        .join(''),
     end: (facts) =>
       event(chunk([choice.end(facts)])) + (withUsage ? event(chunk([], usageOf(facts))) : '') + 'data: [DONE]\n\n',
     error: (error) =>
@@ -113,7 +114,8 @@ function openaiWire(
 /** The one choice of a streamed answer, piece by piece. */
 interface ChoiceShape {
   begin: object | null;
-  token(token: AnswerToken): object | null;
+  /** in one event each */
+  token(token: AnswerToken): object[];
   end(facts: AnswerFacts): object;
 }
 
@@ -167,17 +169,15 @@ async function chatCompletions(c: Context, api: ApiContext): Promise<Response> {
           begin: delta({ role: 'assistant', content: '' }, null, null),
           token: (token) => {
             const { token: content, thinking, tool_calls: calls, logprobs } = token;
-            return content === '' && thinking === '' && calls === null && logprobs === null
-              ? null
-              : delta(
-                  {
-                    ...(content === '' && calls !== null ? {} : { content }),
-                    ...(thinking === '' ? {} : { reasoning: thinking }),
-                    ...(calls === null ? {} : { tool_calls: calls }),
-                  },
-                  chatLogprobs([token]),
-                  null,
-                );
+            if (content === '' && thinking === '' && calls === null && logprobs === null) return [];
+            // Clients read one piece of a call in an event.
+            const [first, ...further] = (calls ?? []).map((call) => ({ tool_calls: [call] }));
+            const shown = {
+              ...(content === '' && calls !== null ? {} : { content }),
+              ...(thinking === '' ? {} : { reasoning: thinking }),
+              ...first,
+            };
+            return [delta(shown, chatLogprobs([token]), null), ...further.map((more) => delta(more, null, null))];
           },
           end: (facts) => delta({}, null, finishReason(facts)),
         },
@@ -249,10 +249,10 @@ async function completions(c: Context, api: ApiContext): Promise<Response> {
         {
           begin: null,
           token: (token) => {
-            if (token.token === '' && token.logprobs === null) return null;
+            if (token.token === '' && token.logprobs === null) return [];
             const shown = piece(token.token, completionLogprobs([token], offset), null);
             offset += token.logprobs?.token.length ?? 0;
-            return shown;
+            return [shown];
           },
           end: (facts) => piece('', null, facts.done_reason),
         },

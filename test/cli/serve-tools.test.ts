@@ -85,7 +85,12 @@ describe('the client of OpenAI', () => {
       if (choice !== 'required') expect(calls).toMatchObject([BY_NAME]);
       const stream = openai.chat.completions.stream(request);
       let pieces = 0;
-      for await (const chunk of stream) pieces += chunk.choices[0]?.delta.tool_calls?.length ?? 0;
+      for await (const chunk of stream) {
+        const here = chunk.choices[0]?.delta.tool_calls?.length ?? 0;
+        // Instructor and others read one.
+        expect(here).toBeLessThanOrEqual(1);
+        pieces += here;
+      }
       const streamed = (await stream.finalChatCompletion()).choices[0]!;
       expect(streamed.finish_reason).toBe('tool_calls');
       expect(streamed.message.tool_calls).toMatchObject(calls);
@@ -167,6 +172,22 @@ describe('the client of OpenAI', () => {
     expect((call as { function: { arguments: string } }).function.arguments.replaceAll(' ', '')).toBe(
       '{"b":1,"2":2,"1":3}',
     );
+  });
+
+  test('a grammar is taken by both', async () => {
+    const grammar = 'root ::= "the sum is " [0-9]{2} "!"';
+    const { choices } = await openai.chat.completions.create({
+      model: 'tiny',
+      messages: HELLO,
+      grammar,
+    } as OpenAI.ChatCompletionCreateParamsNonStreaming);
+    expect(choices[0]!.message.content).toMatch(/^the sum is \d\d!$/);
+    const { response } = await ollama.generate({ model: 'tiny', prompt: 'hello', options: { grammar } as object });
+    expect(response).toMatch(/^the sum is \d\d!$/);
+    const wrong = { model: 'tiny', messages: HELLO, grammar: 'root ::= nobody' };
+    await expect(
+      openai.chat.completions.create(wrong as OpenAI.ChatCompletionCreateParamsNonStreaming),
+    ).rejects.toMatchObject({ status: 400, message: expect.stringContaining('nobody') as string });
   });
 
   test.each([

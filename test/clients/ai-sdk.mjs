@@ -1,7 +1,7 @@
 /** The Vercel AI SDK against `serve` with models tiny and bert: node ai-sdk.mjs URL. */
 import assert from 'node:assert/strict';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { embed, generateText, Output, streamText } from 'ai';
+import { embed, generateText, Output, streamText, tool } from 'ai';
 import { z } from 'zod';
 
 const GREETING = 'Hello! How can I help you?';
@@ -28,6 +28,21 @@ const schema = z.object({ reasoning: z.enum(['because', 'since']), answer: z.enu
 const { output, text } = await generateText({ ...ask, output: Output.object({ schema }) });
 assert.deepEqual(Object.keys(output), ['reasoning', 'answer']);
 assert.match(text, /^\{"reasoning"/);
+
+const weather = tool({
+  description: 'Weather of a city',
+  inputSchema: z.object({ city: z.enum(['Oslo', 'Rome']), days: z.literal([1, 2]) }),
+  execute: ({ city, days }) => `${city} ${days}`,
+});
+const tools = { weather };
+const forced = await generateText({ ...ask, tools, toolChoice: 'required' });
+assert.equal(forced.finishReason, 'tool-calls');
+assert.match(forced.toolResults[0].output, /^(Oslo|Rome) [12]$/);
+const chosen = streamText({ ...ask, tools, toolChoice: { type: 'tool', toolName: 'weather' } });
+for await (const part of chosen.fullStream) assert.notEqual(part.type, 'error');
+const results = await chosen.toolResults;
+assert.equal(results.length, 1);
+assert.match(results[0].output, /^(Oslo|Rome) [12]$/);
 
 const { embedding, usage } = await embed({ model: provider.embeddingModel('bert'), value: 'hello', maxRetries: 0 });
 assert.equal(embedding.length, 64);

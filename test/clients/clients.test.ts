@@ -97,6 +97,7 @@ test.for([
   ['litellm', 'requirements-openai.txt'],
   ['llamaindex', 'requirements-llamaindex.txt'],
   ['instructor', 'requirements-llamaindex.txt'],
+  ['pydantic_ai', 'requirements-pydantic-ai.txt'],
 ] as const)('%s in Python', { timeout: INSTALL_MS + SUITE_MS }, async ([suite, list], context) => {
   const folder = await environment(list, withPip);
   if (folder === null) return context.skip();

@@ -24,6 +24,31 @@ class Thought(BaseModel):
     answer: Literal["yes", "no"]
 
 
+def weather(city: Literal["Oslo", "Rome"], days: Literal[1, 2]) -> str:
+    """Weather of a city."""
+    return f"{city} {days}"
+
+
+# The model is too small to call anything by itself, so every suite says that it has to.
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Oslo", "Rome"]}, "days": {"enum": [1, 2]}},
+            "required": ["city", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def called(name, arguments):
+    same(name, "weather")
+    same(weather(**arguments).split()[0] in ("Oslo", "Rome"), True)
+
+
 def same(found, expected):
     assert found == expected, f"got {found!r}, expected {expected!r}"
 
@@ -62,6 +87,12 @@ def openai():
     parsed = client.chat.completions.parse(**ask, response_format=Thought)
     in_order(parsed.choices[0].message.content)
     same(type(parsed.choices[0].message.parsed), Thought)
+    forced = client.chat.completions.create(**ask, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False)
+    same(forced.choices[0].finish_reason, "tool_calls")
+    call = forced.choices[0].message.tool_calls[0]
+    called(call.function.name, json.loads(call.function.arguments))
+    answered = [*HELLO, forced.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "snow"}]
+    same(client.chat.completions.create(model="tiny", messages=answered, max_tokens=5).usage.prompt_tokens > USAGE[0], True)
     # The client asks for base64 by itself.
     packed = client.embeddings.create(model="bert", input=["hello", "you"])
     close(packed.data[0].embedding, client.embeddings.create(model="bert", input="hello", encoding_format="float").data[0].embedding)
@@ -113,6 +144,15 @@ def langchain():
         found = chat.with_structured_output(Thought, method="json_schema", include_raw=True).invoke("hello")
         same(type(found["parsed"]), Thought)
         in_order(found["raw"].content)
+    found = of_openai.with_structured_output(Thought, method="function_calling", include_raw=True).invoke("hello")
+    same(type(found["parsed"]), Thought)
+    bound = of_openai.bind_tools([weather], tool_choice="any", parallel_tool_calls=False)
+    streamed = None
+    for chunk in bound.stream("hello"):
+        streamed = chunk if streamed is None else streamed + chunk
+    for message in (bound.invoke("hello"), streamed):
+        same(len(message.tool_calls), 1)
+        called(message.tool_calls[0]["name"], message.tool_calls[0]["args"])
     # Its default sends ids of OpenAI's own tokens, which mean nothing to another vocabulary.
     embeddings = OpenAIEmbeddings(**to_openai, model="bert", check_embedding_ctx_length=False)
     close(embeddings.embed_query("hello"), OllamaEmbeddings(base_url=URL, model="bert").embed_query("hello"))
@@ -121,6 +161,8 @@ def langchain():
 
 def llamaindex():
     from llama_index.core.llms import ChatMessage
+    from llama_index.core.program import FunctionCallingProgram
+    from llama_index.core.tools import FunctionTool
     from llama_index.embeddings.ollama import OllamaEmbedding
     from llama_index.llms.ollama import Ollama
     from llama_index.llms.openai_like import OpenAILike
@@ -142,6 +184,12 @@ def llamaindex():
     json.loads(either.chat(hello).message.content)
     schema = {"type": "json_schema", "json_schema": {"name": "thought", "schema": Thought.model_json_schema()}}
     in_order(like.chat(hello, response_format=schema).message.content)
+    functions = OpenAILike(model="tiny", temperature=0, is_function_calling_model=True, **to_openai)
+    tool = FunctionTool.from_defaults(weather)
+    [call] = functions.get_tool_calls_from_response(functions.chat_with_tools([tool], user_msg="hello", tool_choice="weather"))
+    called(call.tool_name, call.tool_kwargs)
+    program = FunctionCallingProgram.from_defaults(Thought, "hello", llm=functions)
+    same(type(program(llm_kwargs={"tool_choice": "Thought"})), Thought)
     same(len(OllamaEmbedding(model_name="bert", base_url=URL).get_text_embedding("hello")), 64)
     fails(NotFoundError, "nobody", lambda: OpenAILike(model="nobody", **to_openai).chat(hello))
 
@@ -158,6 +206,10 @@ def litellm():
         chunks = litellm.completion(**ask, stream=True)
         same("".join(chunk.choices[0].delta.content or "" for chunk in chunks), GREETING)
         in_order(litellm.completion(**ask, response_format=Thought).choices[0].message.content)
+    forced = litellm.completion(**to_openai, model="openai/tiny", messages=HELLO, tools=[WEATHER], tool_choice="required")
+    same(forced.choices[0].finish_reason, "tool_calls")
+    call = forced.choices[0].message.tool_calls[0]
+    called(call.function.name, json.loads(call.function.arguments))
     embedded = litellm.embedding("openai/bert", **to_openai, input=["hello"], encoding_format="float")
     close(embedded.data[0]["embedding"], litellm.embedding("ollama/bert", api_base=URL, input=["hello"]).data[0]["embedding"])
     fails(
@@ -180,10 +232,32 @@ def instructor():
     same(whole.usage.total_tokens, whole.usage.prompt_tokens + whole.usage.completion_tokens)
     *_, last = strict.create_partial(model="tiny", **ask)
     same(last.model_dump(), found.model_dump())
+    tools = library.from_openai(plain, mode=library.Mode.TOOLS).chat.completions
+    same(isinstance(tools.create(model="tiny", **ask), Thought), True)
+    *_, last = tools.create_partial(model="tiny", **ask)
+    Thought.model_validate(last.model_dump())
     # Mode JSON puts the schema into the prompt and asks for any object, which so small a model does not fill as it says.
     loose = library.from_openai(plain, mode=library.Mode.JSON).chat.completions
     fails(InstructorRetryException, "validation error", lambda: loose.create(model="tiny", **ask))
     fails(Exception, "nobody", lambda: strict.create(model="nobody", **ask))
+
+
+def pydantic_ai():
+    from pydantic_ai import Agent
+    from pydantic_ai.exceptions import ModelHTTPError
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    def model(name):
+        return OpenAIChatModel(name, provider=OpenAIProvider(base_url=f"{URL}/v1", api_key="none"))
+
+    settings = {"temperature": 0}
+    whole = Agent(model("tiny"), model_settings=settings).run_sync("hello")
+    same(whole.output, GREETING)
+    same((whole.usage().input_tokens, whole.usage().output_tokens), USAGE)
+    # An object is the arguments of a tool that has to be called.
+    same(type(Agent(model("tiny"), output_type=Thought, model_settings=settings).run_sync("hello").output), Thought)
+    fails(ModelHTTPError, "nobody", lambda: Agent(model("nobody")).run_sync("hello"))
 
 
 if __name__ == "__main__":
