@@ -202,9 +202,9 @@ describe('install', () => {
       expect(failure).toBeInstanceOf(CommandError);
       expect((failure as CommandError).message).toContain('permission denied to create extension');
       expect((failure as CommandError).hint).toContain(`create extension ${EXTENSION}`);
-      await pool.query(`create extension ${EXTENSION}`);
+      await pool.query(`create extension ${EXTENSION}; revoke usage on language plv8 from public`);
       await becomeMember(pool, own.toString(), installer);
-      // The language is not for everybody, as PL/V8's is.
+      // On our own host the language is for nobody; on PL/V8 it is for everybody until somebody revokes that.
       const withoutLanguage = (await installInto(own.toString()).catch((error: unknown) => error)) as CommandError;
       expect(withoutLanguage.message).toBe('role hartonomous_owner may not use LANGUAGE plv8');
       await pool.query(/in this database: (.*)$/.exec(withoutLanguage.hint!)![1]!);

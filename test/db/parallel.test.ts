@@ -11,6 +11,8 @@ const FEW = 'from public.big where id % 5000 = 7';
 const RAW = `'{"raw": true, "temperature": 0, "num_predict": 3}'`;
 
 let database: TestDatabase;
+/** A session without parallel plans. */
+let serial: pg.Client;
 let run: string;
 
 beforeAll(async () => {
@@ -26,9 +28,13 @@ beforeAll(async () => {
     `select hartonomous.complete('Once', options => '{"raw": true, "num_predict": 2, "temperature": 0, "record": true}')->>'run_id' as id`,
   );
   run = rows[0]!.id;
+  serial = new pg.Client({ connectionString: database.url });
+  await serial.connect();
+  await serial.query('set max_parallel_workers_per_gather = 0');
 });
 
 afterAll(async () => {
+  await serial.end();
   await database.drop();
 });
 
@@ -78,15 +84,41 @@ const QUERIES: Record<string, string> = {
   default_model: `select id, hartonomous.default_model() ${FEW}`,
   build_id: `select id, hartonomous.build_id() = hartonomous.build_id() as same ${FEW}`,
   explain: `select id, hartonomous.explain(RUN, 0)->>'token' as token from public.big where id = 7`,
+  explain_candidates: `select id, e.* from public.big, lateral hartonomous.explain_candidates(RUN, id - 7) e where id = 7`,
+  explain_components: `select id, e.* from public.big, lateral hartonomous.explain_components(RUN, id - 7) e where id = 7`,
+  explain_lens: `select id, e.* from public.big, lateral hartonomous.explain_lens(RUN, id - 7) e where id = 7`,
+  explain_inputs: `select id, e.* from public.big, lateral hartonomous.explain_inputs(RUN, id - 7) e where id = 7`,
+  explain_attention: `select id, e.* from public.big, lateral hartonomous.explain_attention(RUN, id - 7) e where id = 7`,
+  'functions of texts': `select id, (select string_agg(g.text, '|' order by g.ord) from hartonomous.generate(array[body, 'x'], options => ${RAW}) g),
+    (select count(*) from hartonomous.embed(array[body, 'x'], 'bert')), (select count(*) from hartonomous.chunk(body)) ${FEW}`,
+  'functions of a form': `select id, hartonomous.generate_regex(body, '[ab]', options => ${RAW}) as regex,
+    hartonomous.generate_json(body, '{"type": "boolean"}'::text, options => '{"raw": true, "temperature": 0, "num_predict": 9}')::text as json,
+    hartonomous.generate_grammar(body, 'root ::= "a" | "b"', options => ${RAW}) as grammar ${FEW}`,
+  'functions of conversations': `select id, hartonomous.chat(json_build_array(json_build_object('role', 'user', 'content', body)), options => '{"temperature": 0, "num_predict": 3}')->>'text' as answer,
+    (select count(*) from hartonomous.next_tokens(hartonomous.open_session(to_json(body), options => ${RAW}), 3)) as tokens,
+    hartonomous.close_session(hartonomous.open_session(to_json(body), options => ${RAW})) is not null as closed ${FEW}`,
+  'functions of models and runs': `select id, hartonomous.show_model('qwen') ->> 'name' as name, hartonomous.default_embedding_model() as chosen,
+    hartonomous.unload('bert') >= 0 as freed, hartonomous.prune_runs('1000 years') as pruned ${FEW}`,
   'the view model_list': `select id, m.name from public.big, hartonomous.model_list m where id % 5000 = 7 order by 1, 2`,
   'the view loaded_models': `select count(*) >= 0 as some from public.big, hartonomous.loaded_models where id % 5000 = 7`,
 };
 
 test.each(Object.entries(QUERIES))('%s', async (_name, sql) => {
   const query = sql.replace('RUN', run);
-  const alone = await rowsOf(query, ['set max_parallel_workers_per_gather = 0']);
+  const { rows: alone } = await serial.query<Record<string, unknown>>(query);
   expect(sorted(await rowsOf(query, PARALLEL))).toEqual(sorted(alone));
   expect(alone.length).toBeGreaterThan(0);
+});
+
+test('these are all functions that a user may call', async () => {
+  const { rows } = await database.pool.query<{ name: string }>(
+    `select distinct p.proname as name from pg_proc p
+     where p.pronamespace = 'hartonomous'::regnamespace and p.proname !~ '^_' and has_function_privilege('hartonomous_user', p.oid, 'execute')
+     order by 1`,
+  );
+  const all = Object.values(QUERIES).join('\n');
+  const missing = rows.filter(({ name }) => !all.includes(`hartonomous.${name}(`)).map(({ name }) => name);
+  expect(missing).toEqual(['cluster_generate']); // a function of several servers (test/scale)
 });
 
 test('a query without functions of ours runs in parallel with these settings', async () => {
