@@ -28,7 +28,7 @@ comment on table hartonomous.runs is 'recorded generations';
 comment on column hartonomous.runs.id is 'number of the run';
 comment on column hartonomous.runs.created_at is 'when';
 comment on column hartonomous.runs.caller is 'role that asked';
-comment on column hartonomous.runs.kind is 'what was called: generate, complete, chat, stream and the like';
+comment on column hartonomous.runs.kind is 'what was called: generate, complete, chat or stream; logits and classify where limit recording is 1';
 comment on column hartonomous.runs.model_id is 'the model; null once it is removed';
 comment on column hartonomous.runs.model_name is 'its name then';
 comment on column hartonomous.runs.model_digest is 'SHA-256 of its file';

@@ -125,7 +125,7 @@ comment on view hartonomous.run_list is 'recorded generations: the caller''s own
 comment on column hartonomous.run_list.id is 'number of the run';
 comment on column hartonomous.run_list.created_at is 'when the call began';
 comment on column hartonomous.run_list.caller is 'role that asked';
-comment on column hartonomous.run_list.kind is 'what was called: generate, complete, chat, stream and the like';
+comment on column hartonomous.run_list.kind is 'what was called: generate, complete, chat or stream; logits and classify where limit recording is 1';
 comment on column hartonomous.run_list.model is 'name of the model then';
 comment on column hartonomous.run_list.model_digest is 'SHA-256 of its file';
 comment on column hartonomous.run_list.options is 'options as given';
@@ -171,7 +171,7 @@ comment on view hartonomous.run_text_list is 'recorded generations as texts: the
 comment on column hartonomous.run_text_list.id is 'number of the run';
 comment on column hartonomous.run_text_list.created_at is 'when the call began';
 comment on column hartonomous.run_text_list.caller is 'role that asked';
-comment on column hartonomous.run_text_list.kind is 'what was called: generate, complete, chat, stream and the like';
+comment on column hartonomous.run_text_list.kind is 'what was called: generate, complete, chat or stream; logits and classify where limit recording is 1';
 comment on column hartonomous.run_text_list.model is 'name of the model then';
 comment on column hartonomous.run_text_list.done_reason is 'stop or length';
 comment on column hartonomous.run_text_list.eval_count is 'tokens written';

@@ -180,6 +180,71 @@ describe('the other limits', () => {
   });
 });
 
+/** Every function that computes with a model's layers; what it leaves under `recording` 1, and whether it evaluates tokens. */
+const COMPUTING: [call: string, recorded: string[]][] = [
+  [CALL, ['generate']],
+  [
+    `select * from hartonomous.generate(array['Once', 'Lily'], 'stories', '{"raw": true, "num_predict": 1}')`,
+    ['generate', 'generate'],
+  ],
+  [`select hartonomous.complete('Once', 'stories', '{"raw": true, "num_predict": 1}')`, ['complete']],
+  [
+    `select hartonomous.chat('[{"role": "user", "content": "Once"}]', 'stories', '{"template": "chatml", "num_predict": 1}')`,
+    ['chat'],
+  ],
+  [`select * from hartonomous._generate_stream('Once', 'stories', '{"raw": true, "num_predict": 1}')`, ['stream']],
+  [`select hartonomous.generate_regex('Once', '[a-c]{2}', 'stories', '{"raw": true, "num_predict": 9}')`, ['generate']],
+  [
+    `select * from hartonomous.next_tokens(hartonomous.open_session('"Once"', 'stories', '{"raw": true, "num_predict": 1}'), 1)`,
+    ['stream'],
+  ],
+  [`select hartonomous.logits(array[1, 2, 3], 'stories')`, ['logits']],
+  [`select * from hartonomous.classify('Once', array['a', 'b'], 'stories', '{"raw": true}')`, ['classify']],
+  // STABLE functions may write nothing.
+  [`select hartonomous.embed('Once', 'stories', '{"pooling": "mean"}')`, []],
+  [`select * from hartonomous.embed(array['Once', 'Lily'], 'stories', '{"pooling": "mean"}')`, []],
+  [`select hartonomous.similarity('Once', 'Lily', 'stories', '{"pooling": "mean"}')`, []],
+  [`select * from hartonomous.rerank('Once', array['Lily'], 'stories', '{"pooling": "mean"}')`, []],
+];
+
+describe('every call that computes', () => {
+  const as = async (role: string, sql: string): Promise<unknown> => {
+    const client = await database.pool.connect();
+    try {
+      await client.query(`set role ${role}`);
+      return await client.query(sql);
+    } finally {
+      await client.query('reset role');
+      client.release();
+    }
+  };
+
+  it.each(COMPUTING)('counts, by its tokens too: %s', async (call, recorded) => {
+    await limit('recording', 1);
+    await limit('max_calls_per_hour', 0);
+    await expect(as(caller, call)).rejects.toMatchObject({ code: OVER_LIMIT });
+    await limit('max_calls_per_hour', 100);
+    await as(caller, call);
+    const { rows } = await database.pool.query<{ kind: string; evaluated: number }>(
+      'select kind, prompt_eval_count as evaluated from hartonomous.runs where caller = $1 order by id',
+      [caller],
+    );
+    expect(rows.map(({ kind }) => kind)).toEqual(recorded);
+    for (const { evaluated } of rows) expect(evaluated).toBeGreaterThan(0);
+    if (portable && recorded.length === 0) return;
+    await limit('max_tokens_per_hour', 1);
+    await expect(as(caller, CALL)).rejects.toThrow(/used \d+ tokens within an hour, limit max_tokens_per_hour is 1/);
+  });
+
+  it('is refused under recording 1 where it would leave a row and cannot', async () => {
+    await limit('recording', 1);
+    for (const [call, recorded] of COMPUTING) {
+      if (recorded.length === 0) continue;
+      await expect(as(caller, `set transaction read only; ${call}`), call).rejects.toMatchObject({ code: '25006' });
+    }
+  });
+});
+
 describe('limit recording = 1', () => {
   beforeEach(() => limit('recording', 1));
 

@@ -3,8 +3,9 @@ import { limitThreads, poll } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { parseOptions } from '../sampling/options.ts';
 import { privateCache } from '../backend/caches.ts';
-import { atMost } from '../backend/limits.ts';
+import { atMost, refuseUnrecorded } from '../backend/limits.ts';
 import { currentCatalog, useModel, useTokenizer } from '../backend/registry.ts';
+import { recordReading } from '../generate/record.ts';
 
 export function tokenize(
   input: string | null,
@@ -51,9 +52,12 @@ export function logits(
 ): number[] | null {
   if (tokens === null) return null;
   const parsed = parseOptions(options ?? {});
+  const startedAt = Date.now();
   const catalog = currentCatalog();
+  refuseUnrecorded(catalog.limits);
   limitThreads(parsed.numThread || null);
-  const { entry } = useModel(catalog, model, parsed.precision);
+  const used = useModel(catalog, model, parsed.precision);
+  const { entry } = used;
   const ids = checkedIds(tokens, entry.model.config.vocabSize);
   if (ids.length === 0) raise(SQLSTATE.invalidParameterValue, 'logits needs at least one token');
   if (ids.length > entry.model.config.contextLength) {
@@ -67,7 +71,16 @@ export function logits(
     raise(SQLSTATE.configurationLimitExceeded, `logits got ${ids.length} tokens, limit max_context is ${maxContext}`);
   const cache = privateCache(entry.model);
   try {
-    return Array.from(entry.model.forward(ids, cache, { poll }));
+    const result = Array.from(entry.model.forward(ids, cache, { poll }));
+    recordReading(used, catalog, {
+      kind: 'logits',
+      given: options ?? {},
+      settings: parsed,
+      promptIds: ids,
+      evaluated: ids.length,
+      startedAt,
+    });
+    return result;
   } finally {
     cache.free();
   }

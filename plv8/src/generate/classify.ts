@@ -6,7 +6,8 @@ import { checkPrompt, contextLength } from './generate.ts';
 import { isTurn, promptIds } from './templated-prompt.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { openRequest, promptModel } from './request.ts';
-import { scoreSequences } from './score.ts';
+import { recordReading } from './record.ts';
+import { scoreSequences, sharedLength } from './score.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import { quoted } from '../format/visible-text.ts';
 
@@ -80,7 +81,8 @@ export function classifyText(
 ): LabelRow[] {
   checkLabels(labels);
   const own = ownOptions(given ?? {});
-  const { caller, used, options } = openRequest(model, own.rest);
+  const startedAt = Date.now();
+  const { catalog, caller, used, options } = openRequest(model, own.rest);
   const instruction = own.instruction ?? `Say which of these fits the text best: ${labels.join(', ')}.`;
   const prepared = promptModel(used);
   const context = contextLength(options, used.entry.model.config.contextLength);
@@ -92,7 +94,8 @@ export function classifyText(
       return ids;
     });
   const started = Date.now();
-  const scores = scoreSequences(used, caller, sequencesFor(input), options.cache);
+  const sequences = sequencesFor(input);
+  const scores = scoreSequences(used, caller, sequences, options.cache);
   if (own.calibrate) {
     const bias = biasOf(used, caller, sequencesFor(NEUTRAL_TEXT), options.cache);
     bias.forEach((score, i) => (scores[i]! -= score));
@@ -102,6 +105,15 @@ export function classifyText(
     caller,
     labels: labels.length,
     duration: nanoseconds(Date.now() - started),
+  });
+  const shared = sharedLength(sequences);
+  recordReading(used, catalog, {
+    kind: 'classify',
+    given: given ?? {},
+    settings: options,
+    promptIds: sequences[0]!.slice(0, shared),
+    evaluated: sequences.reduce((sum, ids) => sum + ids.length - shared, shared),
+    startedAt,
   });
   const best = Math.max(...scores);
   const weights = scores.map((score) => Math.exp(score - best));

@@ -3,16 +3,18 @@ import { query } from '../db.ts';
 import { parseJson } from '../format/ordered-json.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { Utf8Stream } from '../sampling/utf8-stream.ts';
-import { mayWrite } from '../backend/caller.ts';
+import { callerRole, mayWrite } from '../backend/caller.ts';
 import type { Catalog, ModelDescription } from '../backend/catalog.ts';
-import { refuseUnrecorded } from '../backend/limits.ts';
+import { nanoseconds } from '../backend/durations.ts';
+import { mustRecord, refuseUnrecorded } from '../backend/limits.ts';
+import type { UsedModel } from '../backend/registry.ts';
 import type { Grammar } from '../sampling/constraint/constraint.ts';
 import type { Generation } from './generate.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 
 export interface RunRecord {
   caller: string;
-  kind: 'generate' | 'complete' | 'chat' | 'stream';
+  kind: 'generate' | 'complete' | 'chat' | 'stream' | 'logits' | 'classify';
   model: ModelDescription;
   /** The caller's options as given. */
   options: Record<string, unknown>;
@@ -176,4 +178,53 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
     ],
   );
   return id;
+}
+
+/** What a call that writes no text is recorded with. */
+export interface Reading {
+  kind: 'logits' | 'classify';
+  /** The caller's options as given. */
+  given: Record<string, unknown>;
+  settings: GenerateOptions;
+  promptIds: number[];
+  evaluated: number;
+  startedAt: number; // milliseconds since 1970
+}
+
+/**
+ * Where every call has to be recorded, so is one that only reads: whoever has the logits writes a text of their own. Calls
+ * that are STABLE (embeddings and the like) cannot leave a row.
+ */
+export function recordReading(used: UsedModel, catalog: Catalog, reading: Reading): void {
+  if (!mustRecord(catalog.limits)) return;
+  refuseUnrecorded(catalog.limits);
+  const { kind, given, settings, promptIds, evaluated, startedAt } = reading;
+  const totalNs = nanoseconds(Date.now() - startedAt);
+  recordRun(
+    {
+      caller: callerRole(),
+      kind,
+      model: used.entry.description,
+      options: given,
+      settings,
+      heldAs: used.entry.model.precision,
+      buildId: buildIdOf(catalog),
+      generation: {
+        text: '',
+        thinking: '',
+        calls: [],
+        doneReason: 'stop',
+        promptIds,
+        tokens: [],
+        budget: 0,
+        promptEvalCount: evaluated,
+        promptEvalNs: totalNs - used.loadNs,
+        evalNs: 0,
+      },
+      startedAt,
+      loadNs: used.loadNs,
+      totalNs,
+    },
+    used.tokenizer,
+  );
 }
