@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Cluster } from '../../cli/cluster/cluster.ts';
-import { ingestFile } from '../db/harness.ts';
+import { ingestFile, OWN_LANGUAGE } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { query, Standby, startPrimary } from './servers.ts';
 
@@ -61,6 +61,31 @@ describe('a hot standby', () => {
     const before = await query(standby.url, count);
     await query(standby.url, GENERATE);
     expect(await query(standby.url, count)).toEqual(before);
+  });
+
+  test('counts the calls that it answers itself, over connections, and refuses them where each has to be recorded', async () => {
+    const as = (url: string): Promise<unknown> => {
+      const counted = new URL(url);
+      counted.searchParams.set('options', '-c role=counted');
+      return query(counted.toString(), GENERATE);
+    };
+    await query(primary.url, 'create role counted');
+    await query(primary.url, 'grant hartonomous_user to counted');
+    await query(primary.url, `select hartonomous.set_limit('max_calls_per_hour', 2, 'counted')`);
+    await standby.catchUp(primary.url);
+    for (const url of OWN_LANGUAGE ? [standby.url, primary.url] : []) {
+      await as(url);
+      await as(url);
+      await expect(as(url)).rejects.toMatchObject({ code: '53400' });
+    }
+    await query(primary.url, `select hartonomous.set_limit('max_calls_per_hour', null, 'counted')`);
+    await query(primary.url, `select hartonomous.set_limit('recording', 1, 'counted')`);
+    await standby.catchUp(primary.url);
+    await expect(as(standby.url)).rejects.toMatchObject({
+      code: '25006',
+      hint: 'call in a transaction that may write, on the primary server',
+    });
+    await as(primary.url);
   });
 
   test('sees a model that was ingested on the primary, and no longer one that was removed', async () => {
