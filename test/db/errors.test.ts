@@ -163,6 +163,63 @@ const CASES: Case[] = [
   },
 ];
 
+const rule = (sql: string, message: string, code = '22023'): Case => ({ sql, code, message });
+
+CASES.push(
+  rule(
+    `select hartonomous.generate('x', options => '{"num_predict": "many"}')`,
+    'option num_predict must be an integer between -1 and 2147483647, got "many"',
+  ),
+  rule(`select hartonomous.generate('x', options => '[1]')`, 'options must be a JSON object, got [1]'),
+  rule(
+    `select hartonomous.generate('x', options => '{"stop": [1]}')`,
+    'option stop must be a string or an array of strings, got [1]',
+  ),
+  rule(
+    `select hartonomous.generate('x', options => '{"template": "{{ raise_exception(''no'') }}"}')`,
+    'chat template refuses the messages: no',
+  ),
+  rule(
+    `select hartonomous.generate('x', options => '{"template": "{% for %}"}')`,
+    'chat template is not valid: expected a name, got "%}"',
+  ),
+  rule(
+    `select hartonomous.generate_json('x', '{"type": "number", "multipleOf": "no"}'::text)`,
+    'schema at #: multipleOf must be a number greater than 0, got "no"',
+  ),
+  rule(
+    `select hartonomous.generate_json('x', '{"const": "\\u0000"}'::text)`,
+    'JSON cannot be read: a string holds \\u0000 or half a surrogate pair, which is no text',
+    '22P05',
+  ),
+  rule(
+    `select hartonomous.generate_regex('x', '(')`,
+    'pattern is not valid: Invalid regular expression: /(/u: Unterminated group',
+  ),
+  rule(
+    `select hartonomous.generate_grammar('x', 'root = "a"')`,
+    'grammar line 1: expected ::= after root, got "= \\"a\\""',
+  ),
+  rule(`select hartonomous.chat('[{"role": "user"}]'::json)`, 'message 1 must have a content, a text'),
+  rule(`select hartonomous.chat('[]'::json)`, 'messages must hold at least one message, got none'),
+  rule(`select hartonomous.open_session('{"a": 1}'::json)`, 'messages must be a JSON array, got object'),
+  rule(
+    `select hartonomous.embed('x', 'bert', options => '{"dimensions": -1}')`,
+    'option dimensions must be a positive integer, got -1',
+  ),
+  rule(
+    `select hartonomous.embed('x', 'bert', options => '{"kind": "poem"}')`,
+    'option kind must be one of query, document, got "poem"',
+  ),
+  rule(`select * from hartonomous.classify('x', array['a', 'a'])`, 'label 2 is the same as label 1'),
+  rule(
+    `select * from hartonomous.chunk('x', options => '{"size": 0}')`,
+    'option size must be a whole number of at least 1, got 0',
+  ),
+  rule(`select hartonomous.hilbert_encode(array[1, 2, 300], 4)`, 'hilbert coordinate 3 is 300, 4 bits hold 0 to 15'),
+  rule(`select hartonomous.hilbert_decode(-1, 2, 8)`, 'hilbert index -1 is outside 0 to 65535'),
+);
+
 /** The tokenizer and the backend decide these numbers. */
 const plain = (text: string): string =>
   text.replace(/prompt has \d+ tokens|^session \d+|this backend \d+/g, (found) => found.replace(/\d+/, 'N'));
