@@ -379,3 +379,46 @@ test('a recorded call can be explained', async () => {
   );
   expect(rows.map((row) => row.cut_by)).toContain('constraint');
 });
+
+describe('the loop of docs/sql.md', () => {
+  const ask = (): string => {
+    const page = readFileSync(new URL('../../docs/sql.md', import.meta.url), 'utf8');
+    return /^ {4}create function ask\([^]*?^ {4}\$\$;$/m.exec(page)![0];
+  };
+
+  test('calls functions that are listed with the rights of its caller', async () => {
+    await database.pool.query(`
+      create schema shop;
+      grant usage, create on schema shop to ${role};
+      create table shop.asked (number integer, express boolean, by name default current_user);
+      grant select, insert on shop.asked to ${role};
+      create function shop.order_status(number integer, express boolean default false) returns text language sql as
+        $$ insert into shop.asked values ($1, $2) returning 'order ' || number || ' left on Monday' $$;
+      comment on function shop.order_status is 'Where an order is';
+      create function shop.refund(number integer) returns text language sql as $$ insert into shop.asked values (-1, null) returning 'refunded' $$;
+      create function shop.secret() returns text language sql as $$ select 'x' $$;
+      revoke execute on function shop.secret() from public`);
+    await client.query('set search_path = shop');
+    await client.query(ask());
+    const called = async (allowed: string, choice = 'required'): Promise<string> => {
+      const { rows } = await client.query<{ text: string }>(
+        `select ask('Where is my order?', ${allowed}, $1) as text`,
+        [choice],
+      );
+      return rows[0]!.text;
+    };
+    expect(typeof (await called(`array['shop.order_status(integer, boolean)'::regprocedure]`))).toBe('string');
+    const { rows } = await database.pool.query<{ number: number; by: string }>('select * from shop.asked');
+    expect(rows.length).toBeGreaterThan(0);
+    expect(rows.every(({ number, by }) => number !== -1 && by === role)).toBe(true);
+    const { rows: prompts } = await client.query<{ text: string }>(
+      'select prompt as text from hartonomous.run_text_list order by id desc limit 1',
+    );
+    expect(prompts[0]!.text).toContain('left on Monday');
+    await expect(called(`array['shop.secret()'::regprocedure]`)).rejects.toMatchObject({
+      code: '42501',
+      message: 'permission denied for function secret',
+    });
+    await client.query('reset search_path');
+  });
+});

@@ -70,6 +70,8 @@ function readPage(name: string): Page {
       if (open.length === 0 && !BEGINS.test(code)) return;
       const [sql, comment] = code.split(/\s+--(?=[ >])/, 2) as [string, string | undefined];
       open.push(sql);
+      // A function's body has statements of its own.
+      if (open.join('\n').split('$$').length % 2 === 0) return;
       if (!/(;|\\gset)$/.test(sql) && !sql.startsWith('\\set')) return;
       const printed = comment?.startsWith('> ') === true ? comment.slice(2) : undefined;
       page.statements.push({ line: i + 1, sql: open.join('\n'), printed });
