@@ -39,8 +39,13 @@ function version(): string {
   return text;
 }
 
+/** The first line, in which drivers and servers may quote words of any length. */
 function oneLine(text: string): string {
-  return text.split('\n')[0]?.trim() ?? '';
+  const [line = ''] = text.split('\n');
+  return brief(
+    line.trim().replaceAll(/\S+/g, (word) => brief(word)),
+    MAX_LINE,
+  );
 }
 
 function report(error: unknown): number {
@@ -60,8 +65,8 @@ function report(error: unknown): number {
     }
     ({ message, hint } = libraryError(error) ?? { message, hint });
   }
-  tell(`hartonomous: ${brief(oneLine(message), MAX_LINE)}\n`);
-  if (hint !== undefined) tell(`${brief(oneLine(hint), MAX_LINE)}\n`);
+  tell(`hartonomous: ${oneLine(message)}\n`);
+  if (hint !== undefined) tell(`${oneLine(hint)}\n`);
   return code;
 }
 

@@ -1,4 +1,6 @@
 /** What comes from outside is shown safely: nothing of a model, a row or an argument is obeyed by a terminal. */
+import { mkdirSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ingest } from '../../cli/ingest/ingest.ts';
 import pg from 'pg';
@@ -109,6 +111,43 @@ describe('in a pipe', () => {
     expect((JSON.parse(stdout) as { license: string }).license).toBe(`free\n${HOSTILE}`);
     expect((await run(['query', QUERY])).stdout).not.toMatch(OBEYED);
     expect((await run(['show', HOSTILE])).stderr).not.toMatch(OBEYED);
+  });
+});
+
+describe('an error quotes at most 200 characters', () => {
+  const long = 'q'.repeat(3000);
+  const folderOf = (config: unknown): string => {
+    const path = folder.write(Buffer.from(JSON.stringify(config)));
+    renameSync(path, join(mkdirAt(`${path}-folder`), 'config.json'));
+    return `${path}-folder`;
+  };
+  const mkdirAt = (path: string): string => {
+    mkdirSync(path);
+    return path;
+  };
+  test.each<[string, () => string[]]>([
+    ['of a model', () => ['show', long]],
+    ['of a command', () => [long]],
+    ['of an option', () => ['run', 'hostile', 'a', `--${long}`]],
+    ['of a value', () => ['run', 'hostile', 'a', '--temperature', long]],
+    ['of a run', () => ['explain', long]],
+    ['of a path', () => ['ingest', `./${long}`]],
+    [
+      'of metadata',
+      () => {
+        const more = [stringPair('general.architecture', long)];
+        return ['ingest', folder.write(llamaBytes(SHAPE, () => 0.01, undefined, { more }))];
+      },
+    ],
+    ['of a configuration', () => ['ingest', folderOf({ model_type: long, architectures: [long] })]],
+    ['of a host', () => ['--database-url', `postgres://a@${long}:1/a`, 'list']],
+    ['of a connection', () => ['--database-url', `postgres://${long}@127.0.0.1:1/${long}`, 'list']],
+    ['of a statement', () => ['query', `select "${long.slice(0, 60)}" from "${long}"`]],
+  ])('%s', async (_what, args) => {
+    const { code, stderr } = await hartonomous(args(), { url: database.url });
+    expect(code).not.toBe(0);
+    expect(stderr).not.toBe('');
+    for (const run of stderr.match(/q+/g) ?? []) expect(run.length).toBeLessThanOrEqual(200);
   });
 });
 

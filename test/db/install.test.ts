@@ -158,6 +158,13 @@ describe('install', () => {
       const first = await installInto(own.toString());
       expect(first.functionsReplaced).toBe(true);
       expect(await installInto(own.toString())).toEqual({ ...first, migrations: [], functionsReplaced: false });
+      // An ordinary role may not set what is the library's before that is loaded; the functions pin it all the same.
+      const { rows: pins } = await pool.query(
+        `select count(*) > 40 as some, bool_and('plv8.start_proc=hartonomous._0_start' = any (proconfig)) as pinned
+         from pg_proc p join pg_language l on l.oid = p.prolang
+         where pronamespace = 'hartonomous'::regnamespace and lanname = 'plv8' and proname <> '_0_start'`,
+      );
+      expect(pins).toEqual([{ some: true, pinned: true }]);
       // And a superuser afterwards, as an upgrade would.
       expect((await installInto(url)).functionsReplaced).toBe(false);
       expect((await pool.query('select * from hartonomous.check_integrity()')).rows).toEqual([]);
