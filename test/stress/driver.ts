@@ -1,5 +1,5 @@
 /**
- * Many sessions at once: generating, embedding, classifying, ingesting, explaining, removing, upgrading, cancelling, reconnecting. Every answer has
+ * Many sessions of several roles at once, and an outsider who takes every advisory lock it sees: generating, embedding, classifying, ingesting, explaining, removing, upgrading, cancelling, reconnecting. Every answer has
  * to be the one given alone, every error one that is documented, and at the end the data has to be sound. Which steps a
  * worker takes follows from the seed; how they interleave is the machine's affair.
  */
@@ -59,8 +59,21 @@ function randomOf(seed: number): () => number {
   };
 }
 
-async function connected(url: string): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: url });
+/** Who the workers are by turns: the one who runs this, users of whom one has every call recorded, an admin. */
+const GROUPS = [null, 'hartonomous_user', 'hartonomous_user', 'hartonomous_admin'] as const;
+const PASSWORD = 'stress';
+
+/** A login in a group, or in none. */
+async function createLogin(client: pg.Client, name: string, group: string | null): Promise<void> {
+  await client.query(`create role ${name} login password '${PASSWORD}'`);
+  if (group === 'hartonomous_admin') await client.query(`grant hartonomous_user to ${name}`);
+  if (group !== null) await client.query(`grant ${group} to ${name}`);
+}
+
+async function connected(url: string, login: string | null = null): Promise<pg.Client> {
+  const as = new URL(url);
+  if (login !== null) [as.username, as.password] = [login, PASSWORD];
+  const client = new pg.Client({ connectionString: as.toString() });
   client.on('error', () => undefined);
   await client.connect();
   return client;
@@ -113,6 +126,7 @@ class Worker {
     private readonly alone: Map<string, string>,
     private readonly result: StressResult,
     number: number,
+    private readonly login: string | null,
   ) {
     this.random = randomOf(options.seed * 1009 + number);
   }
@@ -122,7 +136,7 @@ class Worker {
   }
 
   private async session(): Promise<pg.Client> {
-    this.client ??= await connected(this.options.url);
+    this.client ??= await connected(this.options.url, this.login);
     return this.client;
   }
 
@@ -262,7 +276,12 @@ class Worker {
   }
 
   private async remove(): Promise<void> {
-    await (await this.session()).query('select hartonomous.remove_model($1)', [this.pick(PASSING)]);
+    const client = await connected(this.options.url);
+    try {
+      await client.query('select hartonomous.remove_model($1)', [this.pick(PASSING)]);
+    } finally {
+      await client.end();
+    }
   }
 
   /** Replace every function, as the install of another version does. */
@@ -277,7 +296,10 @@ class Worker {
   }
 
   private async integrity(): Promise<void> {
-    const { rows } = await (await this.session()).query('select * from hartonomous.check_integrity(false)');
+    const client = await connected(this.options.url);
+    const { rows } = await client
+      .query('select * from hartonomous.check_integrity(false)')
+      .finally(() => void client.end());
     for (const row of rows) this.result.findings.push(`integrity: ${JSON.stringify(row)}`);
   }
 
@@ -287,22 +309,61 @@ class Worker {
   }
 }
 
+/** Take every advisory lock that others hold, exclusively as soon as they let it go, until the time is over. */
+async function takeLocks(url: string, login: string, until: number): Promise<void> {
+  const client = await connected(url, login);
+  try {
+    while (Date.now() < until) {
+      await client.query(
+        `select case objsubid when 1 then pg_try_advisory_lock(classid::bigint << 32 | objid::bigint)
+           else pg_try_advisory_lock(classid::bigint::bit(32)::integer, objid::bigint::bit(32)::integer) end
+         from pg_locks where locktype = 'advisory' and pid <> pg_backend_pid() and database = (select oid from pg_database where datname = current_database())`,
+      );
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  } finally {
+    await client.end();
+  }
+}
+
 /** Run the workers; the result's findings are empty when all is well. */
 export async function stress(options: StressOptions): Promise<StressResult> {
   const result: StressResult = { steps: {}, expected: {}, findings: [] };
   const alone = await answersAlone(options.url);
   options.log?.(`${options.sessions} sessions, ${options.seconds} s, seed ${options.seed}`);
-  const until = Date.now() + options.seconds * 1000;
-  await Promise.all(
-    Array.from({ length: options.sessions }, (_, i) => new Worker(options, alone, result, i).run(until)),
-  );
   const client = await connected(options.url);
+  const logins = GROUPS.map((group, i) => (group === null ? null : `stress_${process.pid}_${i}`));
+  const [, anna, ben] = logins as [null, string, string];
+  const outsider = `stress_${process.pid}_outsider`;
   try {
+    for (const [i, login] of logins.entries()) if (login !== null) await createLogin(client, login, GROUPS[i]!);
+    await createLogin(client, outsider, null);
+    await client.query(`select hartonomous.set_limit('recording', 1, $1)`, [anna]);
+    const until = Date.now() + options.seconds * 1000;
+    const workers = Array.from(
+      { length: options.sessions },
+      (_, i) => new Worker(options, alone, result, i, logins[i % logins.length]!),
+    );
+    await Promise.all([...workers.map((worker) => worker.run(until)), takeLocks(options.url, outsider, until)]);
+    for (const login of [anna, ben]) {
+      const own = await connected(options.url, login);
+      const { rows } = await own.query<{ caller: string; n: number }>(
+        'select caller, count(*)::integer as n from hartonomous.run_list group by caller',
+      );
+      await own.end();
+      for (const { caller } of rows) if (caller !== login) result.findings.push(`${login} sees runs of ${caller}`);
+      if (login === anna && rows.length === 0) result.findings.push('nothing was recorded where everything has to be');
+    }
     const { rows } = await client.query('select * from hartonomous.check_integrity()');
     for (const row of rows) result.findings.push(`integrity at the end: ${JSON.stringify(row)}`);
     const left = await client.query<{ name: string }>(`select name from hartonomous.models where state <> 'ready'`);
     for (const row of left.rows) result.findings.push(`model ${row.name} was left half ingested`);
   } finally {
+    for (const login of [...logins, outsider]) {
+      if (login === null) continue;
+      await client.query(`delete from hartonomous.limits where role_name = '${login}'`);
+      await client.query(`drop owned by ${login}; drop role ${login}`);
+    }
     await client.end();
   }
   return result;
