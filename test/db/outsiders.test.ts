@@ -108,6 +108,10 @@ describe('an outsider with every advisory lock it can have does not hold up', ()
     );
     expect(rows).toHaveLength(1);
     if (OWN_LANGUAGE) expect(Number(rows[0]!.shared)).toBeGreaterThan(0);
+    // What presence shows is forged, under the outsider's own name: docs/reliability.md says so.
+    expect(
+      (await asOwner.query(`select distinct "user" from hartonomous.loaded_everywhere where model = 'a'`)).rows,
+    ).toEqual([{ user: outsider }]);
   });
 
   test('an install', async () => {
