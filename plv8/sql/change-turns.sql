@@ -3,15 +3,19 @@
 -- that cannot become an admin cannot have had a turn, whatever process id and locks it has.
 
 create or replace function hartonomous._has_turn(what text, by_others boolean default false) returns boolean
-language sql volatile parallel unsafe security definer set search_path = hartonomous, pg_temp
+language plpgsql volatile parallel unsafe security definer set search_path = hartonomous, pg_temp
 as $$
-    select exists (
+begin
+    -- pg_stat_activity shows a transaction what it saw first: a session that came since would be missing.
+    perform pg_stat_clear_snapshot();
+    return exists (
         select from hartonomous.turns t
         join pg_catalog.pg_stat_activity a on a.pid = t.pid and pg_has_role(a.usesysid, 'hartonomous_admin', 'member')
         join pg_catalog.pg_locks l on l.pid = t.pid and l.locktype = 'advisory' and l.granted and l.objsubid = 1
             and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
             and (l.classid::bigint << 32) | l.objid::bigint = t.lock_key
-        where t.name = what and not (by_others and t.pid = pg_backend_pid()))
+        where t.name = what and not (by_others and t.pid = pg_backend_pid()));
+end
 $$;
 comment on function hartonomous._has_turn(text, boolean) is 'whether any session, or another one than this, has its turn';
 

@@ -144,3 +144,17 @@ describe('an outsider with every advisory lock it can have does not hold up', ()
     }
   });
 });
+
+test('a turn is seen in a transaction that looked at the sessions before its session came', async () => {
+  await asOwner.query('begin; select from pg_stat_activity');
+  const later = await connect();
+  try {
+    await later.query(`select hartonomous._take_turn('models')`);
+    expect((await asOwner.query(`select hartonomous._has_turn('models', true) as turn`)).rows).toEqual([
+      { turn: true },
+    ]);
+  } finally {
+    await asOwner.query('rollback');
+    await later.end();
+  }
+});
