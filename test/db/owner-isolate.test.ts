@@ -204,6 +204,26 @@ test('a time that a caller has chosen for JavaScript does not end a function of 
   });
 });
 
+test("what is the superuser's is not taken from a caller who sets it before the library is loaded", async ({
+  skip,
+}) => {
+  skip(!ownHost, 'PL/V8 3.2.2 takes plv8.v8_flags from anybody: docs/managed.md');
+  const settings = { v8_flags: '--allow-natives-syntax', boot_proc: 'planted.start', memory_limit: '512' };
+  const names = Object.keys(settings).map((name) => `plv8.${name}`);
+  const values = `select name, setting from pg_settings where name = any($1) order by 1`;
+  const server = await withClient(database.url, async (client) => {
+    await client.query('do $$ $$ language plv8');
+    return (await client.query(values, [names])).rows;
+  });
+  expect(server).toHaveLength(3);
+  await withClient(urlOf(mallory), async (client, notices) => {
+    for (const [name, value] of Object.entries(settings)) await client.query(`set plv8.${name} = '${value}'`);
+    await client.query(CALL);
+    expect((await client.query(values, [names])).rows).toEqual(server);
+    expect(notices.filter((notice) => notice.startsWith('started'))).toEqual([]);
+  });
+});
+
 describe('a role that is no superuser', () => {
   const folder = mkdtempSync(join(tmpdir(), 'hartonomous-owner-'));
   const restorer = roleName('restorer');
