@@ -6,6 +6,7 @@ import type { Phase } from '../../cli/ingest/ingest.ts';
 import { ingest } from '../../cli/ingest/ingest.ts';
 import { verify } from '../../cli/ingest/verify.ts';
 import { install } from '../../cli/install/install.ts';
+import { OWN_LANGUAGE } from '../db/harness.ts';
 import { query } from '../scale/servers.ts';
 import { ASK, ENDLESS, failure, FaultServer, kill, largeModel, MOMENTS_MS, SESSION_ENDED, SMALL } from './server.ts';
 
@@ -122,15 +123,29 @@ describe('the server is stopped during a generation', () => {
     await server.expectUnharmed();
   });
 
-  test.each(['fast', 'immediate'])('%s: the statement fails, and after the start all is there', async (mode) => {
-    const { client } = await server.open();
-    const running = failure(client.query(ENDLESS));
-    await sleep(300);
-    server.control('-m', mode, '-w', 'stop');
-    expect(await running).toMatch(SESSION_ENDED);
-    await server.cluster.up();
-    await server.expectUnharmed();
-  });
+  test.each(['fast', 'immediate'])(
+    '%s: the statement fails, and after the start all is there, what it counts too',
+    async (mode) => {
+      const role = `counted_${mode}`;
+      await query(server.url, `create role ${role}`);
+      await query(server.url, `grant hartonomous_user to ${role}`);
+      const { client } = await server.open({ settings: [`set role ${role}`] });
+      await client.query(ASK);
+      const running = failure(client.query(ENDLESS));
+      await sleep(300);
+      server.control('-m', mode, '-w', 'stop');
+      expect(await running).toMatch(SESSION_ENDED);
+      await server.cluster.up();
+      await server.expectUnharmed();
+      if (!OWN_LANGUAGE) return;
+      await query(server.url, `select hartonomous.set_limit('max_tokens_per_hour', 1, '${role}')`);
+      const again = await server.open({ settings: [`set role ${role}`] });
+      await expect(again.client.query(ASK)).rejects.toThrow(
+        /used \d+ tokens within an hour, limit max_tokens_per_hour is 1/,
+      );
+      await again.client.end();
+    },
+  );
 });
 
 describe('the connection is cut during a generation', () => {
