@@ -204,6 +204,23 @@ test('a time that a caller has chosen for JavaScript does not end a function of 
   });
 });
 
+test("prototypes and getters of a caller's JavaScript are not the owner's, and find_function asks for the right to call", async () => {
+  await withClient(urlOf(mallory), async (client) => {
+    const { rows: honest } = await client.query<{ said: string }>(`select hartonomous.build_id() as said`);
+    await client.query(`create or replace function planted.pollute() returns text language plv8 as $$
+      Object.prototype.id = 'polluted';
+      Array.prototype.map = () => ['polluted'];
+      Object.defineProperty(globalThis, 'hartonomous', { configurable: true, get: () => { throw new Error('polluted') } });
+      return plv8.execute('select hartonomous.build_id() as said, (select count(*) from hartonomous.loaded_models)')[0].said;
+    $$`);
+    expect((await client.query('select planted.pollute() as said')).rows).toEqual(honest);
+    expect((await client.query(CALL)).rows).toEqual([{ count: '0' }]);
+    await expect(
+      client.query(`do $$ plv8.find_function('hartonomous._load_bundle')() $$ language plv8`),
+    ).rejects.toThrow(/is not a function|permission denied/);
+  });
+});
+
 test("what is the superuser's is not taken from a caller who sets it before the library is loaded", async ({
   skip,
 }) => {
