@@ -40,10 +40,10 @@ inline Oid type_named(const char* name) {
   return type;
 }
 
-// What PostgreSQL knows of a setting; null where there is none of this name, or an error.
+// What PostgreSQL knows of a setting; null where there is none of this name.
 inline config_generic* setting_record(const char* name) {
 #if PG_VERSION_NUM >= 160000
-  return find_option(name, false, false, ERROR);
+  return find_option(name, false, true, ERROR);
 #else
   config_generic** all = get_guc_variables();
   for (int i = 0; i < GetNumConfigOptions(); i++) {

@@ -1,8 +1,13 @@
 // Settings (GUCs) of the language.
 #include "host.h"
 
+#include "compat.h"
+
 extern "C" {
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/guc_tables.h"
 }
 
 namespace host {
@@ -32,9 +37,35 @@ bool check_context(char** value, void**, GucSource) {
   return false;
 }
 
+constexpr const char* kSuperusersOwn[] = {"plv8.memory_limit",
+                                         "plv8.v8_flags",
+                                         "plv8.boot_proc",
+                                         "plv8.context_cache_size",
+                                         "plv8.max_eval_size",
+                                         "hartonomous_v8.interrupts",
+                                         "hartonomous_v8.segment_role",
+                                         "hartonomous_v8.segment_budget",
+                                         "hartonomous_v8.threads",
+                                         "hartonomous_v8.extras",
+                                         "hartonomous_v8.portable"};
+
+// A connection's options come before the database's settings, and before this library knows the names. PostgreSQL would
+// then drop what the options say with a warning, and with it what the database says; so such a connection gets nothing.
+void refuse_options_of_others() {
+  for (const char* name : kSuperusersOwn) {
+    const config_generic* found = setting_record(name);
+    if (found == nullptr || (found->flags & GUC_CUSTOM_PLACEHOLDER) == 0) continue;
+    if (found->source != PGC_S_CLIENT && found->reset_source != PGC_S_CLIENT) continue;
+    if (pg_parameter_aclcheck(name, GetAuthenticatedUserId(), ACL_SET) == ACLCHECK_OK) continue;
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to set parameter \"%s\"", name),
+                    errdetail("It stands in this connection's options.")));
+  }
+}
+
 }  // namespace
 
 void define_settings() {
+  refuse_options_of_others();
   // A SECURITY DEFINER function loads the library at its first call, which may stand in a parallel plan. What a
   // placeholder holds becomes the variable's value then: no change, but PostgreSQL would refuse it as one.
   bool in_parallel = IsInParallelMode();

@@ -36,6 +36,8 @@ void at_subtransaction_end(SubXactEvent event, SubTransactionId ended, SubTransa
     kept.push_back(std::move(note));
   }
   *notes = std::move(kept);
+  // A load that was cancelled in it publishes nothing; whoever waits for it need not wait for the transaction's end.
+  if (event == SUBXACT_EVENT_ABORT_SUB) segments::release_elections();
 }
 
 void at_transaction_end(XactEvent event, void*) {

@@ -96,7 +96,17 @@ declare
     digests text[];
     digest text;
 begin
-    perform hartonomous._await_turn('models');
+    loop
+        begin
+            perform hartonomous._await_turn('models');
+            -- A transaction that recorded a run of the model holds its row; nobody else waits for that one's end.
+            perform from hartonomous.models m where m.name = remove_model.name for update nowait;
+            exit;
+        exception when lock_not_available then
+            null;
+        end;
+        perform pg_sleep(0.1);
+    end loop;
     select array_agg(m.id), array_agg(encode(m.source_digest, 'hex')) filter (where m.source_digest is not null)
     into found_ids, digests from hartonomous.models m where m.name = remove_model.name;
     if found_ids is null then

@@ -22,6 +22,8 @@ export interface SegmentStore {
   usable(): boolean;
   /** Whether this backend publishes under that name until its transaction ends; of others nobody does. */
   elect(key: string, layout: number): boolean;
+  /** No longer publish anything; without it that ends with the transaction. */
+  resign(): void;
   publish(key: string, layout: number, manifest: string, memory: object, offset: number, bytes: number): boolean;
   open(key: string, layout: number): OpenSegment | null;
   list(): SegmentFacts[];

@@ -35,11 +35,11 @@ afterEach(async () => {
 });
 
 /** A connection that logged in as the caller. */
-async function login(): Promise<pg.Client> {
+async function login(options?: string): Promise<pg.Client> {
   const url = new URL(database.url);
   url.username = caller;
   url.password = 'secret';
-  const client = new pg.Client({ connectionString: url.toString() });
+  const client = new pg.Client({ connectionString: url.toString(), ...(options === undefined ? {} : { options }) });
   client.on('error', () => undefined);
   await client.connect();
   open.push(client);
@@ -99,6 +99,27 @@ describe('an hourly limit on calls', () => {
     await client.query(`set plv8.context = 'another'`);
     await full(client);
     await client.query('select plv8_reset()');
+    await full(client);
+  });
+
+  it.skipIf(noCounters)('is not lifted by what a connection asks for when it begins', async () => {
+    for (const [name, value] of [
+      ['hartonomous_v8.segment_role', caller],
+      ['hartonomous_v8.extras', 'off'],
+      ['hartonomous_v8.portable', 'on'],
+      ['plv8.memory_limit', '3000'],
+    ]) {
+      const client = await login(`-c ${name}=${value}`);
+      for (let i = 0; i < 3; i++) {
+        await expect(client.query(CALL)).rejects.toMatchObject({
+          code: '42501',
+          message: `permission denied to set parameter "${name}"`,
+        });
+      }
+    }
+    const client = await login('-c work_mem=1MB');
+    await client.query(CALL);
+    await client.query(CALL);
     await full(client);
   });
 
@@ -247,6 +268,29 @@ describe('every call that computes', () => {
 
 describe('limit recording = 1', () => {
   beforeEach(() => limit('recording', 1));
+
+  it('keeps all that a session wrote, though its caller says that it got less', async () => {
+    const client = await login();
+    const { rows } = await client.query<{ id: string }>(
+      `select hartonomous.open_session('"Once"', 'stories', '{"raw": true, "temperature": 0}') as id`,
+    );
+    const { id } = rows[0]!;
+    const goBack = `select set_config('hartonomous.session_steps', '{"${id}": 0}', false)`;
+    const written = async (): Promise<unknown[]> => {
+      const found = await database.pool.query<{ n: number; ids: number }>(
+        'select eval_count as n, cardinality(output_ids) as ids from hartonomous.runs where caller = $1',
+        [caller],
+      );
+      return found.rows;
+    };
+    expect((await client.query('select from hartonomous.next_tokens($1, 6)', [id])).rowCount).toBe(6);
+    await client.query(goBack);
+    expect((await client.query('select from hartonomous.next_tokens($1, 1)', [id])).rowCount).toBe(1);
+    expect(await written()).toEqual([{ n: 6, ids: 6 }]);
+    await client.query(goBack);
+    await client.query('select hartonomous.close_session($1)', [id]);
+    expect(await written()).toEqual([{ n: 6, ids: 6 }]);
+  });
 
   it('refuses a call in a read-only transaction, in a session too', async () => {
     const client = await login();

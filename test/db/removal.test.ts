@@ -60,3 +60,26 @@ test('users of a removed model answer alike or say that it is gone; users of its
   }
   expect((await database.pool.query('select * from hartonomous.check_integrity()')).rows).toEqual([]);
 });
+
+test('a removal that waits for a transaction which recorded a run keeps no ingest from its turn', async () => {
+  await ingestFile(database.url, FILE, 'recorded');
+  const [asker, remover, ingester] = await Promise.all([0, 0, 0].map(() => database.pool.connect()));
+  try {
+    await asker!.query('begin');
+    await asker!.query(
+      `select hartonomous.generate('The quick', 'recorded', '{"raw": true, "num_predict": 1, "record": true}')`,
+    );
+    let removed = false;
+    const removal = remover!.query(`select hartonomous.remove_model('recorded')`).then(() => (removed = true));
+    await ingester!.query(`set statement_timeout = '30s'`);
+    for (let i = 0; i < 3; i++) {
+      expect((await ingester!.query(`select hartonomous._take_turn('models') as mine`)).rows).toEqual([{ mine: true }]);
+      await ingester!.query(`select hartonomous._end_turn('models')`);
+    }
+    expect(removed).toBe(false);
+    await asker!.query('commit');
+    await removal;
+  } finally {
+    for (const client of [asker, remover, ingester]) client!.release(true);
+  }
+});

@@ -224,6 +224,32 @@ describe.skipIf(lacksOwn('segments'))('segments', () => {
     },
   );
 
+  test('a backend that publishes nothing keeps nobody waiting: not after a rollback to a savepoint, nor when it resigns', async () => {
+    const [one, two] = [await session(), await session()];
+    await one.query(`
+      create function hartonomous.test_elect() returns boolean language plv8 security definer
+      as $$ return plv8.segments.elect('${'ab'.repeat(32)}', 1); $$;
+      create function hartonomous.test_resign() returns void language plv8 security definer
+      as $$ plv8.segments.resign(); $$;
+      alter function hartonomous.test_elect() owner to hartonomous_owner;
+      alter function hartonomous.test_resign() owner to hartonomous_owner;
+    `);
+    try {
+      const elect = async (client: pg.Client): Promise<boolean> =>
+        (await client.query<{ mine: boolean }>('select hartonomous.test_elect() as mine')).rows[0]!.mine;
+      for (const end of ['rollback to a', 'select hartonomous.test_resign()']) {
+        await one.query('begin; savepoint a');
+        expect(await elect(one)).toBe(true);
+        expect(await elect(two)).toBe(false);
+        await one.query(end);
+        expect(await elect(two), end).toBe(true);
+        await one.query('rollback');
+      }
+    } finally {
+      await one.query('drop function hartonomous.test_elect(), hartonomous.test_resign()');
+    }
+  });
+
   test('a disk that is full leaves nothing behind, and the model answers from memory of its own', async () => {
     const client = await session();
     await client.query('select hartonomous._drop_segments(repeat($1, 64))', ['0']);

@@ -173,6 +173,14 @@ void elect(Info info) {
   });
 }
 
+// resign(): no longer be the publisher of any segment, before the transaction ends.
+void resign(Info info) {
+  callback_body(info, [&] {
+    require_owner("segments");
+    release_elections();
+  });
+}
+
 // usable(): whether the running function has the right and there is a budget.
 void usable(Info info) {
   callback_body(info, [&] { info.GetReturnValue().Set(segment_budget_mb > 0 && is_owners_function()); });
@@ -196,6 +204,7 @@ void install_segments(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8
   set_member(context, members, "open", segments::open_segment, kPlv8Member);
   set_member(context, members, "check", segments::check, kPlv8Member);
   set_member(context, members, "elect", segments::elect, kPlv8Member);
+  set_member(context, members, "resign", segments::resign, kPlv8Member);
   set_member(context, members, "list", segments::list, kPlv8Member);
   set_member(context, members, "drop", segments::drop, kPlv8Member);
   set_member(context, members, "sweep", segments::sweep_now, kPlv8Member);

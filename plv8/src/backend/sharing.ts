@@ -104,14 +104,24 @@ export class ModelSegments implements WeightSegments {
     return found;
   }
 
-  /** To the end of the transaction, whatever becomes of it; nobody waits for it once the segments are there. */
+  /** To the end of the transaction, or of what it is nested in, if nothing is published before. */
   private elect(): boolean {
     const layout = layoutOf(this.precision, 0);
     return layout !== null && this.store.elect(this.digest, layout);
   }
 
-  /** The last memory's comes first: where the first memory's is, all of them are. */
+  /** Publish what was loaded, where this backend is to; whoever waits for that need not wait any longer, whatever comes of it. */
   publish(weights: readonly PublishedWeights[]): boolean {
+    try {
+      return this.publishAll(weights);
+    } finally {
+      if (this.publisher) this.store.resign();
+      this.publisher = false;
+    }
+  }
+
+  /** The last memory's comes first: where the first memory's is, all of them are. */
+  private publishAll(weights: readonly PublishedWeights[]): boolean {
     if (!this.publisher || this.toPublish === null || weights.length > MOST_MEMORIES) return false;
     if (weights.reduce((sum, { bytes }) => sum + bytes, 0) > segmentBudget()) return false;
     try {

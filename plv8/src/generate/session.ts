@@ -60,6 +60,8 @@ interface Session {
   runId: number | null;
   /** The row of a session that has not come to its end; null where none is needed. */
   openRunId: number | null;
+  /** The most that was written before the caller went back to fewer steps. */
+  written: number[];
 }
 
 const sessions = new Map<number, Session>();
@@ -134,6 +136,7 @@ export function openSession(request: Request, kind: RunRecord['kind'], promptIds
     endedAt: null,
     runId: null,
     openRunId: null,
+    written: [],
   });
   recordOpen(sessions.get(id)!, used, catalog);
   commitSteps(id, 0, sessions.keys());
@@ -213,6 +216,7 @@ export function nextSteps(id: number, caller: string, n: number): NextSteps {
 function settle(session: Session): void {
   const steps = Math.min(committedSteps(session.id) ?? session.steps, session.steps);
   if (!session.running && steps === session.steps) return;
+  session.written = writtenIds(session);
   const tokens = session.continuation.tokens.slice(0, steps);
   session.continuation = new Continuation(session.input);
   session.continuation.replay(tokens);
@@ -290,6 +294,24 @@ function record(session: Session, used: UsedModel, catalog: Catalog): void {
   if (session.runId !== null || !recordingWanted(session.options.record, session.kind, catalog)) return;
   if (session.openRunId !== null) query('delete from hartonomous.runs where id = $1::bigint', [session.openRunId]);
   session.runId = recordSession(session, used, catalog);
+  if (mustRecord(catalog.limits)) keepWritten(session, session.runId);
+}
+
+/** All that the model wrote in a session, the longest that was, though a caller went back: he has seen it. */
+function writtenIds(session: Session): number[] {
+  const ids = session.continuation.tokens.map((token) => token.id);
+  return ids.length >= session.written.length ? ids : session.written;
+}
+
+/** A run's row has all that was written. */
+function keepWritten(session: Session, runId: number): void {
+  const ids = writtenIds(session);
+  if (ids.length === session.continuation.tokens.length) return;
+  query('update hartonomous.runs set output_ids = $2::integer[], eval_count = $3::integer where id = $1::bigint', [
+    runId,
+    ids,
+    ids.length,
+  ]);
 }
 
 /**
@@ -299,11 +321,11 @@ function record(session: Session, used: UsedModel, catalog: Catalog): void {
 function recordOpen(session: Session, used: UsedModel, catalog: Catalog): void {
   if (!mustRecord(catalog.limits)) return;
   session.openRunId ??= recordSession(session, used, catalog);
-  const { tokens } = session.continuation;
+  const ids = writtenIds(session);
   query(
     `update hartonomous.runs set done_reason = 'open', output_ids = $2::integer[], eval_count = $3::integer,
        prompt_eval_count = $4::integer where id = $1::bigint`,
-    [session.openRunId, tokens.map((token) => token.id), tokens.length, session.promptEvalCount],
+    [session.openRunId, ids, ids.length, session.promptEvalCount],
   );
 }
 
