@@ -241,7 +241,7 @@ describe('slash commands', () => {
     ['/dance', /^unknown command \/dance \(\/\? lists the commands\)$/],
     ['/clear', /^cleared the conversation$/],
     ['/show messages', /^no messages yet$/],
-    ['/load nobody', /^model nobody does not exist$/],
+    ['/load nobody', /^model nobody does not exist \(names are in hartonomous\.model_list\)$/],
     ['/save ../escape', /^a conversation's name has letters/],
   ])('%s', async (line, answer) => {
     expect(await terminal.ask(line)).toMatch(answer);
