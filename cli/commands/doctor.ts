@@ -8,6 +8,7 @@ import { CommandError } from '../errors.ts';
 import { labelsFit } from '../install/bundle.ts';
 import { compareBodies } from '../install/compare-bodies.ts';
 import { cannotCompare, compare } from '../install/compare.ts';
+import { refuseForeignSchema } from '../install/foreign-schema.ts';
 import { languageHost, languageVersion, OWN_HOST } from '../install/language.ts';
 import { refuseOtherSchemas } from '../install/schema-version.ts';
 import { formatBytes, print, printJson } from '../output.ts';
@@ -85,7 +86,6 @@ async function database(
   fix: boolean,
 ): Promise<Finding[]> {
   const findings: Finding[] = [];
-  await client.query('set search_path = pg_catalog');
   const available = await client.query<{ name: string }>(
     `select name from pg_available_extensions where name in ('plv8', 'hartonomous_v8')`,
   );
@@ -98,6 +98,13 @@ async function database(
         : `from ${host}${await languageVersion(client)}`,
     next: host === null ? 'run: hartonomous install' : host === OWN_HOST ? '' : LACKS,
   });
+  try {
+    await refuseForeignSchema(client); // before anything there is read or called
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    findings.push({ check: 'schema', ok: false, found: error.message, next: error.hint ?? '' });
+    return findings;
+  }
   const schema = await client.query<{ there: boolean }>(
     `select to_regclass('hartonomous.settings') is not null as there`,
   );
@@ -192,6 +199,7 @@ export function registerDoctor(program: Command): void {
       try {
         databaseUrl(globals);
         client = await connect(globals);
+        await client.query('set search_path = pg_catalog');
         host = await languageHost(client);
         findings.push(...(await database(client, host, globals, options.fix === true)));
       } catch (error) {

@@ -29,9 +29,10 @@ export function registerModels(program: Command): void {
     .description('list the models in the database')
     .action(async (_options: unknown, command: Command) => {
       const globals = globalsOf(command);
-      const { rows } = await withClient(globals, (client) =>
-        client.query<ModelRow>('select * from hartonomous.model_list'),
-      );
+      const { rows } = await withClient(globals, async (client) => {
+        await requireInstalled(client);
+        return client.query<ModelRow>('select * from hartonomous.model_list');
+      });
       if (globals.format === 'json') return printJson(rows);
       printTable(
         ['name', 'id', 'size', 'modified'],

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { withClient } from '../cluster/connect.ts';
 import { formatBytes, print, printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
+import { requireInstalled } from './installed.ts';
 
 interface StatusRow {
   model: string | null;
@@ -55,10 +56,13 @@ export function registerStatus(program: Command): void {
     .description('show what is stored, per model and in all')
     .action(async (_options: unknown, command: Command) => {
       const globals = globalsOf(command);
-      const { rows, sharing } = await withClient(globals, async (client) => ({
-        rows: (await client.query<StatusRow>('select * from hartonomous.status')).rows,
-        sharing: (await client.query<SharingRow>('select * from hartonomous.model_sharing')).rows,
-      }));
+      const { rows, sharing } = await withClient(globals, async (client) => {
+        await requireInstalled(client);
+        return {
+          rows: (await client.query<StatusRow>('select * from hartonomous.status')).rows,
+          sharing: (await client.query<SharingRow>('select * from hartonomous.model_sharing')).rows,
+        };
+      });
       const byModel = new Map(sharing.map((row) => [row.model, row]));
       const sharingOf = (row: StatusRow): SharingRow | undefined =>
         row.model === null ? undefined : byModel.get(row.model);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type pg from 'pg';
 import { CommandError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
+import { copyRows } from './foreign-schema.ts';
 import { OWN_HOST } from './language.ts';
 
 export interface Bundle {
@@ -58,8 +59,11 @@ export async function standsInParallelPlans(client: pg.Client, host: string): Pr
 
 /** Whether the functions were installed for this language: a dump brings the setting, and the labels, of the server it was made on. */
 export async function labelsFit(client: pg.Client, host: string): Promise<boolean> {
-  const { rows } = await client.query<{ value: unknown }>(
-    `select value from hartonomous.settings where name = 'parallel_plans'`,
-  );
-  return rows[0]?.value === (await standsInParallelPlans(client, host));
+  return (await storedSetting(client, 'parallel_plans')) === (await standsInParallelPlans(client, host));
+}
+
+/** A setting that an install stored; undefined where there is none. */
+export async function storedSetting(client: pg.Client, name: string): Promise<unknown> {
+  const row = (await copyRows(client, 'hartonomous.settings', ['name', 'value'])).find(([stored]) => stored === name);
+  return row === undefined ? undefined : JSON.parse(row[1]!);
 }

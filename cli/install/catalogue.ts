@@ -109,6 +109,11 @@ with schema as (
     from tables t join pg_index i on i.indrelid = t.oid
     where not exists (select from pg_constraint c where c.conindid = i.indexrelid and c.contype in ('p', 'u', 'x'))
     union all
+    -- planning a query evaluates their expressions
+    select format('statistics %s.%I of table %s', s.stxnamespace::regnamespace, s.stxname, t.name), '', null,
+        format('drop statistics %s.%I', s.stxnamespace::regnamespace, s.stxname), false
+    from tables t join pg_statistic_ext s on s.stxrelid = t.oid
+    union all
     select format('trigger %I on %s', g.tgname, r.name), pg_get_triggerdef(g.oid) || case g.tgenabled when 'O' then '' else format(' (state %s)', g.tgenabled) end,
         pg_get_triggerdef(g.oid), format('drop trigger %I on %s', g.tgname, r.name), false
     from relations r join pg_trigger g on g.tgrelid = r.oid where not g.tgisinternal
@@ -132,7 +137,7 @@ with schema as (
     select pg_describe_object(d.classid, d.objid, 0), '', null,
         case when d.classid = 'pg_operator'::regclass then 'drop operator ' || d.objid::regoperator end, false
     from pg_depend d join schema s on d.refclassid = 'pg_namespace'::regclass and d.refobjid = s.oid
-    where d.classid not in ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass, 'pg_extension'::regclass, 'pg_default_acl'::regclass)
+    where d.classid not in ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass, 'pg_extension'::regclass, 'pg_default_acl'::regclass, 'pg_statistic_ext'::regclass)
         and not exists (select from members m where m.classid = d.classid and m.objid = d.objid)
     union all
     select 'extension ' || quote_ident(e.extname), '', null, format('alter extension %I set schema public', e.extname), false

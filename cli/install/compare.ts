@@ -78,6 +78,8 @@ export async function compare(client: pg.Client, host: string): Promise<Differen
   }
 }
 
+const BOOKS_NAME = /\bhartonomous\.migrations\b/;
+
 /** The same for the book of migrations alone, which is read and written before everything else is known. */
 export async function compareBook(client: pg.Client): Promise<Difference[]> {
   await client.query('begin');
@@ -86,7 +88,9 @@ export async function compareBook(client: pg.Client): Promise<Difference[]> {
     await besideFound(client);
     const all = differences(found, await catalogue(client));
     // Grants are the functions' business; they say nothing of what runs when the book is read or written.
-    return all.filter(({ line }) => /\bhartonomous\.migrations\b/.test(line.name) && !line.name.startsWith('grant '));
+    const isOfBook = ({ name, value }: Line): boolean =>
+      !name.startsWith('grant ') && BOOKS_NAME.test(name.startsWith('index ') ? value : name);
+    return all.filter(({ line }) => isOfBook(line));
   } finally {
     await client.query('rollback');
   }

@@ -37,19 +37,25 @@ export async function inTurn<T>(client: pg.Client, body: () => Promise<T>): Prom
   }
 }
 
-/** The client without the lock of postgres-migrations, whose key everybody knows: inTurn has done what it is for. */
-export function withoutItsLock(client: pg.Client): pg.Client {
-  const isLock = (text: unknown): boolean =>
-    typeof text === 'string' && /^select pg_(try_advisory_lock|advisory_unlock)\(/i.test(text);
+/** What postgres-migrations writes before the name of its book, which it does not qualify. */
+const BEFORE_BOOK = /^(create table if not exists|select \* from|insert into) (?=migrations )/i;
+
+/**
+ * The client as postgres-migrations is to have it: without its lock, whose key everybody knows (inTurn has done what that is
+ * for), and with its book found by name, so that nothing in the schema is found instead of what the migrations mean.
+ */
+export function forMigrate(client: pg.Client): pg.Client {
+  const query = (statement: string | { text: string; values?: unknown[] }): unknown => {
+    const { text, values } = typeof statement === 'string' ? { text: statement, values: undefined } : statement;
+    if (/^select pg_(try_advisory_lock|advisory_unlock)\(/i.test(text))
+      return Promise.resolve({ rows: [{ pg_try_advisory_lock: true }] });
+    return client.query(text.replace(BEFORE_BOOK, '$1 hartonomous.'), values);
+  };
   return new Proxy(client, {
     get(target, name) {
+      if (name === 'query') return query;
       const member: unknown = Reflect.get(target, name, target);
-      if (typeof member !== 'function') return member;
-      if (name !== 'query') return member.bind(target) as unknown;
-      return (...args: unknown[]): unknown =>
-        isLock(args[0])
-          ? Promise.resolve({ rows: [{ pg_try_advisory_lock: true }] })
-          : Reflect.apply(member, target, args);
+      return typeof member === 'function' ? (member.bind(target) as unknown) : member;
     },
   });
 }

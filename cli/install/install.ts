@@ -5,10 +5,11 @@
 import pg from 'pg';
 import { migrate } from 'postgres-migrations';
 import { CommandError } from '../errors.ts';
-import { bundleFor, labelsFit, readBundle, standsInParallelPlans } from './bundle.ts';
+import { bundleFor, labelsFit, readBundle, standsInParallelPlans, storedSetting } from './bundle.ts';
 import type { Difference } from './compare.ts';
 import { BOOK, compare, compareBook, notMended, repair } from './compare.ts';
-import { inTurn, withoutItsLock } from './install-turn.ts';
+import { refuseForeignSchema } from './foreign-schema.ts';
+import { forMigrate, inTurn } from './install-turn.ts';
 import { languageHost, OWN_HOST } from './language.ts';
 import { libraryError } from './library-error.ts';
 import { MIGRATIONS, refuseOtherSchemas } from './schema-version.ts';
@@ -111,10 +112,13 @@ async function ensureOwner(client: pg.Client): Promise<string | null> {
      $$`,
   );
   await becomeMember(client);
-  const { rows } = await client.query<{ owner: string }>(
-    `select pg_get_userbyid(nspowner) as owner from pg_namespace where nspname = 'hartonomous'`,
+  const { rows } = await client.query<{ owner: string; book: boolean }>(
+    `select pg_get_userbyid(nspowner) as owner, to_regclass('hartonomous.migrations') is not null as book
+     from pg_namespace where nspname = 'hartonomous'`,
   );
-  await client.query('create schema if not exists hartonomous');
+  // An empty one is made anew: what somebody is making in it at this moment does not come with it.
+  const anew = rows[0]?.book === false && rows[0].owner !== 'hartonomous_owner';
+  await client.query(`${anew ? 'drop schema hartonomous; ' : ''}create schema if not exists hartonomous`);
   await client.query('alter schema hartonomous owner to hartonomous_owner');
   await client.query(BOOK);
   return rows[0]?.owner ?? null;
@@ -167,7 +171,9 @@ export async function install(client: pg.Client): Promise<InstallResult> {
   await client.query('set search_path = pg_catalog');
   return inTurn(client, async () => {
     try {
-      await refuseOtherSchemas(client); // before anything is changed
+      // Before anything there is read or changed.
+      await refuseForeignSchema(client);
+      await refuseOtherSchemas(client);
       // The language first: what a role may not do about roles means nothing on a server without it.
       const host = await ensureLanguage(client);
       const owner = await ensureOwner(client);
@@ -180,9 +186,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
       await allowSegments(client, host);
       const before = await client.query<{ id: number }>('select id from hartonomous.migrations');
       const done = new Set(before.rows.map((row) => row.id));
-      await client.query('set search_path = hartonomous'); // where postgres-migrations finds its book
-      const completed = await migrate({ client: withoutItsLock(client) }, MIGRATIONS);
-      await client.query('set search_path = pg_catalog');
+      const completed = await migrate({ client: forMigrate(client) }, MIGRATIONS);
       const outdated = !(await isCurrent(client, buildId, host));
       if (outdated && owner !== null) mended.push(...(await disarm(client, host)));
       if (outdated) await replaceFunctions(client, sql, buildId, host);
@@ -202,10 +206,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
 
 /** Whether the functions are those of this build, for this language. */
 async function isCurrent(client: pg.Client, buildId: string, host: string): Promise<boolean> {
-  const current = await client.query<{ value: unknown }>(
-    `select value from hartonomous.settings where name = 'build_id'`,
-  );
-  return current.rows[0]?.value === buildId && (await labelsFit(client, host));
+  return (await storedSetting(client, 'build_id')) === buildId && (await labelsFit(client, host));
 }
 
 /** What comes with the functions, and is replaced with them. */

@@ -3,6 +3,7 @@ import type pg from 'pg';
 import { loadMigrationFiles } from 'postgres-migrations';
 import { CommandError, EXIT } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
+import { copyRows } from './foreign-schema.ts';
 
 export const MIGRATIONS = join(packageRoot(), 'migrations');
 
@@ -12,16 +13,17 @@ export const MIGRATIONS = join(packageRoot(), 'migrations');
  * where there is no schema, or no book that could be read.
  */
 export async function refuseOtherSchemas(client: pg.Client): Promise<void> {
-  const { rows: columns } = await client.query<{ count: number }>(
-    `select count(*)::int from pg_catalog.pg_attribute
-     where attrelid = to_regclass('hartonomous.migrations') and attname in ('id', 'name', 'hash')
-       and has_column_privilege(attrelid, attnum, 'select')`,
+  const { rows: columns } = await client.query(
+    `select from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) a.attrelid
+     where a.attrelid operator(pg_catalog.=) pg_catalog.to_regclass('hartonomous.migrations')
+       and a.attname operator(pg_catalog.=) any (array['id', 'name', 'hash']::pg_catalog.name[]) and not c.relrowsecurity
+       and pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'select')`,
   );
-  if (columns[0]!.count < 3) return;
+  if (columns.length < 3) return;
   const known = new Map((await loadMigrationFiles(MIGRATIONS)).map((migration) => [migration.id, migration]));
-  const { rows: applied } = await client.query<{ id: number; name: string; hash: string }>(
-    'select id, name, hash from hartonomous.migrations order by id',
-  );
+  const applied = (await copyRows(client, 'hartonomous.migrations', ['id', 'name', 'hash']))
+    .map(([id, name, hash]) => ({ id: Number(id), name: name!, hash: hash! }))
+    .sort((a, b) => a.id - b.id);
   const version = applied.at(-1)?.id ?? 0;
   const newest = Math.max(...known.keys());
   const other = applied.find(({ id, hash }) => known.has(id) && known.get(id)!.hash !== hash);

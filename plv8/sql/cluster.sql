@@ -46,6 +46,10 @@ declare
         format('user %L', coalesce(username, session_user)),
         case when password is not null then format('password %L', password) end], null);
     have text[];
+    hosts constant text := '[\w.:-]+(,[\w.:-]+)*';
+    others constant text := '(port|dbname|connect_timeout|application_name|sslmode|target_session_attrs|keepalives\w*)'
+        || '\s*=\s*(''[^''\\]*''|[^\s''\\]+)';
+    refused text;
 begin
     lock table hartonomous.cluster_nodes in exclusive mode;
     if name is null or name = '' or connection is null or connection = '' then
@@ -70,6 +74,21 @@ begin
         raise exception using errcode = 'invalid_parameter_value',
             message = format('node %s has another user or password than the nodes before it', left(name, 200)),
             hint = 'all nodes share one login: make the same role on each';
+    end if;
+    -- PL/Proxy connects as the server's own process, which sockets, files and addresses of trust let in as anybody.
+    if not (select r.rolsuper from pg_roles r where r.rolname = session_user) then
+        refused := case
+            when coalesce(password, '') = '' then 'without a password'
+            when connection !~ ('^\s*host\s*=\s*(' || hosts || '|''' || hosts || ''')(\s+' || others || ')*\s*$')
+                then 'unless its connection string begins with a host that is no local socket, and port, dbname and the like follow'
+            when not coalesce('password=' || password = any (have), false) and exists (
+                select from pg_roles r where r.rolname = coalesce(username, session_user) and not pg_has_role(session_user, r.oid, 'member')
+            ) then format('as role %s of this server, of which %s is no member', left(username, 200), session_user)
+        end;
+        if refused is not null then
+            raise exception using errcode = 'insufficient_privilege',
+                message = format('only a superuser may add node %s %s', left(name, 200), refused);
+        end if;
     end if;
     insert into hartonomous.cluster_nodes (name, connection) values (name, connection);
     perform hartonomous._cluster_apply();

@@ -12,35 +12,45 @@ const stranger = roleName('stranger');
 const PASSWORD = 'secret';
 let database: TestDatabase;
 
+/** A trap, and the table in which whoever runs into it is written down. */
+const SPRING = `create table public.caught (who text); grant insert on public.caught to public;
+     create function public.spring() returns void language plpgsql as $$ begin insert into public.caught values (current_user); end $$;
+     create function public.spring_trigger() returns trigger language plpgsql as $$ begin perform public.spring(); return null; end $$`;
+
 beforeAll(async () => {
   database = await createDatabase();
   await database.createRole(stranger);
-  await database.pool.query(
-    `create table public.caught (who text); grant insert on public.caught to public;
-     create function public.spring() returns void language plpgsql as $$ begin insert into public.caught values (current_user); end $$;
-     create function public.spring_trigger() returns trigger language plpgsql as $$ begin perform public.spring(); return null; end $$`,
-  );
+  await database.pool.query(SPRING);
 });
 afterAll(() => database.drop());
 
-function doctor(url = database.url): Promise<{ code: number; found: { check: string; ok: boolean; found: string }[] }> {
+interface Told {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+function command(args: string[], url: string): Promise<Told> {
   return new Promise((resolve) => {
     const env = { ...process.env, DATABASE_URL: url };
-    const args = [join(packageRoot(), 'dist/cli/main.js'), 'doctor', '--format', 'json'];
-    execFile(process.execPath, args, { env }, (error, stdout) =>
-      resolve({ code: error === null ? 0 : Number(error.code), found: JSON.parse(stdout) as never }),
+    execFile(process.execPath, [join(packageRoot(), 'dist/cli/main.js'), ...args], { env }, (error, stdout, stderr) =>
+      resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
     );
   });
 }
 
+async function doctor(url = database.url): Promise<{ check: string; ok: boolean; found: string }[]> {
+  return JSON.parse((await command(['doctor', '--format', 'json'], url)).stdout) as never;
+}
+
 /** What doctor says of definitions, and whether all of it is well. */
 async function definitions(url?: string): Promise<{ ok: boolean; found: string[] }> {
-  const findings = (await doctor(url)).found.filter(({ check }) => check === 'definitions');
+  const findings = (await doctor(url)).filter(({ check }) => check === 'definitions');
   return { ok: findings.every(({ ok }) => ok), found: findings.map(({ found }) => found) };
 }
 
-async function repaired(): Promise<string[]> {
-  const client = new pg.Client({ connectionString: database.url });
+async function repaired(url = database.url): Promise<string[]> {
+  const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {
     return (await install(client)).mended;
@@ -51,6 +61,10 @@ async function repaired(): Promise<string[]> {
 
 /** Functions that call the trap, and whether it was sprung. */
 const TRAP = `begin perform public.spring(); return null; end`;
+
+/** A function that does no harm while something is made of it, and does later. */
+const CONSTANT = `create or replace function public.constant(text) returns text language plpgsql immutable as $$ begin return $1; end $$;`;
+const SPRUNG = `create or replace function public.constant(text) returns text language plpgsql immutable as $$ ${TRAP} $$;`;
 
 const KINDS: [string, string, RegExp][] = [
   [
@@ -140,6 +154,16 @@ const KINDS: [string, string, RegExp][] = [
     'a trigger on the book of migrations',
     `create trigger trap after insert or update on hartonomous.migrations execute function public.spring_trigger()`,
     /trigger trap on hartonomous\.migrations is not of hartonomous/,
+  ],
+  [
+    'an index of the book, whose expression every query of it evaluates',
+    `${CONSTANT} create index trap_of_book on hartonomous.migrations (public.constant('x')); ${SPRUNG}`,
+    /index hartonomous\.trap_of_book is not of hartonomous/,
+  ],
+  [
+    'statistics of the book, whose expressions do the same',
+    `${CONSTANT} create statistics public.trap on (public.constant('x')), id from hartonomous.migrations; ${SPRUNG}`,
+    /statistics public\.trap of table hartonomous\.migrations is not of hartonomous/,
   ],
   [
     'a trigger that is gone',
@@ -281,7 +305,7 @@ describe('a role that may not make the schema anew', () => {
   test('has bodies and owners compared by doctor', async () => {
     const well = `bodies and owners as installed; no more was compared: role ${admin} is not a member of hartonomous_owner`;
     expect(await definitions(url)).toEqual({ ok: true, found: [well] });
-    expect((await doctor(url)).found.map(({ check }) => check)).toContain('integrity');
+    expect((await doctor(url)).map(({ check }) => check)).toContain('integrity');
     await database.pool.query(
       `create or replace function hartonomous.default_model() returns text language plpgsql stable as $$ ${TRAP} $$`,
     );
@@ -289,5 +313,100 @@ describe('a role that may not make the schema anew', () => {
     expect((await database.pool.query('select * from public.caught')).rows).toEqual([]);
     await repaired();
     expect((await definitions(url)).ok).toBe(true);
+  });
+});
+
+describe('what is read first is an ordinary table, or nothing is read', () => {
+  test.each([
+    ['migrations', 'select id, name, hash || public.trap() as hash, executed_at from hartonomous.was_here'],
+    ['settings', 'select name, to_jsonb(public.trap()) as value, comment from hartonomous.was_here'],
+  ])('a view in the place of %s', async (table, view) => {
+    await database.pool.query(
+      `create or replace function public.trap() returns text language plpgsql as $$ begin perform public.spring(); return ''; end $$;
+       alter table hartonomous.${table} rename to was_here; create view hartonomous.${table} as ${view};
+       alter view hartonomous.${table} owner to hartonomous_owner`,
+    );
+    const message = `hartonomous.${table} is no table`;
+    await expect(repaired()).rejects.toThrow(message);
+    expect((await doctor()).filter(({ ok }) => !ok)).toMatchObject([{ check: 'schema', found: message }]);
+    expect((await command(['list'], database.url)).stderr).toContain(message);
+    expect((await database.pool.query('select * from public.caught')).rows).toEqual([]);
+    await database.pool.query(`drop view hartonomous.${table}; alter table hartonomous.was_here rename to ${table}`);
+    expect(await definitions()).toEqual(WELL);
+  });
+
+  test('a table of somebody else in the place of the book', async () => {
+    await database.pool.query(`alter table hartonomous.migrations owner to ${stranger}`);
+    const message = `table hartonomous.migrations is owned by ${stranger} and not hartonomous_owner`;
+    await expect(repaired()).rejects.toThrow(message);
+    expect((await doctor()).map(({ found }) => found)).toContain(message);
+    await database.pool.query('alter table hartonomous.migrations owner to hartonomous_owner');
+  });
+
+  test('a schema of somebody else is put right by install, and no other command goes on there', async () => {
+    await database.pool.query(`alter schema hartonomous owner to ${stranger}`);
+    const { code, stderr } = await command(['status'], database.url);
+    expect(code).toBe(3);
+    expect(stderr).toContain(`schema hartonomous is owned by ${stranger} and not hartonomous_owner`);
+    expect(await repaired()).toEqual([`owner of schema hartonomous is ${stranger} and not hartonomous_owner`]);
+    expect((await command(['status'], database.url)).code).toBe(0);
+  });
+});
+
+describe('a schema that somebody made before the first install', () => {
+  const early = roleName('early');
+  let empty: TestDatabase;
+  beforeAll(async () => {
+    empty = await createDatabase({ empty: true });
+    await empty.createRole(early);
+    await empty.pool.query(
+      `${SPRING}; grant create on database ${new URL(empty.url).pathname.slice(1)} to ${early};
+       create function public.trap() returns text language plpgsql as $$ begin perform public.spring(); return ''; end $$`,
+    );
+  });
+  afterAll(() => empty.drop());
+
+  async function asEarly(sql: string): Promise<void> {
+    await empty.pool.query(`set role ${early}; create schema hartonomous; ${sql}; reset role`);
+  }
+
+  test.each([
+    [
+      `create view hartonomous.migrations as select 1 as id, 'n'::varchar as name, public.trap() as hash`,
+      /^hartonomous\.migrations is no table$/,
+    ],
+    [
+      `create view hartonomous.settings as select 'parallel_plans' as name, to_jsonb(public.trap()) as value`,
+      /^hartonomous\.settings is no table$/,
+    ],
+    [
+      `create table hartonomous.migrations (id integer, name varchar(100), hash varchar(40))`,
+      /^table hartonomous\.migrations is owned by early_\w+ and not hartonomous_owner$/,
+    ],
+    [
+      `create function hartonomous.pg_has_role(text, text, text) returns boolean language plpgsql as $$ ${TRAP} $$`,
+      /^schema hartonomous is no install's and holds function hartonomous\.pg_has_role\(text,text,text\)$/,
+    ],
+    [
+      `create view hartonomous.models as select public.trap(); create view hartonomous.model_list as select public.trap() as name;
+       create type hartonomous.kind as enum (); create operator hartonomous.=== (leftarg = text, rightarg = text, function = texteq)`,
+      /^schema hartonomous is no install's and holds .*type hartonomous\.kind, view hartonomous\.models, view hartonomous\.model_list, operator hartonomous\.===\(text,text\)$/,
+    ],
+  ])('is refused with what it holds, and none of it runs: %s', async (sql, message) => {
+    await asEarly(sql);
+    await expect(repaired(empty.url)).rejects.toThrow(message);
+    for (const args of [['doctor'], ['list'], ['status']])
+      expect((await command(args, empty.url)).code, args.join(' ')).not.toBe(0);
+    expect((await empty.pool.query('select * from public.caught')).rows).toEqual([]);
+    await empty.pool.query('drop schema hartonomous cascade');
+  });
+
+  test('is taken when it is empty, with none of the rights that its maker gave', async () => {
+    await asEarly(
+      `grant create on schema hartonomous to public; alter default privileges in schema hartonomous grant execute on functions to ${early}`,
+    );
+    expect(await repaired(empty.url)).toEqual([`owner of schema hartonomous is ${early} and not hartonomous_owner`]);
+    expect(await definitions(empty.url)).toEqual(WELL);
+    expect((await empty.pool.query('select * from public.caught')).rows).toEqual([]);
   });
 });

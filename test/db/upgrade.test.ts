@@ -160,3 +160,13 @@ test('functions of before under other signatures are dropped', async () => {
        from pg_proc p where p.pronamespace = 'hartonomous'::regnamespace and p.proname in ('generate', 'close_session')`),
   ).toEqual(['json']);
 });
+
+test('a migration calls nothing that somebody has put into the schema', async () => {
+  await database.pool.query(
+    `create function hartonomous.pg_has_role(text, text, text) returns boolean language plpgsql as $$ begin raise 'planted'; end $$`,
+  );
+  const check = `do $$ begin perform pg_has_role('hartonomous_admin', 'hartonomous_user', 'member'); end $$;`;
+  const installed = await installWith(nextProgram('planted', { check }));
+  expect(installed.code, installed.output).toBe(0);
+  expect(installed.output).toContain('function hartonomous.pg_has_role(text,text,text) is not of hartonomous');
+});

@@ -1,8 +1,10 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Cluster } from '../../cli/cluster/cluster.ts';
+import { ensureProxy } from '../../cli/install/proxy.ts';
 import { hartonomous } from '../cli/program.ts';
-import { ingestFile } from '../db/harness.ts';
+import { createDatabase, ingestFile, roleName } from '../db/harness.ts';
+import type { TestDatabase } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { hasPlproxy, missing, query, Standby, startPrimary } from './servers.ts';
 
@@ -118,5 +120,78 @@ describe.skipIf(!hasPlproxy() && missing('PL/Proxy'))('a cluster of a primary an
     await expect(clusterGenerate()).rejects.toThrow('none of 1 nodes answers');
     expect(await hartonomous(['cluster', 'remove', 'third'], { url: primary.url })).toMatchObject({ code: 0 });
     expect(await query(primary.url, 'select srvname from pg_foreign_server')).toEqual([]);
+  });
+});
+
+describe.skipIf(!hasPlproxy() && missing('PL/Proxy'))('nodes that a member of hartonomous_admin adds', () => {
+  const HOST = 'host=10.0.0.4 port=5432 dbname=hartonomous';
+  const admin = roleName('admin');
+  const worker = roleName('worker');
+  let database: TestDatabase;
+  let client: pg.Client;
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    await database.createRole(admin, 'hartonomous_admin');
+    await database.createRole(worker);
+    client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    await ensureProxy(client);
+  });
+  afterAll(async () => {
+    await client.end();
+    await database.drop();
+  });
+
+  /** Add in this order, each as the role that it names (null: the superuser), and take all of it back. */
+  async function added(...nodes: [role: string | null, ...args: (string | null)[]][]): Promise<void> {
+    await client.query('begin');
+    try {
+      for (const [i, [role, connection, user = null, password = null]] of nodes.entries()) {
+        await client.query(role === null ? 'reset session authorization' : `set local session authorization ${role}`);
+        await client.query('select hartonomous.cluster_add($1, $2, $3, $4)', [`n${i}`, connection, user, password]);
+      }
+    } finally {
+      await client.query('rollback');
+    }
+  }
+
+  const SOCKET =
+    /^only a superuser may add node n0 unless its connection string begins with a host that is no local socket/;
+  test.each([
+    ['without a password', HOST, 'x', null, /^only a superuser may add node n0 without a password$/],
+    ['with an empty password', HOST, 'x', '', /without a password$/],
+    ['without a host', 'dbname=hartonomous', 'x', 'y', SOCKET],
+    ['at a socket', 'host=/var/run/postgresql dbname=postgres', 'x', 'y', SOCKET],
+    ['at a socket in quotes', `host='/var/run/postgresql'`, 'x', 'y', SOCKET],
+    ['at a socket behind a backslash', `host='\\/tmp'`, 'x', 'y', SOCKET],
+    ['at an abstract socket', 'host=@run dbname=postgres', 'x', 'y', SOCKET],
+    ['at a socket as the second host', 'host=10.0.0.4,/tmp', 'x', 'y', SOCKET],
+    ['at no second host', `host='10.0.0.4,'`, 'x', 'y', SOCKET],
+    ['at a socket named later', `${HOST} host=/tmp`, 'x', 'y', SOCKET],
+    ['at a host within a name', `dbname=' host=10.0.0.4'`, 'x', 'y', SOCKET],
+    ['at an address of a URI', 'postgres:///postgres', 'x', 'y', SOCKET],
+    ['of a service', `${HOST} service=others`, 'x', 'y', SOCKET],
+    ['with a file of passwords', `${HOST} passfile=/tmp/x`, 'x', 'y', SOCKET],
+  ])('not %s', async (_what, connection, user, password, message) => {
+    await expect(added([admin, connection, user, password])).rejects.toMatchObject({
+      code: '42501',
+      message: expect.stringMatching(message) as string,
+    });
+    await added([null, connection, user, password]);
+  });
+
+  test('not as another role of this server, which an address of trust would let in', async () => {
+    await expect(added([admin, 'host=127.0.0.1', worker, 'x'])).rejects.toMatchObject({
+      code: '42501',
+      message: `only a superuser may add node n0 as role ${worker} of this server, of which ${admin} is no member`,
+    });
+  });
+
+  test('over TCP with a password: as itself, as a role of elsewhere, or as the cluster does already', async () => {
+    await added([admin, HOST, null, 'x'], [admin, `host='::1,db.example' connect_timeout=5`, null, 'x']);
+    await added([admin, HOST, 'somebody_elsewhere', 'x']);
+    await added([null, HOST, worker, 'secret'], [admin, HOST, null, 'secret'], [admin, HOST, worker, 'secret']);
+    await expect(added([null, HOST, worker, 'secret'], [admin, HOST])).rejects.toThrow(/n1 without a password$/);
   });
 });
