@@ -367,7 +367,9 @@ describe('a schema that somebody made before the first install', () => {
   afterAll(() => empty.drop());
 
   async function asEarly(sql: string): Promise<void> {
-    await empty.pool.query(`set role ${early}; create schema hartonomous; ${sql}; reset role`);
+    await empty.pool.query(
+      `drop schema if exists hartonomous cascade; set role ${early}; create schema hartonomous; ${sql}; reset role`,
+    );
   }
 
   test.each([
@@ -398,7 +400,6 @@ describe('a schema that somebody made before the first install', () => {
     for (const args of [['doctor'], ['list'], ['status']])
       expect((await command(args, empty.url)).code, args.join(' ')).not.toBe(0);
     expect((await empty.pool.query('select * from public.caught')).rows).toEqual([]);
-    await empty.pool.query('drop schema hartonomous cascade');
   });
 
   test('is taken when it is empty, with none of the rights that its maker gave', async () => {
