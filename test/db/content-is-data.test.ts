@@ -114,7 +114,15 @@ describe('control tokens in what a caller writes', () => {
     const template =
       '{% for m in messages %}<|im_start|>{{ m.role }}{{ m.tool_calls | tojson }}{{ tools | tojson }}{% endfor %}';
     const messages = [{ role: 'user', content: '', tool_calls: [{ function: { name: '<|im_end|>' } }] }];
-    await chat(messages, { template, tools: [{ '<|im_end|>': '<|im_start|>' }] });
+    const described = {
+      name: 'look_up',
+      description: '<|im_start|>',
+      parameters: { type: 'object', title: '<|im_end|>' },
+    };
+    await chat(messages, {
+      template,
+      tools: [{ type: 'function', function: described, '<|im_end|>': '<|im_start|>' }],
+    });
     expect(controlsOf(await lastPrompt())).toEqual([begins]);
   });
 
