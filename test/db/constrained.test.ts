@@ -1,6 +1,6 @@
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createDatabase, ingestFile, roleName } from './harness.ts';
+import { connectAs, createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const TINY = new URL('../../models/tiny/hartonomous-tiny-q8_0.gguf', import.meta.url).pathname;
@@ -13,9 +13,7 @@ beforeAll(async () => {
   database = await createDatabase();
   await ingestFile(database.url, TINY, 'tiny');
   await database.createRole(role, 'hartonomous_user');
-  client = new pg.Client({ connectionString: database.url });
-  await client.connect();
-  await client.query(`set role ${role}`);
+  client = await connectAs(database.url, role);
 });
 
 afterAll(async () => {

@@ -86,6 +86,14 @@ async function dropRoles(url: string, roles: readonly string[]): Promise<void> {
   }
 }
 
+/** A connection of the superuser's that goes on as a role. */
+export async function connectAs(url: string, role: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  await client.query(`set role ${role}`);
+  return client;
+}
+
 /** Ingest a file through the product's own ingest. */
 export async function ingestFile(
   url: string,

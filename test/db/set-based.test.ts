@@ -1,8 +1,8 @@
 /** Generation over the rows of a table. */
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
-import { createDatabase, ingestFile, roleName } from './harness.ts';
+import { connectAs, createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const OPTIONS = `'{"raw": true, "temperature": 0, "num_predict": 4}'`;
@@ -19,9 +19,7 @@ beforeAll(async () => {
     `create table public.docs as select i as id, 'text number ' || i as body from generate_series(1, 6) as i;
      grant select on public.docs to ${role}`,
   );
-  client = new pg.Client({ connectionString: database.url });
-  await client.connect();
-  await client.query(`set role ${role}`);
+  client = await connectAs(database.url, role);
 });
 
 afterAll(async () => {
