@@ -40,7 +40,10 @@ interface Found {
  * are no ordinary tables of hartonomous_owner, a superuser or the caller. One that is empty may be anybody's.
  */
 export async function refuseForeignSchema(client: pg.ClientBase): Promise<void> {
-  const found = await find(client);
+  refuseForeign(await find(client));
+}
+
+function refuseForeign(found: Found | undefined): void {
   if (found === undefined || found.holds.length === 0) return;
   const tables = found.tables ?? [];
   for (const { name, ordinary, owner, trusted: ours } of tables) {
@@ -63,8 +66,8 @@ export async function refuseForeignSchema(client: pg.ClientBase): Promise<void> 
 
 /** The same for a program that goes on to call what is there: the schema too is hartonomous_owner's, a superuser's or the caller's. */
 export async function requireOwnSchema(client: pg.ClientBase): Promise<void> {
-  await refuseForeignSchema(client);
   const found = await find(client);
+  refuseForeign(found);
   if (found === undefined || found.trusted) return;
   throw foreign(`schema hartonomous is owned by ${found.owner} and not hartonomous_owner`, 'run: hartonomous install');
 }

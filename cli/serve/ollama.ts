@@ -3,6 +3,7 @@ import type { Context } from 'hono';
 import { Hono } from 'hono';
 import type { AnswerFacts, AnswerRequest, AnswerToken, ToolCall } from '../answer/backend.ts';
 import { thinkingFamily } from '../../plv8/src/format/thinking-families.ts';
+import { showsTools } from '../../plv8/src/format/tool-families.ts';
 import type { ShownModel } from '../answer/show-model.ts';
 import { quantization } from '../answer/show-model.ts';
 import { formatCount } from '../output.ts';
@@ -217,7 +218,7 @@ function capabilitiesOf(details: ShownModel): string[] {
   const template = details.chat_template ?? '';
   return [
     'completion',
-    ...(/\btools\b/.test(template) ? ['tools'] : []),
+    ...(showsTools(template) ? ['tools'] : []),
     ...(thinkingFamily(template) === null ? [] : ['thinking']),
   ];
 }

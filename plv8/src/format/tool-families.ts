@@ -59,3 +59,8 @@ export function toolFamily(template: string): ToolFamily {
   const { name, form, open, close, member } = found;
   return { name, form, open, close, member };
 }
+
+/** Whether a chat template shows tools by itself. */
+export function showsTools(template: string): boolean {
+  return /\btools\b/.test(template);
+}

@@ -1,14 +1,14 @@
 /** From tools and tool_choice to what an answer has to be, and to messages that a template which knows no tools can show. */
 import { raise, SQLSTATE } from '../errors.ts';
+import { isObject } from '../format/json-object.ts';
+import type { JsonObject } from '../format/json-object.ts';
 import { thinkingFamily } from '../format/thinking-families.ts';
-import { TOOL_CALL_TAGS, toolFamily } from '../format/tool-families.ts';
+import { showsTools, TOOL_CALL_TAGS, toolFamily } from '../format/tool-families.ts';
 import type { Tool } from '../sampling/constraint/tool-grammar.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import { thinkingBegun } from '../sampling/thinking.ts';
 import type { ChatMessage } from '../tokenizer/chat-template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-
-type Fields = Record<string, unknown>;
 
 /** Names of tools: OpenAI's, and with dots as MCP's servers write them. */
 const NAME = /^[A-Za-z0-9_.-]{1,64}$/;
@@ -18,10 +18,6 @@ const NOTHING = { type: 'object', properties: {}, additionalProperties: false };
 
 /** Tools of one call. */
 const MAX_TOOLS = 128;
-
-function isObject(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
 
 /** What the answer of a conversation with tools has to be. Throws naming the tool that cannot be called. */
 export function withToolCalls(
@@ -92,11 +88,6 @@ function toolOf(tool: unknown, where: string): Tool {
   return { name, parameters: parameters.type === undefined ? { type: 'object', ...parameters } : parameters };
 }
 
-/** Whether a template shows tools by itself. */
-function showsTools(template: string): boolean {
-  return /\btools\b/.test(template);
-}
-
 /** Templates that look for tools in the system message, as Phi 4 Mini's does. */
 const IN_MESSAGE = /message\[['"]tools['"]\]|message\.tools\b/;
 
@@ -149,7 +140,7 @@ function withoutTools(message: ChatMessage): ChatMessage {
   }
   const { tool_calls: calls, ...rest } = message;
   if (!Array.isArray(calls)) return message;
-  const written = (calls as { function: Fields }[]).map(({ function: called }) => {
+  const written = (calls as { function: JsonObject }[]).map(({ function: called }) => {
     const { name, arguments: given = {} } = called;
     return `${open}\n${JSON.stringify({ name, arguments: given })}\n${close}`;
   });

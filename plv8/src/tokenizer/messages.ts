@@ -1,5 +1,7 @@
 /** Messages as SQL and HTTP take them, in OpenAI's and Ollama's forms, made into what chat templates read. */
 import { raise, SQLSTATE } from '../errors.ts';
+import { isObject } from '../format/json-object.ts';
+import type { JsonObject } from '../format/json-object.ts';
 import { parseJson } from '../format/ordered-json.ts';
 import type { ChatMessage } from './chat-template.ts';
 import { quoted } from '../format/visible-text.ts';
@@ -9,14 +11,8 @@ const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'];
 /** Names that protocols have for what an assistant thought before it answered; templates read the first two. */
 const THINKING = ['reasoning_content', 'thinking', 'reasoning'] as const;
 
-type Fields = Record<string, unknown>;
-
 function refuse(where: string, what: string): never {
   raise(SQLSTATE.invalidParameterValue, `${where} ${what}`);
-}
-
-function isObject(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /**
@@ -45,7 +41,7 @@ function linked(messages: readonly ChatMessage[]): ChatMessage[] {
       return { ...message, ...(id === undefined ? {} : { tool_call_id: id }), ...(name === undefined ? {} : { name }) };
     }
     if (!Array.isArray(message.tool_calls)) return message;
-    const calls = (message.tool_calls as Fields[]).map((call) =>
+    const calls = (message.tool_calls as JsonObject[]).map((call) =>
       (call.id ?? null) === null ? { ...call, id: `call${String(++count).padStart(5, '0')}` } : call,
     );
     waiting = calls.map(({ id }) => id);
@@ -78,7 +74,7 @@ function parseMessage(message: unknown, where: string): ChatMessage {
   return parsed;
 }
 
-function withoutNulls(message: Fields): Fields {
+function withoutNulls(message: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null));
 }
 
@@ -95,7 +91,7 @@ function contentOf(content: unknown, mayBeAbsent: boolean, where: string): strin
     .join('');
 }
 
-function thinkingOf(message: Fields, where: string): string | null {
+function thinkingOf(message: JsonObject, where: string): string | null {
   const name = THINKING.find((known) => (message[known] ?? null) !== null);
   if (name === undefined) return null;
   const value = message[name];
@@ -113,7 +109,7 @@ function toolCallsOf(calls: unknown, where: string): unknown[] {
     const { arguments: given } = called;
     if (typeof given !== 'string') return call;
     try {
-      return { ...(call as Fields), function: { ...called, arguments: parseJson(given) } };
+      return { ...(call as JsonObject), function: { ...called, arguments: parseJson(given) } };
     } catch {
       return call;
     }

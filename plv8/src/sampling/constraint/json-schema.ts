@@ -17,7 +17,8 @@ import { allowsAll, listedValues, SchemaExpansion, typesOfLeaves } from './schem
 import { isOfType } from './schema-validity.ts';
 import { lookUp, refuseCircle } from './schema-references.ts';
 import type { Type } from './schema-keywords.ts';
-import { at, invalid, isObject, KEYWORDS, kindOf, MAX_DEPTH, show, TYPES, unsupported } from './schema-keywords.ts';
+import { isObject } from '../../format/json-object.ts';
+import { at, invalid, KEYWORDS, kindOf, MAX_DEPTH, show, TYPES, unsupported } from './schema-keywords.ts';
 import { stringTexts } from './string-texts.ts';
 import type { ValueCompiler } from './value-compiler.ts';
 

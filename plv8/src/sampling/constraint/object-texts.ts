@@ -7,7 +7,8 @@ import { combine } from './machine.ts';
 import { compilePattern, patternRegExp } from './pattern.ts';
 import type { Alternative, Leaf, Placed } from './schema-expansion.ts';
 import { isValid } from './schema-validity.ts';
-import { countsOf, invalid, isObject, show, unsupported } from './schema-keywords.ts';
+import { isObject } from '../../format/json-object.ts';
+import { countsOf, invalid, show, unsupported } from './schema-keywords.ts';
 import type { ValueCompiler } from './value-compiler.ts';
 
 /** Patterns of names, of which each set makes a kind of member. */

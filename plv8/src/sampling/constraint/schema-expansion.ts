@@ -3,13 +3,13 @@
  * leaves that hold at once. A leaf is a schema of which only the keywords about the value itself count, or the denial of one
  * of them. Alternatives of a denial that cannot be written are left out, which makes fewer texts and never a wrong one.
  */
+import { isObject } from '../../format/json-object.ts';
 import { raise, SQLSTATE } from '../../errors.ts';
 import { lookUp, refuseCircle } from './schema-references.ts';
 import type { Schema, Type } from './schema-keywords.ts';
 import {
   at,
   invalid,
-  isObject,
   kindOf,
   KEYWORDS,
   MAX_DEPTH,

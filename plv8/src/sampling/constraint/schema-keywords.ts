@@ -1,4 +1,5 @@
 /** A schema, its keywords, and what is said about one that cannot be compiled, and where in it. */
+import { isObject } from '../../format/json-object.ts';
 import { raise, SQLSTATE } from '../../errors.ts';
 import { quoted } from '../../format/visible-text.ts';
 
@@ -91,10 +92,6 @@ export function unsupported(keyword: string, path: string, how = '', hint?: stri
 /** A value as it stands in a message. */
 export function show(value: unknown): string {
   return quoted(value, 60);
-}
-
-export function isObject(value: unknown): value is Schema {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** The types that a schema names, `nullable` of OpenAPI included; null where it names none. */

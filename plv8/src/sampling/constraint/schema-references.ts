@@ -1,5 +1,6 @@
 /** References within a schema: what a $ref leads to, and that none leads in a circle. */
-import { invalid, isObject, MAX_DEPTH } from './schema-keywords.ts';
+import { isObject } from '../../format/json-object.ts';
+import { invalid, MAX_DEPTH } from './schema-keywords.ts';
 
 /** A schema that leads to itself before a bracket is opened describes nothing. */
 export function refuseCircle(root: unknown, from: string): void {

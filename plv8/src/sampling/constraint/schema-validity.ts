@@ -1,7 +1,8 @@
 /** Whether a JSON value is valid under a schema: for values that a schema lists, and for names of members. */
 import { lookUp } from './schema-references.ts';
 import type { Schema, Type } from './schema-keywords.ts';
-import { countOf, isObject, membersOf, sameJson, typesOf } from './schema-keywords.ts';
+import { isObject } from '../../format/json-object.ts';
+import { countOf, membersOf, sameJson, typesOf } from './schema-keywords.ts';
 import { patternRegExp } from './pattern.ts';
 
 /** Whether `value` is valid under `schema`, whose references lead into `root`. Formats are taken as kept. */
