@@ -49,9 +49,14 @@ export interface Target {
   model: string;
   /** Ids that end a generation and are kept from being drawn. */
   ends: number[];
-  /** Only what PL/V8 offers, too: without the extras and interrupts of our host. */
-  upstreamOnly?: boolean;
+  /** Settings of the connection, as UPSTREAM_ONLY. */
+  options?: string;
 }
+
+/** Our host with what PL/V8 offers, too, and WebAssembly's trap handler, which that lacks. */
+export const UPSTREAM_ONLY = '-c hartonomous_v8.extras=off -c hartonomous_v8.interrupts=off';
+/** Without that as well. */
+export const PORTABLE = '-c hartonomous_v8.portable=on';
 
 const PREFILL = 128;
 const DECODE = 64;
@@ -91,8 +96,7 @@ class Backend {
   ) {}
 
   static async open(target: Target): Promise<Backend> {
-    const options = target.upstreamOnly ? '-c hartonomous_v8.extras=off -c hartonomous_v8.interrupts=off' : undefined;
-    const client = new pg.Client({ connectionString: target.url, options });
+    const client = new pg.Client({ connectionString: target.url, options: target.options });
     await client.connect();
     const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
     const { pid } = rows[0]!;

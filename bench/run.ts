@@ -18,14 +18,14 @@ import { ingest } from '../cli/ingest/ingest.ts';
 import { install } from '../cli/install/install.ts';
 import { cacheFolder } from '../python-package.mjs';
 import type { Measurement, OwnMeasurement, Target } from './hartonomous.ts';
-import { measureHartonomous, measureOwn, profileHartonomous } from './hartonomous.ts';
+import { measureHartonomous, measureOwn, profileHartonomous, UPSTREAM_ONLY } from './hartonomous.ts';
 import { measureLlamaLibrary, measureLlamaNode, measureWllama, preparePeers } from './llama.ts';
 import type { Row } from './report.ts';
 import { printTable, ratioPlot } from './report.ts';
 import { measureShared } from './shared.ts';
 import { median, spread } from './statistics.ts';
 import type { Subject } from './subjects.ts';
-import { SUBJECTS } from './subjects.ts';
+import { SUBJECTS, subjectsNamed } from './subjects.ts';
 import { compareThreads } from './threads.ts';
 
 /** The model that the figures without a native peer are taken of. */
@@ -59,12 +59,7 @@ const { values } = parseArgs({
     shared: { type: 'boolean', default: false },
   },
 });
-const subjects = values.models.split(',').map((key) => {
-  const subject = SUBJECTS.find((known) => known.key === key);
-  if (subject === undefined)
-    throw new Error(`unknown model ${key}, known: ${SUBJECTS.map((known) => known.key).join(', ')}`);
-  return subject;
-});
+const subjects = subjectsNamed(values.models);
 const rounds = Number(values.rounds);
 const repeats = Number(values.repeats);
 const extraRounds = Number(values['extra-rounds']);
@@ -293,7 +288,7 @@ async function compare(): Promise<void> {
         progress(`${subject.title}, figures without a native peer, round ${i + 1} of ${extraRounds}`);
         extra.push({
           wllama: measureWllama(file, repeats),
-          upstream: upstreamToo ? await measureHartonomous({ ...target, upstreamOnly: true }, repeats) : null,
+          upstream: upstreamToo ? await measureHartonomous({ ...target, options: UPSTREAM_ONLY }, repeats) : null,
           own: await measureOwn(target),
         });
       }

@@ -89,3 +89,13 @@ export const SUBJECTS: readonly Subject[] = [
     large: true,
   }),
 ];
+
+/** Those of a list of keys with commas between them. */
+export function subjectsNamed(keys: string): Subject[] {
+  return keys.split(',').map((key) => {
+    const subject = SUBJECTS.find((known) => known.key === key);
+    if (subject === undefined)
+      throw new Error(`unknown model ${key}, known: ${SUBJECTS.map((known) => known.key).join(', ')}`);
+    return subject;
+  });
+}

@@ -39,8 +39,6 @@ export default async function setup(project: TestProject): Promise<() => Promise
 
     chmodSync(home, 0o755);
     await startCluster(cluster);
-    if (PORTABLE)
-      console.log('hartonomous_v8 is portable: it does as PL/V8 3.2, and refuses what that does not survive');
     adminUrl = cluster.url('postgres');
     console.log(
       `tests run against a private PostgreSQL${existsSync('/var/run/docker.sock') ? '' : ' (no Docker engine here)'}`,
@@ -61,8 +59,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
   }
   const { languageHost } = await install(client);
   await client.end();
+  const own = languageHost === OWN_HOST;
+  if (own && PORTABLE)
+    console.log('hartonomous_v8 is portable: it does as PL/V8 3.2, and refuses what that does not survive');
   project.provide('adminUrl', adminUrl);
-  project.provide('language', languageHost !== OWN_HOST ? 'upstream' : PORTABLE ? 'portable' : 'own');
+  project.provide('language', !own ? 'upstream' : PORTABLE ? 'portable' : 'own');
   return async () => {
     cluster?.destroy();
     if (home !== null) await rm(home, { recursive: true, force: true });

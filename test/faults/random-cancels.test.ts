@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { ingest } from '../../cli/ingest/ingest.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
@@ -23,28 +24,30 @@ const options = (more: object): string =>
   `'${JSON.stringify({ raw: true, temperature: 0, record: false, cache: false, logit_bias: { 0: -1000, 2: -1000 }, ...more })}'`;
 
 interface Work {
-  sql: string;
+  /** One statement, or many, which a timeout of one would hardly hit. */
+  work: string | ((client: pg.Client) => Promise<unknown>);
   /** Whether it has to be the first call of its session, or is one of a session that has loaded its model. */
   fresh: boolean;
 }
 
 const WORK: Record<string, Work> = {
-  load: { fresh: true, sql: `select hartonomous.generate('Once', 'large', ${options({ num_predict: 1 })})` },
-  prefill: { fresh: false, sql: `select hartonomous.generate(${TALE}, 'large', ${options({ num_predict: 1 })})` },
-  decode: { fresh: false, sql: `select hartonomous.generate('Once', 'large', ${options({ num_predict: 40 })})` },
+  load: { fresh: true, work: `select hartonomous.generate('Once', 'large', ${options({ num_predict: 1 })})` },
+  prefill: { fresh: false, work: `select hartonomous.generate(${TALE}, 'large', ${options({ num_predict: 1 })})` },
+  decode: { fresh: false, work: `select hartonomous.generate('Once', 'large', ${options({ num_predict: 40 })})` },
   embed: {
     fresh: true,
-    sql: `select count(*) from hartonomous.embed(array(select repeat('word ' || g, 40) from generate_series(1, 40) g), 'bert')`,
+    work: `select count(*) from hartonomous.embed(array(select repeat('word ' || g, 40) from generate_series(1, 40) g), 'bert')`,
   },
-  explain: { fresh: false, sql: `select hartonomous.explain(RUN, 1, inputs => 'tokens', refresh => true)` },
+  explain: { fresh: false, work: `select hartonomous.explain(RUN, 1, inputs => 'tokens', refresh => true)` },
   index: {
     fresh: true,
-    sql: `select hartonomous._check_tokenizer(id), hartonomous._check_model(id), hartonomous._index_embeddings(id)
+    work: `select hartonomous._check_tokenizer(id), hartonomous._check_model(id), hartonomous._index_embeddings(id)
       from hartonomous.models where name = 'large'`,
   },
+  ingest: { fresh: true, work: (client) => ingest(client, largeFile(), { name: 'again' }) },
   session: {
     fresh: false,
-    sql: `select count(*) from hartonomous.next_tokens(hartonomous.open_session(to_json(${TALE}), 'large', ${options({ num_predict: 30 })}), 30)`,
+    work: `select count(*) from hartonomous.next_tokens(hartonomous.open_session(to_json(${TALE}), 'large', ${options({ num_predict: 30 })}), 30)`,
   },
 };
 
@@ -59,7 +62,7 @@ let ended = 0;
 
 beforeAll(async () => {
   database = await createDatabase();
-  await ingestFile(database.url, LONG ? smollm2() : modelPath('llama-260k/llama-260k-f32.gguf'), 'large');
+  await ingestFile(database.url, largeFile(), 'large');
   await ingestFile(database.url, modelPath('zoo/qwen2-tiny-f32.gguf'), 'small');
   await ingestFile(database.url, modelPath('zoo/bert-tiny-f32.gguf'), 'bert');
   watcher = new pg.Client({ connectionString: database.url });
@@ -72,7 +75,8 @@ afterAll(async () => {
   await database?.drop();
 });
 
-function smollm2(): string {
+function largeFile(): string {
+  if (!LONG) return modelPath('llama-260k/llama-260k-f32.gguf');
   const golden = readFileSync(new URL('../golden/smollm2-135m-q4_1.json', import.meta.url), 'utf8');
   return smollm2File((JSON.parse(golden) as { sha256: string }).sha256);
 }
@@ -101,16 +105,21 @@ test(
     const recorded = await warm.client.query<{ id: string }>(
       `select hartonomous.complete('Tell a very long story. ', 'large', '{"raw": true, "num_predict": 2, "temperature": 0, "record": true}')->>'run_id' as id`,
     );
-    const sqlOf = ({ sql }: Work): string => sql.replace('RUN', recorded.rows[0]!.id);
+    const run = async ({ work }: Work, client: pg.Client): Promise<unknown> =>
+      typeof work === 'string' ? client.query(work.replace('RUN', recorded.rows[0]!.id)) : work(client);
+    // Ready or not, so that each ingest begins anew.
+    const forget = (): Promise<unknown> =>
+      watcher.query(`select hartonomous.remove_model(name) from hartonomous.models where name = 'again'`);
 
     // How long each takes by itself.
     const lasts = new Map<string, number>();
     for (const [name, work] of kinds) {
       const one = work.fresh ? await open() : warm;
       const started = performance.now();
-      await one.client.query(sqlOf(work));
+      await run(work, one.client);
       lasts.set(name, performance.now() - started);
       if (work.fresh) await one.client.end();
+      if (name === 'ingest') await forget();
     }
     console.log(`seed ${SEED}, ms: ${[...lasts].map(([name, ms]) => `${name} ${Math.round(ms)}`).join(', ')}`);
 
@@ -119,11 +128,11 @@ test(
     for (let i = 0; done < CANCELS && i < 3 * CANCELS; i++) {
       const [name, work] = kinds[i % kinds.length]!;
       const at = Math.max(1, Math.round(random() * lasts.get(name)!));
-      const byTimeout = random() < 0.5;
+      const byTimeout = typeof work.work === 'string' && random() < 0.5;
       const { client, pid } = work.fresh ? await open() : warm;
       await client.query(`set statement_timeout = ${byTimeout ? at : 0}`);
       let code = 'ended by itself';
-      const running = client.query(sqlOf(work)).catch((error: unknown) => {
+      const running = run(work, client).catch((error: unknown) => {
         code = (error as pg.DatabaseError).code ?? (error as Error).message;
       });
       if (!byTimeout) {
@@ -143,6 +152,7 @@ test(
       if (name === 'session')
         await client.query('select hartonomous.close_session(session_id) from hartonomous.sessions');
       if (work.fresh) await client.end();
+      if (name === 'ingest') await forget();
     }
     await warm.client.end();
     console.log([...seen].map(([key, n]) => `${n} ${key}`).join(', '));
