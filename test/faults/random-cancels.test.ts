@@ -144,6 +144,7 @@ test(
         const key = `${name} ${code}`;
         seen.set(key, (seen.get(key) ?? 0) + 1);
         done++;
+        if (done % 20 === 0) console.log(`${done} of ${CANCELS}`);
       }
       // A cancel that came too late ends the next statement, whatever it is.
       await client.query('set statement_timeout = 0').catch(() => client.query('set statement_timeout = 0'));
