@@ -111,6 +111,8 @@ export class Backend {
   role: string | null = null;
   /** Role that the connection acts as at present. */
   private acting: string | null = null;
+  /** What the server remarked on the request that is being answered. */
+  notices: readonly string[] = [];
 
   private constructor(
     readonly client: pg.Client,
@@ -184,12 +186,20 @@ export class Backend {
   }
 
   private async openSession(request: AnswerRequest): Promise<string> {
-    const { rows } = await this.client.query<{ id: string }>('select hartonomous.open_session($1, $2, $3) as id', [
-      JSON.stringify(request.prompt),
-      request.model,
-      JSON.stringify(request.options),
-    ]);
-    return rows[0]!.id;
+    const notices: string[] = [];
+    const listen = ({ message }: { message?: string | undefined }): number => notices.push(message ?? '');
+    this.client.on('notice', listen);
+    try {
+      const { rows } = await this.client.query<{ id: string }>('select hartonomous.open_session($1, $2, $3) as id', [
+        JSON.stringify(request.prompt),
+        request.model,
+        JSON.stringify(request.options),
+      ]);
+      return rows[0]!.id;
+    } finally {
+      this.client.off('notice', listen);
+      this.notices = notices;
+    }
   }
 
   private async *tokens(session: string, signal?: AbortSignal): AsyncGenerator<AnswerToken, void> {

@@ -4,6 +4,7 @@ import type { AnswerFacts, AnswerRequest, AnswerToken } from '../answer/backend.
 import type { Backends, Lease } from './backends.ts';
 import type { HttpError } from './errors.ts';
 import { asHttpError, isBroken } from './errors.ts';
+import { NOTICE_HEADER } from './fields.ts';
 import { requestText } from './request.ts';
 
 /** Milliseconds that a client may take to read what was sent before it counts as gone. */
@@ -21,11 +22,13 @@ interface BegunAnswer {
   lease: Lease;
 }
 
-async function begin(pool: Backends, request: AnswerRequest, signal: AbortSignal): Promise<BegunAnswer> {
+async function begin(c: Context, pool: Backends, request: AnswerRequest, signal: AbortSignal): Promise<BegunAnswer> {
   const lease = await pool.lease(requestText(request), signal);
   try {
     const tokens = lease.backend.answer(request, signal);
-    return { tokens, first: await tokens.next(), lease };
+    const first = await tokens.next();
+    for (const notice of lease.backend.notices) c.header(NOTICE_HEADER, headerText(notice), { append: true });
+    return { tokens, first, lease };
   } catch (error) {
     if (isBroken(error)) lease.broken();
     lease.release();
@@ -33,9 +36,14 @@ async function begin(pool: Backends, request: AnswerRequest, signal: AbortSignal
   }
 }
 
+/** As a header can hold it. */
+function headerText(text: string): string {
+  return text.replace(/[^ -~]/gu, encodeURIComponent);
+}
+
 /** The whole answer to a request. */
-export async function wholeAnswer(pool: Backends, request: AnswerRequest, signal: AbortSignal): Promise<WholeAnswer> {
-  const { tokens, first, lease } = await begin(pool, request, signal);
+export async function wholeAnswer(c: Context, pool: Backends, request: AnswerRequest): Promise<WholeAnswer> {
+  const { tokens, first, lease } = await begin(c, pool, request, c.req.raw.signal);
   const written: AnswerToken[] = [];
   try {
     let next = first;
@@ -78,7 +86,7 @@ export async function streamedAnswer(
   const { signal } = c.req.raw;
   if (signal.aborted) gone.abort();
   signal.addEventListener('abort', () => gone.abort(), { once: true });
-  const { tokens, first, lease } = await begin(pool, request, gone.signal);
+  const { tokens, first, lease } = await begin(c, pool, request, gone.signal);
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const writer = writable.getWriter();
   const encoder = new TextEncoder();

@@ -17,6 +17,9 @@ export type FieldTable = Readonly<Record<string, Treatment>>;
 
 export const IGNORED_HEADER = 'X-Hartonomous-Ignored';
 
+/** What the server remarked on the request, as keywords of a schema that nobody defines. */
+export const NOTICE_HEADER = 'X-Hartonomous-Notice';
+
 export interface SortedFields {
   taken: Record<string, unknown>;
   options: Record<string, unknown>;

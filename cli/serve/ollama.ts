@@ -129,7 +129,7 @@ async function answer(
     options: { ...api.defaults, ...cappedContext(options, context), ...responseFormat(taken.format) },
   };
   if (flagOf(taken, 'stream', true)) return streamedAnswer(c, api.pool, request, ollamaWire(model, content));
-  const { tokens, facts } = await wholeAnswer(api.pool, request, c.req.raw.signal);
+  const { tokens, facts } = await wholeAnswer(c, api.pool, request);
   return c.json({
     model,
     created_at: now(),

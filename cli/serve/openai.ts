@@ -185,7 +185,7 @@ async function chatCompletions(c: Context, api: ApiContext): Promise<Response> {
       ),
     );
   }
-  const { tokens, facts } = await wholeAnswer(api.pool, request, c.req.raw.signal);
+  const { tokens, facts } = await wholeAnswer(c, api.pool, request);
   const calls = calledTools(tokens);
   return c.json({
     ...head,
@@ -261,7 +261,7 @@ async function completions(c: Context, api: ApiContext): Promise<Response> {
     );
   }
   const answers: WholeAnswer[] = [];
-  for (const request of requests) answers.push(await wholeAnswer(api.pool, request, c.req.raw.signal));
+  for (const request of requests) answers.push(await wholeAnswer(c, api.pool, request));
   const sum = (count: (facts: AnswerFacts) => number): number =>
     answers.reduce((total, { facts }) => total + count(facts), 0);
   const promptTokens = sum((facts) => facts.prompt_tokens);

@@ -11,7 +11,7 @@ import { refuseForeignPages, roleOf } from './access.ts';
 import { BackendPool } from './backends.ts';
 import { Catalog } from './catalog.ts';
 import { asHttpError, HttpError, ollamaError, openaiError } from './errors.ts';
-import { IGNORED_HEADER } from './fields.ts';
+import { IGNORED_HEADER, NOTICE_HEADER } from './fields.ts';
 import { ollamaRoutes } from './ollama.ts';
 import { openaiRoutes } from './openai.ts';
 
@@ -55,7 +55,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     failed(new HttpError(404, `there is no ${c.req.method} ${c.req.path.slice(0, 100)}`), c);
   app.notFound(notFound);
   app.use(refuseForeignPages(options.host, options.origins));
-  app.use(cors({ origin: (origin) => origin, exposeHeaders: [IGNORED_HEADER, 'Retry-After'], maxAge: 600 }));
+  app.use(
+    cors({ origin: (origin) => origin, exposeHeaders: [IGNORED_HEADER, NOTICE_HEADER, 'Retry-After'], maxAge: 600 }),
+  );
   app.use(
     bodyLimit({
       maxSize: MAX_BODY_BYTES,

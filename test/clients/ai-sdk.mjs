@@ -1,4 +1,4 @@
-/** The Vercel AI SDK against `serve` with models tiny and bert: node ai-sdk.mjs URL. */
+/** The Vercel AI SDK against `serve` with models tiny and bert: node ai-sdk.mjs URL CALLER, which is the model that calls tools. */
 import assert from 'node:assert/strict';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { embed, generateText, Output, streamText, tool } from 'ai';
@@ -12,6 +12,7 @@ const provider = createOpenAICompatible({
   includeUsage: true,
 });
 const ask = { model: provider('tiny'), prompt: 'hello', temperature: 0, maxRetries: 0 };
+const calling = { ...ask, model: provider(process.argv[3]) };
 const tokens = ({ inputTokens, outputTokens }) => [inputTokens, outputTokens];
 
 const whole = await generateText(ask);
@@ -25,7 +26,7 @@ assert.equal(streamed, GREETING);
 assert.deepEqual(tokens(await stream.usage), [12, 8]);
 
 const schema = z.object({ reasoning: z.enum(['because', 'since']), answer: z.enum(['yes', 'no']) });
-const { output, text } = await generateText({ ...ask, output: Output.object({ schema }) });
+const { output, text } = await generateText({ ...calling, output: Output.object({ schema }) });
 assert.deepEqual(Object.keys(output), ['reasoning', 'answer']);
 assert.match(text, /^\{"reasoning"/);
 
@@ -35,10 +36,10 @@ const weather = tool({
   execute: ({ city, days }) => `${city} ${days}`,
 });
 const tools = { weather };
-const forced = await generateText({ ...ask, tools, toolChoice: 'required' });
+const forced = await generateText({ ...calling, tools, toolChoice: 'required' });
 assert.equal(forced.finishReason, 'tool-calls');
 assert.match(forced.toolResults[0].output, /^(Oslo|Rome) [12]$/);
-const chosen = streamText({ ...ask, tools, toolChoice: { type: 'tool', toolName: 'weather' } });
+const chosen = streamText({ ...calling, tools, toolChoice: { type: 'tool', toolName: 'weather' } });
 for await (const part of chosen.fullStream) assert.notEqual(part.type, 'error');
 const results = await chosen.toolResults;
 assert.equal(results.length, 1);

@@ -1,6 +1,6 @@
-"""Clients of OpenAI and Ollama in Python against `serve` with models tiny and bert: python suites.py SUITE URL.
+"""Clients of OpenAI and Ollama in Python against `serve` with models tiny and bert: python suites.py SUITE URL CALLER.
 
-A suite chats, streams, embeds, asks for an object in its schema's order, counts tokens and meets errors, each as far as
+CALLER is the model that calls tools and fills objects in. A suite chats, streams, embeds, asks for an object in its schema's order, counts tokens and meets errors, each as far as
 its client has it.
 """
 
@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 URL = ""
+CALLER = ""
 GREETING = "Hello! How can I help you?"
 HELLO = [{"role": "user", "content": "hello"}]
 # Tokens of the prompt and of the answer.
@@ -29,7 +30,7 @@ def weather(city: Literal["Oslo", "Rome"], days: Literal[1, 2]) -> str:
     return f"{city} {days}"
 
 
-# The model is too small to call anything by itself, so every suite says that it has to.
+# The model is too small to call anything by itself, so every suite says that it has to. Its template shows no tools.
 WEATHER = {
     "type": "function",
     "function": {
@@ -76,7 +77,7 @@ def openai():
     from openai import BadRequestError, NotFoundError, OpenAI
 
     client = OpenAI(base_url=f"{URL}/v1", api_key="none", max_retries=0)
-    same({model.id for model in client.models.list()}, {"tiny", "bert"})
+    same({model.id for model in client.models.list()}, {"tiny", "bert", CALLER})
     ask = {"model": "tiny", "messages": HELLO, "temperature": 0}
     whole = client.chat.completions.create(**ask)
     same(whole.choices[0].message.content, GREETING)
@@ -84,15 +85,16 @@ def openai():
     chunks = list(client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True}))
     same("".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices), GREETING)
     same((chunks[-1].usage.prompt_tokens, chunks[-1].usage.completion_tokens), USAGE)
-    parsed = client.chat.completions.parse(**ask, response_format=Thought)
+    of_caller = {"model": CALLER, "messages": HELLO, "temperature": 0}
+    parsed = client.chat.completions.parse(**of_caller, response_format=Thought)
     in_order(parsed.choices[0].message.content)
     same(type(parsed.choices[0].message.parsed), Thought)
-    forced = client.chat.completions.create(**ask, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False)
+    forced = client.chat.completions.create(**of_caller, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False)
     same(forced.choices[0].finish_reason, "tool_calls")
     call = forced.choices[0].message.tool_calls[0]
     called(call.function.name, json.loads(call.function.arguments))
     answered = [*HELLO, forced.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "snow"}]
-    same(client.chat.completions.create(model="tiny", messages=answered, max_tokens=5).usage.prompt_tokens > USAGE[0], True)
+    same(client.chat.completions.create(model=CALLER, messages=answered, max_tokens=5).usage.prompt_tokens > USAGE[0], True)
     # The client asks for base64 by itself.
     packed = client.embeddings.create(model="bert", input=["hello", "you"])
     close(packed.data[0].embedding, client.embeddings.create(model="bert", input="hello", encoding_format="float").data[0].embedding)
@@ -106,7 +108,7 @@ def ollama():
     from ollama import Client, ResponseError
 
     client = Client(host=URL)
-    same({model.model for model in client.list().models}, {"tiny", "bert"})
+    same({model.model for model in client.list().models}, {"tiny", "bert", CALLER})
     options = {"temperature": 0}
     whole = client.chat("tiny:latest", HELLO, options=options)
     same(whole.message.content, GREETING)
@@ -115,7 +117,7 @@ def ollama():
     same("".join(part.message.content for part in parts), GREETING)
     same((parts[-1].prompt_eval_count, parts[-1].eval_count, parts[-1].done_reason), (*USAGE, "stop"))
     same(client.generate("tiny", "hello", options=options).response, GREETING)
-    in_order(client.chat("tiny", HELLO, format=Thought.model_json_schema()).message.content)
+    in_order(client.chat(CALLER, HELLO, format=Thought.model_json_schema()).message.content)
     cut = client.embed("bert", ["word " * 3000, "hello"], truncate=True)
     same((len(cut.embeddings[0]), cut.prompt_eval_count), (64, 256 + 3))
     fails(ResponseError, "truncate", lambda: client.embed("bert", "word " * 3000, truncate=False))
@@ -141,12 +143,14 @@ def langchain():
             streamed = chunk if streamed is None else streamed + chunk
         same(streamed.content, GREETING)
         same((streamed.usage_metadata["input_tokens"], streamed.usage_metadata["output_tokens"]), USAGE)
+    caller = ChatOpenAI(**to_openai, model=CALLER, temperature=0)
+    for chat in (caller, ChatOllama(base_url=URL, model=CALLER, temperature=0)):
         found = chat.with_structured_output(Thought, method="json_schema", include_raw=True).invoke("hello")
         same(type(found["parsed"]), Thought)
         in_order(found["raw"].content)
-    found = of_openai.with_structured_output(Thought, method="function_calling", include_raw=True).invoke("hello")
+    found = caller.with_structured_output(Thought, method="function_calling", include_raw=True).invoke("hello")
     same(type(found["parsed"]), Thought)
-    bound = of_openai.bind_tools([weather], tool_choice="any", parallel_tool_calls=False)
+    bound = caller.bind_tools([weather], tool_choice="any", parallel_tool_calls=False)
     streamed = None
     for chunk in bound.stream("hello"):
         streamed = chunk if streamed is None else streamed + chunk
@@ -184,7 +188,7 @@ def llamaindex():
     json.loads(either.chat(hello).message.content)
     schema = {"type": "json_schema", "json_schema": {"name": "thought", "schema": Thought.model_json_schema()}}
     in_order(like.chat(hello, response_format=schema).message.content)
-    functions = OpenAILike(model="tiny", temperature=0, is_function_calling_model=True, **to_openai)
+    functions = OpenAILike(model=CALLER, temperature=0, is_function_calling_model=True, **to_openai)
     tool = FunctionTool.from_defaults(weather)
     [call] = functions.get_tool_calls_from_response(functions.chat_with_tools([tool], user_msg="hello", tool_choice="weather"))
     called(call.tool_name, call.tool_kwargs)
@@ -206,7 +210,7 @@ def litellm():
         chunks = litellm.completion(**ask, stream=True)
         same("".join(chunk.choices[0].delta.content or "" for chunk in chunks), GREETING)
         in_order(litellm.completion(**ask, response_format=Thought).choices[0].message.content)
-    forced = litellm.completion(**to_openai, model="openai/tiny", messages=HELLO, tools=[WEATHER], tool_choice="required")
+    forced = litellm.completion(**to_openai, model=f"openai/{CALLER}", messages=HELLO, tools=[WEATHER], tool_choice="required")
     same(forced.choices[0].finish_reason, "tool_calls")
     call = forced.choices[0].message.tool_calls[0]
     called(call.function.name, json.loads(call.function.arguments))
@@ -225,16 +229,16 @@ def instructor():
     ask = {"messages": HELLO, "response_model": Thought, "max_retries": 0, "temperature": 0, "max_tokens": 60}
     plain = OpenAI(base_url=f"{URL}/v1", api_key="none", max_retries=0)
     strict = library.from_openai(plain, mode=library.Mode.JSON_SCHEMA).chat.completions
-    found, whole = strict.create_with_completion(model="tiny", **ask)
+    found, whole = strict.create_with_completion(model=CALLER, **ask)
     # A class of its own below the one it was given.
     same(isinstance(found, Thought), True)
     in_order(whole.choices[0].message.content)
     same(whole.usage.total_tokens, whole.usage.prompt_tokens + whole.usage.completion_tokens)
-    *_, last = strict.create_partial(model="tiny", **ask)
+    *_, last = strict.create_partial(model=CALLER, **ask)
     same(last.model_dump(), found.model_dump())
     tools = library.from_openai(plain, mode=library.Mode.TOOLS).chat.completions
-    same(isinstance(tools.create(model="tiny", **ask), Thought), True)
-    *_, last = tools.create_partial(model="tiny", **ask)
+    same(isinstance(tools.create(model=CALLER, **ask), Thought), True)
+    *_, last = tools.create_partial(model=CALLER, **ask)
     Thought.model_validate(last.model_dump())
     # Mode JSON puts the schema into the prompt and asks for any object, which so small a model does not fill as it says.
     loose = library.from_openai(plain, mode=library.Mode.JSON).chat.completions
@@ -256,10 +260,10 @@ def pydantic_ai():
     same(whole.output, GREETING)
     same((whole.usage().input_tokens, whole.usage().output_tokens), USAGE)
     # An object is the arguments of a tool that has to be called.
-    same(type(Agent(model("tiny"), output_type=Thought, model_settings=settings).run_sync("hello").output), Thought)
+    same(type(Agent(model(CALLER), output_type=Thought, model_settings=settings).run_sync("hello").output), Thought)
     fails(ModelHTTPError, "nobody", lambda: Agent(model("nobody")).run_sync("hello"))
 
 
 if __name__ == "__main__":
-    URL = sys.argv[2]
+    URL, CALLER = sys.argv[2:]
     globals()[sys.argv[1]]()

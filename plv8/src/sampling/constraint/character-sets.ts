@@ -58,17 +58,21 @@ const LAST_CASED = 0x1e943;
 
 const properties = new Map<string, CharacterSet>();
 
-/** Characters of a property of Unicode, written as `\\p{..}` or `\\P{..}`, as V8 knows them. */
+/** Code points that are looked at together. */
+const CHUNK = 0x2000;
+
+/** Characters of a property of Unicode, written as `\\p{..}` or `\\P{..}`, or of a class of them, as V8 knows them. */
 export function propertySet(raw: string): CharacterSet {
   let set = properties.get(raw);
   if (set !== undefined) return set;
-  const has = new RegExp(`^${raw}$`, 'u');
+  const runs = new RegExp(`${raw}+`, 'gu');
   const ranges: [number, number][] = [];
-  for (let codePoint = 0; codePoint <= LAST_CODE_POINT; codePoint++) {
-    if (!has.test(String.fromCodePoint(codePoint))) continue;
-    const last = ranges[ranges.length - 1];
-    if (last !== undefined && last[1] === codePoint - 1) last[1] = codePoint;
-    else ranges.push([codePoint, codePoint]);
+  for (let first = 0; first <= LAST_CODE_POINT; first += CHUNK) {
+    const units = first > 0xffff ? 2 : 1;
+    const text = String.fromCodePoint(...Array.from({ length: CHUNK }, (_, i) => first + i));
+    for (const { 0: run, index } of text.matchAll(runs)) {
+      ranges.push([first + index / units, first + (index + run.length) / units - 1]);
+    }
   }
   set = normalise(ranges);
   properties.set(raw, set);

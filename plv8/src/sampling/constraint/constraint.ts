@@ -62,7 +62,7 @@ interface Mask {
 
 /** A grammar over one vocabulary. */
 class Automaton {
-  private readonly expressions = new Expressions();
+  private readonly expressions: Expressions;
   readonly start: Expression;
   /** Whether every shortest text can be written byte by byte, so that its bytes bound its tokens. */
   private readonly countsBytes: boolean;
@@ -75,8 +75,10 @@ class Automaton {
   constructor(
     readonly trie: TokenTrie,
     grammar: Grammar,
+    poll: () => void,
   ) {
-    const { expressions } = this;
+    const expressions = new Expressions(poll);
+    this.expressions = expressions;
     this.start = this.texts(grammar);
     expressions.close();
     if (expressions.shortestLength(this.start) === Infinity) {
@@ -236,14 +238,14 @@ class Automaton {
 const tries = new WeakMap<Tokenizer, Map<string, TokenTrie>>();
 const automata = new WeakMap<Tokenizer, Map<string, Automaton>>();
 
-function automatonFor(tokenizer: Tokenizer, grammar: Grammar): Automaton {
+function automatonFor(tokenizer: Tokenizer, grammar: Grammar, poll: () => void): Automaton {
   const key = keyOf(grammar);
   let kept = automata.get(tokenizer);
   if (kept === undefined) automata.set(tokenizer, (kept = new Map()));
   let automaton = kept.get(key);
   if (automaton === undefined) {
     const vocabulary = trieFor(tokenizer, grammar);
-    automaton = shallow(grammar, () => new Automaton(vocabulary, grammar));
+    automaton = shallow(grammar, () => new Automaton(vocabulary, grammar, poll));
   }
   kept.delete(key);
   for (const oldest of kept.keys()) {
@@ -308,7 +310,7 @@ export class Constraint {
     budget: number,
     private readonly poll: () => void,
   ) {
-    this.automaton = automatonFor(tokenizer, grammar);
+    this.automaton = automatonFor(tokenizer, grammar, poll);
     this.state = this.automaton.start;
     const what = nameOf(grammar);
     const length = this.automaton.shortestLength(this.state);

@@ -17,8 +17,11 @@ export const NEVER: Expression = 0;
 /** Accepts the empty text. */
 export const EMPTY: Expression = 1;
 
-/** Nodes, with the members of alternatives counted: some hundred bytes each, and a second of work at most. */
+/** Nodes, with the members of alternatives and the states of machines counted: some hundred bytes each. */
 const MAX_SIZE = 300_000;
+
+/** Nodes between two polls. */
+const POLL_STRIDE = 1024;
 
 interface Relaxed {
   e: Expression;
@@ -58,9 +61,10 @@ export class Expressions {
   private readonly least: number[] = [];
   private readonly definitions: Expression[] = [];
   private size = 0;
+  private spent = 0;
   private closed = false;
 
-  constructor() {
+  constructor(readonly poll: () => void = () => undefined) {
     this.add({ kind: 'never' });
     this.add({ kind: 'empty' });
   }
@@ -176,17 +180,47 @@ export class Expressions {
 
   /** All references are defined: work out lengths, which go round through them. */
   close(): void {
-    for (let changed = true; changed;) {
-      changed = false;
-      for (let e = 0; e < this.nodes.length; e++) {
-        const length = this.lengthOf(this.nodes[e]!);
-        if (length !== this.least[e]) {
-          this.least[e] = length;
-          changed = true;
-        }
-      }
-    }
+    this.settle((e) => {
+      const length = this.lengthOf(this.nodes[e]!);
+      if (length === this.least[e]) return false;
+      this.least[e] = length;
+      return true;
+    });
     this.closed = true;
+  }
+
+  /**
+   * Work out what a node has from its parts, `update` telling whether it changed. Parts are made before what they are part
+   * of, so one pass suffices but for references: what depends on one is asked again until nothing changes.
+   */
+  private settle(update: (e: Expression) => boolean): void {
+    for (let e = 0; e < this.nodes.length; e++) update(e);
+    if (this.definitions.length === 0) return;
+    const wholes: Expression[][] = this.nodes.map(() => []);
+    this.nodes.forEach((node, e) => this.partsOf(node).forEach((part) => wholes[part]!.push(e)));
+    const waiting = new Set(this.nodes.flatMap(({ kind }, e) => (kind === 'reference' ? [e] : [])));
+    for (const e of waiting) {
+      waiting.delete(e);
+      this.spend(0);
+      if (update(e)) wholes[e]?.forEach((whole) => waiting.add(whole));
+    }
+  }
+
+  private partsOf(node: Node): readonly Expression[] {
+    switch (node.kind) {
+      case 'sequence':
+        return [node.first, node.rest];
+      case 'any':
+        return node.of;
+      case 'repeat':
+        return [node.of];
+      case 'reference':
+        return [this.definitions[node.to]!];
+      case 'distinct':
+        return [node.head, node.tail, node.between];
+      default:
+        return [];
+    }
   }
 
   /**
@@ -196,16 +230,13 @@ export class Expressions {
   bytesOfShortest(start: Expression): bigint {
     const whole: bigint[] = new Array<bigint>(this.nodes.length).fill(0n); // in the shortest text of the node
     const left: bigint[] = new Array<bigint>(this.nodes.length).fill(0n); // in those of its derivatives
-    for (let changed = true; changed;) {
-      changed = false;
-      this.nodes.forEach((node, e) => {
-        const [inWhole, inLeft] = this.bytesOfNode(node, whole, left);
-        if (inWhole === whole[e] && inLeft === left[e]) return;
-        whole[e] = inWhole;
-        left[e] = inLeft;
-        changed = true;
-      });
-    }
+    this.settle((e) => {
+      const [inWhole, inLeft] = this.bytesOfNode(this.nodes[e]!, whole, left);
+      if (inWhole === whole[e] && inLeft === left[e]) return false;
+      whole[e] = inWhole;
+      left[e] = inLeft;
+      return true;
+    });
     return whole[start]! | left[start]!;
   }
 
@@ -331,11 +362,8 @@ export class Expressions {
 
   private relaxNode(e: Expression, node: Node, bytes: number): Relaxed {
     switch (node.kind) {
-      case 'sequence': {
-        const first = this.relax(node.first, bytes);
-        const rest = this.relax(node.rest, bytes);
-        return { e: this.pair(first.e, rest.e), removed: first.removed + rest.removed };
-      }
+      case 'sequence':
+        return this.relaxSequence(e, bytes);
       case 'any': {
         const of = node.of.map((member) => this.relax(member, bytes));
         return { e: this.any(of.map((member) => member.e)), removed: Math.max(...of.map((member) => member.removed)) };
@@ -349,6 +377,26 @@ export class Expressions {
       default:
         return { e, removed: 0 };
     }
+  }
+
+  /** From the last part on, one after the other: an answer may nest deeper than calls do. */
+  private relaxSequence(e: Expression, bytes: number): Relaxed {
+    const sequences: { whole: Expression; first: Expression }[] = [];
+    let rest = e;
+    for (let node = this.nodes[rest]!; node.kind === 'sequence'; node = this.nodes[rest]!) {
+      if (this.relaxedForms.has(rest)) break;
+      sequences.push({ whole: rest, first: node.first });
+      rest = node.rest;
+    }
+    return sequences.reduceRight(
+      (after, { whole, first }) => {
+        const part = this.relax(first, bytes);
+        const relaxed = { e: this.pair(part.e, after.e), removed: part.removed + after.removed };
+        this.relaxedForms.set(whole, relaxed);
+        return relaxed;
+      },
+      this.relax(rest, bytes),
+    );
   }
 
   /** The first of the shortest texts in the order of bytes; its characters are bytes. */
@@ -461,13 +509,19 @@ export class Expressions {
     return e;
   }
 
-  private add(node: Node): Expression {
-    this.size += node.kind === 'any' ? node.of.length : 1;
+  /** Take room for so many states. Throws programLimitExceeded when there is no more. */
+  spend(states: number): void {
+    this.size += states;
     if (this.size > MAX_SIZE) {
       raise(SQLSTATE.programLimitExceeded, `constraint needs more than ${MAX_SIZE} states`, {
         hint: 'a smaller schema, fewer alternatives, or lower bounds on repetition need fewer',
       });
     }
+    if (++this.spent % POLL_STRIDE === 0) this.poll();
+  }
+
+  private add(node: Node): Expression {
+    this.spend(node.kind === 'any' ? node.of.length : 1);
     const e = this.nodes.push(node) - 1;
     this.nullable.push(this.isNullable(node));
     // References may not be defined before `close`, which works these lengths out again.

@@ -35,6 +35,7 @@ const PATTERNS: Readonly<Record<string, string>> = {
   'relative-json-pointer': `(?:0|[1-9][0-9]{0,2})(?:#|${POINTER})`,
   regex: '[A-Za-z0-9_ -]*',
   byte: BASE64,
+  base64: BASE64,
 };
 
 /** Formats whose names for all of Unicode are written in ASCII here. */

@@ -15,7 +15,7 @@ import { objectTexts } from './object-texts.ts';
 import type { Alternative, Placed } from './schema-expansion.ts';
 import { allowsAll, listedValues, SchemaExpansion, typesOfLeaves } from './schema-expansion.ts';
 import { isOfType } from './schema-validity.ts';
-import { lookUp, refuseCircle } from './schema-references.ts';
+import { SchemaDocument } from './schema-document.ts';
 import type { Type } from './schema-keywords.ts';
 import { isObject } from '../../format/json-object.ts';
 import { at, invalid, KEYWORDS, kindOf, MAX_DEPTH, show, TYPES, unsupported } from './schema-keywords.ts';
@@ -50,8 +50,7 @@ export interface CompiledMember {
 export function isText(root: unknown, schema: unknown): boolean {
   if (!isObject(schema)) return false;
   if (typeof schema.$ref === 'string' && schema.$ref.startsWith('#')) {
-    refuseCircle(root, schema.$ref);
-    return isText(root, lookUp(root, schema.$ref));
+    return isText(root, new SchemaDocument(root).target(schema.$ref));
   }
   return schema.type === 'string' && Object.keys(schema).every((keyword) => kindOf(keyword) !== 'applicator');
 }
@@ -98,6 +97,7 @@ interface Reference {
 }
 
 class SchemaCompiler implements ValueCompiler {
+  private readonly document: SchemaDocument;
   readonly expansion: SchemaExpansion;
   readonly encode: Encoding;
   readonly separator: Expression;
@@ -110,10 +110,11 @@ class SchemaCompiler implements ValueCompiler {
 
   constructor(
     readonly expressions: Expressions,
-    readonly root: unknown,
+    root: unknown,
     private readonly rawTexts = false,
   ) {
-    this.expansion = new SchemaExpansion(root);
+    this.document = new SchemaDocument(root, expressions.poll);
+    this.expansion = new SchemaExpansion(this.document);
     this.encode = rawTexts ? utf8Encoding(expressions) : jsonEncoding(expressions);
     this.separator = expressions.sequence(expressions.literal(','), expressions.optional(expressions.literal(' ')));
     this.colon = expressions.sequence(expressions.literal(':'), expressions.optional(expressions.literal(' ')));
@@ -151,8 +152,7 @@ class SchemaCompiler implements ValueCompiler {
   private followed({ schema, path }: Placed): Placed {
     if (!isObject(schema) || typeof schema.$ref !== 'string' || !schema.$ref.startsWith('#')) return { schema, path };
     if (Object.keys(schema).some((key) => key !== '$ref' && kindOf(key) !== 'annotation')) return { schema, path };
-    refuseCircle(this.root, schema.$ref);
-    return this.followed({ schema: lookUp(this.root, schema.$ref), path: schema.$ref });
+    return this.followed({ schema: this.document.target(schema.$ref), path: schema.$ref });
   }
 
   private inline(schemas: readonly Placed[]): Expression {

@@ -52,6 +52,7 @@ export function combine(
           hint: 'lower bounds on lengths, or fewer keywords beside a pattern, need fewer',
         });
       }
+      expressions.spend(1);
       number = tuples.push(tuple) - 1;
       numbers.set(key, number);
     }

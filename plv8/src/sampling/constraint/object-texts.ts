@@ -1,6 +1,7 @@
 /** Objects: members in the schema's order, those that others decide about, and how many there are. */
 import { LAST_CODE_POINT, normalise } from './character-sets.ts';
 import { byteText } from './characters.ts';
+import type { Reading } from './escapes.ts';
 import type { Expression } from './expression.ts';
 import { EMPTY, NEVER } from './expression.ts';
 import { combine } from './machine.ts';
@@ -8,7 +9,7 @@ import { compilePattern, patternRegExp } from './pattern.ts';
 import type { Alternative, Leaf, Placed } from './schema-expansion.ts';
 import { isValid } from './schema-validity.ts';
 import { isObject } from '../../format/json-object.ts';
-import { countsOf, invalid, show, unsupported } from './schema-keywords.ts';
+import { countsOf, inPlace, invalid, show, unsupported } from './schema-keywords.ts';
 import type { ValueCompiler } from './value-compiler.ts';
 
 /** Patterns of names, of which each set makes a kind of member. */
@@ -46,6 +47,7 @@ class ObjectTexts {
         const members = schema[key] ?? {};
         if (!isObject(members)) invalid(at, `${key} must be an object, got ${show(members)}`);
         for (const name of Object.keys(members)) (key === 'properties' ? names : patterns).add(name);
+        if (key === 'patternProperties') inPlace(`${at}/${key}`, () => Object.keys(members).forEach(patternRegExp));
       }
       const required = Array.isArray(schema.required) ? schema.required : [];
       const isDraft3 = typeof schema.required === 'boolean';
@@ -118,7 +120,7 @@ class ObjectTexts {
   private allowsName(name: string): boolean {
     return this.leaves.every(
       ({ schema }) =>
-        schema.propertyNames === undefined || isValid(this.compiler.expansion.root, schema.propertyNames, name),
+        schema.propertyNames === undefined || isValid(this.compiler.expansion.document, schema.propertyNames, name),
     );
   }
 
@@ -190,15 +192,18 @@ class ObjectTexts {
     const { compiler } = this;
     const { expressions } = compiler;
     const unlisted = this.unlistedName();
-    const quoted = (pattern: string): Expression => {
+    const quoted = (pattern: string, reading: Reading): Expression => {
       const quote = expressions.literal('"');
-      return expressions.sequence(quote, compilePattern(expressions, pattern, compiler.encode, 'part'), quote);
+      const texts = inPlace(`${this.path}/patternProperties`, () =>
+        compilePattern(expressions, pattern, compiler.encode, 'part', reading),
+      );
+      return expressions.sequence(quote, texts, quote);
     };
     const names = this.leaves.flatMap(({ schema, path }) =>
       schema.propertyNames === undefined ? [] : [{ schema: schema.propertyNames, path: `${path}/propertyNames` }],
     );
-    const wanted = [...matching].map(quoted);
-    const unwanted = this.patterns.filter((pattern) => !matching.has(pattern)).map(quoted);
+    const wanted = [...matching].map((pattern) => quoted(pattern, 'all'));
+    const unwanted = this.patterns.flatMap((pattern) => (matching.has(pattern) ? [] : [quoted(pattern, 'any')]));
     if (names.length > 0) wanted.push(compiler.names(names));
     if (wanted.length === 0 && unwanted.length === 0) return unlisted;
     return combine(expressions, [unlisted, ...wanted], unwanted);

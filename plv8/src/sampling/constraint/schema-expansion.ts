@@ -5,7 +5,7 @@
  */
 import { isObject } from '../../format/json-object.ts';
 import { raise, SQLSTATE } from '../../errors.ts';
-import { lookUp, refuseCircle } from './schema-references.ts';
+import type { SchemaDocument } from './schema-document.ts';
 import type { Schema, Type } from './schema-keywords.ts';
 import {
   at,
@@ -50,7 +50,7 @@ export class SchemaExpansion {
   readonly ignored = new Set<string>();
   private depth = 0;
 
-  constructor(readonly root: unknown) {}
+  constructor(readonly document: SchemaDocument) {}
 
   /** Alternatives of a value for which all of `schemas` hold. */
   all(schemas: readonly Placed[]): readonly Alternative[] {
@@ -149,6 +149,9 @@ export class SchemaExpansion {
       const place = `${path}/${keyword}/${name}`;
       const absent = { ...leaf({ properties: { [name]: false } }, place, within), fromDenial: true };
       const present = { ...leaf({ required: [name] }, place, within), fromDenial: true };
+      if (Array.isArray(needed) && needed.some((each) => typeof each !== 'string')) {
+        invalid(place, `required must be an array of texts, got ${show(needed)}`);
+      }
       const further = Array.isArray(needed)
         ? [[leaf({ required: needed }, place, within)]]
         : this.expand({ schema: needed, path: place }, within);
@@ -231,6 +234,7 @@ export class SchemaExpansion {
 
   /** Whether no value can satisfy the leaves, as far as types, listed values and members that must be there tell. */
   private contradicts(leaves: Alternative, depth: number): boolean {
+    this.document.step(leaves.length);
     const types = typesOfLeaves(leaves);
     if (types !== null && types.size === 0) return true;
     const listed = leaves.find(({ schema, denied }) => denied === undefined && listedValues(schema) !== null);
@@ -254,9 +258,9 @@ export class SchemaExpansion {
 
   /** Whether a leaf allows a value. */
   allows({ schema, denied }: Leaf, value: unknown): boolean {
-    if (denied !== undefined) return !holds(this.root, schema, denied, value);
+    if (denied !== undefined) return !holds(this.document, schema, denied, value);
     return Object.keys(schema).every(
-      (keyword) => kindOf(keyword) !== 'local' || holds(this.root, schema, keyword, value),
+      (keyword) => kindOf(keyword) !== 'local' || holds(this.document, schema, keyword, value),
     );
   }
 
@@ -264,7 +268,9 @@ export class SchemaExpansion {
     for (const keyword of Object.keys(schema)) {
       const kind = kindOf(keyword);
       if (kind === 'refused') unsupported(keyword, path);
-      if (kind === 'unknown') this.ignored.add(`${show(keyword)} at ${at(path)}`);
+      // Draft 3 has `required` in the member itself, where no later one looks for it.
+      const isDraft3 = keyword === 'required' && typeof schema.required === 'boolean';
+      if (kind === 'unknown' || isDraft3) this.ignored.add(`${show(keyword)} at ${at(path)}`);
     }
   }
 
@@ -275,11 +281,11 @@ export class SchemaExpansion {
         hint: 'only references within the schema are, as #/$defs/NAME',
       });
     }
-    refuseCircle(this.root, reference);
-    return { schema: lookUp(this.root, reference), path: reference };
+    return { schema: this.document.target(reference), path: reference };
   }
 
   private inside<T>(path: string, work: () => T): T {
+    this.document.step();
     if (++this.depth > MAX_DEPTH) {
       raise(SQLSTATE.programLimitExceeded, `schema at ${at(path)} nests deeper than ${MAX_DEPTH} levels`);
     }

@@ -1,6 +1,6 @@
 /** A schema, its keywords, and what is said about one that cannot be compiled, and where in it. */
 import { isObject } from '../../format/json-object.ts';
-import { raise, SQLSTATE } from '../../errors.ts';
+import { HartonomousError, prefixed, raise, SQLSTATE } from '../../errors.ts';
 import { quoted } from '../../format/visible-text.ts';
 
 export type Schema = Record<string, unknown>;
@@ -78,6 +78,16 @@ export function at(path: string): string {
 
 export function invalid(path: string, what: string): never {
   raise(SQLSTATE.invalidParameterValue, `schema at ${at(path)}: ${what}`);
+}
+
+/** What is wrong with a pattern names its place. */
+export function inPlace<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof HartonomousError)) throw error;
+    throw prefixed(`schema at ${at(path)}`, error);
+  }
 }
 
 /** Refuse a keyword that decides about values and is not followed. */

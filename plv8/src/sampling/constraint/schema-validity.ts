@@ -1,15 +1,15 @@
 /** Whether a JSON value is valid under a schema: for values that a schema lists, and for names of members. */
-import { lookUp } from './schema-references.ts';
+import type { SchemaDocument } from './schema-document.ts';
 import type { Schema, Type } from './schema-keywords.ts';
 import { isObject } from '../../format/json-object.ts';
 import { countOf, membersOf, sameJson, typesOf } from './schema-keywords.ts';
 import { patternRegExp } from './pattern.ts';
 
-/** Whether `value` is valid under `schema`, whose references lead into `root`. Formats are taken as kept. */
-export function isValid(root: unknown, schema: unknown, value: unknown): boolean {
+/** Whether `value` is valid under `schema`, a part of `document`. Formats are taken as kept. */
+export function isValid(document: SchemaDocument, schema: unknown, value: unknown): boolean {
   if (typeof schema === 'boolean') return schema;
   if (!isObject(schema)) return false;
-  return Object.keys(schema).every((keyword) => holds(root, schema, keyword, value));
+  return Object.keys(schema).every((keyword) => holds(document, schema, keyword, value));
 }
 
 export function typeOf(value: unknown): Type {
@@ -25,9 +25,10 @@ export function isOfType(value: unknown, types: ReadonlySet<Type>): boolean {
 }
 
 /** Whether `keyword` of `schema` allows `value`. */
-export function holds(root: unknown, schema: Schema, keyword: string, value: unknown): boolean {
+export function holds(document: SchemaDocument, schema: Schema, keyword: string, value: unknown): boolean {
+  document.step();
   const argument = schema[keyword];
-  const valid = (inner: unknown, of: unknown): boolean => isValid(root, inner, of);
+  const valid = (inner: unknown, of: unknown): boolean => isValid(document, inner, of);
   switch (keyword) {
     case 'type': {
       const types = typesOf(schema, '#');
@@ -38,7 +39,7 @@ export function holds(root: unknown, schema: Schema, keyword: string, value: unk
     case 'const':
       return sameJson(argument, value);
     case '$ref':
-      return valid(lookUp(root, argument as string), value);
+      return valid(document.target(argument as string), value);
     case 'allOf':
       return membersOf(schema, keyword, '#').every((member) => valid(member, value));
     case 'anyOf':
@@ -52,8 +53,8 @@ export function holds(root: unknown, schema: Schema, keyword: string, value: unk
     default:
       if (typeof value === 'string') return holdsForString(schema, keyword, value);
       if (typeof value === 'number') return holdsForNumber(schema, keyword, value);
-      if (Array.isArray(value)) return holdsForArray(root, schema, keyword, value);
-      return isObject(value) ? holdsForObject(root, schema, keyword, value) : true;
+      if (Array.isArray(value)) return holdsForArray(document, schema, keyword, value);
+      return isObject(value) ? holdsForObject(document, schema, keyword, value) : true;
   }
 }
 
@@ -89,13 +90,15 @@ function holdsForNumber(schema: Schema, keyword: string, value: number): boolean
   }
 }
 
-function holdsForArray(root: unknown, schema: Schema, keyword: string, value: readonly unknown[]): boolean {
+function holdsForArray(document: SchemaDocument, schema: Schema, keyword: string, value: readonly unknown[]): boolean {
   const { items, prefixItems } = tupleOf(schema);
   switch (keyword) {
     case 'items':
     case 'prefixItems':
     case 'additionalItems':
-      return value.every((item, i) => isValid(root, i < prefixItems.length ? prefixItems[i] : (items ?? true), item));
+      return value.every((item, i) =>
+        isValid(document, i < prefixItems.length ? prefixItems[i] : (items ?? true), item),
+      );
     case 'minItems':
       return value.length >= countOf(schema, keyword, 0, '#');
     case 'maxItems':
@@ -103,15 +106,19 @@ function holdsForArray(root: unknown, schema: Schema, keyword: string, value: re
     case 'uniqueItems':
       return schema.uniqueItems !== true || value.every((item, i) => !value.slice(0, i).some((o) => sameJson(o, item)));
     case 'contains': {
-      const found = value.filter((item) => isValid(root, schema.contains, item)).length;
+      const found = value.filter((item) => isValid(document, schema.contains, item)).length;
       return found >= countOf(schema, 'minContains', 1, '#') && found <= countOf(schema, 'maxContains', Infinity, '#');
+    }
+    case 'unevaluatedItems': {
+      const evaluated = evaluatedIn(document, schema, value);
+      return value.every((item, i) => evaluated.has(i) || isValid(document, schema.unevaluatedItems, item));
     }
     default:
       return true;
   }
 }
 
-function holdsForObject(root: unknown, schema: Schema, keyword: string, value: Schema): boolean {
+function holdsForObject(document: SchemaDocument, schema: Schema, keyword: string, value: Schema): boolean {
   const names = Object.keys(value);
   switch (keyword) {
     case 'required':
@@ -119,9 +126,11 @@ function holdsForObject(root: unknown, schema: Schema, keyword: string, value: S
     case 'properties':
     case 'patternProperties':
     case 'additionalProperties':
-      return names.every((name) => memberSchemas(schema, name).every((member) => isValid(root, member, value[name])));
+      return names.every((name) =>
+        memberSchemas(schema, name).every((member) => isValid(document, member, value[name])),
+      );
     case 'propertyNames':
-      return names.every((name) => isValid(root, schema.propertyNames, name));
+      return names.every((name) => isValid(document, schema.propertyNames, name));
     case 'minProperties':
       return names.length >= countOf(schema, keyword, 0, '#');
     case 'maxProperties':
@@ -134,11 +143,49 @@ function holdsForObject(root: unknown, schema: Schema, keyword: string, value: S
           !Object.hasOwn(value, name) ||
           (Array.isArray(needed)
             ? needed.every((other) => Object.hasOwn(value, other as string))
-            : isValid(root, needed, value)),
+            : isValid(document, needed, value)),
       );
+    case 'unevaluatedProperties': {
+      const evaluated = evaluatedIn(document, schema, value);
+      return names.every((name) => evaluated.has(name) || isValid(document, schema.unevaluatedProperties, value[name]));
+    }
     default:
       return true;
   }
+}
+
+/** Members of an object, or places of an array, that the keywords of a schema look at, those for unevaluated ones apart. */
+function evaluatedIn(document: SchemaDocument, schema: Schema, value: object): ReadonlySet<string | number> {
+  document.step();
+  const found = new Set<string | number>();
+  const within = (inner: unknown): void => {
+    if (!isObject(inner) || !isValid(document, inner, value)) return;
+    evaluatedIn(document, inner, value).forEach((each) => found.add(each));
+    const rest = Array.isArray(value) ? inner.unevaluatedItems : inner.unevaluatedProperties;
+    if (rest !== undefined) placesOf(value).forEach((each) => found.add(each));
+  };
+  if (typeof schema.$ref === 'string') within(document.target(schema.$ref));
+  for (const list of [schema.allOf, schema.anyOf, schema.oneOf]) if (Array.isArray(list)) list.forEach(within);
+  if (schema.if !== undefined) {
+    within(schema.if);
+    within(isValid(document, schema.if, value) ? schema.then : schema.else);
+  }
+  for (const dependent of [schema.dependentSchemas, schema.dependencies]) {
+    if (!isObject(dependent)) continue;
+    for (const [name, inner] of Object.entries(dependent)) if (Object.hasOwn(value, name)) within(inner);
+  }
+  if (Array.isArray(value)) {
+    const { prefixItems, items } = tupleOf(schema);
+    // Draft 2020-12 counts what `contains` found, draft 2019-09 does not; nor is it counted here.
+    value.forEach((_, i) => (i < prefixItems.length || items !== undefined) && found.add(i));
+  } else {
+    for (const name of Object.keys(value)) if (memberSchemas(schema, name).length > 0) found.add(name);
+  }
+  return found;
+}
+
+function placesOf(value: object): (string | number)[] {
+  return Array.isArray(value) ? value.map((_, i) => i) : Object.keys(value);
 }
 
 /** What one schema says about the member `name`: of its properties, its patterns, else its additionalProperties. */

@@ -1,25 +1,31 @@
 /** Strings: lengths, patterns, formats and encodings, all at once, and without what is denied. */
 import { LAST_CODE_POINT, normalise } from './character-sets.ts';
+import type { Reading } from './escapes.ts';
 import type { Expression } from './expression.ts';
 import { encodingPattern, formatPattern } from './formats.ts';
 import { combine } from './machine.ts';
 import { compilePattern } from './pattern.ts';
 import type { Alternative } from './schema-expansion.ts';
 import { listedValues } from './schema-expansion.ts';
-import { at, countsOf, invalid, show } from './schema-keywords.ts';
+import { at, countsOf, inPlace, invalid, show } from './schema-keywords.ts';
 import type { ValueCompiler } from './value-compiler.ts';
+
+/** Characters of a text that has a format and a bound; pydantic's URLs may have 2,083, which nobody needs counted. */
+const MAX_FORMAT_LENGTH = 512;
 
 /** What may stand between the quotes. */
 export function stringTexts(compiler: ValueCompiler, leaves: Alternative): Expression {
   const { expressions, encode } = compiler;
   const wanted: Expression[] = [];
   const unwanted: Expression[] = [];
-  const pattern = (text: string): Expression => compilePattern(expressions, text, encode, 'part');
+  const pattern = (text: string, path: string, reading: Reading = 'all'): Expression =>
+    inPlace(path, () => compilePattern(expressions, text, encode, 'part', reading));
   let least = 0;
   let most = Infinity;
+  let hasFormat = false;
   for (const { schema, path, denied } of leaves) {
     if (denied !== undefined) {
-      if (denied === 'pattern') unwanted.push(pattern(String(schema.pattern)));
+      if (denied === 'pattern') unwanted.push(pattern(String(schema.pattern), path, 'any'));
       const texts = (listedValues(schema) ?? []).filter((value): value is string => typeof value === 'string');
       // A text is written in one way only.
       unwanted.push(...texts.map((text) => expressions.literal(compiler.written(text))));
@@ -30,16 +36,21 @@ export function stringTexts(compiler: ValueCompiler, leaves: Alternative): Expre
     most = Math.min(most, longest);
     if (schema.pattern !== undefined) {
       if (typeof schema.pattern !== 'string') invalid(path, `pattern must be a text, got ${show(schema.pattern)}`);
-      wanted.push(pattern(schema.pattern));
+      wanted.push(pattern(schema.pattern, path));
     }
     if (schema.format !== undefined) {
-      const found = typeof schema.format === 'string' ? formatPattern(schema.format) : undefined;
+      if (typeof schema.format !== 'string') invalid(path, `format must be a text, got ${show(schema.format)}`);
+      const found = formatPattern(schema.format);
       if (found === undefined) compiler.expansion.ignored.add(`"format" ${show(schema.format)} at ${at(path)}`);
-      else if (found !== null) wanted.push(pattern(found));
+      else if (found !== null) {
+        wanted.push(pattern(found, path));
+        hasFormat = true;
+      }
     }
     const encoding = typeof schema.contentEncoding === 'string' ? encodingPattern(schema.contentEncoding) : undefined;
-    if (encoding !== undefined) wanted.push(pattern(encoding));
+    if (encoding !== undefined) wanted.push(pattern(encoding, path));
   }
+  if (hasFormat && most < Infinity) most = Math.min(most, Math.max(least, MAX_FORMAT_LENGTH));
   if (least > 0 || most < Infinity || wanted.length === 0) {
     wanted.push(expressions.repeat(encode(normalise([[0, LAST_CODE_POINT]])), least, most));
   }

@@ -1,4 +1,5 @@
 /** Texts that a schema accepts, written byte by byte at random, without a model. */
+import type { Expression } from '../../../../plv8/src/sampling/constraint/expression.ts';
 import { Expressions, NEVER } from '../../../../plv8/src/sampling/constraint/expression.ts';
 import { compileSchema } from '../../../../plv8/src/sampling/constraint/json-schema.ts';
 import { Random } from '../../../../plv8/src/sampling/random.ts';
@@ -8,17 +9,22 @@ export interface SchemaTexts {
   ignored: readonly string[];
 }
 
-/** `count` random texts of a schema: each goes on at will for some bytes and then ends as soon as it can. */
+/** `count` random texts of a schema. */
 export function schemaTexts(schema: unknown, count: number, seed = 1): SchemaTexts {
   const expressions = new Expressions();
   const { expression, ignored } = compileSchema(expressions, schema);
   expressions.close();
   if (expressions.shortestLength(expression) === Infinity) throw new Error('no finite text satisfies the schema');
+  return { texts: randomTexts(expressions, expression, count, seed), ignored };
+}
+
+/** `count` random texts, each of which goes on at will for some bytes and then ends as soon as it can. */
+export function randomTexts(expressions: Expressions, start: Expression, count: number, seed: number): string[] {
   const random = new Random(seed);
-  const texts = Array.from({ length: count }, (_, i) => {
+  return Array.from({ length: count }, (_, i) => {
     const bytes: number[] = [];
     const free = i * 7;
-    let state = expression;
+    let state = start;
     while (bytes.length < free) {
       // A byte of a class at random: a quote as often as all letters together, so that strings end.
       const { bytes: samples, of } = expressions.classesOf(state);
@@ -33,5 +39,4 @@ export function schemaTexts(schema: unknown, count: number, seed = 1): SchemaTex
     for (const character of expressions.shortest(state)) bytes.push(character.charCodeAt(0));
     return Buffer.from(bytes).toString('utf8');
   });
-  return { texts, ignored };
 }

@@ -1,23 +1,57 @@
-/** References within a schema: what a $ref leads to, and that none leads in a circle. */
+/** A schema with what its references lead to, and how much work it may make. */
+import { raise, SQLSTATE } from '../../errors.ts';
 import { isObject } from '../../format/json-object.ts';
 import { invalid, MAX_DEPTH } from './schema-keywords.ts';
 
-/** A schema that leads to itself before a bracket is opened describes nothing. */
-export function refuseCircle(root: unknown, from: string): void {
-  const seen = new Set<string>();
-  const waiting = [from];
-  for (let target = waiting.pop(); target !== undefined; target = waiting.pop()) {
-    if (seen.has(target)) continue;
-    seen.add(target);
-    for (const next of directReferences(lookUp(root, target), 0)) {
-      if (next === from) invalid(from, 'the schema refers to itself without an object or array between');
-      if (next.startsWith('#')) waiting.push(next);
+/** Steps of working out what a schema says: some thousands for one that a person wrote, a few seconds of work at most. */
+const MAX_STEPS = 1_000_000;
+
+export class SchemaDocument {
+  private readonly targets = new Map<string, unknown>();
+  /** References that lead to a bracket sooner or later; false while that is not known yet. */
+  private readonly straight = new Map<string, boolean>();
+  private steps = 0;
+
+  constructor(
+    readonly root: unknown,
+    private readonly poll: () => void = () => undefined,
+  ) {}
+
+  /** Count steps. Throws programLimitExceeded where there are too many, as alternatives of alternatives make. */
+  step(count = 1): void {
+    this.steps += count;
+    if (this.steps > MAX_STEPS) {
+      raise(SQLSTATE.programLimitExceeded, `schema needs more than ${MAX_STEPS} steps to be worked out`, {
+        hint: 'fewer alternatives in allOf, anyOf, oneOf and not need fewer',
+      });
     }
+    if (this.steps % 1024 < count) this.poll();
+  }
+
+  /** What a reference within the document leads to. Throws where it leads nowhere, or in a circle. */
+  target(reference: string): unknown {
+    this.refuseCircle(reference);
+    return this.lookUp(reference);
+  }
+
+  /** A schema that leads to itself before a bracket is opened describes nothing. */
+  private refuseCircle(reference: string): void {
+    const known = this.straight.get(reference);
+    if (known === true) return;
+    if (known === false) invalid(reference, 'the schema refers to itself without an object or array between');
+    this.straight.set(reference, false);
+    for (const next of directReferences(this.lookUp(reference), 0)) if (next.startsWith('#')) this.refuseCircle(next);
+    this.straight.set(reference, true);
+  }
+
+  private lookUp(pointer: string): unknown {
+    if (!this.targets.has(pointer)) this.targets.set(pointer, lookUp(this.root, pointer));
+    return this.targets.get(pointer);
   }
 }
 
 /** What a JSON pointer (RFC 6901) in a fragment leads to. */
-export function lookUp(root: unknown, pointer: string): unknown {
+function lookUp(root: unknown, pointer: string): unknown {
   let value: unknown = root;
   let fragment: string;
   try {

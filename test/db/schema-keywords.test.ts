@@ -1,0 +1,285 @@
+/**
+ * Every keyword of JSON Schema's drafts 4, 6, 7, 2019-09 and 2020-12 and of OpenAPI 3.0 and 3.1, through SQL: it decides about
+ * values, is passed over as an annotation, or is refused by name and place. What nobody defines is named in a NOTICE, and
+ * what is written wrong is said in one line.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import type pg from 'pg';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { packageRoot } from '../../cli/package-root.ts';
+import { connectAs, createDatabase, ingestFile, roleName } from './harness.ts';
+import type { TestDatabase } from './harness.ts';
+
+const role = roleName('schemas');
+
+let database: TestDatabase;
+let client: pg.Client;
+let notices: string[];
+
+beforeAll(async () => {
+  database = await createDatabase();
+  await ingestFile(database.url, join(packageRoot(), 'models/tiny/hartonomous-tiny-q8_0.gguf'), 'tiny');
+  await database.createRole(role, 'hartonomous_user');
+  client = await connectAs(database.url, role);
+  client.on('notice', ({ message }) => notices.push(message ?? ''));
+});
+
+afterAll(async () => {
+  await client.end();
+  await database.drop();
+});
+
+async function answer(schema: object): Promise<unknown> {
+  notices = [];
+  const { rows } = await client.query<{ value: unknown }>(
+    `select hartonomous.generate_json('hello', $1::json, 'tiny', '{"seed": 1}') as value`,
+    [JSON.stringify(schema)],
+  );
+  return rows[0]!.value;
+}
+
+/** Of two values only the first is allowed. */
+type Case = [keyword: string, schema: object, good: unknown, bad: unknown];
+
+const ASSERTING: Case[] = [
+  ['type', { type: 'string' }, 'a', 1],
+  ['type', { type: ['array', 'null'] }, [], {}],
+  ['enum', { enum: ['a', 'c'] }, 'a', 'b'],
+  ['const', { const: 'a' }, 'a', 'b'],
+  ['$ref', { $defs: { vowel: { enum: ['a', 'e'] } }, $ref: '#/$defs/vowel' }, 'a', 'b'],
+  ['$ref', { definitions: { vowel: { $id: '#v', const: 'a' } }, $ref: '#v' }, 'a', 'b'],
+  ['$ref', { $defs: { vowel: { $anchor: 'v', const: 'a' } }, $ref: '#v' }, 'a', 'b'],
+  ['allOf', { allOf: [{ minLength: 2 }, { maxLength: 3 }] }, 'ab', 'abcd'],
+  ['anyOf', { anyOf: [{ const: 1 }, { const: 2 }] }, 2, 3],
+  ['oneOf', { oneOf: [{ minimum: 1 }, { maximum: 2 }] }, 3, 2],
+  ['not', { not: { type: 'null' } }, 'a', null],
+  ['if', { if: { type: 'string' }, then: { minLength: 2 }, else: { minimum: 5 } }, 'ab', 'a'],
+  ['then', { if: { type: 'string' }, then: { minLength: 2 } }, 'ab', 'a'],
+  ['else', { if: { type: 'string' }, else: { minimum: 5 } }, 5, 4],
+  ['minimum', { minimum: 2 }, 2, 1],
+  ['maximum', { maximum: 2 }, 2, 3],
+  ['exclusiveMinimum', { exclusiveMinimum: 2 }, 3, 2],
+  ['exclusiveMaximum', { exclusiveMaximum: 2 }, 1, 2],
+  ['exclusiveMinimum', { minimum: 2, exclusiveMinimum: true }, 3, 2],
+  ['exclusiveMaximum', { maximum: 2, exclusiveMaximum: true }, 1, 2],
+  ['multipleOf', { multipleOf: 3 }, 6, 7],
+  ['multipleOf', { multipleOf: 0.01 }, 1.25, 1.255],
+  ['minLength', { minLength: 2 }, 'aé', 'é'],
+  ['maxLength', { maxLength: 1 }, '🎈', 'ab'],
+  ['pattern', { pattern: '^a.$' }, 'ab', 'ba'],
+  ['items', { items: { type: 'integer' } }, [1], ['a']],
+  ['items', { items: [{ const: 1 }] }, [1], [2]],
+  ['additionalItems', { items: [true], additionalItems: { const: 1 } }, ['a', 1], ['a', 2]],
+  ['prefixItems', { prefixItems: [{ const: 1 }] }, [1], [2]],
+  ['minItems', { minItems: 2 }, [1, 2], [1]],
+  ['maxItems', { maxItems: 1 }, [1], [1, 2]],
+  ['uniqueItems', { uniqueItems: true }, [1, '1'], [1, 1]],
+  ['contains', { contains: { const: 1 } }, [2, 1], [2]],
+  ['minContains', { contains: { const: 1 }, minContains: 2 }, [1, 1], [1]],
+  ['maxContains', { contains: { const: 1 }, maxContains: 1 }, [1, 2], [1, 1]],
+  ['unevaluatedItems', { prefixItems: [true], unevaluatedItems: false }, [1], [1, 2]],
+  ['unevaluatedItems', { allOf: [{ items: [true, true] }], unevaluatedItems: false }, [1, 2], [1, 2, 3]],
+  ['properties', { properties: { a: { const: 1 } } }, { a: 1 }, { a: 2 }],
+  ['required', { required: ['a'] }, { a: 1 }, { b: 1 }],
+  ['additionalProperties', { properties: { a: true }, additionalProperties: false }, { a: 1 }, { b: 1 }],
+  ['patternProperties', { patternProperties: { '^x': { const: 1 } } }, { x: 1 }, { x1: 2 }],
+  ['propertyNames', { propertyNames: { maxLength: 1 } }, { a: 1 }, { ab: 1 }],
+  ['minProperties', { minProperties: 1 }, { a: 1 }, {}],
+  ['maxProperties', { maxProperties: 1 }, { a: 1 }, { a: 1, b: 1 }],
+  ['dependentRequired', { dependentRequired: { a: ['b'] } }, { a: 1, b: 1 }, { a: 1 }],
+  ['dependentSchemas', { dependentSchemas: { a: { maxProperties: 1 } } }, { a: 1 }, { a: 1, b: 1 }],
+  ['dependencies', { dependencies: { a: ['b'], c: { maxProperties: 1 } } }, { a: 1, b: 1 }, { c: 1, d: 1 }],
+  ['unevaluatedProperties', { properties: { a: true }, unevaluatedProperties: false }, { a: 1 }, { b: 1 }],
+  [
+    'unevaluatedProperties',
+    { anyOf: [{ properties: { a: { const: 1 } }, required: ['a'] }, true], unevaluatedProperties: false },
+    { a: 1 },
+    { a: 2 },
+  ],
+];
+
+/** Keywords that say something about what a text is written like; the values are of the only form that is left. */
+const WRITING: [keyword: string, schema: object, form: RegExp | null][] = [
+  ['format', { type: 'string', format: 'ipv4', maxLength: 7 }, /^\d\.\d\.\d\.\d$/],
+  [
+    'contentEncoding',
+    { type: 'string', contentEncoding: 'base64', minLength: 3, maxLength: 4 },
+    /^[A-Za-z0-9+/]{2}[A-Za-z0-9+/=]{2}$/,
+  ],
+  ['nullable', { type: 'string', nullable: true, not: { type: 'string' } }, null],
+];
+
+const ANNOTATIONS: Record<string, unknown> = {
+  $schema: 'https://json-schema.org/draft/2020-12/schema',
+  $id: 'https://example.com/one',
+  id: 'https://example.com/one',
+  $anchor: 'one',
+  $dynamicAnchor: 'one',
+  $recursiveAnchor: true,
+  $vocabulary: { 'https://json-schema.org/draft/2020-12/vocab/core': true },
+  $comment: 'one',
+  $defs: { a: { $ref: 'elsewhere.json' } },
+  definitions: { a: { $ref: 'elsewhere.json' } },
+  title: 'One',
+  description: 'one',
+  default: 2,
+  example: 2,
+  examples: [2],
+  deprecated: true,
+  readOnly: true,
+  writeOnly: true,
+  contentMediaType: 'image/png',
+  contentSchema: { type: 'string' },
+  discriminator: { propertyName: 'kind' },
+  xml: { name: 'one' },
+  externalDocs: { url: 'https://example.com' },
+};
+
+const REFUSED: Record<string, unknown> = {
+  $dynamicRef: '#node',
+  $recursiveRef: '#',
+  extends: { type: 'string' },
+  disallow: ['string'],
+  divisibleBy: 2,
+};
+
+const DRAFT_4 =
+  'id $schema title description default multipleOf maximum exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern ' +
+  'additionalItems items maxItems minItems uniqueItems maxProperties minProperties required additionalProperties definitions ' +
+  'properties patternProperties dependencies enum type format allOf anyOf oneOf not $ref';
+const OPENAPI =
+  'title multipleOf maximum exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern maxItems minItems uniqueItems ' +
+  'maxProperties minProperties required enum type allOf oneOf anyOf not items properties additionalProperties description format ' +
+  'default nullable discriminator readOnly writeOnly xml externalDocs example deprecated $ref';
+
+/** Keywords of the drafts whose metaschemas ajv brings, by file. */
+function metaschemaKeywords(): Set<string> {
+  const refs = join(dirname(createRequire(import.meta.url).resolve('ajv/package.json')), 'dist/refs');
+  const files = [
+    'json-schema-draft-06.json',
+    'json-schema-draft-07.json',
+    ...['2019-09', '2020-12'].flatMap((draft) =>
+      readdirSync(join(refs, `json-schema-${draft}/meta`)).map((file) => `json-schema-${draft}/meta/${file}`),
+    ),
+  ];
+  return new Set(
+    files.flatMap((file) =>
+      Object.keys((JSON.parse(readFileSync(join(refs, file), 'utf8')) as { properties: object }).properties),
+    ),
+  );
+}
+
+test('the table has every keyword of every draft', () => {
+  const known = new Set([
+    ...ASSERTING.map(([keyword]) => keyword),
+    ...WRITING.map(([keyword]) => keyword),
+    ...Object.keys(ANNOTATIONS),
+    ...Object.keys(REFUSED),
+  ]);
+  const all = [...metaschemaKeywords(), ...DRAFT_4.split(' '), ...OPENAPI.split(' ')];
+  expect(all.length).toBeGreaterThan(120);
+  expect(all.filter((keyword) => !known.has(keyword))).toEqual([]);
+});
+
+describe('decides about values', () => {
+  test.each(ASSERTING)('%s: %j', async (_, schema, good, bad) => {
+    const { $defs = {}, definitions = {} } = schema as Record<string, unknown>;
+    const among = (values: unknown[]): object => ({ $defs, definitions, allOf: [schema, { enum: values }] });
+    expect(await answer(among([bad, good]))).toEqual(good);
+    expect(notices).toEqual([]);
+    await expect(answer(among([bad]))).rejects.toMatchObject({
+      message: 'no finite text satisfies the json schema',
+    });
+  });
+
+  test.each(WRITING)('%s', async (_, schema, form) => {
+    const found = await answer(schema);
+    if (form === null) expect(found).toBeNull();
+    else expect(found).toMatch(form);
+    expect(notices).toEqual([]);
+  });
+});
+
+test.each(Object.entries(ANNOTATIONS))('%s says nothing about values', async (keyword, value) => {
+  expect(await answer({ [keyword]: value, const: 1 })).toBe(1);
+  expect(await answer({ properties: { a: { [keyword]: value, const: 1 } }, required: ['a'] })).toEqual({ a: 1 });
+  expect(notices).toEqual([]);
+});
+
+test.each(Object.entries(REFUSED))('%s is refused by name and place', async (keyword, value) => {
+  const schema = { properties: { a: { items: { [keyword]: value } } } };
+  await expect(answer(schema)).rejects.toMatchObject({
+    code: '0A000',
+    message: `schema keyword "${keyword}" at #/properties/a/items is not supported`,
+  });
+});
+
+test('what nobody defines is ignored and named, the first ten', async () => {
+  const unknown = Object.fromEntries(Array.from({ length: 12 }, (_, i) => [`x-${i}`, i]));
+  expect(
+    await answer({ properties: { a: { const: 1, propertyOrdering: ['a'], required: true } }, required: ['a'] }),
+  ).toEqual({ a: 1 });
+  expect(notices).toEqual([
+    'schema keywords that nobody defines are ignored: "propertyOrdering" at #/properties/a, "required" at #/properties/a',
+  ]);
+  expect(await answer({ type: 'string', format: 'colour', maxLength: 2, minLength: 2 })).toHaveLength(2);
+  expect(notices).toEqual(['schema keywords that nobody defines are ignored: "format" "colour" at #']);
+  await answer({ const: 1, ...unknown });
+  expect(notices[0]).toMatch(/"x-9" at # and 2 more$/);
+});
+
+test.each<[object, string, string]>([
+  [{ type: 'str' }, '22023', 'schema at #: type must be one of'],
+  [{ type: [] }, '22023', 'no finite text satisfies the json schema'],
+  [{ enum: 'a' }, '22023', 'schema at #: enum must be an array that is not empty, got "a"'],
+  [{ properties: ['a'] }, '22023', 'schema at #: properties must be an object, got ["a"]'],
+  [{ properties: { a: 3 } }, '22023', 'schema at #/properties/a: a schema must be an object or a boolean, got 3'],
+  [{ properties: { a: null } }, '22023', 'schema at #/properties/a: a schema must be an object or a boolean, got null'],
+  [{ type: 'object', required: 'a' }, '22023', 'schema at #: required must be an array of texts, got "a"'],
+  [{ type: 'object', required: [1] }, '22023', 'schema at #: required must be an array of texts, got [1]'],
+  [{ additionalProperties: 'no' }, '22023', 'schema at #/additionalProperties: a schema must be'],
+  [{ patternProperties: { '(': true } }, '22023', 'schema at #/patternProperties: pattern is not valid: '],
+  [{ propertyNames: 3 }, '22023', 'schema at #/propertyNames: a schema must be'],
+  [{ minProperties: -1 }, '22023', 'schema at #: minProperties must be an integer that is not negative, got -1'],
+  [{ minProperties: 3, maxProperties: 2 }, '22023', 'schema at #: minProperties is 3, maxProperties is 2'],
+  [{ items: 3 }, '22023', 'schema at #/items: a schema must be'],
+  [{ prefixItems: {} }, '22023', 'schema at #: prefixItems must be an array, got {}'],
+  [{ uniqueItems: 'yes' }, '22023', 'schema at #: uniqueItems must be true or false, got "yes"'],
+  [{ contains: 3 }, '22023', 'schema at #/contains: a schema must be'],
+  [{ contains: true, minContains: 'a' }, '22023', 'schema at #: minContains must be an integer'],
+  [{ minItems: 1.5 }, '22023', 'schema at #: minItems must be an integer that is not negative, got 1.5'],
+  [{ minLength: '3' }, '22023', 'schema at #: minLength must be an integer that is not negative, got "3"'],
+  [{ pattern: 3 }, '22023', 'schema at #: pattern must be a text, got 3'],
+  [{ properties: { a: { pattern: '(a' } } }, '22023', 'schema at #/properties/a: pattern is not valid: '],
+  [{ pattern: '(a)\\1' }, '0A000', 'schema at #: pattern has a back reference, which is not supported'],
+  [{ pattern: '(?<=a)b' }, '0A000', 'schema at #: pattern has a lookbehind, which is not supported'],
+  [{ format: 3, type: 'string' }, '22023', 'schema at #: format must be a text, got 3'],
+  [{ minimum: '1' }, '22023', 'schema at #: minimum must be a number, got "1"'],
+  [{ multipleOf: 0 }, '22023', 'schema at #: multipleOf must be a number greater than 0, got 0'],
+  [{ anyOf: {} }, '22023', 'schema at #: anyOf must be an array that is not empty, got {}'],
+  [{ allOf: [] }, '22023', 'schema at #: allOf must be an array that is not empty, got []'],
+  [{ oneOf: [3] }, '22023', 'schema at #/oneOf/0: a schema must be'],
+  [{ not: 3 }, '22023', 'schema at #/not: a schema must be'],
+  [{ if: 3, then: {} }, '22023', 'schema at #/if: a schema must be'],
+  [{ dependentRequired: [] }, '22023', 'schema at #: dependentRequired must be an object, got []'],
+  [{ dependentRequired: { a: [1] } }, '22023', 'schema at #/dependentRequired/a: required must be an array of texts'],
+  [{ $ref: 3 }, '22023', 'schema at #: $ref must be a text, got 3'],
+  [{ $ref: '#/$defs/no' }, '22023', 'schema at #/$defs/no: the reference leads nowhere'],
+  [{ $ref: '#no' }, '22023', 'schema at #no: the reference leads nowhere'],
+  [{ $ref: 'https://example.com/a' }, '0A000', 'schema $ref "https://example.com/a" at # is not supported'],
+  [
+    { $defs: { a: { $ref: '#/$defs/b' }, b: { anyOf: [{ $ref: '#/$defs/a' }] } }, $ref: '#/$defs/a' },
+    '22023',
+    'schema at #/$defs/a: the schema refers to itself without an object or array between',
+  ],
+])('what is written wrong is said in one line: %j', async (schema, code, message) => {
+  const error = await answer(schema).then(
+    () => ({ code: '', message: 'nothing was wrong' }),
+    (found: pg.DatabaseError) => found,
+  );
+  expect(error.message.startsWith(message), error.message).toBe(true);
+  expect(error.message).not.toContain('\n');
+  expect(error.code).toBe(code);
+});

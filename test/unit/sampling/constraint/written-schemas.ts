@@ -1,0 +1,23 @@
+/** Schemas as people and their libraries write them, and whether a value is valid. */
+import { readFileSync } from 'node:fs';
+import { Ajv } from 'ajv';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+
+interface WrittenSchema {
+  name: string;
+  schema: Record<string, unknown>;
+  /** what it says in the words of JSON Schema, where it is OpenAPI's or has a pattern that flag u does not allow */
+  sameAs?: Record<string, unknown>;
+}
+
+export const WRITTEN_SCHEMAS = JSON.parse(
+  readFileSync(new URL('written-schemas.json', import.meta.url), 'utf8'),
+) as WrittenSchema[];
+
+/** Whether a value is valid under a schema of draft 7, where it says so, else of draft 2020-12. */
+export function validatorOf(schema: object): (value: unknown) => boolean {
+  const isDraft7 = JSON.stringify((schema as { $schema?: unknown }).$schema ?? '').includes('draft-07');
+  // ownProperties: `toString` and its like are no members of an empty object.
+  const options = { strict: false, validateFormats: false, ownProperties: true };
+  return (isDraft7 ? new Ajv(options) : new Ajv2020(options)).compile(schema);
+}
