@@ -3,8 +3,8 @@ create table hartonomous.runs (
     id bigint generated always as identity primary key,
     created_at timestamptz not null default now(),
     caller text not null,
+    login text not null default session_user,
     kind text not null,
-    model_id bigint references hartonomous.models on delete set null,
     model_name text not null,
     model_digest bytea not null,
     options jsonb not null,
@@ -28,8 +28,8 @@ comment on table hartonomous.runs is 'recorded generations';
 comment on column hartonomous.runs.id is 'number of the run';
 comment on column hartonomous.runs.created_at is 'when';
 comment on column hartonomous.runs.caller is 'role that asked';
+comment on column hartonomous.runs.login is 'user of its session';
 comment on column hartonomous.runs.kind is 'what was called: generate, complete, chat or stream; logits and classify where limit recording is 1';
-comment on column hartonomous.runs.model_id is 'the model; null once it is removed';
 comment on column hartonomous.runs.model_name is 'its name then';
 comment on column hartonomous.runs.model_digest is 'SHA-256 of its file';
 comment on column hartonomous.runs.options is 'options as the caller gave them';
@@ -50,7 +50,6 @@ comment on column hartonomous.runs.erased_at is 'when erase_runs took away what 
 create index runs_caller on hartonomous.runs (caller, id);
 create index runs_caller_created on hartonomous.runs (caller, created_at);
 create index runs_created on hartonomous.runs (created_at);
-create index runs_model on hartonomous.runs (model_id);
 
 create table hartonomous.run_tokens (
     run_id bigint not null references hartonomous.runs on delete cascade,

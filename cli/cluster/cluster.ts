@@ -85,7 +85,7 @@ function makeLogin(name: string, password: string): string {
 }
 
 /**
- * What the logins may. Reading needs neither locks that outlast a statement nor large objects nor the end of other sessions, so
+ * What the logins may. Reading needs neither locks that outlast a statement nor large objects nor the end of other sessions nor all of the disk, so
  * in this database PUBLIC may not, and who needs it is granted it.
  */
 const RIGHTS = `
@@ -93,6 +93,7 @@ create schema if not exists ${DAILY} authorization ${DAILY};
 grant usage on schema ${DAILY} to ${READER};
 alter default privileges for role ${DAILY} in schema ${DAILY} grant select on tables to ${READER};
 alter role ${READER} set search_path = ${DAILY}, public;
+alter role ${READER} set temp_file_limit = '4GB';
 do $$
 declare
     f regprocedure;

@@ -61,6 +61,14 @@ export async function connect(options: ConnectionOptions): Promise<pg.Client> {
   return client;
 }
 
+/**
+ * Let what follows find PostgreSQL's own functions and operators: on the path of a database, others may have put some that fit
+ * better, and that would run as this login. Not behind a pooler that gives each transaction another session.
+ */
+export async function trustNoPath(client: pg.Client): Promise<void> {
+  await client.query('set search_path = pg_catalog');
+}
+
 /** Run `body` with a client and end it afterwards, whatever happens. */
 export async function withClient<T>(options: ConnectionOptions, body: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = await connect(options);

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { withClient } from '../cluster/connect.ts';
+import { trustNoPath, withClient } from '../cluster/connect.ts';
 import type { ConnectionOptions } from '../cluster/connect.ts';
 import { cancelOnInterrupt, EXIT_INTERRUPTED } from '../cluster/interrupt.ts';
 import { CommandError } from '../errors.ts';
@@ -21,6 +21,7 @@ export function registerExport(program: Command): void {
     .action(async (model: string, path: string, _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<ExportCommandOptions>();
       const result = await withClient(options, async (client) => {
+        await trustNoPath(client);
         await requireInstalled(client);
         const progress = new ProgressReport();
         const interrupt = cancelOnInterrupt(client, options);

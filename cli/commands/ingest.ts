@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { brief } from '../../plv8/src/format/visible-text.ts';
-import { withClient } from '../cluster/connect.ts';
+import { trustNoPath, withClient } from '../cluster/connect.ts';
 import type { ConnectionOptions } from '../cluster/connect.ts';
 import { cancelOnInterrupt, EXIT_INTERRUPTED } from '../cluster/interrupt.ts';
 import { CommandError, EXIT } from '../errors.ts';
@@ -62,6 +62,7 @@ export function registerIngest(program: Command): void {
         );
       }
       await withClient(options, async (client) => {
+        await trustNoPath(client);
         await requireInstalled(client);
         const progress = new ProgressReport();
         const interrupt = cancelOnInterrupt(client, options);

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { withClient } from '../cluster/connect.ts';
+import { trustNoPath, withClient } from '../cluster/connect.ts';
 import type { ConnectionOptions } from '../cluster/connect.ts';
 import { CommandError } from '../errors.ts';
 import { verify } from '../ingest/verify.ts';
@@ -27,6 +27,7 @@ export function registerVerify(program: Command): void {
         });
       }
       const results = await withClient(options, async (client) => {
+        await trustNoPath(client);
         await requireInstalled(client);
         const all = await client.query<{ name: string }>('select name from hartonomous.model_list order by name');
         const names = model === undefined ? all.rows.map((row) => row.name) : [model];

@@ -15,6 +15,9 @@ import { libraryError } from './library-error.ts';
 import { MIGRATIONS, refuseOtherSchemas } from './schema-version.ts';
 
 const INSUFFICIENT_PRIVILEGE = '42501';
+const LOCK_NOT_AVAILABLE = '55P03';
+/** Seconds that an install waits for who uses what it replaces: whoever comes after it waits that long, too. */
+const LOCK_SECONDS = 5;
 
 export interface InstallResult {
   buildId: string;
@@ -158,6 +161,24 @@ async function becomeMember(client: pg.Client): Promise<void> {
   }
 }
 
+/** An install that waited for others in vain, with who they are. */
+async function heldUp(client: pg.Client, cause: unknown): Promise<CommandError> {
+  await client.query('rollback');
+  const { rows } = await client.query<{ sessions: string }>(
+    `select string_agg(distinct format('%s (%s)', a.pid, a.usename), ', ') as sessions
+     from pg_locks l join pg_class c on c.oid = l.relation join pg_stat_activity a on a.pid = l.pid
+     where c.relnamespace = to_regnamespace('hartonomous') and l.granted and l.pid <> pg_backend_pid()
+       and l.database = (select d.oid from pg_database d where d.datname = current_database())`,
+  );
+  return new CommandError(
+    `others use the schema since more than ${LOCK_SECONDS} seconds: ${rows[0]?.sessions ?? 'gone by now'}`,
+    {
+      hint: 'install again once these sessions have ended their transactions',
+      cause,
+    },
+  );
+}
+
 /** Install or upgrade. The client's role must be a superuser, or one with CREATEROLE that may create schemas here. */
 export async function install(client: pg.Client): Promise<InstallResult> {
   const { sql, buildId } = await readBundle();
@@ -168,7 +189,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
     });
   }
   // Nothing that others have made is found before it is known what there is.
-  await client.query('set search_path = pg_catalog');
+  await client.query(`set search_path = pg_catalog; set lock_timeout = '${LOCK_SECONDS}s'`);
   return inTurn(client, async () => {
     try {
       // Before anything there is read or changed.
@@ -198,8 +219,12 @@ export async function install(client: pg.Client): Promise<InstallResult> {
         mended,
         languageHost: host,
       };
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === LOCK_NOT_AVAILABLE)
+        throw await heldUp(client, error);
+      throw error;
     } finally {
-      await client.query('reset search_path');
+      await client.query('reset search_path; reset lock_timeout');
     }
   });
 }

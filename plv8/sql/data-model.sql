@@ -1,9 +1,28 @@
 -- Functions and views over the tables: integrity, removal, status. Replaced by every install, before the bundle.
 
 create or replace function hartonomous._caller() returns text
-language sql stable parallel safe set search_path = hartonomous, pg_temp
-as $$ select case when current_setting('role') = 'none' then session_user::text else current_setting('role') end $$;
+language plpgsql stable parallel safe set search_path = hartonomous, pg_temp
+as $$
+begin
+    if current_setting('role') <> 'none' then
+        return current_setting('role');
+    end if;
+    -- Autovacuum computes a table's index expressions for its owner, with the bootstrap superuser as the session's. It alone
+    -- has neither a query nor a user to show.
+    if current_query() is null and not exists (
+        select from pg_stat_get_activity(pg_backend_pid()) a where a.usesysid is not null) then
+        raise exception using errcode = 'insufficient_privilege', message = 'nobody calls this on behalf of autovacuum';
+    end if;
+    return session_user;
+end
+$$;
 comment on function hartonomous._caller() is 'role on whose behalf this runs: that of SET ROLE, else the session user';
+
+create or replace function hartonomous._viewer() returns text
+language sql stable parallel safe set search_path = hartonomous, pg_temp
+as $$ select case when pg_has_role(c.role, current_user, 'member') then current_user else c.role end from hartonomous._caller() as c (role) $$;
+comment on function hartonomous._viewer() is
+    'whose rows a view shows: the caller''s, but where a function of a lesser role reads it, as in an index of a table that a superuser analyzes, that role''s';
 
 -- What version this is, everybody may know: `doctor` says it.
 grant select on hartonomous.migrations to hartonomous_user, hartonomous_reader, hartonomous_admin;
@@ -96,17 +115,7 @@ declare
     digests text[];
     digest text;
 begin
-    loop
-        begin
-            perform hartonomous._await_turn('models');
-            -- A transaction that recorded a run of the model holds its row; nobody else waits for that one's end.
-            perform from hartonomous.models m where m.name = remove_model.name for update nowait;
-            exit;
-        exception when lock_not_available then
-            null;
-        end;
-        perform pg_sleep(0.1);
-    end loop;
+    perform hartonomous._await_turn('models');
     select array_agg(m.id), array_agg(encode(m.source_digest, 'hex')) filter (where m.source_digest is not null)
     into found_ids, digests from hartonomous.models m where m.name = remove_model.name;
     if found_ids is null then
@@ -249,10 +258,10 @@ comment on column hartonomous.status.weights is 'tensors';
 comment on column hartonomous.status.layers is 'layers';
 comment on column hartonomous.status.size_bytes is 'bytes of the tensors; for the whole database bytes on disk';
 
-revoke all on function hartonomous._caller(), hartonomous.check_integrity(boolean), hartonomous._sweep_atoms(),
+revoke all on function hartonomous._caller(), hartonomous._viewer(), hartonomous.check_integrity(boolean), hartonomous._sweep_atoms(),
     hartonomous.remove_model(text), hartonomous._abandon_ingest(text), hartonomous._publish_model(bigint),
     hartonomous._analyze_models() from public;
-grant execute on function hartonomous._caller() to hartonomous_user, hartonomous_reader;
+grant execute on function hartonomous._caller(), hartonomous._viewer() to hartonomous_user, hartonomous_reader;
 grant execute on function hartonomous.check_integrity(boolean), hartonomous.remove_model(text),
     hartonomous._abandon_ingest(text), hartonomous._publish_model(bigint), hartonomous._analyze_models() to hartonomous_admin;
 grant select on hartonomous.model_list, hartonomous.status to hartonomous_user, hartonomous_reader;

@@ -20,17 +20,21 @@ $$;
 comment on function hartonomous.set_limit(text, bigint, text) is
     'set a limit for one role, or for all that have none of their own; null takes it away';
 
-create or replace function hartonomous._limit_of_caller(name text) returns bigint
+create or replace function hartonomous._limit_of(name text, roles text[]) returns bigint
 language sql stable parallel safe security definer set search_path = hartonomous, pg_temp
 as $$
-    select case when _limit_of_caller.name = 'recording' then max(value) else min(value) end from (
+    select case when _limit_of.name = 'recording' then max(value) else min(value) end from (
         select distinct on (r.role_name) l.value
-        from (values (hartonomous._caller()), (session_user::text)) as r (role_name)
-        join hartonomous.limits l on l.name = _limit_of_caller.name and l.role_name in ('*', r.role_name)
-        order by r.role_name, l.role_name = '*') of_both
+        from unnest(roles) as r (role_name)
+        join hartonomous.limits l on l.name = _limit_of.name and l.role_name in ('*', r.role_name)
+        order by r.role_name, l.role_name = '*') of_each
 $$;
-comment on function hartonomous._limit_of_caller(text) is
-    'a limit for the caller and the session''s user, the stricter of both; null where there is none';
+comment on function hartonomous._limit_of(text, text[]) is 'a limit for these roles, the strictest; null where there is none';
+
+create or replace function hartonomous._has_hourly_limit(roles text[]) returns boolean
+language sql stable parallel safe security definer set search_path = hartonomous, pg_temp
+as $$ select coalesce(hartonomous._limit_of('max_calls_per_hour', roles), hartonomous._limit_of('max_tokens_per_hour', roles)) is not null $$;
+comment on function hartonomous._has_hourly_limit(text[]) is 'whether calls or tokens of one of these roles are limited by the hour';
 
 create or replace view hartonomous.limit_list with (security_barrier) as
 select l.name, l.role_name, l.value,
@@ -45,14 +49,15 @@ select l.name, l.role_name, l.value,
         when 'retention_days' then 'days after which recorded runs are deleted as new ones are recorded'
     end as meaning
 from hartonomous.limits l
-where l.role_name in ('*', hartonomous._caller(), session_user)
-    or pg_has_role(hartonomous._caller(), 'hartonomous_admin', 'usage');
+where l.role_name in ('*', hartonomous._viewer(), session_user)
+    or pg_has_role(hartonomous._viewer(), 'hartonomous_admin', 'usage');
 comment on view hartonomous.limit_list is 'limits that apply to the caller or the session''s user, of which the stricter holds; to an admin all of them';
 comment on column hartonomous.limit_list.name is 'which limit';
 comment on column hartonomous.limit_list.role_name is 'role it is for; * for every role that has none of its own';
 comment on column hartonomous.limit_list.value is 'the limit';
 comment on column hartonomous.limit_list.meaning is 'what it bounds';
 
-revoke all on function hartonomous.set_limit(text, bigint, text), hartonomous._limit_of_caller(text) from public;
+revoke all on function hartonomous.set_limit(text, bigint, text), hartonomous._limit_of(text, text[]),
+    hartonomous._has_hourly_limit(text[]) from public;
 grant execute on function hartonomous.set_limit(text, bigint, text) to hartonomous_admin;
 grant select on hartonomous.limit_list to hartonomous_user, hartonomous_reader;

@@ -1,22 +1,36 @@
 -- Recorded runs: who sees them, and how they go. A caller sees its own runs and those that an admin granted.
 
-create or replace function hartonomous._visible_callers() returns text[]
+create or replace function hartonomous._visible_callers(viewer text) returns text[]
 language sql stable parallel safe security definer set search_path = hartonomous, pg_temp
 as $$
     -- a role may have the name *, none has the empty one
-    select array_append(array_agg(case g.caller when '*' then '' else g.caller end), hartonomous._caller()) from hartonomous.run_grants g
+    select array_append(array_agg(case g.caller when '*' then '' else g.caller end), viewer) from hartonomous.run_grants g
     where exists (
         select from pg_roles granted, pg_roles own
-        where granted.rolname = g.reader and own.rolname = hartonomous._caller()
-            and pg_has_role(own.oid, granted.oid, 'member'))
+        where granted.rolname = g.reader and own.rolname = viewer
+            and pg_has_role(own.oid, granted.oid, 'member') and pg_has_role(hartonomous._caller(), own.oid, 'member'))
 $$;
-comment on function hartonomous._visible_callers() is
-    'roles whose runs the caller sees: its own, and those granted to it; an empty name stands for everybody';
+comment on function hartonomous._visible_callers(text) is
+    'roles whose runs the caller, or a role that it may become, sees: its own, and those granted to it; an empty name stands for everybody';
 
 create or replace function hartonomous._sees_runs_of(caller text) returns boolean
-language sql stable parallel safe security definer set search_path = hartonomous, pg_temp
-as $$ select hartonomous._visible_callers() && array[_sees_runs_of.caller, ''] $$;
-comment on function hartonomous._sees_runs_of(text) is 'whether the caller sees the runs of this role';
+language plpgsql volatile parallel unsafe security definer set search_path = hartonomous, pg_temp
+as $$
+begin
+    -- What a superuser's ANALYZE, REINDEX or REFRESH runs is the table's owner's, and sees nothing of the superuser's. Whom it
+    -- runs for is not to be known here; that such a thing goes on, PostgreSQL says where a cursor is to outlast it.
+    begin
+        execute 'declare hartonomous_lasting cursor with hold for select';
+        execute 'close hartonomous_lasting';
+    exception when insufficient_privilege then
+        raise exception using errcode = 'insufficient_privilege',
+            message = 'recorded runs cannot be read for an index or a materialized view';
+    end;
+    return hartonomous._visible_callers(hartonomous._caller()) && array[_sees_runs_of.caller, ''];
+end
+$$;
+comment on function hartonomous._sees_runs_of(text) is
+    'whether the caller sees the runs of this role; an error where an index or a materialized view is computed';
 
 create or replace function hartonomous.grant_runs(reader text, caller text default '*') returns void
 language plpgsql volatile security definer set search_path = hartonomous, pg_temp
@@ -50,44 +64,69 @@ comment on function hartonomous.revoke_runs(text, text) is 'take back what grant
 
 create or replace view hartonomous.run_grant_list with (security_barrier) as
 select g.reader, g.caller, g.granted_at from hartonomous.run_grants g
-where pg_has_role(hartonomous._caller(), 'hartonomous_admin', 'usage')
+where pg_has_role(hartonomous._viewer(), 'hartonomous_admin', 'usage')
     or exists (
         select from pg_roles granted
-        where granted.rolname = g.reader and pg_has_role(hartonomous._caller(), granted.oid, 'member'));
+        where granted.rolname = g.reader and pg_has_role(hartonomous._viewer(), granted.oid, 'member'));
 comment on view hartonomous.run_grant_list is 'whose runs the caller was granted, beside its own; to an admin all such grants';
 comment on column hartonomous.run_grant_list.reader is 'role whose members see them';
 comment on column hartonomous.run_grant_list.caller is 'role whose runs they are; * for everybody''s';
 comment on column hartonomous.run_grant_list.granted_at is 'when';
 
-create or replace function hartonomous.prune_runs(older_than interval default '30 days', everybody boolean default false)
-returns bigint
+create or replace function hartonomous._prune_everybody(older_than interval) returns bigint
+language sql volatile security definer set search_path = hartonomous, pg_temp
+as $$
+    with pruned as (delete from hartonomous.runs r where r.created_at < now() - older_than returning 1)
+    select count(*) from pruned
+$$;
+comment on function hartonomous._prune_everybody(interval) is 'prune_runs for an admin, everybody''s runs';
+
+-- What a limit counts stays: runs of the caller, and those that others under a limit made in the caller's role.
+create or replace function hartonomous._prune_own(older_than interval) returns bigint
 language plpgsql volatile security definer set search_path = hartonomous, pg_temp
 as $$
 declare
+    own constant text[] := array[hartonomous._caller(), session_user::text];
+    is_admin constant boolean := pg_has_role(hartonomous._caller(), 'hartonomous_admin', 'member');
     n bigint;
 begin
-    if everybody and not pg_has_role(hartonomous._caller(), 'hartonomous_admin', 'member') then
-        raise exception using errcode = 'insufficient_privilege',
-            message = format('role %s is not a member of hartonomous_admin and may prune its own runs only', hartonomous._caller());
-    end if;
-    if not pg_has_role(hartonomous._caller(), 'hartonomous_admin', 'member') then
-        if hartonomous._limit_of_caller('recording') > 0 then
+    if not is_admin then
+        if hartonomous._limit_of('recording', own) > 0 then
             raise exception using errcode = 'insufficient_privilege',
-                message = format('limit recording keeps the runs of role %s', hartonomous._caller()),
+                message = format('limit recording keeps the runs of role %s', own[1]),
                 hint = 'have an admin prune them, or set limit retention_days';
         end if;
         -- Compared as times: an interval of months and days may be longer than an hour and yet end later.
-        if now() - older_than > now() - interval '1 hour' and coalesce(hartonomous._limit_of_caller('max_calls_per_hour'),
-            hartonomous._limit_of_caller('max_tokens_per_hour')) is not null then
+        if now() - older_than > now() - interval '1 hour' and hartonomous._has_hourly_limit(own) then
             raise exception using errcode = 'insufficient_privilege',
-                message = format('limits count the runs of role %s within an hour, these cannot be pruned', hartonomous._caller()),
+                message = format('limits count the runs of role %s within an hour, these cannot be pruned', own[1]),
                 hint = 'prune those that are older than an hour';
         end if;
     end if;
     delete from hartonomous.runs r
-    where r.created_at < now() - older_than and (everybody or r.caller = hartonomous._caller());
+    where r.created_at < now() - older_than and r.caller = own[1] and (is_admin or r.login = any (own)
+        or coalesce(hartonomous._limit_of('recording', array[r.login]), 0) = 0
+            and (r.created_at < now() - interval '1 hour' or not hartonomous._has_hourly_limit(array[r.login])));
     get diagnostics n = row_count;
     return n;
+end
+$$;
+comment on function hartonomous._prune_own(interval) is 'prune_runs for the caller''s own runs';
+
+-- Not with the owner's rights: whether everybody's runs may go depends on who really asks.
+create or replace function hartonomous.prune_runs(older_than interval default '30 days', everybody boolean default false)
+returns bigint
+language plpgsql volatile set search_path = hartonomous, pg_temp
+as $$
+begin
+    if not everybody then
+        return hartonomous._prune_own(older_than);
+    end if;
+    if not pg_has_role(current_user, 'hartonomous_admin', 'usage') then
+        raise exception using errcode = 'insufficient_privilege',
+            message = format('role %s is not a member of hartonomous_admin and may prune its own runs only', current_user);
+    end if;
+    return hartonomous._prune_everybody(older_than);
 end
 $$;
 comment on function hartonomous.prune_runs(interval, boolean) is
@@ -103,7 +142,9 @@ begin
         raise exception using errcode = 'undefined_object',
             message = format('role %s has left no runs', left(coalesce(role_name, 'null'), 200));
     end if;
-    select coalesce(array_agg(r.id), '{}') into ids from hartonomous.runs r where r.caller = role_name and r.erased_at is null;
+    -- Whoever explains one of them at this moment writes first, and then finds it erased.
+    select coalesce(array_agg(locked.id), '{}') into ids from (
+        select r.id from hartonomous.runs r where r.caller = role_name and r.erased_at is null order by r.id for update) locked;
     delete from hartonomous.run_tokens where run_id = any (ids);
     delete from hartonomous.connections where run_id = any (ids);
     delete from hartonomous.explained_tokens where run_id = any (ids);
@@ -120,7 +161,7 @@ create or replace view hartonomous.run_list with (security_barrier) as
 select id, created_at, caller, kind, model_name as model, encode(model_digest, 'hex') as model_digest, options, seed,
     prompt_ids, output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns,
     sampling, held_as, build_id, erased_at
-from hartonomous.runs where array[caller, ''] && (select hartonomous._visible_callers());
+from hartonomous.runs where array[caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.run_list is 'recorded generations: the caller''s own and those granted to it (run_grant_list)';
 comment on column hartonomous.run_list.id is 'number of the run';
 comment on column hartonomous.run_list.created_at is 'when the call began';
@@ -148,7 +189,7 @@ create or replace view hartonomous.run_token_list with (security_barrier) as
 select t.run_id, r.caller, t.position, case when not t.is_prompt then t.position - cardinality(r.prompt_ids) end as step,
     t.token_id, t.token, t.is_prompt, t.logprob, t.logit, t.text
 from hartonomous.runs r join hartonomous.run_tokens t on t.run_id = r.id
-where array[r.caller, ''] && (select hartonomous._visible_callers());
+where array[r.caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.run_token_list is 'tokens of the recorded generations that the caller sees';
 comment on column hartonomous.run_token_list.run_id is 'the run';
 comment on column hartonomous.run_token_list.caller is 'role that asked';
@@ -166,7 +207,7 @@ select r.id, r.created_at, r.caller, r.kind, r.model_name as model, r.done_reaso
     (select string_agg(t.text, '' order by t.position) from hartonomous.run_tokens t where t.run_id = r.id and t.is_prompt) as prompt,
     (select coalesce(string_agg(t.text, '' order by t.position), '') from hartonomous.run_tokens t
      where t.run_id = r.id and not t.is_prompt) as answer
-from hartonomous.runs r where array[r.caller, ''] && (select hartonomous._visible_callers());
+from hartonomous.runs r where array[r.caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.run_text_list is 'recorded generations as texts: the caller''s own and those granted to it';
 comment on column hartonomous.run_text_list.id is 'number of the run';
 comment on column hartonomous.run_text_list.created_at is 'when the call began';
@@ -178,10 +219,11 @@ comment on column hartonomous.run_text_list.eval_count is 'tokens written';
 comment on column hartonomous.run_text_list.prompt is 'what the model read, with the template''s special tokens by name';
 comment on column hartonomous.run_text_list.answer is 'all that it wrote, thinking and stop strings too';
 
-revoke all on function hartonomous._visible_callers(), hartonomous._sees_runs_of(text), hartonomous.grant_runs(text, text),
-    hartonomous.revoke_runs(text, text), hartonomous.prune_runs(interval, boolean), hartonomous.erase_runs(text) from public;
-grant execute on function hartonomous._visible_callers(), hartonomous._sees_runs_of(text) to hartonomous_user, hartonomous_reader;
-grant execute on function hartonomous.prune_runs(interval, boolean) to hartonomous_user;
-grant execute on function hartonomous.grant_runs(text, text), hartonomous.revoke_runs(text, text), hartonomous.erase_runs(text)
+revoke all on function hartonomous._visible_callers(text), hartonomous._sees_runs_of(text), hartonomous.grant_runs(text, text),
+    hartonomous.revoke_runs(text, text), hartonomous.prune_runs(interval, boolean), hartonomous._prune_own(interval),
+    hartonomous._prune_everybody(interval), hartonomous.erase_runs(text) from public;
+grant execute on function hartonomous._visible_callers(text), hartonomous._sees_runs_of(text) to hartonomous_user, hartonomous_reader;
+grant execute on function hartonomous.prune_runs(interval, boolean), hartonomous._prune_own(interval) to hartonomous_user;
+grant execute on function hartonomous._prune_everybody(interval), hartonomous.grant_runs(text, text), hartonomous.revoke_runs(text, text), hartonomous.erase_runs(text)
     to hartonomous_admin;
 grant select on hartonomous.run_list, hartonomous.run_token_list, hartonomous.run_text_list, hartonomous.run_grant_list to hartonomous_user, hartonomous_reader;

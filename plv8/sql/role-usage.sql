@@ -9,8 +9,8 @@ from (
     from hartonomous.runs
     union all
     select role, day, model, calls, prompt_tokens, tokens, seconds from hartonomous.past_usage) each
-where array[role, ''] && (select hartonomous._visible_callers())
-    or pg_has_role(hartonomous._caller(), 'hartonomous_admin', 'usage')
+where array[role, ''] && (select hartonomous._visible_callers(hartonomous._viewer()))
+    or pg_has_role(hartonomous._viewer(), 'hartonomous_admin', 'usage')
 group by role, day, model;
 comment on view hartonomous.role_usage is
     'recorded runs by role, day and model, deleted ones too: the caller''s own and those granted to it, to an admin everybody''s';

@@ -10,7 +10,7 @@ select e.run_id, e.step, r.caller, r.model_name as model, r.created_at as run_at
     e.top_ffn_layer, e.top_ffn_contribution, e.similar_token, e.similarity, e.inputs, e.top_input, e.top_input_influence,
     e.deleted_count, e.deleted_top_lost, e.deleted_random_lost, e.summary
 from hartonomous.runs r join hartonomous.explained_tokens e on e.run_id = r.id
-where array[r.caller, ''] && (select hartonomous._visible_callers());
+where array[r.caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.explanations is 'explained tokens of the runs that the caller sees, one row each';
 comment on column hartonomous.explanations.run_id is 'the run';
 comment on column hartonomous.explanations.step is 'place among the tokens written, from 0';
@@ -60,7 +60,7 @@ select c.run_id, c.step, r.caller, r.model_name as model, e.token, c.component::
 from hartonomous.runs r
 join hartonomous.explained_tokens e on e.run_id = r.id
 join hartonomous.explained_components c on c.run_id = e.run_id and c.step = e.step
-where array[r.caller, ''] && (select hartonomous._visible_callers());
+where array[r.caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.explanation_components is 'direct logit attribution: what each part of the network added to a token''s logit';
 comment on column hartonomous.explanation_components.run_id is 'the run';
 comment on column hartonomous.explanation_components.step is 'place among the tokens written, from 0';
@@ -82,7 +82,7 @@ select i.run_id, i.step, r.caller, r.model_name as model, e.token, i.unit, i.fir
 from hartonomous.runs r
 join hartonomous.explained_tokens e on e.run_id = r.id
 join hartonomous.explained_inputs i on i.run_id = e.run_id and i.step = e.step
-where array[r.caller, ''] && (select hartonomous._visible_callers());
+where array[r.caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.explanation_inputs is 'influence of what stood before a token: of every token, and of spans of the prompt';
 comment on column hartonomous.explanation_inputs.run_id is 'the run';
 comment on column hartonomous.explanation_inputs.step is 'place among the tokens written, from 0';
@@ -106,7 +106,7 @@ select l.run_id, l.step, r.caller, r.model_name as model, e.token, l.layer, l.ra
 from hartonomous.runs r
 join hartonomous.explained_tokens e on e.run_id = r.id
 join hartonomous.explained_lens l on l.run_id = e.run_id and l.step = e.step
-where array[r.caller, ''] && (select hartonomous._visible_callers());
+where array[r.caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.explanation_lens is 'logit lens: what the model would have answered after each layer';
 comment on column hartonomous.explanation_lens.run_id is 'the run';
 comment on column hartonomous.explanation_lens.step is 'place among the tokens written, from 0';
@@ -127,7 +127,7 @@ create or replace view hartonomous.top_candidates with (security_barrier) as
 select c.run_id, c.step, r.caller, r.model_name as model, c.rank, c.token_id, c.token, c.logit, c.penalised_logit,
     c.scaled_logit, c.cut_by, c.model_probability, c.probability, c.chosen
 from hartonomous.runs r join hartonomous.explained_candidates c on c.run_id = r.id
-where array[r.caller, ''] && (select hartonomous._visible_callers());
+where array[r.caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.top_candidates is 'tokens that could have been chosen, and what the sampler did with each';
 comment on column hartonomous.top_candidates.run_id is 'the run';
 comment on column hartonomous.top_candidates.step is 'place among the tokens written, from 0';
@@ -153,7 +153,7 @@ join hartonomous.connections c on c.run_id = r.id
 -- Every position has a token; outer joins are left out where nobody asks for it.
 left join hartonomous.run_tokens f on f.run_id = r.id and f.position = c.from_position
 left join hartonomous.run_tokens t on t.run_id = r.id and t.position = c.to_position
-where array[r.caller, ''] && (select hartonomous._visible_callers());
+where array[r.caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.attention_edges is 'attention of each head where explain_attention was asked, weights from 0.01 on; empty where it never was';
 comment on column hartonomous.attention_edges.run_id is 'the run';
 comment on column hartonomous.attention_edges.step is 'place among the tokens written, from 0';
@@ -171,7 +171,7 @@ create or replace view hartonomous.head_influence with (security_barrier) as
 select p.run_id, r.caller, r.model_name as model, p.layer::integer as layer, p.head::integer as head, p.tokens, p.total,
     p.total_absolute, p.total_contrast, p.total / p.tokens as mean, p.total_absolute / p.tokens as mean_absolute, p.strongest
 from hartonomous.runs r join hartonomous.component_rollups p on p.run_id = r.id
-where p.component = 'head' and array[r.caller, ''] && (select hartonomous._visible_callers());
+where p.component = 'head' and array[r.caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.head_influence is 'what each attention head did over a run''s explained tokens; over several runs divide sum(total) by sum(tokens)';
 comment on column hartonomous.head_influence.run_id is 'the run';
 comment on column hartonomous.head_influence.caller is 'role whose run it is';
@@ -193,7 +193,7 @@ select p.run_id, r.caller, r.model_name as model, p.layer::integer as layer,
     max(p.tokens) as tokens, sum(p.total) as total, sum(p.total_absolute) as total_absolute,
     sum(p.total_contrast) as total_contrast, sum(p.total) / max(p.tokens) as mean
 from hartonomous.runs r join hartonomous.component_rollups p on p.run_id = r.id
-where array[r.caller, ''] && (select hartonomous._visible_callers())
+where array[r.caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()))
 group by 1, 2, 3, 4, 5;
 comment on view hartonomous.layer_influence is 'what attention and feed-forward network of each layer did over a run''s explained tokens; over several runs divide sum(total) by sum(tokens), part by part';
 comment on column hartonomous.layer_influence.run_id is 'the run';
@@ -211,7 +211,7 @@ create or replace view hartonomous.uncertain_tokens with (security_barrier) as
 select e.run_id, e.step, r.caller, r.model_name as model, e.token, exp(greatest(e.logprob, -85))::real as model_probability, e.probability,
     e.entropy, e.runner_up, e.runner_up_probability, e.logit - e.runner_up_logit as margin, e.settled_layer, e.top_input
 from hartonomous.runs r join hartonomous.explained_tokens e on e.run_id = r.id
-where e.logprob < -0.693 and array[r.caller, ''] && (select hartonomous._visible_callers());
+where e.logprob < -0.693 and array[r.caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.uncertain_tokens is 'explained tokens to which the model gave less than one half, of the runs that the caller sees';
 comment on column hartonomous.uncertain_tokens.run_id is 'the run';
 comment on column hartonomous.uncertain_tokens.step is 'place among the tokens written, from 0';

@@ -114,6 +114,7 @@ describe('the login for daily use', () => {
     expect((await query('select name from hartonomous.model_list')).code).toBe(0);
     const { stdout } = await query('select current_user, session_user');
     expect(stdout).toMatch(/local_reader.*local_reader/);
+    expect((await query('show temp_file_limit')).stdout).toContain('4GB');
   });
 
   test.each([
@@ -132,6 +133,7 @@ describe('the login for daily use', () => {
     [`do $$ begin set role postgres; end $$`],
     [`do $$ begin reset role; perform lo_create(0); end $$`],
     [`set session authorization postgres`],
+    ['set temp_file_limit = -1'],
     ['insert into notes values (2)'],
     ['select * from hartonomous.atoms'],
   ])('has query refuse: %s', async (sql) => {

@@ -2,7 +2,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
-import { createDatabase, ingestFile, roleName } from './harness.ts';
+import { connectAs, createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const MODEL = 'zoo';
@@ -137,5 +137,99 @@ describe('grant_usage and revoke_usage', () => {
     await session.query(`set role ${admin}`);
     await expect(session.query(`select hartonomous.grant_usage(${role})`)).rejects.toThrow(message);
     await session.query('reset role');
+  });
+});
+
+describe('a function in an index, run for its owner when others maintain the table', () => {
+  const auditor = roleName('auditor');
+  /** What the function had to say, by the role of the session. */
+  async function said(by: string): Promise<Record<string, string>> {
+    const { rows } = await database.pool.query<{ what: string; outcome: string }>(
+      'select what, outcome from planted.seen where login = $1',
+      [by],
+    );
+    return Object.fromEntries(rows.map(({ what, outcome }) => [what, outcome]));
+  }
+
+  beforeAll(async () => {
+    await database.createRole(auditor, 'hartonomous_user');
+    await database.pool.query(`select hartonomous.grant_runs('${auditor}', '*')`);
+    const record = `select hartonomous.generate('The', '${MODEL}', '{"raw": true, "num_predict": 1, "record": true}')`;
+    for (const role of [auditor, mallory]) {
+      const client = await connectAs(database.url, role);
+      await client.query(record);
+      await client.end();
+    }
+    await database.pool.query(`
+      set session authorization ${mallory};
+      create table planted.seen (login text, what text, outcome text);
+      create function planted.attempt(what text, sql text) returns void language plpgsql as $$
+      declare outcome text;
+      begin
+        begin execute sql into outcome; exception when others then outcome := sqlerrm; end;
+        insert into planted.seen values (session_user, what, outcome);
+      end $$;
+      create function planted.spy(id integer) returns integer language plpgsql immutable as $$
+      begin
+        if current_user <> session_user and not exists (select from planted.seen s where s.login = session_user) then
+          perform planted.attempt('runs', 'select string_agg(distinct caller, '','') from hartonomous.run_list');
+          perform planted.attempt('usage', 'select string_agg(distinct role, '','') from hartonomous.role_usage');
+          perform planted.attempt('prune', 'select hartonomous.prune_runs(''-1 day'', true)');
+          perform planted.attempt('explain', 'select hartonomous.explain(min(id), 0) from planted.ids');
+          perform planted.attempt('generate', 'select hartonomous.generate(''The'', ''${MODEL}'', ''{"raw": true, "num_predict": 1}'')');
+        end if;
+        return id;
+      end $$;
+      create table planted.ids (id bigint);
+      create table planted.bait (id integer) with (autovacuum_analyze_threshold = 0, autovacuum_analyze_scale_factor = 0);
+      create index on planted.bait (planted.spy(id));
+      insert into planted.bait select generate_series(1, 100);
+      reset session authorization;
+      insert into planted.ids select id from hartonomous.runs where caller = '${auditor}'`);
+  });
+
+  test('sees and deletes nothing as the superuser that analyzes it', async () => {
+    const boss = roleName('boss');
+    await database.createRole(boss);
+    await database.pool.query(`alter role ${boss} superuser`);
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    await client.query(`set session authorization ${boss}; analyze planted.bait`);
+    await client.end();
+    expect(await said(boss)).toEqual({
+      runs: mallory,
+      usage: mallory,
+      prune: `role ${mallory} is not a member of hartonomous_admin and may prune its own runs only`,
+      explain: expect.stringContaining('cannot be read for an index or a materialized view') as string,
+      generate: expect.any(String) as string,
+    });
+    expect((await database.pool.query('select from hartonomous.runs')).rowCount).toBeGreaterThanOrEqual(2);
+  });
+
+  test('is told that nobody calls it when autovacuum does', async () => {
+    await database.pool.query('alter system set autovacuum_naptime = 1');
+    await database.pool.query('select pg_reload_conf()');
+    try {
+      await database.pool.query('insert into planted.bait select generate_series(1, 1000)');
+      let outcomes: Record<string, string> = {};
+      const { rows } = await database.pool.query<{ name: string }>(
+        'select rolname as name from pg_roles where oid = 10',
+      );
+      while (outcomes.generate === undefined) {
+        await database.pool.query('select pg_sleep(0.2)');
+        outcomes = await said(rows[0]!.name);
+      }
+      const told = expect.stringContaining('nobody calls this on behalf of autovacuum') as string;
+      expect(outcomes).toEqual({
+        runs: told,
+        usage: told,
+        prune: `role ${mallory} is not a member of hartonomous_admin and may prune its own runs only`,
+        explain: told,
+        generate: told,
+      });
+    } finally {
+      await database.pool.query('alter system reset autovacuum_naptime');
+      await database.pool.query('select pg_reload_conf()');
+    }
   });
 });

@@ -35,9 +35,9 @@ afterEach(async () => {
 });
 
 /** A connection that logged in as the caller. */
-async function login(options?: string): Promise<pg.Client> {
+async function login(options?: string, role = caller): Promise<pg.Client> {
   const url = new URL(database.url);
-  url.username = caller;
+  url.username = role;
   url.password = 'secret';
   const client = new pg.Client({ connectionString: url.toString(), ...(options === undefined ? {} : { options }) });
   client.on('error', () => undefined);
@@ -146,7 +146,7 @@ describe('an hourly limit on calls', () => {
   });
 
   it.skipIf(noCounters)('admits no more at the same moment than there is room for', async () => {
-    const clients = await Promise.all(Array.from({ length: 5 }, login));
+    const clients = await Promise.all(Array.from({ length: 5 }, () => login()));
     const outcomes = await Promise.allSettled(clients.map((client) => client.query(CALL)));
     const admitted = outcomes.filter(({ status }) => status === 'fulfilled').length;
     expect(admitted).toBeGreaterThan(0);
@@ -370,6 +370,64 @@ describe('limit recording = 1', () => {
       [caller],
     );
     expect(rows).toEqual([{ calls: 2 }]);
+  });
+
+  it('records a session that was opened in a transaction which was rolled back', async () => {
+    const client = await login();
+    await client.query('begin');
+    const { rows } = await client.query<{ id: string }>(
+      `select hartonomous.open_session('"Once"', 'stories', '{"raw": true, "num_predict": 9, "logit_bias": {"2": -1000}}') as id`,
+    );
+    await client.query('rollback');
+    await client.query('select * from hartonomous.next_tokens($1, 5)', [rows[0]!.id]);
+    const written = async (): Promise<unknown[]> =>
+      (
+        await database.pool.query(
+          'select done_reason, cardinality(output_ids) as n from hartonomous.runs where caller = $1',
+          [caller],
+        )
+      ).rows;
+    expect(await written()).toEqual([{ done_reason: 'open', n: 5 }]);
+    // Its end, too: the caller says that it has had what was rolled back.
+    await client.query('begin');
+    await client.query('select * from hartonomous.next_tokens($1, 9)', [rows[0]!.id]);
+    await client.query('rollback');
+    await client.query(`select set_config('hartonomous.session_steps', $1, false)`, [`{"${rows[0]!.id}": 9}`]);
+    await client.query('select hartonomous.close_session($1)', [rows[0]!.id]);
+    expect(await written()).toEqual([{ done_reason: 'length', n: 9 }]);
+  });
+
+  it('keeps runs that were made in the role of a group from its other members', async () => {
+    const other = roleName('other');
+    await database.createRole(other, group);
+    await database.pool.query(`alter role ${other} login password 'secret'`);
+    const [concerned, free] = [await login(), await login(undefined, other)];
+    for (const client of [concerned, free]) {
+      await client.query(`set role ${group}`);
+      await client.query(CALL);
+      await client.query(
+        `select hartonomous.generate('a', 'stories', '{"raw": true, "num_predict": 1, "record": true}')`,
+      );
+    }
+    const prune = (): Promise<unknown> => free.query(`select hartonomous.prune_runs('-1 day')`);
+    await prune();
+    // Those of a login under a limit stay: two of the concerned login.
+    expect(await runsOf(group)).toBe(2);
+    await database.pool.query('delete from hartonomous.limits');
+    await limit('max_tokens_per_hour', 1000);
+    await prune();
+    expect(await runsOf(group)).toBe(2);
+    await database.pool.query('delete from hartonomous.limits');
+    await prune();
+    expect(await runsOf(group)).toBe(0);
+  });
+
+  it('lets an hourly limit hold over connections, in whatever role the calls were made', async () => {
+    await limit('max_calls_per_hour', 2);
+    const first = await login();
+    await first.query(`set role ${group}`);
+    for (let i = 0; i < 2; i++) await first.query(CALL);
+    await expect((await login()).query(CALL)).rejects.toMatchObject({ code: OVER_LIMIT });
   });
 
   it('keeps the runs that it concerns, as hourly limits keep those of the hour', async () => {

@@ -146,6 +146,21 @@ describe('a limit', () => {
     expect(await runs()).toBe(2);
   });
 
+  it('on retention makes no recording wait for another that deletes the same', async () => {
+    await complete({ record: true });
+    await database.pool.query(`update hartonomous.runs set created_at = now() - interval '8 days'`);
+    await limit('retention_days', 7);
+    const other = await connect(ben);
+    try {
+      await other.query('begin');
+      await complete({ record: true }, 'stories', other);
+      await client.query(`set statement_timeout = '20s'`);
+      await complete({ record: true });
+    } finally {
+      await other.end();
+    }
+  });
+
   it('is set by an admin only, seen by those to whom it applies, and known by name', async () => {
     await limit('max_context', 64);
     await limit('max_context', 32, anna);

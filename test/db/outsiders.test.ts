@@ -6,7 +6,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { install } from '../../cli/install/install.ts';
 import { modelPath } from '../golden/model-files.ts';
-import { createDatabase, ingestFile, OWN_LANGUAGE, roleName } from './harness.ts';
+import { connectAs, createDatabase, ingestFile, OWN_LANGUAGE, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const FILE = modelPath('zoo/qwen2-tiny-f32.gguf');
@@ -117,6 +117,25 @@ describe('an outsider with every advisory lock it can have does not hold up', ()
   test('an install', async () => {
     await asOwner.query(`update hartonomous.settings set value = '"another"' where name = 'build_id'`);
     expect((await install(asOwner)).functionsReplaced).toBe(true);
+  });
+
+  test('an install for longer than some seconds, nor those who come after it', async () => {
+    const reader = roleName('reader');
+    await database.createRole(reader, 'hartonomous_reader');
+    const idle = await connectAs(database.url, reader);
+    try {
+      await idle.query('begin; select from hartonomous.run_list');
+      await asOwner.query(`update hartonomous.settings set value = '"another"' where name = 'build_id'`);
+      const { rows } = await idle.query<{ pid: number }>('select pg_backend_pid() as pid');
+      await expect(install(asOwner)).rejects.toThrow(
+        `others use the schema since more than 5 seconds: ${rows[0]!.pid} (${decodeURIComponent(new URL(database.url).username)})`,
+      );
+      await idle.query('commit');
+      expect((await install(asOwner)).functionsReplaced).toBe(true);
+      expect((await asOwner.query('show lock_timeout')).rows).toEqual([{ lock_timeout: '0' }]);
+    } finally {
+      await idle.end();
+    }
   });
 
   test('a copy and a removal', async () => {

@@ -3,7 +3,7 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
 import type { TestDatabase } from './harness.ts';
-import { createDatabase, ingestFile, roleName } from './harness.ts';
+import { connectAs, createDatabase, ingestFile, roleName } from './harness.ts';
 
 const [anna, ben, admin] = [roleName('anna'), roleName('ben'), roleName('admin')];
 let database: TestDatabase;
@@ -91,4 +91,23 @@ test('erase_runs takes away what was said, and leaves who called what, when and 
   await expect(as(admin, `select hartonomous.erase_runs('nobody_at_all')`)).rejects.toThrow(
     'role nobody_at_all has left no runs',
   );
+});
+
+test('erase_runs takes away explanations that are being written, and none is written after it', async () => {
+  await as(anna, CALL);
+  const { rows } = await client.query<{ id: string }>('select max(id) as id from hartonomous.runs');
+  const [explaining, erasing] = [await connectAs(database.url, anna), await connectAs(database.url, admin)];
+  try {
+    await explaining.query('begin');
+    await explaining.query('select hartonomous.explain($1, 0)', [rows[0]!.id]);
+    const erased = erasing.query(`select hartonomous.erase_runs('${anna}')`);
+    const waits = `select from pg_stat_activity where wait_event_type = 'Lock' and query like '%erase_runs(''${anna}'')%' and pid <> pg_backend_pid()`;
+    while ((await client.query(waits)).rowCount === 0);
+    await explaining.query('commit');
+    await erased;
+    expect((await client.query('select from hartonomous.explained_tokens')).rows).toEqual([]);
+  } finally {
+    await explaining.end();
+    await erasing.end();
+  }
 });

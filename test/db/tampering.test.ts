@@ -1,10 +1,13 @@
 /** What somebody with the owner's rights may leave behind: `doctor` names it, `install` puts it right, and neither calls it. */
 import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { install } from '../../cli/install/install.ts';
 import { packageRoot } from '../../cli/package-root.ts';
+import { modelPath } from '../golden/model-files.ts';
 import { createDatabase, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
@@ -410,4 +413,31 @@ describe('a schema that somebody made before the first install', () => {
     expect(await definitions(empty.url)).toEqual(WELL);
     expect((await empty.pool.query('select * from public.caught')).rows).toEqual([]);
   });
+});
+
+test('operators that others put on the search path run in no ingest, verify or export', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'hartonomous-path-'));
+  const caught = async (): Promise<unknown[]> =>
+    (await database.pool.query('delete from public.caught returning who')).rows;
+  await database.pool.query(`delete from public.caught; grant create on schema public to ${stranger};
+    grant hartonomous_user to ${stranger}; set role ${stranger};
+    create function public.alike(hartonomous.atom_kind, hartonomous.atom_kind) returns boolean language plpgsql as
+      $$ begin perform public.spring(); return $1::text = $2::text; end $$;
+    create operator public.= (leftarg = hartonomous.atom_kind, rightarg = hartonomous.atom_kind, function = public.alike);
+    reset role`);
+  try {
+    await database.pool.query(`select 'tile'::hartonomous.atom_kind = 'tile'::hartonomous.atom_kind`);
+    expect(await caught()).toHaveLength(1);
+    for (const args of [
+      ['ingest', modelPath('zoo/qwen2-tiny-f32.gguf'), '--name', 'tiny'],
+      ['verify', 'tiny'],
+      ['export', 'tiny', join(folder, 'tiny.gguf')],
+    ])
+      expect(await command(args, database.url)).toMatchObject({ code: 0 });
+    expect(await caught()).toEqual([]);
+  } finally {
+    rmSync(folder, { recursive: true });
+    await database.pool.query(`drop operator public.= (hartonomous.atom_kind, hartonomous.atom_kind);
+      drop function public.alike; revoke create on schema public from ${stranger}; revoke hartonomous_user from ${stranger}`);
+  }
 });

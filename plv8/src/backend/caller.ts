@@ -5,10 +5,7 @@ import { query } from '../db.ts';
  * DEFINER function `current_user` is the owner, and `role` still shows what the caller set.
  */
 export function callerRole(): string {
-  const rows = query(
-    `select case when current_setting('role') = 'none' then session_user::text else current_setting('role') end as role`,
-  );
-  return String(rows[0]?.role);
+  return String(query('select hartonomous._caller() as role')[0]!.role);
 }
 
 /** Whether the running transaction may write rows; false in read-only transactions and on a hot standby. */

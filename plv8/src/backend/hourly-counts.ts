@@ -43,7 +43,7 @@ function addHere({ oid }: Account, kind: Kind, amount: number): number {
 function recorded({ role }: Account, kind: Kind): number {
   const [row] = query(
     `select count(*)::float8 as calls, coalesce(sum(prompt_eval_count::bigint + eval_count), 0)::float8 as tokens
-     from hartonomous.runs where caller = $1::text and created_at > now() - interval '1 hour'`,
+     from hartonomous.runs where (caller = $1::text or login = $1::text) and created_at > now() - interval '1 hour'`,
     [role],
   );
   return Number(row![kind]);

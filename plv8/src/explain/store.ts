@@ -1,5 +1,6 @@
 /** Explanations in their tables. */
 import { execute, query } from '../db.ts';
+import { raise, SQLSTATE } from '../errors.ts';
 import type {
   CandidateRow,
   ComponentRow,
@@ -69,6 +70,15 @@ export function readInputs(runId: number, step: number): InputRow[] {
   );
 }
 
+/** Have a run stay as it is until this transaction ends. Throws where it was erased since it was read. */
+function holdRun(id: number): void {
+  const held = query(
+    'select 1 as one from hartonomous.runs where id = $1::bigint and erased_at is null for key share',
+    [id],
+  );
+  if (held.length === 0) raise(SQLSTATE.objectNotInPrerequisiteState, `run ${id} was erased or pruned meanwhile`);
+}
+
 /**
  * Write an explanation in the place of an older one. Where another session writes the same at this moment, its rows
  * stay: they say the same.
@@ -76,6 +86,7 @@ export function readInputs(runId: number, step: number): InputRow[] {
 export function storeExplanation(explanation: Explanation): void {
   const { token } = explanation;
   const key = [token.run_id, token.step];
+  holdRun(token.run_id);
   const replaced = execute(
     'delete from hartonomous.explained_tokens where run_id = $1::bigint and step = $2::integer',
     key,
@@ -143,6 +154,7 @@ export function storeAttention(
   ids: readonly number[],
   edges: readonly Edge[],
 ): void {
+  holdRun(run.id);
   execute(
     `insert into hartonomous.connections (run_id, step, layer, head, from_position, to_position, from_id, to_id, weight)
      select $2::bigint, $3::integer, e.layer, e.head, $4::integer, e.position, f.atom_id, t.atom_id, e.weight

@@ -97,7 +97,7 @@ function samplingOf({ sampler, precision, constraint }: GenerateOptions, budget:
 /** Runs past their retention that one recording deletes, at most. */
 const MAX_DELETED = 100;
 
-/** Delete runs that are older than limit `retention_days` says: recording a run pays for a few old ones. */
+/** Delete runs that are older than limit `retention_days` says, but those that another transaction holds: recording a run pays for a few old ones. */
 function deleteOldRuns(): void {
   query(
     `delete from hartonomous.runs where id in (
@@ -107,7 +107,7 @@ function deleteOldRuns(): void {
          order by role_name = '*' limit 1) l
        where r.created_at < now() - l.value * interval '1 day'
          and r.created_at < (select now() - min(value) * interval '1 day' from hartonomous.limits where name = 'retention_days')
-       order by r.created_at limit ${MAX_DELETED})`,
+       order by r.created_at limit ${MAX_DELETED} for update of r skip locked)`,
   );
 }
 
@@ -121,25 +121,23 @@ function textsOf(ids: readonly number[], tokenizer: Tokenizer, shown: boolean): 
   return texts.map((text) => text.replaceAll('\0', '\uFFFD'));
 }
 
-/** Insert the run and its tokens; the run's id. A model that was removed since it was loaded is named by name and digest only. */
+/** Insert the run and its tokens; the run's id. Its model is named, not referred to: that would lock the row of the model. */
 export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
   const { generation } = run;
   deleteOldRuns();
   const outputIds = generation.tokens.map((token) => token.id);
   const id = Number(
     query(
-      `insert into hartonomous.runs (caller, kind, model_id, model_name, model_digest, options, seed, prompt_ids,
+      `insert into hartonomous.runs (caller, kind, model_name, model_digest, options, seed, prompt_ids,
          output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns, sampling, held_as, build_id,
          created_at)
-       values ($1::text, $2::text,
-         (select m.id from hartonomous.models m where m.id = $3::bigint for key share), $4::text, decode($5::text, 'hex'), $6::text::jsonb, $7::bigint, $8::integer[],
-         $9::integer[], $10::text, $11::integer, $12::integer, $13::bigint, $14::bigint, $15::bigint, $16::bigint,
-         $17::text::jsonb, $18::text, $19::text, to_timestamp($20::float8 / 1000))
+       values ($1::text, $2::text, $3::text, decode($4::text, 'hex'), $5::text::jsonb, $6::bigint, $7::integer[],
+         $8::integer[], $9::text, $10::integer, $11::integer, $12::bigint, $13::bigint, $14::bigint, $15::bigint,
+         $16::text::jsonb, $17::text, $18::text, to_timestamp($19::float8 / 1000))
        returning id::float8 as id`,
       [
         run.caller,
         run.kind,
-        run.model.id,
         run.model.name,
         run.model.digest,
         JSON.stringify(run.options),

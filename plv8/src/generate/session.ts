@@ -27,7 +27,7 @@ import { nanoseconds } from '../backend/durations.ts';
 import { thinkingOf } from './templated-prompt.ts';
 import { rememberAnswer } from './written-answers.ts';
 
-/** Sessions a backend holds when the setting max_sessions does not say otherwise. */
+/** Sessions that a backend holds for a role when the setting max_sessions does not say otherwise. */
 const DEFAULT_MAX_SESSIONS = 16;
 
 /** Seconds after its last use at which a session is dropped when the setting session_idle_seconds does not say otherwise. */
@@ -80,16 +80,21 @@ function dropExpired(catalog: Catalog): void {
   for (const [id, session] of sessions) if (session.lastUsedAt < oldest) sessions.delete(id);
 }
 
+function sessionsOf(caller: string): Session[] {
+  return [...sessions.values()].filter((session) => session.caller === caller);
+}
+
 /** Open a session that will answer `promptIds`; its id. */
 export function openSession(request: Request, kind: RunRecord['kind'], promptIds: number[]): number {
   const { catalog, used, caller, given } = request;
   const options = callingTools(request, kind, promptIds);
   dropExpired(catalog);
   const most = positiveSetting(catalog, 'max_sessions', DEFAULT_MAX_SESSIONS);
-  if (sessions.size >= most) {
+  const held = sessionsOf(caller).length;
+  if (held >= most) {
     raise(
       SQLSTATE.configurationLimitExceeded,
-      `this backend holds ${sessions.size} sessions, at most ${most} are kept`,
+      `this backend holds ${held} sessions of role ${caller}, at most ${most} are kept`,
       {
         hint: 'close one with hartonomous.close_session, or raise the setting max_sessions',
       },
@@ -290,8 +295,14 @@ function answerOf(session: Session): Answer {
   };
 }
 
+/** Whether a row that a session wrote is there. Where it has to be, it is looked for: a rollback takes the row, not the session. */
+function isThere(runId: number | null, catalog: Catalog): boolean {
+  if (runId === null || !mustRecord(catalog.limits)) return runId !== null;
+  return query('select 1 as one from hartonomous.runs where id = $1::bigint', [runId]).length > 0;
+}
+
 function record(session: Session, used: UsedModel, catalog: Catalog): void {
-  if (session.runId !== null || !recordingWanted(session.options.record, session.kind, catalog)) return;
+  if (isThere(session.runId, catalog) || !recordingWanted(session.options.record, session.kind, catalog)) return;
   if (session.openRunId !== null) query('delete from hartonomous.runs where id = $1::bigint', [session.openRunId]);
   session.runId = recordSession(session, used, catalog);
   if (mustRecord(catalog.limits)) keepWritten(session, session.runId);
@@ -320,7 +331,7 @@ function keepWritten(session: Session, runId: number): void {
  */
 function recordOpen(session: Session, used: UsedModel, catalog: Catalog): void {
   if (!mustRecord(catalog.limits)) return;
-  session.openRunId ??= recordSession(session, used, catalog);
+  if (!isThere(session.openRunId, catalog)) session.openRunId = recordSession(session, used, catalog);
   const ids = writtenIds(session);
   query(
     `update hartonomous.runs set done_reason = 'open', output_ids = $2::integer[], eval_count = $3::integer,
@@ -355,7 +366,7 @@ export function closeSession(id: number, caller: string): Answer {
   dropExpired(catalog);
   const session = findSession(id, caller);
   settle(session);
-  if (session.runId === null && recordingWanted(session.options.record, session.kind, catalog)) {
+  if (!isThere(session.runId, catalog) && recordingWanted(session.options.record, session.kind, catalog)) {
     record(session, modelOf(session, catalog), catalog);
   }
   sessions.delete(id);
@@ -377,15 +388,13 @@ export interface SessionRow {
 /** The caller's sessions in this backend. */
 export function sessionRows(caller: string): SessionRow[] {
   dropExpired(currentCatalog());
-  return [...sessions.values()]
-    .filter((session) => session.caller === caller)
-    .map((session) => ({
-      session_id: session.id,
-      model: session.model.name,
-      prompt_tokens: session.input.promptIds.length,
-      eval_count: session.continuation.tokens.length,
-      done_reason: session.continuation.doneReason,
-      opened_at: new Date(session.openedAt),
-      last_used_at: new Date(session.lastUsedAt),
-    }));
+  return sessionsOf(caller).map((session) => ({
+    session_id: session.id,
+    model: session.model.name,
+    prompt_tokens: session.input.promptIds.length,
+    eval_count: session.continuation.tokens.length,
+    done_reason: session.continuation.doneReason,
+    opened_at: new Date(session.openedAt),
+    last_used_at: new Date(session.lastUsedAt),
+  }));
 }
