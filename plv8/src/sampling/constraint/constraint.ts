@@ -315,7 +315,9 @@ export class Constraint {
     const what = nameOf(grammar);
     const length = this.automaton.shortestLength(this.state);
     const tooLong = length > MAX_SHORTEST_BYTES;
-    const needed = tooLong ? Math.ceil(length / this.automaton.trie.longest) : this.automaton.cost(this.state);
+    const needed = tooLong
+      ? Math.ceil(length / this.automaton.trie.longest)
+      : shallow(grammar, () => this.automaton.cost(this.state));
     if (needed === Infinity) {
       raise(SQLSTATE.featureNotSupported, `the model's vocabulary has no tokens for the shortest text of the ${what}`);
     }

@@ -3,8 +3,8 @@ import { raise, SQLSTATE } from '../../errors.ts';
 import { isObject } from '../../format/json-object.ts';
 import { invalid, MAX_DEPTH } from './schema-keywords.ts';
 
-/** Steps of working out what a schema says: some thousands for one that a person wrote, a few seconds of work at most. */
-const MAX_STEPS = 1_000_000;
+/** Steps of working out what a schema says: some thousands for one that a person wrote, two seconds of work at most. */
+const MAX_STEPS = 300_000;
 
 export class SchemaDocument {
   private readonly targets = new Map<string, unknown>();

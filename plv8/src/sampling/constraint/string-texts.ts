@@ -11,7 +11,7 @@ import { at, countsOf, inPlace, invalid, show } from './schema-keywords.ts';
 import type { ValueCompiler } from './value-compiler.ts';
 
 /** Characters of a text that has a format and a bound; pydantic's URLs may have 2,083, which nobody needs counted. */
-const MAX_FORMAT_LENGTH = 512;
+const MAX_FORMAT_LENGTH = 256;
 
 /** What may stand between the quotes. */
 export function stringTexts(compiler: ValueCompiler, leaves: Alternative): Expression {

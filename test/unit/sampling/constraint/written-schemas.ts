@@ -15,17 +15,14 @@ export const WRITTEN_SCHEMAS = JSON.parse(
 ) as WrittenSchema[];
 
 // One of each: making one compiles its metaschema. ownProperties: `toString` and its like are no members of an empty object.
-const OPTIONS = {
-  strict: false,
-  logger: false,
-  validateFormats: false,
-  ownProperties: true,
-  addUsedSchema: false,
-} as const;
+const OPTIONS = { strict: false, logger: false, validateFormats: false, ownProperties: true } as const;
 const AJV = { 'draft2020-12': new Ajv2020(OPTIONS), draft7: new Ajv(OPTIONS) };
 
 /** Whether a value is valid under a schema of draft 7, where it says so, else of draft 2020-12. */
 export function validatorOf(schema: object, draft?: keyof typeof AJV): (value: unknown) => boolean {
   const says = JSON.stringify((schema as { $schema?: unknown }).$schema ?? '');
-  return AJV[draft ?? (says.includes('draft-07') ? 'draft7' : 'draft2020-12')].compile(schema);
+  const ajv = AJV[draft ?? (says.includes('draft-07') ? 'draft7' : 'draft2020-12')];
+  const valid = ajv.compile(schema);
+  ajv.removeSchema(schema); // another may have the same $id
+  return valid;
 }
