@@ -1,6 +1,6 @@
 /**
  * Schemas as people write them and random ones, through SQL and over HTTP: every answer, and every argument of a tool, is
- * valid under ajv and under Python's jsonschema. Hostile ones end in one line. npm run schemas tries 500, each in every way.
+ * valid under ajv and under Python's jsonschema. Hostile ones end in one line. npm run schemas tries 500 at random.
  */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ const SCHEMAS = Number(process.env.SCHEMAS ?? 8);
 const MOST_SECONDS = 60;
 const HELLO = [{ role: 'user' as const, content: 'hello' }];
 /** Tokens beyond the fewest that an answer needs. */
-const MORE_TOKENS = SCHEMAS > 100 ? 100 : 20;
+const MORE_TOKENS = 20;
 
 let database: TestDatabase;
 let server: RunningServer;
@@ -92,17 +92,12 @@ async function write(way: Way, schema: Record<string, unknown>, seed: number): P
 /** What was answered, for the other validator. */
 const answers: { schema: object; text: string }[] = [];
 
-/** Texts that are not valid, by one way after the other; by all of them where many schemas are tried. */
+/** Texts that are not valid, by one of the ways. */
 async function wrong(schema: Record<string, unknown>, seed: number, sameAs: object = schema): Promise<string[]> {
   const ways = [inSql, overHttp, ...(schema.type === 'object' ? [asArguments] : [])];
-  const valid = validatorOf(sameAs);
-  const found: string[] = [];
-  for (const way of SCHEMAS > 100 ? ways : [ways[seed % ways.length]!]) {
-    const text = await write(way, schema, seed);
-    answers.push({ schema: sameAs, text });
-    if (!valid(JSON.parse(text))) found.push(text);
-  }
-  return found;
+  const text = await write(ways[seed % ways.length]!, schema, seed);
+  answers.push({ schema: sameAs, text });
+  return validatorOf(sameAs)(JSON.parse(text)) ? [] : [text];
 }
 
 test.each(WRITTEN_SCHEMAS.map((written, i) => ({ ...written, seed: i + 1 })))(

@@ -61,7 +61,7 @@ const OSLO = 'What is the weather in Oslo for the next 3 days, in celsius?';
 /** What is asked, who may be called, and what the model then writes. */
 const ASKED: [text: string, choice: OpenAI.ChatCompletionToolChoiceOption, says: RegExp][] = [
   [OSLO, byName('get_weather'), /Oslo/],
-  ['Save the contact Ada Lovelace, ada@example.com', byName('save_contact'), /Ada/],
+  ['Save the contact Ada Lovelace, ada@example.com', byName('save_contact'), /@example\.com/],
   [OSLO, 'required', /./],
 ];
 
