@@ -163,7 +163,6 @@ async function becomeMember(client: pg.Client): Promise<void> {
 
 /** An install that waited for others in vain, with who they are. */
 async function heldUp(client: pg.Client, cause: unknown): Promise<CommandError> {
-  await client.query('rollback');
   const { rows } = await client.query<{ sessions: string }>(
     `select string_agg(distinct format('%s (%s)', a.pid, a.usename), ', ') as sessions
      from pg_locks l join pg_class c on c.oid = l.relation join pg_stat_activity a on a.pid = l.pid
@@ -171,7 +170,7 @@ async function heldUp(client: pg.Client, cause: unknown): Promise<CommandError> 
        and l.database = (select d.oid from pg_database d where d.datname = current_database())`,
   );
   return new CommandError(
-    `others use the schema since more than ${LOCK_SECONDS} seconds: ${rows[0]?.sessions ?? 'gone by now'}`,
+    `others have used the schema for more than ${LOCK_SECONDS} seconds: ${rows[0]?.sessions ?? 'gone by now'}`,
     {
       hint: 'install again once these sessions have ended their transactions',
       cause,
@@ -189,7 +188,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
     });
   }
   // Nothing that others have made is found before it is known what there is.
-  await client.query(`set search_path = pg_catalog; set lock_timeout = '${LOCK_SECONDS}s'`);
+  await client.query('set search_path = pg_catalog');
   return inTurn(client, async () => {
     try {
       // Before anything there is read or changed.
@@ -219,12 +218,8 @@ export async function install(client: pg.Client): Promise<InstallResult> {
         mended,
         languageHost: host,
       };
-    } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === LOCK_NOT_AVAILABLE)
-        throw await heldUp(client, error);
-      throw error;
     } finally {
-      await client.query('reset search_path; reset lock_timeout');
+      await client.query('reset search_path');
     }
   });
 }
@@ -251,6 +246,7 @@ async function disarm(client: pg.Client, host: string): Promise<string[]> {
 async function replaceFunctions(client: pg.Client, sql: string, buildId: string, host: string): Promise<void> {
   await client.query('begin');
   try {
+    await client.query(`set local lock_timeout = '${LOCK_SECONDS}s'`);
     // Nothing of the database's or the role's runs in the owner's isolate, either.
     await client.query(`set local plv8.start_proc = ''`);
     await client.query('set local role hartonomous_owner');
@@ -265,6 +261,7 @@ async function replaceFunctions(client: pg.Client, sql: string, buildId: string,
     await client.query('commit');
   } catch (error) {
     await client.query('rollback');
+    if (error instanceof pg.DatabaseError && error.code === LOCK_NOT_AVAILABLE) throw await heldUp(client, error);
     throw error;
   }
 }

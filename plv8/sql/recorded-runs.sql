@@ -76,10 +76,11 @@ comment on column hartonomous.run_grant_list.granted_at is 'when';
 create or replace function hartonomous._prune_everybody(older_than interval) returns bigint
 language sql volatile security definer set search_path = hartonomous, pg_temp
 as $$
-    with pruned as (delete from hartonomous.runs r where r.created_at < now() - older_than returning 1)
+    with old as (select r.id from hartonomous.runs r where r.created_at < now() - older_than for update skip locked),
+        pruned as (delete from hartonomous.runs r using old where r.id = old.id returning 1)
     select count(*) from pruned
 $$;
-comment on function hartonomous._prune_everybody(interval) is 'prune_runs for an admin, everybody''s runs';
+comment on function hartonomous._prune_everybody(interval) is 'prune_runs for an admin, everybody''s runs, but those that another transaction explains or deletes';
 
 -- What a limit counts stays: runs of the caller, and those that others under a limit made in the caller's role.
 create or replace function hartonomous._prune_own(older_than interval) returns bigint

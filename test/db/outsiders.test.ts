@@ -128,7 +128,7 @@ describe('an outsider with every advisory lock it can have does not hold up', ()
       await asOwner.query(`update hartonomous.settings set value = '"another"' where name = 'build_id'`);
       const { rows } = await idle.query<{ pid: number }>('select pg_backend_pid() as pid');
       await expect(install(asOwner)).rejects.toThrow(
-        `others use the schema since more than 5 seconds: ${rows[0]!.pid} (${decodeURIComponent(new URL(database.url).username)})`,
+        `others have used the schema for more than 5 seconds: ${rows[0]!.pid} (${decodeURIComponent(new URL(database.url).username)})`,
       );
       await idle.query('commit');
       expect((await install(asOwner)).functionsReplaced).toBe(true);
