@@ -522,11 +522,12 @@ export class Expressions {
 
   private add(node: Node): Expression {
     this.spend(node.kind === 'any' ? node.of.length : 1);
-    const e = this.nodes.push(node) - 1;
-    this.nullable.push(this.isNullable(node));
-    // References may not be defined before `close`, which works these lengths out again.
-    this.least.push(this.closed || node.kind !== 'reference' ? this.lengthOf(node) : Infinity);
-    return e;
+    // Both may make further nodes. References may not be defined before `close`, which works these lengths out again.
+    const nullable = this.isNullable(node);
+    const least = this.closed || node.kind !== 'reference' ? this.lengthOf(node) : Infinity;
+    this.nullable.push(nullable);
+    this.least.push(least);
+    return this.nodes.push(node) - 1;
   }
 
   private isNullable(node: Node): boolean {
