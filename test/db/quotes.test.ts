@@ -112,6 +112,17 @@ describe('an error quotes at most 200 characters', () => {
     expect(refused).toBeGreaterThan(300);
   });
 
+  test('of what nests deeper than it can be shown', async () => {
+    const stop = '['.repeat(200_000) + ']'.repeat(200_000);
+    // As text: the type json has a depth of its own.
+    await expect(
+      database.pool.query(`select hartonomous._generate('a', 'tiny', $1)`, [`{"stop": ${stop}}`]),
+    ).rejects.toMatchObject({
+      code: '22023',
+      message: expect.stringMatching(/^option stop must be .*, got what nests too deep to be shown$/) as string,
+    });
+  });
+
   test.each([
     ['generate', `select hartonomous.generate('a', 'tiny', $1)`],
     ['open_session', `select * from hartonomous.open_session('"a"'::json, 'tiny', $1)`],

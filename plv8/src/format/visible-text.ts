@@ -38,8 +38,17 @@ export function brief(text: string, most: number = MOST_QUOTED): string {
   return visible(text);
 }
 
+function asJson(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch (error) {
+    if (error instanceof RangeError) return 'what nests too deep to be shown';
+    throw error;
+  }
+}
+
 /** A value as JSON for a line of an error: at most `most` characters of it. */
 export function quoted(value: unknown, most: number = MOST_QUOTED): string {
-  const text = typeof value === 'bigint' ? value.toString() : (JSON.stringify(value) ?? String(value));
+  const text = typeof value === 'bigint' ? value.toString() : asJson(value);
   return visible(text.length > most ? `${text.slice(0, most - 3)}...` : text);
 }
