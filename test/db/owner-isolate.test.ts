@@ -221,6 +221,16 @@ test("prototypes and getters of a caller's JavaScript are not the owner's, and f
   });
 });
 
+test("plv8_reset() out of a caller's JavaScript ends nothing", async ({ skip }) => {
+  // PL/V8 3.2.2 ends the server (docs/managed.md).
+  skip(!ownHost, 'LANGUAGE plv8 is not our own host');
+  await withClient(urlOf(mallory), async (client) => {
+    await client.query(CALL);
+    await client.query(`do $$ plv8.execute('select plv8_reset()'); plv8.execute('${CALL}') $$ language plv8`);
+    expect((await client.query(CALL)).rows).toEqual([{ count: '0' }]);
+  });
+});
+
 test("what is the superuser's is not taken from a caller who sets it before the library is loaded", async ({
   skip,
 }) => {
