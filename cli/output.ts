@@ -106,6 +106,14 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
 }
 
+/** Seconds as 40 s, 3 min 20 s or 1 h 5 min. */
+export function formatTime(seconds: number): string {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
 /** 494032768 -> 494.03M, as ollama prints parameters. */
 export function formatCount(count: number): string {
   for (const [unit, size] of [

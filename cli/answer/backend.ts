@@ -1,5 +1,6 @@
 /** One connection that answers, token by token, and can be stopped while it does. */
 import pg from 'pg';
+import { writeJson } from '../../plv8/src/format/ordered-json.ts';
 import { cancelBackend, connect } from '../cluster/connect.ts';
 import type { ConnectionOptions } from '../cluster/connect.ts';
 
@@ -191,9 +192,9 @@ export class Backend {
     this.client.on('notice', listen);
     try {
       const { rows } = await this.client.query<{ id: string }>('select hartonomous.open_session($1, $2, $3) as id', [
-        JSON.stringify(request.prompt),
+        writeJson(request.prompt),
         request.model,
-        JSON.stringify(request.options),
+        writeJson(request.options),
       ]);
       return rows[0]!.id;
     } finally {

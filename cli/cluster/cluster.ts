@@ -33,6 +33,10 @@ const CANNOT_CONNECT_NOW = '57P03';
 
 /** Time that recovery from a crash is waited for. */
 const RECOVERY_MS = 60_000;
+/** What this program and PostgreSQL's say of a full disk. */
+const FULL_DISK = /ENOSPC|No space left on device/i;
+/** Lines at the end of the server's log that may say why it did not start. */
+const LOG_LINES = 20;
 /** PostgreSQL refuses to run as root; Debian's package brings this user. */
 const SERVER_USER = 'postgres';
 
@@ -161,6 +165,12 @@ export function runServerProgram(
   return { status: result.status, output: `${result.stdout}${result.stderr}`.trim() };
 }
 
+/** The line of a program's output that says why it failed. */
+function reasonIn(output: string): string {
+  const lines = output.split('\n');
+  return lines.find((line) => FULL_DISK.test(line)) ?? lines.at(-1)!;
+}
+
 export class Cluster {
   private readonly data: string;
   private readonly log: string;
@@ -219,6 +229,18 @@ export class Cluster {
 
   /** Make the cluster if there is none and start it if it is not running. */
   async up(): Promise<{ url: string; started: boolean }> {
+    try {
+      return await this.bringUp();
+    } catch (cause) {
+      if (!(cause instanceof Error) || !FULL_DISK.test(cause.message)) throw cause;
+      throw new CommandError(`no space is left on the disk of ${this.home}: ${cause.message}`, {
+        hint: 'free some there, or have HARTONOMOUS_HOME name a folder on another disk; the same command goes on',
+        cause,
+      });
+    }
+  }
+
+  private async bringUp(): Promise<{ url: string; started: boolean }> {
     if (!this.exists) this.initialise();
     const started = !this.isRunning;
     if (started) await this.startAnywhere();
@@ -239,8 +261,10 @@ export class Cluster {
     if (this.start(port)) return;
     // The remembered port may have been taken since.
     if (this.start(await freePort())) return;
-    const tail = existsSync(this.log) ? readFileSync(this.log, 'utf8').trim().split('\n').slice(-1)[0] : '';
-    throw new CommandError(`PostgreSQL did not start: ${tail}`, { hint: `see ${this.log}` });
+    const log = existsSync(this.log)
+      ? readFileSync(this.log, 'utf8').trim().split('\n').slice(-LOG_LINES).join('\n')
+      : '';
+    throw new CommandError(`PostgreSQL did not start: ${reasonIn(log)}`, { hint: `see ${this.log}` });
   }
 
   /** Make the logins, and their rights as far as hartonomous is installed. */
@@ -295,7 +319,7 @@ export class Cluster {
       '--locale',
       'C.UTF-8',
     ]);
-    if (made.status !== 0) throw new CommandError(`initdb failed: ${made.output.split('\n').slice(-1)[0]}`);
+    if (made.status !== 0) throw new CommandError(`initdb failed: ${reasonIn(made.output)}`);
     writeFileSync(join(fresh, 'postgresql.auto.conf'), SETTINGS);
     if (uid !== undefined && gid !== undefined) chownSync(join(fresh, 'postgresql.auto.conf'), uid, gid);
     renameSync(fresh, this.data);

@@ -71,6 +71,7 @@ export function registerIngest(program: Command): void {
             signal: interrupt.signal,
             onPull: (from) => tell(`asking ${from} for ${wanted}\n`),
             onBytes: (done, total) => progress.show('pulling', done, total),
+            onCheck: (done, total) => progress.show('checking', done, total),
           });
           const result = await ingestModel(client, source, {
             ...(options.name === undefined ? {} : { name: options.name }),

@@ -13,7 +13,7 @@ import { hashFiles, hashModel } from './digests.ts';
 import type { Digests } from './digests.ts';
 import { checkFrames, readFrame } from './frame.ts';
 import { ingestTensors } from './tensors.ts';
-import { checkVocabulary, ingestVocabulary, vocabularySize } from './vocabulary.ts';
+import { checkVocabulary, ingestVocabulary, vocabularyBytes, vocabularySize } from './vocabulary.ts';
 
 /** One ingest, removal or copy at a time works in a database: plv8/sql/change-turns.sql. */
 const TURN = 'models';
@@ -27,6 +27,7 @@ export interface IngestOptions {
   name?: string;
   /** Put this model in the place of a ready one of the same name. */
   replace?: boolean;
+  /** Bytes of a phase that are done, of how many. */
   onProgress?(phase: Phase, done: number, total: number): void;
   /** Called when another ingest has to be waited for. */
   onWait?(): void;
@@ -234,12 +235,15 @@ async function ingestLocked(client: pg.Client, source: ModelSource, options: Ing
   const have = await client.query<{ n: string }>('select count(*) as n from hartonomous.tokens where model_id = $1', [
     modelId,
   ]);
-  progress('vocabulary', 0, tokens);
-  if (Number(have.rows[0]?.n) !== tokens) await ingestVocabulary(client, modelId, source);
+  const vocabulary = vocabularyBytes(source);
+  progress('vocabulary', 0, vocabulary);
+  if (Number(have.rows[0]?.n) !== tokens) {
+    await ingestVocabulary(client, modelId, source, (done) => progress('vocabulary', done, vocabulary));
+  }
   // The planner must know the new rows before anything joins them: after a removal it takes the tables for empty.
   await client.query('select hartonomous._analyze_models()');
   await refuseUnusable(client, modelId, name, 'select hartonomous._check_tokenizer($1)');
-  progress('vocabulary', tokens, tokens);
+  progress('vocabulary', vocabulary, vocabulary);
   const sentBytes = await ingestTensors(client, source, modelId, digests.tensors, {
     onBytes: (done) => progress('tensors', done, bytes),
     ...(options.batchBytes === undefined ? {} : { batchBytes: options.batchBytes }),
@@ -252,7 +256,11 @@ async function ingestLocked(client: pg.Client, source: ModelSource, options: Ing
   }
   await refuseUnusable(client, modelId, name, 'select hartonomous._check_model($1)');
   await client.query('select hartonomous._analyze_models()');
-  progress('embeddings', 0, tokens);
+  const onNotice = ({ message = '' }: { message?: string | undefined }): void => {
+    const [, done, all] = /^embeddings: (\d+) of (\d+) bytes$/.exec(message) ?? [];
+    if (all !== undefined) progress('embeddings', Number(done), Number(all));
+  };
+  client.on('notice', onNotice);
   await client.query('begin');
   try {
     await client.query('select hartonomous._index_embeddings($1)', [modelId]);
@@ -261,8 +269,9 @@ async function ingestLocked(client: pg.Client, source: ModelSource, options: Ing
   } catch (error) {
     await client.query('rollback').catch(() => undefined);
     throw error;
+  } finally {
+    client.off('notice', onNotice);
   }
-  progress('embeddings', tokens, tokens);
   return { ...facts, digest, modelId: Number(modelId), alreadyThere: false, sentBytes };
 }
 

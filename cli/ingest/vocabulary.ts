@@ -80,21 +80,63 @@ function* mergeRows(merges: StringTable): Generator<Buffer[]> {
   }
 }
 
-/** Store the vocabulary of a model that has none yet, in one transaction. */
-export async function ingestVocabulary(client: pg.Client, modelId: string, header: Header): Promise<void> {
+/** Bytes of the tokens and merges. */
+export function vocabularyBytes(header: Header): number {
+  return (
+    (strings(header, 'tokenizer.ggml.tokens')?.bytes ?? 0) + (strings(header, 'tokenizer.ggml.merges')?.bytes ?? 0)
+  );
+}
+
+/** Rows that one statement writes, so that one can see how far it is. */
+const ROWS_PER_STATEMENT = 32_768;
+
+/** The rows that go past while they are sent, counted in thousands. */
+function* counted<T>(rows: Iterable<T>, count: (rows: number) => void): Generator<T> {
+  let rest = 0;
+  for (const row of rows) {
+    yield row;
+    if (++rest === 1000) {
+      count(rest);
+      rest = 0;
+    }
+  }
+  count(rest);
+}
+
+/** Store the vocabulary of a model that has none yet, in one transaction; `onBytes` is told how much of it is done. */
+export async function ingestVocabulary(
+  client: pg.Client,
+  modelId: string,
+  header: Header,
+  onBytes: (done: number) => void,
+): Promise<void> {
   const tokens = strings(header, 'tokenizer.ggml.tokens');
   if (tokens === null) throw new CommandError('file has no tokenizer.ggml.tokens');
   const types = numbers(header, 'tokenizer.ggml.token_type', tokens.length);
   const scores = numbers(header, 'tokenizer.ggml.scores', tokens.length);
   const merges = strings(header, 'tokenizer.ggml.merges');
+  // As many rows as the steps below read or write; all take about as long.
+  const bytes = vocabularyBytes(header);
+  const mergeCount = merges?.length ?? 0;
+  const allRows = 4 * tokens.length + 5 * mergeCount + bytes;
+  let doneRows = 0;
+  const count = (rows: number): void => onBytes((bytes * Math.min(allRows, (doneRows += rows))) / allRows);
+  /** A statement for each stretch of places from $1 up to $2, `to` at the most, which stand for so many rows. */
+  const inStretches = async (statement: string, to: number, rows: number): Promise<void> => {
+    for (let at = 0; at < to; at += ROWS_PER_STATEMENT) {
+      const end = Math.min(to, at + ROWS_PER_STATEMENT);
+      await client.query(statement, [at, end]);
+      count((rows * (end - at)) / to);
+    }
+  };
   await client.query('begin');
   try {
     await client.query(
       `create temp table new_tokens (token_id integer, content bytea, type smallint, score real) on commit drop`,
     );
     await client.query(`create temp table new_merges (rank integer, left_part bytea, right_part bytea) on commit drop`);
-    await copyRows(client, 'pg_temp.new_tokens', tokenRows(tokens, types, scores));
-    if (merges !== null) await copyRows(client, 'pg_temp.new_merges', mergeRows(merges));
+    await copyRows(client, 'pg_temp.new_tokens', counted(tokenRows(tokens, types, scores), count));
+    if (merges !== null) await copyRows(client, 'pg_temp.new_merges', counted(mergeRows(merges), count));
     // Ids of new atoms are drawn before their rows are made: they are inserted last, with their references counted, so that
     // counting does not write each of them anew. Triggers count the references to atoms that are there.
     await client.query(
@@ -108,40 +150,61 @@ export async function ingestVocabulary(client: pg.Client, modelId: string, heade
        left join hartonomous.atoms a on a.kind = 'token' and a.hash = c.hash`,
     );
     await client.query('analyze new_tokens; analyze new_merges; analyze new_atoms');
+    count(tokens.length + 2 * mergeCount);
     await client.query(
       `create temp table new_relations on commit drop as
-       select distinct on (l.id, r.id) l.id as from_id, r.id as to_id, m.rank
-       from new_merges m join new_atoms l on l.content = m.left_part join new_atoms r on r.content = m.right_part
-       order by l.id, r.id, m.rank`,
+       select r.*, row_number() over () - 1 as place
+       from (
+         select distinct on (l.id, r.id) l.id as from_id, r.id as to_id, m.rank
+         from new_merges m join new_atoms l on l.content = m.left_part join new_atoms r on r.content = m.right_part
+         order by l.id, r.id, m.rank) r`,
     );
     await client.query('analyze new_relations');
-    await client.query(
+    count(mergeCount);
+    const model = client.escapeLiteral(modelId);
+    await inStretches(
       `insert into hartonomous.tokens (model_id, token_id, atom_id, type, score)
-       select $1, t.token_id, n.id, t.type, t.score
-       from new_tokens t join new_atoms n on n.content = t.content order by t.token_id`,
-      [modelId],
+       select ${model}, t.token_id, n.id, t.type, t.score
+       from new_tokens t join new_atoms n on n.content = t.content
+       where t.token_id >= $1 and t.token_id < $2 order by t.token_id`,
+      tokens.length,
+      tokens.length,
     );
-    await client.query(
+    await inStretches(
       `insert into hartonomous.relations (model_id, kind, from_id, to_id, weight)
-       select $1, 'merge', from_id, to_id, rank from new_relations order by from_id, to_id`,
-      [modelId],
+       select ${model}, 'merge', from_id, to_id, rank from new_relations
+       where place >= $1 and place < $2 order by place`,
+      mergeCount,
+      mergeCount,
     );
     // Counted in the temporary tables, which the planner knows, where the model's own rows are news to it.
     await client.query(
-      `insert into hartonomous.atoms (kind, id, hash, size_bytes, content, ref_count)
-       select 'token', n.id, n.hash, octet_length(n.content), n.content, r.n
+      `create temp table new_rows on commit drop as
+       select n.id, n.hash, n.content, r.n as ref_count, row_number() over (order by n.id) - 1 as place
        from new_atoms n join (
          select id, count(*) as n from (
            select a.id from new_tokens t join new_atoms a on a.content = t.content
            union all select from_id from new_relations union all select to_id from new_relations) e
          group by id) r on r.id = n.id
-       where n.is_new order by n.id`,
+       where n.is_new`,
     );
-    await client.query(
+    await client.query('analyze new_rows');
+    const { rows } = await client.query<{ n: string }>('select count(*) as n from new_rows');
+    const newRows = Number(rows[0]!.n);
+    await inStretches(
+      `insert into hartonomous.atoms (kind, id, hash, size_bytes, content, ref_count)
+       select 'token', id, hash, octet_length(content), content, ref_count
+       from new_rows where place >= $1 and place < $2 order by place`,
+      newRows,
+      tokens.length,
+    );
+    await inStretches(
       `insert into hartonomous.compositions (parent_kind, parent_id, ordinal, child_kind, child_id)
        select 'token', n.id, i, 'byte', get_byte(n.content, i)
-       from (select id, content from new_atoms where is_new order by id) n
+       from (select id, content from new_rows where place >= $1 and place < $2 order by place) n
        cross join lateral generate_series(0, octet_length(n.content) - 1) as i`,
+      newRows,
+      bytes,
     );
     await client.query('commit');
   } catch (error) {

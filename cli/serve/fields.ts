@@ -85,6 +85,8 @@ const OPENAI_IGNORED: FieldTable = Object.fromEntries(
     'safety_identifier',
     'prompt_cache_key',
     'prompt_cache_retention',
+    'prompt_cache_options',
+    'moderation',
     'prediction',
     'keep_alive',
   ].map((name) => [name, 'ignore' as const]),
@@ -108,6 +110,7 @@ export const CHAT_COMPLETIONS: FieldTable = {
   n: { harmless: [1] },
   modalities: { harmless: [['text']] },
   reasoning_effort: 'option',
+  reasoning: 'take',
   think: 'option',
   enable_thinking: 'option',
   chat_template_kwargs: 'option',
@@ -116,6 +119,13 @@ export const CHAT_COMPLETIONS: FieldTable = {
   functions: { harmless: [[]] },
   function_call: { harmless: ['none'] },
   web_search_options: { harmless: [] },
+};
+
+/** Fields of fields of OpenAI's requests. */
+export const OPENAI_NESTED: Readonly<Record<string, FieldTable>> = {
+  stream_options: { include_usage: 'take', include_obfuscation: 'ignore' },
+  // Ollama's, and that of OpenAI's newer endpoint.
+  reasoning: { effort: { option: 'reasoning_effort' } },
 };
 
 export const COMPLETIONS: FieldTable = {

@@ -28,6 +28,9 @@ import { cappedContext, flagOf, messagesOf, readBody, textOf, textsOf } from './
 
 const MAX_INPUTS = 2048;
 
+/** Options of generation say nothing about an embedding. */
+const IGNORED_OPTIONS = Object.fromEntries(Object.keys(OLLAMA_OPTIONS).map((name) => [name, 'ignore' as const]));
+
 /** A message or a response with what was written, thought and called, under the keys its endpoint has. */
 type Content = (answer: Partial<Pick<AnswerFacts, 'text' | 'thinking' | 'tool_calls'>>) => object;
 
@@ -140,7 +143,7 @@ async function answer(
 }
 
 async function generate(c: Context, api: ApiContext): Promise<Response> {
-  const fields = await readBody(c, OLLAMA_GENERATE, OLLAMA_OPTIONS);
+  const fields = await readBody(c, OLLAMA_GENERATE, { options: OLLAMA_OPTIONS });
   return answer(c, api, fields, textOf(fields.taken, 'prompt') ?? '', ({ text = '', thinking }) => ({
     response: text,
     ...thought(thinking),
@@ -148,7 +151,7 @@ async function generate(c: Context, api: ApiContext): Promise<Response> {
 }
 
 async function chat(c: Context, api: ApiContext): Promise<Response> {
-  const fields = await readBody(c, OLLAMA_CHAT, OLLAMA_OPTIONS);
+  const fields = await readBody(c, OLLAMA_CHAT, { options: OLLAMA_OPTIONS });
   const messages = messagesOf(fields.taken.messages ?? []);
   return answer(c, api, fields, messages, ({ text = '', thinking, tool_calls: calls }) => ({
     message: {
@@ -162,7 +165,7 @@ async function chat(c: Context, api: ApiContext): Promise<Response> {
 
 async function embed(c: Context, api: ApiContext): Promise<Response> {
   const started = performance.now();
-  const { taken, options } = await readBody(c, OLLAMA_EMBED, { num_ctx: 'ignore', ...ignoredOptions() });
+  const { taken, options } = await readBody(c, OLLAMA_EMBED, { options: IGNORED_OPTIONS });
   const model = await api.catalog.embeddingModel(textOf(taken, 'model'));
   const inputs = textsOf(taken, 'input', MAX_INPUTS);
   const { vectors, promptTokens } = await embeddings(api.pool, model, inputs, options, c.req.raw.signal);
@@ -177,17 +180,12 @@ async function embed(c: Context, api: ApiContext): Promise<Response> {
 
 /** One text's embedding, by the endpoint that /api/embed replaced; no text has an empty one. */
 async function embedOne(c: Context, api: ApiContext): Promise<Response> {
-  const { taken, options } = await readBody(c, OLLAMA_EMBEDDINGS, { num_ctx: 'ignore', ...ignoredOptions() });
+  const { taken, options } = await readBody(c, OLLAMA_EMBEDDINGS, { options: IGNORED_OPTIONS });
   const model = await api.catalog.embeddingModel(textOf(taken, 'model'));
   const prompt = textOf(taken, 'prompt') ?? '';
   if (prompt === '') return c.json({ embedding: [] });
   const { vectors } = await embeddings(api.pool, model, [prompt], options, c.req.raw.signal);
   return c.json({ embedding: vectors[0] });
-}
-
-/** Options of generation say nothing about an embedding. */
-function ignoredOptions(): Record<string, 'ignore'> {
-  return Object.fromEntries(Object.keys(OLLAMA_OPTIONS).map((name) => [name, 'ignore' as const]));
 }
 
 function detailsOf(model: ListedModel, quantizationLevel: string): object {
@@ -268,7 +266,12 @@ export function ollamaRoutes(api: ApiContext, version: string): Hono {
       const models = await api.catalog.loaded();
       return c.json({
         models: await Promise.all(
-          models.map(async (model) => ({ ...(await listed(api, model)), expires_at: NEVER, size_vram: 0 })),
+          models.map(async (model) => ({
+            ...(await listed(api, model)),
+            expires_at: NEVER,
+            size_vram: 0,
+            context_length: model.context_length,
+          })),
         ),
       });
     })

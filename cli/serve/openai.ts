@@ -9,8 +9,8 @@ import type { Catalog } from './catalog.ts';
 import type { Backends } from './backends.ts';
 import { embeddings } from './embeddings.ts';
 import { HttpError } from './errors.ts';
-import { CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS } from './fields.ts';
-import { cappedContext, flagOf, messagesOf, objectOf, readBody, textOf, textsOf } from './request.ts';
+import { CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, OPENAI_NESTED } from './fields.ts';
+import { cappedContext, flagOf, messagesOf, readBody, textOf, textsOf } from './request.ts';
 
 /** Texts of one request for embeddings, as OpenAI has it. */
 const MAX_INPUTS = 2048;
@@ -121,7 +121,7 @@ interface ChoiceShape {
 
 function includesUsage(taken: Record<string, unknown>): boolean {
   if (taken.stream_options === undefined) return false;
-  return flagOf(objectOf(taken.stream_options, 'field stream_options'), 'include_usage', false);
+  return flagOf(taken.stream_options as Record<string, unknown>, 'include_usage', false);
 }
 
 function chatRequest(
@@ -141,7 +141,7 @@ function chatRequest(
 }
 
 async function chatCompletions(c: Context, api: ApiContext): Promise<Response> {
-  const { taken, options } = await readBody(c, CHAT_COMPLETIONS);
+  const { taken, options } = await readBody(c, CHAT_COMPLETIONS, OPENAI_NESTED);
   const { name: model, context_length: context } = await api.catalog.named(textOf(taken, 'model'));
   const request = chatRequest(api, taken, cappedContext(options, context), model);
   const head = { id: `chatcmpl-${randomUUID()}`, created: seconds(), model, system_fingerprint: null };
@@ -209,7 +209,7 @@ async function chatCompletions(c: Context, api: ApiContext): Promise<Response> {
 }
 
 async function completions(c: Context, api: ApiContext): Promise<Response> {
-  const { taken, options } = await readBody(c, COMPLETIONS);
+  const { taken, options } = await readBody(c, COMPLETIONS, OPENAI_NESTED);
   const { name: model, context_length: context } = await api.catalog.named(textOf(taken, 'model'));
   const prompts = textsOf(taken, 'prompt', MAX_PROMPTS);
   // OpenAI's own default here is 16 tokens.

@@ -6,8 +6,12 @@ import { HttpError } from './errors.ts';
 import type { FieldTable, SortedFields } from './fields.ts';
 import { IGNORED_HEADER, sortFields } from './fields.ts';
 
-/** The body as an object, its fields sorted; those that are ignored are named in a header of the response. */
-export async function readBody(c: Context, table: FieldTable, nested?: FieldTable): Promise<SortedFields> {
+/** The body as an object, its fields and those of its `nested` ones sorted; those that are ignored are named in a header of the response. */
+export async function readBody(
+  c: Context,
+  table: FieldTable,
+  nested: Readonly<Record<string, FieldTable>> = {},
+): Promise<SortedFields> {
   let body: unknown;
   try {
     body = parseJson(await c.req.text());
@@ -15,8 +19,12 @@ export async function readBody(c: Context, table: FieldTable, nested?: FieldTabl
     throw new HttpError(400, 'request body is not valid JSON', { cause });
   }
   const sorted = sortFields(objectOf(body, 'request body'), table);
-  if (nested !== undefined && sorted.taken.options !== undefined) {
-    const inner = sortFields(objectOf(sorted.taken.options, 'field options'), nested, 'options.');
+  for (const [name, inside] of Object.entries(nested)) {
+    if (sorted.taken[name] === undefined) continue;
+    const inner = sortFields(objectOf(sorted.taken[name], `field ${name}`), inside, `${name}.`);
+    const twice = Object.keys(inner.options).find((option) => Object.hasOwn(sorted.options, option));
+    if (twice !== undefined) throw new HttpError(400, `${twice} is said twice, once of them in field ${name}`);
+    sorted.taken[name] = inner.taken;
     Object.assign(sorted.options, inner.options);
     sorted.ignored.push(...inner.ignored);
   }

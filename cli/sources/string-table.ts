@@ -10,6 +10,11 @@ export class StringTable {
     return this.offsets.length - 1;
   }
 
+  /** Bytes of all strings. */
+  get bytes(): number {
+    return this.offsets[this.length]!;
+  }
+
   /** Bytes of string `index`, a view. */
   at(index: number): Buffer {
     return this.data.subarray(this.offsets[index], this.offsets[index + 1]);

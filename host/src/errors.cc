@@ -194,11 +194,12 @@ Failure failure_of(v8::Local<v8::Value> exception, v8::Local<v8::Message> messag
     return failure;
   }
   char* inner_context = nullptr;
+  bool names_state = false;
   if (exception->IsObject()) {
     v8::Local<v8::Object> object = exception.As<v8::Object>();
     if (portable()) {
       if (!portable_state_of(object, &failure)) return failure;
-    } else if (state_of(object, &failure)) {
+    } else if ((names_state = state_of(object, &failure))) {
       // An error that names its SQLSTATE is meant for the client: its message stands without the class name.
       failure.message = text_property(object, "message");
     }
@@ -235,11 +236,16 @@ Failure failure_of(v8::Local<v8::Value> exception, v8::Local<v8::Message> messag
   if (line_number > 0 && !script.IsEmpty() && script->IsString()) {
     if (!where.empty()) where += "\n";
     std::string thrower = std_string(script);
-    where += thrower + "() LINE " + std::to_string(line_number);
-    v8::Local<v8::String> line;
-    if (message->GetSourceLine(context).ToLocal(&line) && line->Length() < kMaxSourceLine) where += ": " + std_string(line);
-    // Code that one function leaves in globalThis for others throws in its own name: say which was called.
-    if (function != nullptr && thrower != function && !portable()) where += std::string("\n") + function + "()";
+    // Code that one function leaves in globalThis for others throws in its own name: say which was called, and only that
+    // where the error is meant for the client.
+    bool elsewhere = function != nullptr && thrower != function && !portable();
+    if (!elsewhere || !names_state) {
+      where += thrower + "() LINE " + std::to_string(line_number);
+      v8::Local<v8::String> line;
+      if (message->GetSourceLine(context).ToLocal(&line) && line->Length() < kMaxSourceLine) where += ": " + std_string(line);
+      if (elsewhere) where += "\n";
+    }
+    if (elsewhere) where += std::string(function) + "()";
   }
   if (!where.empty()) {
     size_t size = std::min(where.size(), kMaxContext);

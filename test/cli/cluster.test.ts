@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { growDisk, releaseDisk, smallDisk } from '../faults/small-disk.ts';
 import { hartonomous } from './program.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'hartonomous-up-'));
@@ -78,6 +79,24 @@ test('up gets over the pid file of a server that is gone', async () => {
   writeFileSync(join(env.HARTONOMOUS_HOME, 'data/postmaster.pid'), '4194303\n');
   chmodSync(join(env.HARTONOMOUS_HOME, 'data/postmaster.pid'), 0o644);
   expect(await ask(await up(), 'select 1 as one')).toEqual([{ one: 1 }]);
+});
+
+test.each([10, 45])('up on a disk of %i MB says what to do, and goes on once there is room', async (megabytes) => {
+  const disk = smallDisk(megabytes);
+  if (disk === null) return;
+  const small = { HARTONOMOUS_HOME: join(disk, 'home') };
+  try {
+    const { code, stdout, stderr } = await hartonomous(['up'], { env: small });
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(
+      /^hartonomous: no space is left on the disk of \S+: .*No space left on device\n.*HARTONOMOUS_HOME.*\n$/,
+    );
+    growDisk(disk, 400);
+    expect(await hartonomous(['up'], { env: small })).toMatchObject({ code: 0, stderr: '' });
+  } finally {
+    await hartonomous(['down'], { env: small });
+    releaseDisk(disk);
+  }
 });
 
 describe('the login for daily use', () => {

@@ -210,6 +210,10 @@ describe('the client of OpenAI', () => {
       {"type": "object", "properties": {"b": {"const": 1}, "2": {"const": 2}, "1": {"const": 3}}, "required": ["b", "2", "1"], "additionalProperties": false}}`;
     const answer = (await (await post('/api/chat', numbered)).json()) as { message: { content: string } };
     expect(answer.message.content.replaceAll(' ', '')).toBe('{"b":1,"2":2,"1":3}');
+    const listed = `{"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "response_format":
+      {"type": "json_schema", "json_schema": {"name": "id", "schema": {"enum": [175928847299117063]}}}}`;
+    const id = (await (await post('/v1/chat/completions', listed)).json()) as OpenAI.ChatCompletion;
+    expect(id.choices[0]!.message.content).toBe('175928847299117063');
   });
 
   test('shows tools to the template as they are', async () => {
@@ -217,7 +221,7 @@ describe('the client of OpenAI', () => {
     await database.pool.query(
       `update hartonomous.models set chat_template = '{{ tools | tojson }}{{ messages[0].content }}' where name = 'tooled'`,
     );
-    const tools = `[{"type": "function", "function": {"name": "weather", "description": "by city", "parameters": {"type": "object", "properties": {"unit": {"type": "string"}, "2": {}, "city": {"type": "string"}, "1": {}}}}}]`;
+    const tools = `[{"type": "function", "function": {"name": "weather", "description": "by city", "parameters": {"type": "object", "properties": {"unit": {"type": "string"}, "2": {"minimum": 0.0}, "city": {"type": "string"}, "1": {"enum": [175928847299117063]}}}}}]`;
     for (const [path, limit] of [
       ['/v1/chat/completions', '"max_tokens": 1'],
       ['/api/chat', '"stream": false, "options": {"num_predict": 1}'],
@@ -328,6 +332,36 @@ describe('the client of Ollama', () => {
     expect(last).toMatchObject({ done: true, eval_count: 10 });
   });
 
+  test('templates and tokens are read as in SQL', async () => {
+    const probes: [template: string, text: string][] = [
+      [`{{ 'xaxx'.strip('x') }}`, 'a'],
+      ['{{ -7 % 3 }}', '2'],
+      ['{{ true }}', 'True'],
+      ['{{ [1] == [1] }}', 'True'],
+      [`{{ [1, 'a', none] }}`, `[1, 'a', None]`],
+      ['{{ {"a": 1.0} | tojson }}', '{"a": 1.0}'],
+      [`{{ messages[0].wibble | default('none') | trim }}`, 'none'],
+      ['{{ messages[0].content }}', 'hello'],
+    ];
+    const template = probes.map(([probe]) => probe).join('|');
+    const rendered = probes.map(([, text]) => text).join('|');
+    const grammar = 'root ::= "😀漢字é"';
+    const { response } = await ollama.generate({
+      model: 'tiny',
+      prompt: 'hello',
+      template,
+      options: { grammar, num_predict: 40 } as object,
+    });
+    expect(response).toBe('😀漢字é');
+    const { rows } = await database.pool.query(
+      `select r.prompt, r.answer, hartonomous.render_chat($1, 'tiny', $2) as rendered,
+         (select string_agg(t.text, '' order by position) from hartonomous.run_token_list t where t.run_id = r.id and not is_prompt) as tokens
+       from hartonomous.run_text_list r order by id desc limit 1`,
+      [JSON.stringify(HELLO), JSON.stringify({ template })],
+    );
+    expect(rows).toEqual([{ prompt: rendered, answer: response, rendered, tokens: response }]);
+  });
+
   test('loads a model with an empty prompt', async () => {
     expect(await ollama.generate({ model: 'tiny', prompt: '' })).toMatchObject({ done: true, done_reason: 'load' });
   });
@@ -368,6 +402,22 @@ describe('what clients take for granted', () => {
     await expect(
       database.pool.query(`select hartonomous.generate('x', 'tiny', '{"num_ctx": 1000000}')`),
     ).rejects.toMatchObject({ code: '22023' });
+  });
+
+  test('fields inside of fields are known, or ignored and named', async () => {
+    const ask = async (fields: object): Promise<[status: number, ignored: string | null]> => {
+      const response = await post('/v1/chat/completions', { model: 'tiny', messages: HELLO, max_tokens: 1, ...fields });
+      await response.text();
+      return [response.status, response.headers.get('x-hartonomous-ignored')];
+    };
+    expect(
+      await ask({ stream: true, stream_options: { include_usage: true, include_obfuscation: false, colour: 1 } }),
+    ).toEqual([200, 'stream_options.include_obfuscation, stream_options.colour']);
+    expect(await ask({ reasoning: { effort: 'none', summary: 'auto' } })).toEqual([200, 'reasoning.summary']);
+    expect(await ask({ reasoning: { effort: 'max' } })).toEqual([400, null]);
+    expect(await ask({ reasoning: { effort: 'none' }, reasoning_effort: 'low' })).toEqual([400, null]);
+    expect(await ask({ stop: [], response_format: { type: 'json_object' }, max_tokens: 20 })).toEqual([200, null]);
+    expect((await ollama.ps()).models[0]).toMatchObject({ context_length: 512 });
   });
 
   test('keep_alive 0 without a prompt frees the model in every backend, which loads it again when asked', async () => {

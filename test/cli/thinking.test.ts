@@ -163,12 +163,12 @@ describe('in SQL', () => {
     [
       '{"think": "much"}',
       '22023',
-      'option think must be true, false or one of none, minimal, low, medium, high, xhigh, got "much"',
+      'option think must be true, false or one of none, minimal, low, medium, high, xhigh, max, got "much"',
     ],
     [
       '{"reasoning_effort": 3}',
       '22023',
-      'option reasoning_effort must be one of none, minimal, low, medium, high, xhigh, got 3',
+      'option reasoning_effort must be one of none, minimal, low, medium, high, xhigh, max, got 3',
     ],
     [
       '{"think": true, "reasoning_effort": "low"}',
@@ -228,6 +228,10 @@ describe('over HTTP', () => {
       max_tokens: 4,
     });
     expect((await lastPrompt()).endsWith(EMPTY)).toBe(true);
+    const newer = { model: 'thinker', messages: HELLO, max_tokens: 4, reasoning: { effort: 'none' } };
+    await openai.chat.completions.create(newer);
+    expect((await lastPrompt()).endsWith(EMPTY)).toBe(true);
+    await ollama.chat({ model: 'thinker', messages: HELLO, options, think: 'max' as 'high' });
     await openai.chat.completions.create({ model: 'thinker', messages: HELLO, max_tokens: 4 });
     expect((await lastPrompt()).endsWith(EMPTY)).toBe(false);
   });

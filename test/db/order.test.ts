@@ -87,6 +87,59 @@ describe('the order of members', () => {
   });
 });
 
+describe('numbers', () => {
+  /** JavaScript would drop points and exponents, and the last digits of the id. */
+  const WRITTEN =
+    '{"least": 0.0, "most": 1e3, "id": 175928847299117063, "7": [1.0, 2, -0.0, 123456789012345678901234567890]}';
+  const SEEN =
+    '{"least": 0.0, "most": 1000.0, "id": 175928847299117063, "7": [1.0, 2, -0.0, 123456789012345678901234567890]}';
+
+  test('reach the template as they were written', async () => {
+    const tools = `[{"type": "function", "function": {"name": "f", "parameters": ${WRITTEN}}}]`;
+    const calling = (given: string): string =>
+      `[{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": ${given}}}]}]`;
+    for (const type of ['text', 'json'])
+      for (const [messages, what, given] of [
+        [MESSAGES, 'tools[0].function.parameters', tools],
+        [calling(WRITTEN), 'messages[1].tool_calls[0].function.arguments', 'null'],
+        [calling(JSON.stringify(WRITTEN)), 'messages[1].tool_calls[0].function.arguments', 'null'],
+      ]) {
+        const options = `{"template": "{{ ${what} | tojson }}", "tools": ${given}}`;
+        expect(await text(`hartonomous.render_chat($1::${type}, options => $2)`, [messages, options]), what).toBe(SEEN);
+      }
+  });
+
+  test('that a schema lists are answered as they were written', async () => {
+    // They are told apart though JavaScript's are equal.
+    for (const id of ['175928847299117063', '175928847299117065', '1.0'])
+      for (const schema of [
+        `{"const": ${id}}`,
+        `{"enum": [${id}]}`,
+        `{"type": "array", "items": {"enum": [${id}]}, "minItems": 1, "maxItems": 1, "uniqueItems": true}`,
+      ])
+        expect((await text(`hartonomous.generate_json('x', $1)`, [schema])).replace(/[[\]]/g, ''), schema).toBe(id);
+  });
+
+  test.each([
+    '01.0',
+    '1.',
+    '.5',
+    '+1.0',
+    '1.0.0',
+    '1e',
+    '- 1',
+    '[1.0 2.0]',
+    '{1.0: 2}',
+    '1.0a',
+    '12345678901234567890x',
+    '"\\u00001.0"',
+  ])('%s is no JSON text, as before', async (value) => {
+    await expect(
+      text('hartonomous.chat($1)', [`[{"role": "user", "content": "x", "extra": ${value}}]`]),
+    ).rejects.toMatchObject({ code: expect.stringMatching(/^22P0[25]$/) as string });
+  });
+});
+
 describe('every function takes JSON', () => {
   const options = '{"num_predict": 2, "seed": 1}';
   /** Functions over JSON in their first argument. */

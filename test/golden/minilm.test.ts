@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, ingestFile } from '../db/harness.ts';
+import { startTestServer } from '../cli/test-server.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { cosine, decodeFloats } from './agreement.ts';
 import { minilmF16, minilmFolder } from './minilm-file.ts';
@@ -62,6 +63,14 @@ describe.skipIf(folder === null)('all-MiniLM-L6-v2', () => {
       `select hartonomous.similarity('한국', '학교', 'safetensors') as similarity`,
     );
     expect(rows[0]!.similarity).toBeCloseTo(0.908, 3);
+    const server = await startTestServer(database.url);
+    const response = await fetch(`${server.url}/v1/embeddings`, {
+      method: 'POST',
+      body: JSON.stringify({ model: 'safetensors', input: ['한국', '학교'] }),
+    });
+    const { data } = (await response.json()) as { data: { embedding: number[] }[] };
+    await server.close();
+    expect(cosine(data[0]!.embedding, data[1]!.embedding)).toBeCloseTo(0.908, 3);
   });
 
   it.each(['safetensors', 'gguf-f16'])(

@@ -29,6 +29,8 @@ export interface DownloadOptions {
   /** Bytes that the file must have. Taken from the server where it states them. */
   size?: number;
   onBytes?(done: number, total: number): void;
+  /** Called while the digest of a file of several parts is taken. */
+  onCheck?(done: number, total: number): void;
   signal?: AbortSignal;
   partBytes?: number;
 }
@@ -170,17 +172,22 @@ async function completePart(
 }
 
 /** SHA-256 of a file, and git's SHA-1 of it as a blob. */
-async function digestsOf(path: string, size: number): Promise<{ sha256: string; git: string }> {
+async function digestsOf(
+  path: string,
+  size: number,
+  onCheck: (done: number) => void,
+): Promise<{ sha256: string; git: string }> {
   const sha256 = createHash('sha256');
   const git = createHash('sha1').update(`blob ${size}\0`);
   const file = await open(path, 'r');
   try {
     const buffer = Buffer.allocUnsafe(READ_BYTES);
-    for (;;) {
+    for (let done = 0; ;) {
       const { bytesRead } = await file.read(buffer, 0, READ_BYTES, null);
       if (bytesRead === 0) break;
       sha256.update(buffer.subarray(0, bytesRead));
       git.update(buffer.subarray(0, bytesRead));
+      onCheck((done += bytesRead));
     }
   } finally {
     await file.close();
@@ -251,7 +258,9 @@ export async function download(url: string, path: string, options: DownloadOptio
     if (wrong) await discard(partial);
   }
   const size = parts.reduce((sum, part) => sum + part.done, 0);
-  const found = await digestsOf(partial, size);
+  const found = await digestsOf(partial, size, (checked) => {
+    if (parts.length > 1) options.onCheck?.(checked, size);
+  });
   const stated = options.sha256 ?? (/^[0-9a-f]{64}$|^[0-9a-f]{40}$/.test(remote.etag ?? '') ? remote.etag : null);
   if (stated !== null && stated !== found.sha256 && stated !== found.git) {
     await discard(partial);

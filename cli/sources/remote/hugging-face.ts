@@ -57,6 +57,7 @@ export async function pullFromHub(wanted: HubName, options: PullOptions = {}): P
       await download(`${huggingFaceHub()}/${repository}/resolve/main/${name}`, path, {
         headers: authorization(),
         ...(options.onBytes === undefined ? {} : { onBytes: options.onBytes }),
+        ...(options.onCheck === undefined ? {} : { onCheck: options.onCheck }),
         ...(options.signal === undefined ? {} : { signal: options.signal }),
         ...(options.partBytes === undefined ? {} : { partBytes: options.partBytes }),
       });

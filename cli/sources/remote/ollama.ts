@@ -32,6 +32,8 @@ export interface OllamaName {
 
 export interface PullOptions {
   onBytes?(done: number, total: number): void;
+  /** Called while the digest of a long file is taken. */
+  onCheck?(done: number, total: number): void;
   signal?: AbortSignal;
   partBytes?: number;
 }
@@ -166,6 +168,7 @@ export async function pullFromRegistry(name: OllamaName, options: PullOptions = 
         sha256: layer.digest,
         size: layer.size,
         onBytes: (done) => options.onBytes?.(start + done, total),
+        ...(options.onCheck === undefined ? {} : { onCheck: options.onCheck }),
         ...(options.signal === undefined ? {} : { signal: options.signal }),
         ...(options.partBytes === undefined ? {} : { partBytes: options.partBytes }),
       });

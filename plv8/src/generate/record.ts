@@ -1,6 +1,6 @@
 /** Recording of generations in hartonomous.runs and run_tokens. */
 import { query } from '../db.ts';
-import { parseJson } from '../format/ordered-json.ts';
+import { parseJson, writeJson } from '../format/ordered-json.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { Utf8Stream } from '../sampling/utf8-stream.ts';
 import { callerRole, mayWrite } from '../backend/caller.ts';
@@ -64,7 +64,7 @@ export interface RecordedConstraint {
 /** A constraint as jsonb can keep it: schemas as text, whose order decides as well. */
 function storedConstraint(grammar: Grammar, budget: number): object {
   const hasSchemas = grammar.kind === 'json_schema' || grammar.kind === 'tool_call';
-  return { grammar: hasSchemas ? { kind: grammar.kind, text: JSON.stringify(grammar) } : grammar, budget };
+  return { grammar: hasSchemas ? { kind: grammar.kind, text: writeJson(grammar) } : grammar, budget };
 }
 
 /** What `storedConstraint` made. */
@@ -140,7 +140,7 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
         run.kind,
         run.model.name,
         run.model.digest,
-        JSON.stringify(run.options),
+        writeJson(run.options),
         run.settings.sampler.seed,
         generation.promptIds,
         outputIds,

@@ -2,6 +2,7 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import { isObject } from '../format/json-object.ts';
 import type { JsonObject } from '../format/json-object.ts';
+import { writeJson } from '../format/ordered-json.ts';
 import { thinkingFamily } from '../format/thinking-families.ts';
 import { showsTools, TOOL_CALL_TAGS, toolFamily } from '../format/tool-families.ts';
 import type { Tool } from '../sampling/constraint/tool-grammar.ts';
@@ -102,7 +103,7 @@ export function messagesWithTools(
 ): ChatMessage[] {
   const functions = tools.map((tool) => (isObject(tool) && isObject(tool.function) ? tool.function : tool));
   if (IN_MESSAGE.test(template)) {
-    return onSystem(messages, (system) => ({ ...system, tools: JSON.stringify(functions) }));
+    return onSystem(messages, (system) => ({ ...system, tools: writeJson(functions) }));
   }
   if (showsTools(template)) return [...messages];
   const shown = messages.map(withoutTools);
@@ -123,7 +124,7 @@ function toolText(functions: readonly unknown[]): string {
   return [
     'You may call these functions to answer the user:',
     '<tools>',
-    ...functions.map((each) => JSON.stringify(each)),
+    ...functions.map(writeJson),
     '</tools>',
     `For each call write a JSON object with the function's name and arguments between ${open} and ${close}:`,
     open,
@@ -142,7 +143,7 @@ function withoutTools(message: ChatMessage): ChatMessage {
   if (!Array.isArray(calls)) return message;
   const written = (calls as { function: JsonObject }[]).map(({ function: called }) => {
     const { name, arguments: given = {} } = called;
-    return `${open}\n${JSON.stringify({ name, arguments: given })}\n${close}`;
+    return `${open}\n${writeJson({ name, arguments: given })}\n${close}`;
   });
   return { ...rest, content: [message.content, ...written].filter((text) => text !== '').join('\n') };
 }

@@ -2,7 +2,7 @@
  * Fill hartonomous.token_embeddings: for every token where its embedding row lives, the row's norm, and a Hilbert index
  * over its first four principal components, so that near indices tend to be near meanings.
  */
-import { execute, poll, query } from '../db.ts';
+import { execute, notice, poll, query } from '../db.ts';
 import { RowAssembler } from '../format/tiles.ts';
 import { hilbertEncode } from '../hilbert/hilbert.ts';
 import { dequantizeRow } from './dequantize.ts';
@@ -19,6 +19,8 @@ const MAX_SAMPLE_BYTES = 32 * 1024 * 1024;
 /** Rounds of subspace iteration; the leading components of embeddings settle long before. */
 const ITERATIONS = 12;
 const ROWS_PER_INSERT = 8192;
+/** Notices that tell how far it is. */
+const NOTICES = 50;
 
 /** Call `visit` with every row of the matrix as floats (dim); the buffer is reused. */
 function eachEmbedding(matrix: EmbeddingMatrix, visit: (index: number, row: Float32Array) => void): void {
@@ -84,6 +86,19 @@ function principalComponents(sample: Float32Array, n: number, dim: number): Floa
   return basis;
 }
 
+/** What is told of rows that are read or written, each of them three times in all: ingest shows it. */
+function progressOf({ rows, rowBytes }: EmbeddingMatrix): (rows: number) => void {
+  let done = 0;
+  let told = -1;
+  return (more) => {
+    done += more;
+    const share = done / (3 * rows);
+    if (Math.floor(share * NOTICES) === told) return;
+    told = Math.floor(share * NOTICES);
+    notice(`embeddings: ${Math.round(share * rows * rowBytes)} of ${rows * rowBytes} bytes`);
+  };
+}
+
 /** Index every token of a model; the number of rows written. Existing rows of the model are replaced. */
 export function indexModelEmbeddings(modelId: number): number {
   const matrix = embeddingMatrix(modelId);
@@ -94,7 +109,9 @@ export function indexModelEmbeddings(modelId: number): number {
   const sample = new Float32Array(sampleRows * dim); // (sampleRows, dim)
   const mean = new Float64Array(dim);
   let taken = 0;
+  const tell = progressOf(matrix);
   eachEmbedding(matrix, (index, row) => {
+    tell(1);
     let sum = 0;
     for (let d = 0; d < dim; d++) sum += row[d]! * row[d]!;
     norms[index] = Math.sqrt(sum);
@@ -110,6 +127,7 @@ export function indexModelEmbeddings(modelId: number): number {
 
   const projections = Array.from({ length: COMPONENTS }, () => new Float32Array(rows));
   eachEmbedding(matrix, (index, row) => {
+    tell(1);
     for (let c = 0; c < COMPONENTS; c++) {
       const v = basis[c]!;
       let dot = 0;
@@ -147,6 +165,7 @@ export function indexModelEmbeddings(modelId: number): number {
        join hartonomous.tokens t on t.model_id = $1::bigint and t.token_id = $3::integer + n.ordinality - 1`,
       [modelId, matrix.id, from, Array.from(norms.subarray(from, to)), hilbert],
     );
+    tell(to - from);
     poll();
   }
   return Number(

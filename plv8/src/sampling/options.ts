@@ -165,7 +165,7 @@ export function parseOptions(
     }
   }
   const constraint = constraintOf(given, grammar);
-  if (constraint !== null && isGiven(asked, 'stop')) {
+  if (constraint !== null && stopsOf(asked).length > 0) {
     raise(SQLSTATE.invalidParameterValue, `option stop cannot stand beside a ${constraint.kind.replace('_', ' ')}`);
   }
   const maximum = numberOf(given, 'max_tokens');
@@ -272,7 +272,7 @@ function textOf(given: Record<string, unknown>, key: string): string | null {
 }
 
 /** How much to think, as OpenAI and Ollama say it; `none` is not at all. */
-const EFFORTS = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh'];
+const EFFORTS = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'];
 
 function thinkOf(given: Record<string, unknown>): boolean | string | null {
   const names = ['think', 'enable_thinking', 'reasoning_effort'].filter((name) => isGiven(given, name));

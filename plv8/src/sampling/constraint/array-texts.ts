@@ -3,8 +3,9 @@ import type { Expression } from './expression.ts';
 import { EMPTY, NEVER } from './expression.ts';
 import { byteText } from './characters.ts';
 import type { Alternative, Leaf, Placed } from './schema-expansion.ts';
-import { denialOf, listedValues, typesOfLeaves } from './schema-expansion.ts';
+import { denialOf, listedTexts, listedValues, typesOfLeaves } from './schema-expansion.ts';
 import { tupleOf } from './schema-validity.ts';
+import { writeJson } from '../../format/ordered-json.ts';
 import { countOf, countsOf, invalid, sameJson, show, unsupported } from './schema-keywords.ts';
 import type { ValueCompiler } from './value-compiler.ts';
 
@@ -217,25 +218,29 @@ class ArrayTexts {
   }
 
   /** The values of a kind of which there are few; null where there are many. */
-  private listed(alternatives: readonly Alternative[]): unknown[] | null {
+  private listed(alternatives: readonly Alternative[]): string[] | null {
     const values: unknown[] = [];
+    const texts: string[] = [];
     for (const leaves of alternatives) {
       const given = leaves.find(({ schema, denied }) => denied === undefined && listedValues(schema) !== null);
       const found = given === undefined ? fewValues(leaves) : listedValues(given.schema);
       if (found === null) return null;
-      for (const value of found) {
-        const isNew = !values.some((other) => sameJson(other, value));
-        if (isNew && leaves.every((leaf) => this.compiler.expansion.allows(leaf, value))) values.push(value);
+      const written = given === undefined ? found.map(writeJson) : listedTexts(given.schema);
+      for (const [i, value] of found.entries()) {
+        if (values.some((other) => sameJson(other, value))) continue;
+        if (!leaves.every((leaf) => this.compiler.expansion.allows(leaf, value))) continue;
+        values.push(value);
+        texts.push(written[i]!);
       }
     }
-    return values;
+    return texts;
   }
 
-  private subset(values: readonly unknown[]): Expression {
+  private subset(texts: readonly string[]): Expression {
     const { compiler, least, most } = this;
     const { expressions } = compiler;
-    const inOrder = values.length > MAX_SUBSETS;
-    const literals = values.map((value) => expressions.literal(byteText(JSON.stringify(value))));
+    const inOrder = texts.length > MAX_SUBSETS;
+    const literals = texts.map((text) => expressions.literal(byteText(text)));
     const known = new Map<string, Expression>();
     /** What may follow when the values of `taken` cannot come any more, and `count` stand before. */
     const counted = most === Infinity ? least : most;

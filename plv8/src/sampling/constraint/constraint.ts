@@ -3,6 +3,7 @@
  * the tokens that are left. The sets of allowed tokens are remembered by state.
  */
 import { raise, SQLSTATE } from '../../errors.ts';
+import { writeJson } from '../../format/ordered-json.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { ByteClasses } from './byte-classes.ts';
 import { byteText, utf8Encoding } from './characters.ts';
@@ -274,7 +275,7 @@ function trieFor(tokenizer: Tokenizer, grammar: Grammar): TokenTrie {
 }
 
 function keyOf(grammar: Grammar): string {
-  const key = shallow(grammar, () => JSON.stringify(grammar));
+  const key = shallow(grammar, () => writeJson(grammar));
   if (key.length > MAX_GRAMMAR_LENGTH) {
     raise(
       SQLSTATE.programLimitExceeded,

@@ -13,10 +13,10 @@ import { NEVER } from './expression.ts';
 import { numberTexts } from './number-texts.ts';
 import { objectTexts } from './object-texts.ts';
 import type { Alternative, Placed } from './schema-expansion.ts';
-import { allowsAll, listedValues, SchemaExpansion, typesOfLeaves } from './schema-expansion.ts';
+import { allowsAll, listedTexts, listedValues, SchemaExpansion, typesOfLeaves } from './schema-expansion.ts';
 import { isOfType } from './schema-validity.ts';
 import { SchemaDocument } from './schema-document.ts';
-import type { Type } from './schema-keywords.ts';
+import type { Schema, Type } from './schema-keywords.ts';
 import { isObject } from '../../format/json-object.ts';
 import { at, invalid, KEYWORDS, kindOf, MAX_DEPTH, show, TYPES, unsupported } from './schema-keywords.ts';
 import { stringTexts } from './string-texts.ts';
@@ -185,7 +185,7 @@ class SchemaCompiler implements ValueCompiler {
   private compile(leaves: Alternative, path: string): Expression {
     const { expressions } = this;
     const listed = leaves.find(({ schema, denied }) => denied === undefined && listedValues(schema) !== null);
-    if (listed !== undefined) return this.values(leaves, listedValues(listed.schema)!);
+    if (listed !== undefined) return this.values(leaves, listed.schema);
     for (const leaf of leaves) {
       if (leaf.denied === undefined && leaf.schema.enum !== undefined) {
         invalid(leaf.path, `enum must be an array that is not empty, got ${show(leaf.schema.enum)}`);
@@ -207,16 +207,18 @@ class SchemaCompiler implements ValueCompiler {
   }
 
   /** Values given one by one, as far as all leaves allow them. */
-  private values(leaves: Alternative, values: readonly unknown[]): Expression {
+  private values(leaves: Alternative, schema: Schema): Expression {
+    const values = listedValues(schema)!;
     if (values.length === 0) invalid(leaves[0]!.path, 'enum must be an array that is not empty, got []');
-    const allowed = values.filter((value) => leaves.every((leaf) => this.expansion.allows(leaf, value)));
+    const texts = listedTexts(schema);
     const { expressions } = this;
     return expressions.any(
-      allowed.map((value) =>
-        typeof value === 'string'
+      values.flatMap((value, i) => {
+        if (!leaves.every((leaf) => this.expansion.allows(leaf, value))) return [];
+        return typeof value === 'string'
           ? this.quoted(expressions.literal(this.written(value)))
-          : expressions.literal(byteText(JSON.stringify(value))),
-      ),
+          : expressions.literal(byteText(texts[i]!));
+      }),
     );
   }
 

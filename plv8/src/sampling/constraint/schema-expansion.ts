@@ -4,6 +4,7 @@
  * of them. Alternatives of a denial that cannot be written are left out, which makes fewer texts and never a wrong one.
  */
 import { isObject } from '../../format/json-object.ts';
+import { writeJson, writtenNumber } from '../../format/ordered-json.ts';
 import { raise, SQLSTATE } from '../../errors.ts';
 import type { SchemaDocument } from './schema-document.ts';
 import type { Schema, Type } from './schema-keywords.ts';
@@ -310,6 +311,14 @@ function leaf(schema: Schema, path: string, within: readonly Schema[]): Leaf {
 export function listedValues(schema: Schema): readonly unknown[] | null {
   if (Object.hasOwn(schema, 'const')) return [schema.const];
   return Array.isArray(schema.enum) ? (schema.enum as unknown[]) : null;
+}
+
+/** JSON texts of the values that a schema lists, whose numbers are written as there. */
+export function listedTexts(schema: Schema): readonly string[] {
+  const text = (holder: object, name: string | number, value: unknown): string =>
+    writtenNumber(holder, name) ?? writeJson(value);
+  if (Object.hasOwn(schema, 'const')) return [text(schema, 'const', schema.const)];
+  return (schema.enum as unknown[]).map((value, i) => text(schema.enum as unknown[], i, value));
 }
 
 /** Types that all leaves allow; null where none names any. `number` without `integer` stands for both. */

@@ -2,6 +2,7 @@
  * Values of a template as Python has them. Whole numbers are JavaScript's numbers while those are exact and bigint beyond;
  * other numbers are Float, so that 1.0 stays apart from 1.
  */
+import { writtenNumber } from '../../format/ordered-json.ts';
 import type { Budget } from './budget.ts';
 import { Text } from './text.ts';
 
@@ -311,9 +312,14 @@ export function fromJson(json: unknown, answer = false): Value {
   if (typeof json === 'boolean' || typeof json === 'bigint') return json;
   if (typeof json === 'number') return Number.isSafeInteger(json) ? json : new Float(json);
   if (json instanceof Float) return json;
-  if (Array.isArray(json)) return new List(json.map((item) => fromJson(item, answer)));
+  const member = (name: string | number, value: unknown): Value => {
+    const number = writtenNumber(json, name);
+    if (number === undefined) return fromJson(value, answer);
+    return /[.eE]/.test(number) ? new Float(Number(number)) : integer(BigInt(number));
+  };
+  if (Array.isArray(json)) return new List(json.map((item, i) => member(i, item)));
   const dict = new Dict();
   const entries = json instanceof Map ? (json as Map<string, unknown>).entries() : Object.entries(json as object);
-  for (const [key, value] of entries) if (value !== undefined) dict.set(Text.content(key), fromJson(value, answer));
+  for (const [key, value] of entries) if (value !== undefined) dict.set(Text.content(key), member(key, value));
   return dict;
 }
