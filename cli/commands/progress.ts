@@ -11,16 +11,18 @@ export class ProgressReport {
   private phase: string | null = null;
   private bar: progress.SingleBar | null = null;
   private done = 0;
+  private total = 0;
   private startedAt = 0;
   /** What was done when the phase began. */
   private from = 0;
   private toldAt = 0;
 
   show(phase: string, done: number, total: number): void {
-    // One that goes back has begun with another file.
-    const begins = phase !== this.phase || done < this.done;
+    // One that goes back, or beyond its end, has begun with another file.
+    const begins = phase !== this.phase || done < this.done || (total !== this.total && this.done === this.total);
     if (begins) this.begin(phase, done, total);
     this.done = done;
+    this.total = total;
     if (this.bar !== null) {
       this.bar.setTotal(total);
       this.bar.update(done);

@@ -203,6 +203,7 @@ async function ingestLocked(client: pg.Client, source: ModelSource, options: Ing
     onBytes: (done: number) => progress('hash', done, fileBytes),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
+  progress('hash', 0, fileBytes);
   const license = licenseOf(source);
   const facts = { name, tensors: source.tensors.length, tokens, bytes, license, notes: notesOn(source, architecture) };
   if (ready?.bytes === fileBytes) {

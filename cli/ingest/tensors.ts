@@ -296,6 +296,7 @@ export async function ingestTensors(
   const tiles = await findTiles(client, pending);
   const queue = batches(source, pending, tiles, startBytes, options.batchBytes ?? BATCH_BYTES);
   let sent = 0;
+  options.onBytes?.(startBytes);
   let next = queue.next();
   for (;;) {
     const { value: batch, done } = await next;

@@ -81,7 +81,7 @@ test('up gets over the pid file of a server that is gone', async () => {
   expect(await ask(await up(), 'select 1 as one')).toEqual([{ one: 1 }]);
 });
 
-test.each([10, 45])('up on a disk of %i MB says what to do, and goes on once there is room', async (megabytes) => {
+test.each([10, 30])('up on a disk of %i MB says what to do, and goes on once there is room', async (megabytes) => {
   const disk = smallDisk(megabytes);
   if (disk === null) return;
   const small = { HARTONOMOUS_HOME: join(disk, 'home') };

@@ -227,7 +227,7 @@ export async function download(url: string, path: string, options: DownloadOptio
   };
   const onBytes = async (bytes: number): Promise<void> => {
     done += bytes;
-    options.onBytes?.(done, remote.size ?? done);
+    if (remote.size !== null) options.onBytes?.(done, remote.size);
     unnoted += bytes;
     if (unnoted >= NOTE_BYTES) await note();
   };
