@@ -95,6 +95,19 @@ function downloaded(folder, ending, requirement) {
   return join(folder, file);
 }
 
+/**
+ * Move what was made to the place where it is kept. Another process that made the same meanwhile may have come first.
+ * @param {string} made
+ * @param {string} kept
+ */
+export function keep(made, kept) {
+  try {
+    renameSync(made, kept);
+  } catch (error) {
+    if (!existsSync(kept)) throw error;
+  }
+}
+
 /** @param {string} name @param {string} member @param {(folder: string) => void} fetch */
 function keptMember(name, member, fetch) {
   const kept = join(cacheFolder(), name);
@@ -102,7 +115,7 @@ function keptMember(name, member, fetch) {
   const folder = mkdtempSync(join(cacheFolder(), 'download-'));
   try {
     fetch(folder);
-    renameSync(join(folder, member), kept);
+    keep(join(folder, member), kept);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -1,5 +1,6 @@
 import { configDefaults, defineConfig } from 'vitest/config';
 import { viteWasmPlugin } from './plv8/wasm-plugin.ts';
+import { WORKERS } from './test/db/workers.ts';
 
 export default defineConfig({
   plugins: [viteWasmPlugin()],
@@ -10,7 +11,8 @@ export default defineConfig({
     globalSetup: ['test/db/cluster-setup.ts'],
     testTimeout: 180_000,
     hookTimeout: 300_000,
-    fileParallelism: false,
+    maxWorkers: WORKERS,
+    minWorkers: 1,
     reporters: ['default'],
   },
 });

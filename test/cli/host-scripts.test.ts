@@ -4,9 +4,9 @@ import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { freePort, postgresBin } from '../../cli/cluster/cluster.ts';
-import { lacksOwn } from '../db/harness.ts';
+import { ADMIN_URL, lacksOwn } from '../db/harness.ts';
 
 const foreign = lacksOwn('tests and programs of its own');
 const HOST = fileURLToPath(new URL('../../host', import.meta.url));
@@ -58,7 +58,7 @@ test.skipIf(foreign)('host/test.sh fails where one of two topics gives something
 });
 
 test.skipIf(foreign)('fuzz/run.sh fails for who cannot have the language, and passes for who can', () => {
-  const { hostname, port, username, password } = new URL(inject('adminUrl'));
+  const { hostname, port, username, password } = new URL(ADMIN_URL);
   const admin = { PGHOST: hostname, PGPORT: port, PGUSER: username, PGPASSWORD: password };
   const env = { ...process.env, ...admin, PATH: `${postgresBin()}:${process.env.PATH}` };
   const psql = (sql: string): string =>

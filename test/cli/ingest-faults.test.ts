@@ -1,10 +1,10 @@
 /** An ingest that is killed, cut off, or runs out of disk: what was there stays, and the next run completes. */
 import pg from 'pg';
-import { afterAll, afterEach, beforeEach, expect, inject, test } from 'vitest';
+import { afterAll, afterEach, beforeEach, expect, test } from 'vitest';
 import { ingest } from '../../cli/ingest/ingest.ts';
 import { verify } from '../../cli/ingest/verify.ts';
 import { growDisk, releaseDisk, smallDisk } from '../faults/small-disk.ts';
-import { createDatabase, ingestFile } from '../db/harness.ts';
+import { ADMIN_URL, createDatabase, ingestFile } from '../db/harness.ts';
 import { LONG } from '../long.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
@@ -160,10 +160,10 @@ test('a connection that drops while a model is replaced leaves the one that was 
 test('a full disk is one error, and leaves the models that were there', async (context) => {
   const disk = smallDisk(44);
   if (disk === null) return context.skip();
-  const admin = new pg.Client({ connectionString: inject('adminUrl') });
+  const admin = new pg.Client({ connectionString: ADMIN_URL });
   await admin.connect();
   const name = `small_${process.pid}`;
-  const url = new URL(inject('adminUrl'));
+  const url = new URL(ADMIN_URL);
   url.pathname = `/${name}`;
   try {
     await admin.query(`create tablespace ${name} location '${disk}'`);

@@ -33,14 +33,17 @@ export function roleName(base: string): string {
   return `${base}_${process.pid}_${Date.now().toString(36)}_${count++}`;
 }
 
+/** Its superuser's URL of the server that this worker's files have to themselves. */
+export const ADMIN_URL = inject('adminUrls')[Number(process.env.VITEST_POOL_ID) - 1]!;
+
 function urlOf(database: string): string {
-  const url = new URL(inject('adminUrl'));
+  const url = new URL(ADMIN_URL);
   url.pathname = `/${database}`;
   return url.toString();
 }
 
 async function asAdmin(sql: string): Promise<void> {
-  const admin = new pg.Client({ connectionString: inject('adminUrl') });
+  const admin = new pg.Client({ connectionString: ADMIN_URL });
   await admin.connect();
   try {
     await admin.query(sql);

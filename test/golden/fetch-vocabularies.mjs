@@ -5,10 +5,10 @@
  * They are kept in $HARTONOMOUS_CACHE, or ~/.cache/hartonomous, outside the working tree.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cacheFolder } from '../../python-package.mjs';
+import { cacheFolder, keep } from '../../python-package.mjs';
 
 const PACKAGE = 'node-llama-cpp@3.22.1';
 
@@ -25,8 +25,7 @@ export function fetchVocabularies() {
     run('npm', ['install', '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund', PACKAGE]);
     run('git', ['clone', '-q', '--no-checkout', 'node_modules/node-llama-cpp/llama/gitRelease.bundle', 'source']);
     run('git', ['-C', 'source', 'checkout', '-q', 'HEAD', '--', 'models']);
-    rmSync(folder, { recursive: true, force: true });
-    renameSync(join(work, 'source', 'models'), folder);
+    keep(join(work, 'source', 'models'), folder);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }

@@ -81,8 +81,9 @@ export async function minilmF16(folder: string): Promise<string> {
       .filter(([key]) => !key.includes('hartonomous'))
       .map(([key, value]) => metadataPair(key, value));
     metadata.push(pair('bert.attention.causal', 7, Buffer.of(0)));
-    writeFileSync(`${path}.part`, ggufBytes({ metadata, tensors, data: Buffer.concat(parts) }));
-    renameSync(`${path}.part`, path);
+    const written = `${path}.${process.pid}`;
+    writeFileSync(written, ggufBytes({ metadata, tensors, data: Buffer.concat(parts) }));
+    renameSync(written, path);
   } finally {
     await source.close();
   }

@@ -1,7 +1,8 @@
 /**
- * Many sessions of several roles at once, and an outsider who takes every advisory lock it sees: generating, embedding, classifying, ingesting, explaining, removing, upgrading, cancelling, reconnecting. Every answer has
- * to be the one given alone, every error one that is documented, and at the end the data has to be sound. Which steps a
- * worker takes follows from the seed; how they interleave is the machine's affair.
+ * Many sessions of several roles at once, and an outsider who takes every advisory lock it sees: generating with one thread
+ * or more, embedding, classifying, ingesting, explaining, removing, upgrading, cancelling, terminating, reconnecting. Every
+ * answer has to be the one given alone, every error one that is documented, and at the end the data has to be sound. Which
+ * steps a worker takes follows from the seed; how they interleave is the machine's affair.
  */
 import { join } from 'node:path';
 import pg from 'pg';
@@ -22,12 +23,15 @@ const FILES: Record<string, string> = {
 };
 const PROMPTS = ['Hello, how are you?', 'Who are you?', 'What is two plus three?', 'Good evening!', 'Tell me a story.'];
 const OPTIONS = { temperature: 0.7, seed: 5, num_predict: 12 };
+const THREADS = 3;
 
 /**
  * Errors that a caller has to expect here, by SQLSTATE: cancelled; a model that was removed; the answer of a session whose
  * model is gone; a run that is gone with its model; a function replaced under a running statement.
  */
 const DOCUMENTED: ReadonlySet<string> = new Set(['57014', '42704', '55000', '02000', 'P0002']);
+/** How a session that was terminated ends. */
+const TERMINATED = /terminating connection due to administrator command|Connection terminated/;
 /** Sentences of the command line for the same. */
 const DOCUMENTED_COMMANDS = [/is being ingested/, /does not exist/, /was removed/];
 
@@ -155,7 +159,8 @@ class Worker {
     ['classify', 5, () => this.ask('classify')],
     ['constrained', 5, () => this.ask('generate_json')],
     ['explain', 5, () => this.ask('explain')],
-    ['cancelled', 6, () => this.cancelled()],
+    ['cancelled', 6, () => this.interrupted('pg_cancel_backend')],
+    ['terminated', 3, () => this.terminated()],
     ['ingest', 5, () => this.ingest()],
     ['remove', 3, () => this.remove()],
     ['upgrade', 1, () => this.upgrade()],
@@ -197,7 +202,8 @@ class Worker {
   private async generate(model: string): Promise<void> {
     const prompt = this.pick(PROMPTS);
     const client = await this.session();
-    const options = this.random() < 0.3 ? { ...OPTIONS, record: true } : OPTIONS;
+    const threads = { num_thread: 1 + Math.floor(this.random() * THREADS) };
+    const options = { ...OPTIONS, ...threads, ...(this.random() < 0.3 ? { record: true } : {}) };
     const { rows } = await client.query<{ text: string }>('select hartonomous.generate($1, $2, $3) as text', [
       prompt,
       model,
@@ -244,14 +250,15 @@ class Worker {
     this.expectAnswer(question, prompt, rows[0]?.text);
   }
 
-  private async cancelled(): Promise<void> {
+  /** Call a function of the server's on this session's process while it generates. */
+  private async interrupted(how: 'pg_cancel_backend' | 'pg_terminate_backend'): Promise<void> {
     const client = await this.session();
     const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
     const ended = client
       .query('select hartonomous.generate($1, $2, $3)', [
         PROMPTS[0],
         STAYING,
-        { ...OPTIONS, num_predict: 200, logit_bias: { 2: -1000 } },
+        { ...OPTIONS, num_predict: 200, num_thread: THREADS, logit_bias: { 2: -1000 } },
       ])
       .then(
         () => null,
@@ -259,10 +266,19 @@ class Worker {
       );
     const other = await connected(this.options.url);
     await new Promise((resolve) => setTimeout(resolve, this.random() * 50));
-    await other.query('select pg_cancel_backend($1)', [rows[0]?.pid]);
+    await other.query(`select ${how}($1)`, [rows[0]?.pid]);
     await other.end();
     const error = await ended;
     if (error !== null) throw error;
+  }
+
+  private async terminated(): Promise<void> {
+    try {
+      await this.interrupted('pg_terminate_backend');
+    } catch (error) {
+      if (!TERMINATED.test((error as Error).message)) throw error;
+    }
+    await this.reconnect();
   }
 
   private async ingest(): Promise<void> {
@@ -304,7 +320,7 @@ class Worker {
   }
 
   private async reconnect(): Promise<void> {
-    await this.client?.end();
+    await this.client?.end().catch(() => undefined);
     this.client = null;
   }
 }
