@@ -22,14 +22,17 @@ create table hartonomous.runs (
     sampling jsonb not null default '{}',
     held_as text,
     build_id text,
-    erased_at timestamptz
+    erased_at timestamptz,
+    prompt_parts jsonb,
+    end_id integer,
+    end_logit real
 );
 comment on table hartonomous.runs is 'recorded generations';
 comment on column hartonomous.runs.id is 'number of the run';
 comment on column hartonomous.runs.created_at is 'when';
 comment on column hartonomous.runs.caller is 'role that asked';
 comment on column hartonomous.runs.login is 'user of its session';
-comment on column hartonomous.runs.kind is 'what was called: generate, complete, chat or stream; logits and classify where limit recording is 1';
+comment on column hartonomous.runs.kind is 'what was called: generate, complete, chat, stream or classify; logits where limit recording is 1';
 comment on column hartonomous.runs.model_name is 'its name then';
 comment on column hartonomous.runs.model_digest is 'SHA-256 of its file';
 comment on column hartonomous.runs.options is 'options as the caller gave them';
@@ -47,6 +50,9 @@ comment on column hartonomous.runs.sampling is 'every setting of sampling and th
 comment on column hartonomous.runs.held_as is 'how the matrices were held in memory, as q8_0 or f32';
 comment on column hartonomous.runs.build_id is 'build of the functions that wrote it';
 comment on column hartonomous.runs.erased_at is 'when erase_runs took away what was said; null where it is there';
+comment on column hartonomous.runs.prompt_parts is 'tokens [from, to) of the prompt that a message wrote, its role, and its place among the messages from 0, -1 for option system; what is in none is the template''s';
+comment on column hartonomous.runs.end_id is 'token by which the model ended its answer; null where something else did';
+comment on column hartonomous.runs.end_logit is 'its logit, before penalties';
 create index runs_caller on hartonomous.runs (caller, id);
 create index runs_caller_created on hartonomous.runs (caller, created_at);
 create index runs_created on hartonomous.runs (created_at);
@@ -70,7 +76,7 @@ comment on column hartonomous.run_tokens.token is 'the token by itself; part of 
 comment on column hartonomous.run_tokens.is_prompt is 'whether it belongs to the prompt';
 comment on column hartonomous.run_tokens.logprob is 'log-probability when it was chosen; null in the prompt';
 comment on column hartonomous.run_tokens.logit is 'logit when it was chosen, before penalties; null in the prompt';
-comment on column hartonomous.run_tokens.text is 'what became certain of the text with it; these add up to prompt and answer';
+comment on column hartonomous.run_tokens.text is 'what became certain of the text with it; these add up to prompt and answer as the caller got it';
 
 -- What deleted runs came to, so that accounts stay right.
 create table hartonomous.past_usage (
@@ -167,8 +173,12 @@ create table hartonomous.explained_tokens (
     top_head_contribution real not null,
     top_head_position integer not null,
     top_head_weight real not null,
+    top_head_difference real,
+    top_head_cost real,
     top_ffn_layer integer not null,
     top_ffn_contribution real not null,
+    top_ffn_difference real,
+    top_ffn_cost real,
     similar_token text,
     similarity real,
     inputs text not null,
@@ -240,6 +250,10 @@ create table hartonomous.explained_inputs (
     rollout real,
     value_weighted real not null,
     cosine real,
+    role text,
+    message integer,
+    is_template boolean not null default false,
+    versus_leave_one_out real,
     primary key (run_id, step, unit, first_position),
     foreign key (run_id, step) references hartonomous.explained_tokens on delete cascade
 );

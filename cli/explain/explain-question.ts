@@ -106,7 +106,12 @@ export async function explainQuestion(
   const candidates = await ask('select * from hartonomous.explain_candidates($1, $2)', [runId, step]);
   const components = await ask('select * from hartonomous.explain_components($1, $2, $3)', [runId, step, versus]);
   const lens = await ask('select * from hartonomous.explain_lens($1, $2)', [runId, step]);
-  const influences = await ask('select * from hartonomous.explain_inputs($1, $2, $3)', [runId, step, inputs]);
+  const influences = await ask('select * from hartonomous.explain_inputs($1, $2, $3, versus => $4)', [
+    runId,
+    step,
+    inputs,
+    versus,
+  ]);
   if (format === 'json') {
     printJson({ ...answer, candidates, components, lens, input_rows: influences });
     return;
@@ -135,6 +140,7 @@ export async function explainQuestion(
     {
       input: (row) => quoted(row.input),
       'leave-one-out': (row) => signed(row.leave_one_out),
+      difference: (row) => signed(row.difference),
       rollout: (row) => fixed(row.rollout, 3),
       attention: (row) => fixed(row.value_weighted, 3),
       'similarity (no cause)': (row) => fixed(row.cosine, 2),

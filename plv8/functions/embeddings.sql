@@ -33,9 +33,29 @@ as $$ {{entry.rerank(query, docs, model, options)}} $$;
 comment on function hartonomous.rerank(text, text[], text, json) is
     'texts by the similarity of their embeddings to a query''s, best first; ord is a text''s place in docs';
 
+create or replace function hartonomous.explain_similarity(
+    a text, b text, model text default null, options json default '{}',
+    out a_position integer, out a_token text, out b_position integer, out b_token text, out contribution double precision)
+returns setof record
+language plv8 stable parallel restricted cost 1000000 rows 100 security definer set search_path = hartonomous, pg_temp
+as $$ {{entry.explainSimilarity(a, b, model, options)}} $$;
+comment on function hartonomous.explain_similarity(text, text, text, json) is
+    'what tokens of two texts add to the cosine of their embeddings: every pair where a text''s vector is the mean of its tokens'', and these sum to it; else the cosine less that without the token';
+
+create or replace function hartonomous.explain_rerank(
+    query text, doc text, model text default null, options json default '{}',
+    out part text, out number integer, out word text, out contribution double precision)
+returns setof record
+language plv8 stable parallel restricted cost 10000000 rows 100 security definer set search_path = hartonomous, pg_temp
+as $$ {{entry.explainRerank(query, doc, model, options)}} $$;
+comment on function hartonomous.explain_rerank(text, text, text, json) is
+    'what each word of a query and of a text adds to the text''s score in rerank: the score less that without the word';
+
 revoke all on function
+    hartonomous.explain_similarity(text, text, text, json), hartonomous.explain_rerank(text, text, text, json),
     hartonomous.embed(text, text, json), hartonomous.embed(text[], text, json), hartonomous.similarity(text, text, text, json), hartonomous.rerank(text, text[], text, json)
 from public;
 grant execute on function
+    hartonomous.explain_similarity(text, text, text, json), hartonomous.explain_rerank(text, text, text, json),
     hartonomous.embed(text, text, json), hartonomous.embed(text[], text, json), hartonomous.similarity(text, text, text, json), hartonomous.rerank(text, text[], text, json)
 to hartonomous_user;

@@ -39,14 +39,15 @@ comment on function hartonomous.explain_lens(bigint, integer) is
     'what each layer would have answered at a step, the embedding as layer -1';
 
 create or replace function hartonomous.explain_inputs(
-    run_id bigint, step integer, inputs text default null,
+    run_id bigint, step integer, inputs text default null, template boolean default false, versus text default null,
     out unit text, out first_position integer, out last_position integer, out input text, out leave_one_out real,
-    out rollout real, out value_weighted real, out cosine real)
+    out rollout real, out value_weighted real, out cosine real, out role text, out message integer, out is_template boolean,
+    out versus_leave_one_out real, out difference real)
 returns setof record
 language plv8 volatile parallel unsafe cost 1000000 rows 100 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.explainInputs(run_id, step, inputs)}} $$;
-comment on function hartonomous.explain_inputs(bigint, integer, text) is
-    'influence of each input on a step''s token: change of log-probability without it, attention, and similarity, which is no cause';
+as $$ {{entry.explainInputs(run_id, step, inputs, template, versus)}} $$;
+comment on function hartonomous.explain_inputs(bigint, integer, text, boolean, text) is
+    'influence of each input on a step''s token: change of log-probability without it, of the runner-up''s or versus another''s, attention, and similarity, which is no cause; what the template wrote where that is asked for';
 
 create or replace function hartonomous.explain_attention(
     run_id bigint, step integer, min_weight real default 0.01,
@@ -67,12 +68,12 @@ comment on function hartonomous._explain_page(bigint, text) is 'every token of a
 revoke all on function
     hartonomous.explain(bigint, integer, text, text, boolean), hartonomous.explain_candidates(bigint, integer),
     hartonomous.explain_components(bigint, integer, text), hartonomous.explain_lens(bigint, integer),
-    hartonomous.explain_inputs(bigint, integer, text), hartonomous.explain_attention(bigint, integer, real),
+    hartonomous.explain_inputs(bigint, integer, text, boolean, text), hartonomous.explain_attention(bigint, integer, real),
     hartonomous._explain_page(bigint, text)
 from public;
 grant execute on function
     hartonomous.explain(bigint, integer, text, text, boolean), hartonomous.explain_candidates(bigint, integer),
     hartonomous.explain_components(bigint, integer, text), hartonomous.explain_lens(bigint, integer),
-    hartonomous.explain_inputs(bigint, integer, text), hartonomous.explain_attention(bigint, integer, real),
+    hartonomous.explain_inputs(bigint, integer, text, boolean, text), hartonomous.explain_attention(bigint, integer, real),
     hartonomous._explain_page(bigint, text)
 to hartonomous_user;

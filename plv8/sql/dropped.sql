@@ -9,6 +9,7 @@ begin
         where p.pronamespace = 'hartonomous'::regnamespace and (
             p.proname = 'close_session' and p.prorettype = 'jsonb'::regtype
             or p.proname = 'next_tokens' and not 'tool_calls' = any (p.proargnames)
+            or p.proname = 'explain_inputs' and not 'template' = any (p.proargnames)
             or p.proname in ('generate_stream', '_generate_stream') and not 'thinking' = any (p.proargnames)
             or p.proname = 'embed' and 'ord' = any (p.proargnames) and not 'error' = any (p.proargnames)
             or p.proargtypes[array_position(p.proargnames, 'options') - 1] = 'jsonb'::regtype

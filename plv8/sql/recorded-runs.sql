@@ -150,7 +150,8 @@ begin
     delete from hartonomous.connections where run_id = any (ids);
     delete from hartonomous.explained_tokens where run_id = any (ids);
     delete from hartonomous.component_rollups where run_id = any (ids);
-    update hartonomous.runs set prompt_ids = '{}', output_ids = '{}', options = '{}', sampling = '{}', erased_at = now()
+    update hartonomous.runs set prompt_ids = '{}', output_ids = '{}', options = '{}', sampling = '{}', prompt_parts = null,
+        end_id = null, end_logit = null, erased_at = now()
     where id = any (ids);
     return cardinality(ids);
 end
@@ -161,13 +162,13 @@ comment on function hartonomous.erase_runs(text) is
 create or replace view hartonomous.run_list with (security_barrier) as
 select id, created_at, caller, kind, model_name as model, encode(model_digest, 'hex') as model_digest, options, seed,
     prompt_ids, output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns,
-    sampling, held_as, build_id, erased_at
+    sampling, held_as, build_id, erased_at, prompt_parts, end_id, end_logit
 from hartonomous.runs where array[caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.run_list is 'recorded generations: the caller''s own and those granted to it (run_grant_list)';
 comment on column hartonomous.run_list.id is 'number of the run';
 comment on column hartonomous.run_list.created_at is 'when the call began';
 comment on column hartonomous.run_list.caller is 'role that asked';
-comment on column hartonomous.run_list.kind is 'what was called: generate, complete, chat or stream; logits and classify where limit recording is 1';
+comment on column hartonomous.run_list.kind is 'what was called: generate, complete, chat, stream or classify; logits where limit recording is 1';
 comment on column hartonomous.run_list.model is 'name of the model then';
 comment on column hartonomous.run_list.model_digest is 'SHA-256 of its file';
 comment on column hartonomous.run_list.options is 'options as given';
@@ -185,6 +186,9 @@ comment on column hartonomous.run_list.sampling is 'settings of sampling, defaul
 comment on column hartonomous.run_list.held_as is 'how the matrices were held in memory';
 comment on column hartonomous.run_list.build_id is 'build of the functions that wrote it';
 comment on column hartonomous.run_list.erased_at is 'when an admin took away what was said (erase_runs); null where it is there';
+comment on column hartonomous.run_list.prompt_parts is 'tokens [from, to) of the prompt that a message wrote, its role, and its place among the messages from 0, -1 for option system; what is in none is the template''s';
+comment on column hartonomous.run_list.end_id is 'token by which the model ended its answer; null where something else did';
+comment on column hartonomous.run_list.end_logit is 'its logit, before penalties';
 
 create or replace view hartonomous.run_token_list with (security_barrier) as
 select t.run_id, r.caller, t.position, case when not t.is_prompt then t.position - cardinality(r.prompt_ids) end as step,
@@ -213,7 +217,7 @@ comment on view hartonomous.run_text_list is 'recorded generations as texts: the
 comment on column hartonomous.run_text_list.id is 'number of the run';
 comment on column hartonomous.run_text_list.created_at is 'when the call began';
 comment on column hartonomous.run_text_list.caller is 'role that asked';
-comment on column hartonomous.run_text_list.kind is 'what was called: generate, complete, chat or stream; logits and classify where limit recording is 1';
+comment on column hartonomous.run_text_list.kind is 'what was called: generate, complete, chat, stream or classify; logits where limit recording is 1';
 comment on column hartonomous.run_text_list.model is 'name of the model then';
 comment on column hartonomous.run_text_list.done_reason is 'stop or length';
 comment on column hartonomous.run_text_list.eval_count is 'tokens written';

@@ -8,7 +8,8 @@ select e.run_id, e.step, r.caller, r.model_name as model, r.created_at as run_at
     e.component_sum, e.residual, e.replay_difference, e.choice_reproduced, e.settled_layer,
     e.top_head_layer, e.top_head, e.top_head_contribution, e.top_head_position, e.top_head_weight,
     e.top_ffn_layer, e.top_ffn_contribution, e.similar_token, e.similarity, e.inputs, e.top_input, e.top_input_influence,
-    e.deleted_count, e.deleted_top_lost, e.deleted_random_lost, e.summary
+    e.deleted_count, e.deleted_top_lost, e.deleted_random_lost, e.summary,
+    e.top_head_difference, e.top_head_cost, e.top_ffn_difference, e.top_ffn_cost
 from hartonomous.runs r join hartonomous.explained_tokens e on e.run_id = r.id
 where array[r.caller, ''] && (select hartonomous._visible_callers(hartonomous._viewer()));
 comment on view hartonomous.explanations is 'explained tokens of the runs that the caller sees, one row each';
@@ -25,7 +26,7 @@ comment on column hartonomous.explanations.logprob is 'logarithm of the probabil
 comment on column hartonomous.explanations.model_probability is 'probability the model gave it';
 comment on column hartonomous.explanations.probability is 'final probability, after penalties, filters and temperature';
 comment on column hartonomous.explanations.entropy is 'entropy of the model''s distribution, in nats';
-comment on column hartonomous.explanations.runner_up_id is 'the likeliest other token';
+comment on column hartonomous.explanations.runner_up_id is 'the likeliest other token that the sampler might have taken, after penalties and constraint';
 comment on column hartonomous.explanations.runner_up is 'its text';
 comment on column hartonomous.explanations.runner_up_logit is 'its logit';
 comment on column hartonomous.explanations.runner_up_probability is 'probability the model gave it';
@@ -36,12 +37,12 @@ comment on column hartonomous.explanations.residual is 'logit, before any soft c
 comment on column hartonomous.explanations.replay_difference is 'replayed logit less the recorded one';
 comment on column hartonomous.explanations.choice_reproduced is 'whether the sampler chose the same token in the replay';
 comment on column hartonomous.explanations.settled_layer is 'layer from which the token stays first; -1 for the embedding, null for never';
-comment on column hartonomous.explanations.top_head_layer is 'layer of the head that added most to the logit';
+comment on column hartonomous.explanations.top_head_layer is 'layer of the head without which the token loses most';
 comment on column hartonomous.explanations.top_head is 'that head';
 comment on column hartonomous.explanations.top_head_contribution is 'what it added to the logit';
 comment on column hartonomous.explanations.top_head_position is 'position it looked at most';
 comment on column hartonomous.explanations.top_head_weight is 'its attention weight there';
-comment on column hartonomous.explanations.top_ffn_layer is 'layer of the feed-forward network that added most';
+comment on column hartonomous.explanations.top_ffn_layer is 'layer of the feed-forward network without which the token loses most';
 comment on column hartonomous.explanations.top_ffn_contribution is 'what it added to the logit';
 comment on column hartonomous.explanations.similar_token is 'earlier token with the most similar embedding; similarity, not cause';
 comment on column hartonomous.explanations.similarity is 'cosine of the two embeddings';
@@ -52,6 +53,10 @@ comment on column hartonomous.explanations.deleted_count is 'inputs deleted toge
 comment on column hartonomous.explanations.deleted_top_lost is 'probability lost without the most influential inputs';
 comment on column hartonomous.explanations.deleted_random_lost is 'mean probability lost without as many others';
 comment on column hartonomous.explanations.summary is 'the short text a person reads';
+comment on column hartonomous.explanations.top_head_difference is 'what that head added to the logit less what it added to the runner-up''s';
+comment on column hartonomous.explanations.top_head_cost is 'log-probability that leaving it out costs at the position before the token';
+comment on column hartonomous.explanations.top_ffn_difference is 'what that feed-forward network added to the logit less what it added to the runner-up''s';
+comment on column hartonomous.explanations.top_ffn_cost is 'log-probability that leaving it out costs at the position before the token';
 
 create or replace view hartonomous.explanation_components with (security_barrier) as
 select c.run_id, c.step, r.caller, r.model_name as model, e.token, c.component::text as component, c.layer::integer as layer,
@@ -78,7 +83,8 @@ comment on column hartonomous.explanation_components.residual is 'logit, before 
 
 create or replace view hartonomous.explanation_inputs with (security_barrier) as
 select i.run_id, i.step, r.caller, r.model_name as model, e.token, i.unit, i.first_position, i.last_position,
-    i.first_position < cardinality(r.prompt_ids) as is_prompt, i.input, i.leave_one_out, i.rollout, i.value_weighted, i.cosine
+    i.first_position < cardinality(r.prompt_ids) as is_prompt, i.input, i.leave_one_out, i.rollout, i.value_weighted, i.cosine,
+    i.role, i.message, i.is_template, i.versus_leave_one_out
 from hartonomous.runs r
 join hartonomous.explained_tokens e on e.run_id = r.id
 join hartonomous.explained_inputs i on i.run_id = e.run_id and i.step = e.step
@@ -98,6 +104,10 @@ comment on column hartonomous.explanation_inputs.leave_one_out is 'log-probabili
 comment on column hartonomous.explanation_inputs.rollout is 'share by attention rollout';
 comment on column hartonomous.explanation_inputs.value_weighted is 'share of attention weighted by the norm of what it carries';
 comment on column hartonomous.explanation_inputs.cosine is 'cosine of the embeddings; similarity, not cause';
+comment on column hartonomous.explanation_inputs.role is 'role of the message whose words they are; null for the template''s and for the answer''s';
+comment on column hartonomous.explanation_inputs.message is 'place of that message among the caller''s, from 0; -1 for option system';
+comment on column hartonomous.explanation_inputs.is_template is 'whether the template wrote it, or it is the model''s own system message';
+comment on column hartonomous.explanation_inputs.versus_leave_one_out is 'the same of the runner-up''s log-probability: what the input did for the token and against the runner-up is the difference';
 
 create or replace view hartonomous.explanation_lens with (security_barrier) as
 select l.run_id, l.step, r.caller, r.model_name as model, e.token, l.layer, l.rank, l.probability,

@@ -14,7 +14,7 @@ import type { TextKind } from './prefixes.ts';
 import { knownPrefixes, prefixOf } from './prefixes.ts';
 import { recentOf } from './recent.ts';
 
-function poolingOf(config: ModelConfig, options: EmbeddingOptions, name: string): Pooling {
+export function poolingOf(config: ModelConfig, options: EmbeddingOptions, name: string): Pooling {
   const pooling = options.pooling ?? config.pooling;
   if (pooling === 'rank') {
     raise(SQLSTATE.featureNotSupported, `model ${name} ranks documents for a query and makes no embeddings`, {

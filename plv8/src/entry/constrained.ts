@@ -1,12 +1,12 @@
 /** generate_json, generate_regex, generate_grammar and generate_choice. */
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Grammar } from '../sampling/constraint/constraint.ts';
-import { promptIds } from '../generate/templated-prompt.ts';
+import { turnPrompt } from '../generate/templated-prompt.ts';
 import { answer } from '../generate/request.ts';
 import { jsonOf, optionsOf } from './json-arguments.ts';
 
 function constrained(prompt: string, grammar: Grammar, model: string | null, options: string | null): string {
-  return answer('generate', model, optionsOf(options), (prepared, parsed) => promptIds(prepared, prompt, parsed), {
+  return answer('generate', model, optionsOf(options), (prepared, parsed) => turnPrompt(prepared, prompt, parsed), {
     grammar,
   }).generation.text;
 }

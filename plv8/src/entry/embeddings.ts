@@ -1,7 +1,8 @@
-/** embed, similarity and rerank. */
+/** embed, similarity, explain_similarity, rerank and explain_rerank. */
 import { returnNext } from '../db.ts';
 import { findRanker, scoreDocuments } from '../embed/cross-encoder.ts';
 import { embedTexts } from '../embed/embedding.ts';
+import { explainSimilarity as explainCosine } from '../embed/explain-similarity.ts';
 import type { TextKind } from '../embed/prefixes.ts';
 import { cosineSimilarity } from '../model/vector-maths.ts';
 
@@ -22,6 +23,11 @@ export function similarity(a: string | null, b: string | null, model: string | n
   if (a === null || b === null) return null;
   const [one, other] = embedTexts([a, b], model, options);
   return cosine(one!.embedding, other!.embedding);
+}
+
+export function explainSimilarity(a: string | null, b: string | null, model: string | null, options: Options): void {
+  if (a === null || b === null) return;
+  for (const row of explainCosine([a, b], model, options)) returnNext(row);
 }
 
 /** Null where one of them is. */
@@ -54,4 +60,27 @@ export function rerank(
   // Best first, null last; of equal ones the earlier.
   rows.sort((one, other) => (other.score ?? -Infinity) - (one.score ?? -Infinity) || one.ord - other.ord);
   for (const row of rows) returnNext(row);
+}
+
+/** What each word of a query and of a document adds to the document's score: the score less that without the word. */
+export function explainRerank(
+  query: string | null,
+  document: string | null,
+  model: string | null,
+  options: Options,
+): void {
+  if (query === null || document === null) return;
+  const ranker = findRanker(model, options, 'embedding');
+  const score = (asked: string, docs: string[]): number[] =>
+    (ranker === null ? cosines(asked, docs, model, options) : scoreDocuments(ranker, asked, docs)) as number[];
+  const words = (text: string): RegExpMatchArray[] => [...text.matchAll(/\S+/g)];
+  const without = (text: string, word: RegExpMatchArray): string =>
+    text.slice(0, word.index) + text.slice(word.index! + word[0].length);
+  const row = (part: string, word: RegExpMatchArray, number: number, contribution: number): void =>
+    returnNext({ part, number: number + 1, word: word[0], contribution });
+  const ofDocument = words(document).filter((word) => without(document, word).trim() !== '');
+  const [whole, ...left] = score(query, [document, ...ofDocument.map((word) => without(document, word))]);
+  const ofQuery = words(query).filter((word) => without(query, word).trim() !== '');
+  ofQuery.forEach((word, i) => row('query', word, i, whole! - score(without(query, word), [document])[0]!));
+  ofDocument.forEach((word, i) => row('document', word, i, whole! - left[i]!));
 }

@@ -3,7 +3,7 @@ import { logEvent, poll, returnNext } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { attentionOf } from '../explain/attention-edges.ts';
 import type { ExplainRequest } from '../explain/explain.ts';
-import { checkStep, explainSteps, textOf } from '../explain/explain.ts';
+import { checkStep, explainSteps } from '../explain/explain.ts';
 import type { ExplainedToken, Explanation } from '../explain/explanation.ts';
 import { pageOf } from '../explain/page.ts';
 import type { RecordedRun, RunModel } from '../explain/recorded-run.ts';
@@ -19,6 +19,7 @@ import {
   storeAttention,
   storeExplanation,
 } from '../explain/store.ts';
+import { textOf } from '../explain/token-texts.ts';
 import type { InputMode } from '../explain/units.ts';
 import { INPUT_MODES } from '../explain/units.ts';
 import { mayWrite } from '../backend/caller.ts';
@@ -71,10 +72,12 @@ function find(runId: Id, step: number | null, wanted: Wanted): Found | null {
   const run = readRun(Number(runId));
   checkStep(run, step);
   const stored = readExplained(run.id, step);
-  if (stored !== null && versus === null && wanted.refresh !== true && (mode === null || mode === stored.inputs)) {
+  // Where nobody names them, what was explained without inputs answers only those who need none.
+  const kept = stored?.inputs === 'none' ? (wanted.otherwise ?? 'spans') : stored?.inputs;
+  const inputs = mode ?? kept ?? wanted.otherwise ?? 'spans';
+  if (stored !== null && versus === null && wanted.refresh !== true && inputs === stored.inputs) {
     return { run, stored, computed: null };
   }
-  const inputs = mode ?? stored?.inputs ?? wanted.otherwise ?? 'spans';
   const [computed] = computeSteps(run, modelOf(run), { steps: [step], inputs, versus, poll });
   // What is stored is always against the runner-up.
   if (versus === null && mayWrite()) storeExplanation(computed!);
@@ -114,11 +117,20 @@ export function explainLens(runId: Id, step: number | null): void {
   for (const row of found.computed?.lens ?? readLens(found.run.id, step!)) returnNext(row);
 }
 
-export function explainInputs(runId: Id, step: number | null, inputs: string | null): void {
-  let found = find(runId, step, { inputs });
-  if (inputs === null && found?.stored?.inputs === 'none') found = find(runId, step, { inputs: 'spans' });
+export function explainInputs(
+  runId: Id,
+  step: number | null,
+  inputs: string | null,
+  withTemplate: boolean | null,
+  versus: string | null,
+): void {
+  const found = find(runId, step, { inputs, versus });
   if (found === null) return;
-  for (const row of found.computed?.inputs ?? readInputs(found.run.id, step!)) returnNext(row);
+  for (const row of found.computed?.inputs ?? readInputs(found.run.id, step!)) {
+    if (row.is_template && withTemplate !== true && inputs !== 'tokens') continue;
+    const { leave_one_out: own, versus_leave_one_out: others } = row;
+    returnNext({ ...row, difference: own === null || others === null ? null : own - others });
+  }
 }
 
 export function explainAttention(runId: Id, step: number | null, minWeight: number | null): void {

@@ -1,7 +1,7 @@
 /** generate, complete, chat and generate_stream. */
 import { returnNext } from '../db.ts';
 import { parseOptions } from '../sampling/options.ts';
-import { chatIds, promptIds, renderMessages } from '../generate/templated-prompt.ts';
+import { chatPrompt, turnPrompt, renderMessages } from '../generate/templated-prompt.ts';
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
 import { answer, callsFact, facts, thinkingFact } from '../generate/request.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
@@ -9,7 +9,7 @@ import { jsonOf, optionsOf } from './json-arguments.ts';
 
 export function generate(prompt: string | null, model: string | null, options: string | null): string | null {
   if (prompt === null) return null;
-  return answer('generate', model, optionsOf(options), (prepared, parsed) => promptIds(prepared, prompt, parsed))
+  return answer('generate', model, optionsOf(options), (prepared, parsed) => turnPrompt(prepared, prompt, parsed))
     .generation.text;
 }
 
@@ -20,7 +20,7 @@ export function complete(
 ): Record<string, unknown> | null {
   if (prompt === null) return null;
   const result = answer('complete', model, optionsOf(options), (prepared, parsed) =>
-    promptIds(prepared, prompt, parsed),
+    turnPrompt(prepared, prompt, parsed),
   );
   return {
     model: result.modelName,
@@ -40,7 +40,7 @@ export function chat(
   if (given === null) return null;
   const conversation = parseMessages(given);
   const result = answer('chat', model, optionsOf(options), (prepared, parsed) =>
-    chatIds(prepared, conversation, parsed),
+    chatPrompt(prepared, conversation, parsed),
   );
   return {
     model: result.modelName,
@@ -54,7 +54,7 @@ export function generateStream(prompt: string | null, model: string | null, opti
   if (prompt === null) return;
   // Text may become certain only at the end of the answer, which has no token: the last token's row waits for it.
   const rows: { step: number; token_id: number; token: string; logprob: number | null; thinking: string }[] = [];
-  answer('stream', model, optionsOf(options), (prepared, parsed) => promptIds(prepared, prompt, parsed), {
+  answer('stream', model, optionsOf(options), (prepared, parsed) => turnPrompt(prepared, prompt, parsed), {
     onStep({ token, text, thinking }) {
       if (token !== null)
         rows.push({ step: rows.length, token_id: token.id, token: text, logprob: token.logprob, thinking });

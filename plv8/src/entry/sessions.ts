@@ -2,7 +2,7 @@
 import { returnNext } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { callerRole } from '../backend/caller.ts';
-import { chatIds, promptIds } from '../generate/templated-prompt.ts';
+import { chatPrompt, turnPrompt } from '../generate/templated-prompt.ts';
 import { callsFact, facts, openRequest, promptModel, shownLogprob, thinkingFact } from '../generate/request.ts';
 import * as session from '../generate/session.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
@@ -16,9 +16,9 @@ export function openSession(promptText: string | null, model: string | null, opt
   const request = openRequest(model, optionsOf(options), { conversation: typeof prompt !== 'string' });
   const prepared = promptModel(request.used);
   if (typeof prompt === 'string') {
-    return session.openSession(request, 'stream', promptIds(prepared, prompt, request.options));
+    return session.openSession(request, 'stream', turnPrompt(prepared, prompt, request.options));
   }
-  return session.openSession(request, 'chat', chatIds(prepared, parseMessages(prompt), request.options));
+  return session.openSession(request, 'chat', chatPrompt(prepared, parseMessages(prompt), request.options));
 }
 
 export function nextTokens(sessionId: bigint | number | null, n: number | null): void {

@@ -1,6 +1,8 @@
 /** tokenize, detokenize, token_count and logits. */
 import { limitThreads, poll } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
+import { ablation } from '../model/ablation.ts';
+import type { KvCache } from '../model/model.ts';
 import { parseOptions } from '../sampling/options.ts';
 import { privateCache } from '../backend/caches.ts';
 import { atMost, refuseUnrecorded } from '../backend/limits.ts';
@@ -69,11 +71,13 @@ export function logits(
   const maxContext = atMost(ids.length, catalog.limits, 'max_context');
   if (ids.length > maxContext)
     raise(SQLSTATE.configurationLimitExceeded, `logits got ${ids.length} tokens, limit max_context is ${maxContext}`);
-  const cache = privateCache(entry.model);
+  const newCache = (): KvCache => privateCache(entry.model);
+  const { ablate } = parsed;
+  const intervention = ablate === null ? undefined : ablation(entry.model, ablate, { ids, newCache, poll });
+  const cache = newCache();
   try {
-    const result = Array.from(entry.model.forward(ids, cache, { poll }));
+    const result = Array.from(entry.model.forward(ids, cache, { poll, intervention }));
     recordReading(used, catalog, {
-      kind: 'logits',
       given: options ?? {},
       settings: parsed,
       promptIds: ids,

@@ -26,6 +26,61 @@ export interface SampledStep {
   /** Of the model's distribution, in nats. */
   entropy: number;
   logprob: number;
+  choice: Choice;
+  /** Logits (vocabSize) after bias and penalties. */
+  penalised: Float32Array;
+}
+
+/** Tokens that stand before the chosen one for one reason, and the likeliest of them. */
+export interface Ahead {
+  count: number;
+  first: number | null;
+}
+
+/** How the chosen token came before the others. */
+export interface Choice {
+  /** The other token with the highest logit after bias and penalties among the allowed ones; null where no other was. */
+  runnerUp: number | null;
+  /** Tokens that the constraint allowed, the chosen one included; null where there was none. */
+  allowed: number | null;
+  /** Those that would be ahead of it but that the constraint forbade them. */
+  forbidden: Ahead;
+  /** Those that the model found likelier, and that bias or penalties put behind it. */
+  overtaken: Ahead;
+  /** Those that are ahead of it all the same: the draw did not fall on them. */
+  passedOver: Ahead;
+}
+
+/** Of logits (vocabSize) and what bias and penalties made of them. */
+function choiceOf(logits: Float32Array, penalised: Float32Array, chosen: number, allowed: Uint32Array | null): Choice {
+  const own = penalised[chosen]!;
+  const forbidden: Ahead = { count: 0, first: null };
+  const overtaken: Ahead = { count: 0, first: null };
+  const passedOver: Ahead = { count: 0, first: null };
+  const count = (ahead: Ahead, id: number): void => {
+    ahead.count++;
+    if (ahead.first === null || logits[id]! > logits[ahead.first]!) ahead.first = id;
+  };
+  let runnerUp: number | null = null;
+  let others = 0;
+  for (let id = 0; id < logits.length; id++) {
+    if (id === chosen) continue;
+    if (allowed !== null && (((allowed[id >>> 5] ?? 0) >>> (id & 31)) & 1) === 0) {
+      if (penalised[id]! > own) count(forbidden, id);
+      continue;
+    }
+    others++;
+    if (runnerUp === null || penalised[id]! > penalised[runnerUp]!) runnerUp = id;
+    if (penalised[id]! > own) count(passedOver, id);
+    else if (logits[id]! > logits[chosen]!) count(overtaken, id);
+  }
+  return {
+    runnerUp,
+    allowed: allowed === null ? null : others + 1,
+    forbidden,
+    overtaken,
+    passedOver,
+  };
 }
 
 /** Which tokens a recorded run was allowed to write, step by step. */
@@ -55,7 +110,7 @@ export class AllowedTokens {
 
 /**
  * Sample step `step` again after `history` (prompt and output before it), with the draw that the recorded run had, among
- * the tokens `allowed` (null for all).
+ * the tokens `allowed` (null for all). Where nothing `draws`, the token was chosen by other means.
  */
 export function sampleAgain(
   options: SamplerOptions,
@@ -64,14 +119,18 @@ export function sampleAgain(
   step: number,
   chosen: number,
   allowed: Uint32Array | null,
+  draws = true,
 ): SampledStep {
   const sampler = new Sampler(options, logits.length);
   for (let drawn = 0; drawn < step; drawn++) sampler.skip();
-  const sampled = sampler.sample(logits, history, { traceTop: TOP, ...(allowed === null ? {} : { allowed }) });
+  const sampled = sampler.sample(logits, history, {
+    traceTop: TOP,
+    traceAlso: chosen,
+    ...(allowed === null ? {} : { allowed }),
+  });
   const facts = distribution(logits, chosen, 0);
-  // The trace holds the sampler's own choice; that of the run may be another.
-  const trace = sampled.trace ?? [];
-  const candidates = trace.map((candidate, i): Candidate => {
+  const penalised = sampled.penalised!;
+  const candidates = sampled.trace!.map((candidate, i): Candidate => {
     const top = i < TOP;
     return {
       ...candidate,
@@ -82,9 +141,11 @@ export function sampleAgain(
   });
   return {
     candidates,
-    draw: sampled.draw,
-    reproduced: sampled.id === chosen,
+    draw: draws ? sampled.draw : null,
+    reproduced: !draws || sampled.id === chosen,
     entropy: facts.entropy,
     logprob: facts.logprob,
+    choice: choiceOf(logits, penalised, chosen, allowed),
+    penalised,
   };
 }

@@ -41,9 +41,15 @@ export interface InputRow {
   last_position: number;
   input: string;
   leave_one_out: number | null;
+  /** The same of the token it is compared with. */
+  versus_leave_one_out: number | null;
   rollout: number | null;
   value_weighted: number;
   cosine: number | null;
+  /** Of the message whose words they are; null for the template's. */
+  role: string | null;
+  message: number | null;
+  is_template: boolean;
 }
 
 /** Columns of explained_tokens. */
@@ -71,8 +77,13 @@ export interface ExplainedToken {
   top_head_contribution: number;
   top_head_position: number;
   top_head_weight: number;
+  /** What it and the network below did for the token and against the runner-up, and what leaving each out costs. */
+  top_head_difference: number;
+  top_head_cost: number;
   top_ffn_layer: number;
   top_ffn_contribution: number;
+  top_ffn_difference: number;
+  top_ffn_cost: number;
   similar_token: string | null;
   similarity: number | null;
   inputs: InputMode;

@@ -22,10 +22,11 @@ export interface Deletion {
   asked: readonly Asked[];
 }
 
-/** Random deletions that a top deletion of several units is compared with. */
-const RANDOM_DELETIONS = 8;
-/** Of so many units one is deleted in the check. */
-const UNITS_PER_DELETION = 10;
+/** Random deletions that the top deletion is compared with. */
+const RANDOM_DELETIONS = 3;
+/** Of so many parts one is deleted in the check, and never fewer than two: what was deleted alone is known already. */
+const PARTS_PER_DELETION = 10;
+const LEAST_DELETED = 2;
 /** Tokens that are made ready for the model at once, about. */
 const LOT_TOKENS = 8192;
 
@@ -130,56 +131,47 @@ export function leaveOneOut(
   return deletions.logprobs(units.map((unit) => ({ units: [unit], asked })));
 }
 
-/** Whether the attribution means anything: probability lost without the most influential units, and without others. */
+/** Whether the attribution means anything: probability lost without the most influential parts together, and without others. */
 export interface DeletionCheck {
-  /** Units deleted together. */
+  /** Parts deleted together. */
   count: number;
-  /** Probability lost without the top units. */
+  /** Probability lost without the top parts. */
   topLost: number;
   /** Mean probability lost without as many others. */
   randomLost: number;
 }
 
 /**
- * For each asked token the check, or null where there are too few units. `logprobs` (asked) are those with everything
- * there, `without` (units, asked) what leaveOneOut gave.
+ * For each asked token the check, or null where there are too few parts. `logprobs` (asked) are those with everything
+ * there, `without` (parts, asked) those without each part alone. The check deletes parts together, which nobody has
+ * measured before, so it may turn out that the top ones cost less.
  */
 export function checkDeletions(
   deletions: Deletions,
-  units: readonly Unit[],
+  parts: readonly (readonly Unit[])[],
   asked: readonly Asked[],
   logprobs: readonly number[],
   without: readonly (readonly (number | null)[])[],
 ): (DeletionCheck | null)[] {
-  const count = Math.max(1, Math.round(units.length / UNITS_PER_DELETION));
-  if (units.length < 2 * count) return asked.map(() => null);
+  const count = Math.max(LEAST_DELETED, Math.round(parts.length / PARTS_PER_DELETION));
+  if (parts.length < 2 * count) return asked.map(() => null);
   const lost = (a: number, left: number | null): number => Math.exp(logprobs[a]!) - Math.exp(left ?? logprobs[a]!);
-  const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const orders = asked.map((_, a) =>
-    units
-      .map((_unit, u) => u)
-      .sort((one, other) => lost(a, without[other]![a]!) - lost(a, without[one]![a]!) || one - other),
-  );
-  if (count === 1) {
-    return orders.map(([top, ...others], a) => ({
-      count,
-      topLost: lost(a, without[top!]![a]!),
-      randomLost: mean(others.map((u) => lost(a, without[u]![a]!))),
-    }));
-  }
-  const together = orders.flatMap((order, a) => {
+  const together = asked.flatMap((one, a) => {
+    const order = [...parts.keys()].sort((p, q) => lost(a, without[q]![a]!) - lost(a, without[p]![a]!) || p - q);
     const random = new Random(a);
     const others = order.slice(count);
-    const sets = [order.slice(0, count)];
-    for (let i = 0; i < RANDOM_DELETIONS; i++) sets.push(drawn(others, count, random));
-    return sets.map((set) => ({ units: set.sort((u, v) => u - v).map((u) => units[u]!), asked: [asked[a]!] }));
+    const sets = [
+      order.slice(0, count),
+      ...Array.from({ length: RANDOM_DELETIONS }, () => drawn(others, count, random)),
+    ];
+    return sets.map((set) => ({ units: set.sort((p, q) => p - q).flatMap((p) => parts[p]!), asked: [one] }));
   });
   const left = deletions.logprobs(together).map(([logprob]) => logprob!);
   return asked.map((_, a) => {
     const [topLost, ...randomLost] = left
       .slice(a * (1 + RANDOM_DELETIONS), (a + 1) * (1 + RANDOM_DELETIONS))
       .map((logprob) => lost(a, logprob));
-    return { count, topLost: topLost!, randomLost: mean(randomLost) };
+    return { count, topLost: topLost!, randomLost: randomLost.reduce((sum, each) => sum + each, 0) / RANDOM_DELETIONS };
   });
 }
 

@@ -1,5 +1,5 @@
 /** Explanations of a whole run in as few characters as the HTML page can do with. */
-import { textOf } from './explain.ts';
+import { textOf } from './token-texts.ts';
 import type { Explanation } from './explanation.ts';
 import type { RecordedRun, RunModel } from './recorded-run.ts';
 

@@ -39,8 +39,15 @@ export function describeExplained(run: RecordedRun, token: ExplainedToken): Reco
       contribution: token.top_head_contribution,
       position: token.top_head_position,
       weight: token.top_head_weight,
+      difference: token.top_head_difference,
+      cost: token.top_head_cost,
     },
-    top_ffn: { layer: token.top_ffn_layer, contribution: token.top_ffn_contribution },
+    top_ffn: {
+      layer: token.top_ffn_layer,
+      contribution: token.top_ffn_contribution,
+      difference: token.top_ffn_difference,
+      cost: token.top_ffn_cost,
+    },
     similar_embedding:
       similar === null ? null : { token: similar, cosine: token.similarity, meaning: 'similarity, not cause' },
     inputs: token.inputs,

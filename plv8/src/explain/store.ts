@@ -63,7 +63,8 @@ export function readLens(runId: number, step: number): LensTableRow[] {
 
 export function readInputs(runId: number, step: number): InputRow[] {
   return rowsOf(
-    `select unit, first_position, last_position, input || '' as input, leave_one_out, rollout, value_weighted, cosine
+    `select unit, first_position, last_position, input || '' as input, leave_one_out, versus_leave_one_out, rollout, value_weighted,
+       cosine, role, message, is_template
      from hartonomous.explained_inputs where run_id = $1::bigint and step = $2::integer order by unit = 'token', first_position`,
     runId,
     step,
@@ -122,9 +123,10 @@ export function storeExplanation(explanation: Explanation): void {
   );
   execute(
     `insert into hartonomous.explained_inputs (run_id, step, unit, first_position, last_position, input, leave_one_out,
-       rollout, value_weighted, cosine)
+       versus_leave_one_out, rollout, value_weighted, cosine, role, message, is_template)
      select $2::bigint, $3::integer, r.* from jsonb_to_recordset($1::text::jsonb) as r (unit text, first_position integer,
-       last_position integer, input text, leave_one_out real, rollout real, value_weighted real, cosine real)`,
+       last_position integer, input text, leave_one_out real, versus_leave_one_out real, rollout real, value_weighted real,
+       cosine real, role text, message integer, is_template boolean)`,
     [asJson(explanation.inputs), ...key],
   );
   if (replaced === 0) addToRollups(token.run_id, token.step);

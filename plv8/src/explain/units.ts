@@ -1,4 +1,4 @@
-/** What is deleted from a prompt at a time: tokens, words, sentences, or at most eight spans of either. */
+/** What is deleted from a prompt at a time: tokens, words, sentences, or spans of words. */
 
 export const INPUT_MODES = ['none', 'spans', 'words', 'sentences', 'tokens'] as const;
 export type InputMode = (typeof INPUT_MODES)[number];
@@ -11,33 +11,29 @@ export interface Unit {
 
 export interface PromptToken {
   text: string;
-  isControl: boolean;
+  /** Control tokens, and what the template wrote. */
+  isLeftOut: boolean;
 }
 
-/** Spans of the default mode: few enough to read, and to delete one by one in a moment. */
-const MAX_SPANS = 8;
-/** Fewer sentences than this say too little; their words are put together instead. */
-const MIN_SENTENCES = 4;
+/** Words that are deleted one by one where spans are wanted. */
+export const MAX_SPANS = 8;
 
-/** Units of a prompt in reading order. Control tokens and blanks are in no word or sentence; only `tokens` has them. */
-export function unitsOf(prompt: readonly PromptToken[], mode: InputMode): Unit[] {
+/** Units of a prompt in reading order. What is left out and blanks are in no word or sentence; only `tokens` has them. */
+export function unitsOf(prompt: readonly PromptToken[], mode: Exclude<InputMode, 'spans'>): Unit[] {
   switch (mode) {
     case 'none':
       return [];
     case 'tokens':
       return prompt.map((_, from) => ({ from, to: from + 1 }));
     case 'words':
-      return split(prompt, startsWord);
+      return wordsOf(prompt);
     case 'sentences':
       return split(prompt, startsSentence);
-    case 'spans': {
-      const words = split(prompt, startsWord);
-      if (words.length <= MAX_SPANS) return words;
-      const sentences = split(prompt, startsSentence);
-      if (sentences.length >= MIN_SENTENCES && sentences.length <= MAX_SPANS) return sentences;
-      return gather(words, MAX_SPANS);
-    }
   }
+}
+
+export function wordsOf(prompt: readonly PromptToken[]): Unit[] {
+  return split(prompt, startsWord);
 }
 
 function isBlank(token: PromptToken): boolean {
@@ -56,7 +52,7 @@ function split(prompt: readonly PromptToken[], starts: (before: PromptToken, tok
   const units: Unit[] = [];
   let open: Unit | null = null;
   prompt.forEach((token, i) => {
-    if (token.isControl) {
+    if (token.isLeftOut) {
       open = null;
       return;
     }
@@ -74,16 +70,12 @@ function split(prompt: readonly PromptToken[], starts: (before: PromptToken, tok
   return units;
 }
 
-/** Put neighbouring units together into `parts` of about equally many tokens. */
-function gather(units: readonly Unit[], parts: number): Unit[] {
-  const total = units.reduce((sum, unit) => sum + unit.to - unit.from, 0);
-  const gathered = new Map<number, Unit>();
-  let tokens = 0;
-  for (const { from, to } of units) {
-    const middle = tokens + (to - from) / 2;
-    const part = Math.floor((middle / total) * parts);
-    gathered.set(part, { from: gathered.get(part)?.from ?? from, to });
-    tokens += to - from;
-  }
-  return [...gathered.values()];
+/** Neighbouring words in two parts of about equally many. */
+export function halves(words: readonly Unit[]): Unit[][] {
+  const middle = words.length >> 1;
+  return [words.slice(0, middle), words.slice(middle)];
+}
+
+export function quarters(words: readonly Unit[]): Unit[][] {
+  return halves(words).flatMap(halves);
 }

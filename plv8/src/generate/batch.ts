@@ -4,7 +4,8 @@ import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { GenerationRequest } from './generate.ts';
 import { generateAll } from './generate.ts';
 import { parseOptions } from '../sampling/options.ts';
-import { promptIds } from './templated-prompt.ts';
+import type { Prompt } from './prompt-parts.ts';
+import { turnPrompt } from './templated-prompt.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
 import { openRequest, promptModel } from './request.ts';
 
@@ -38,18 +39,20 @@ export function answerBatch(
     if (prompt === null || typeof prompt === 'string') continue;
     raise(SQLSTATE.invalidParameterValue, 'prompts must be an array of one dimension');
   }
-  const { catalog, caller, used, options: parsed } = openRequest(model, options);
+  const { catalog, caller, used, options: parsed } = openRequest(model, options, { ablates: true });
   const { defaultOptions } = used.entry.description;
   const record = recordingWanted(parsed.record, 'generate', catalog);
   const places: number[] = []; // index among the prompts of each request
   const requests: GenerationRequest[] = [];
+  const asked: Prompt[] = []; // of each request
   prompts.forEach((prompt, index) => {
     if (prompt === null) return;
     try {
       const { seed } = parseOptions(options, defaultOptions).sampler; // drawn where none is given
       const own = { ...parsed, sampler: { ...parsed.sampler, seed } };
-      const ids = promptIds(promptModel(used), prompt, own);
-      requests.push({ promptIds: ids, options: own, hooks: { logprobs: record } });
+      const made = turnPrompt(promptModel(used), prompt, own);
+      requests.push({ promptIds: made.ids, options: own, hooks: { logprobs: record } });
+      asked.push(made);
       places.push(index);
     } catch (error) {
       fail(index, error);
@@ -73,6 +76,7 @@ export function answerBatch(
         settings: requests[at]!.options,
         heldAs: used.entry.model.precision,
         buildId: buildIdOf(catalog),
+        parts: asked[at]!.parts(),
         generation,
         startedAt,
         loadNs: used.loadNs,

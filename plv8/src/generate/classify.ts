@@ -3,10 +3,11 @@ import { logEvent } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Model } from '../model/model.ts';
 import { checkPrompt, contextLength } from './generate.ts';
-import { isTurn, promptIds } from './templated-prompt.ts';
+import type { Prompt } from './prompt-parts.ts';
+import { isTurn, turnPrompt } from './templated-prompt.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { openRequest, promptModel } from './request.ts';
-import { recordReading } from './record.ts';
+import { recordingWanted, recordLabel } from './record.ts';
 import { scoreSequences, sharedLength } from './score.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import { quoted } from '../format/visible-text.ts';
@@ -44,7 +45,8 @@ function biasOf(used: UsedModel, caller: string, sequences: number[][], reuse: b
   const { model } = used.entry;
   const key = JSON.stringify(sequences);
   if (lastBias?.model !== model || lastBias.sequences !== key) {
-    lastBias = { model, sequences: key, scores: scoreSequences(used, caller, sequences, reuse) };
+    const scores = scoreSequences(used, caller, sequences, reuse).map(({ logprob }) => logprob);
+    lastBias = { model, sequences: key, scores };
   }
   return lastBias.scores;
 }
@@ -87,15 +89,16 @@ export function classifyText(
   const prepared = promptModel(used);
   const context = contextLength(options, used.entry.model.config.contextLength);
   const space = isTurn(prepared, options) ? '' : ' ';
-  const sequencesFor = (text: string): number[][] =>
-    labels.map((label) => {
-      const ids = promptIds(prepared, `${instruction}\n\nText: ${text}\n\nAnswer:`, options, space + label);
-      checkPrompt(ids, context);
-      return ids;
-    });
+  const promptFor = (text: string, begun: string): Prompt => {
+    const prompt = turnPrompt(prepared, `${instruction}\n\nText: ${text}\n\nAnswer:`, options, begun);
+    checkPrompt(prompt.ids, context);
+    return prompt;
+  };
+  const sequencesFor = (text: string): number[][] => labels.map((label) => promptFor(text, space + label).ids);
   const started = Date.now();
   const sequences = sequencesFor(input);
-  const scores = scoreSequences(used, caller, sequences, options.cache);
+  const scored = scoreSequences(used, caller, sequences, options.cache);
+  const scores = scored.map(({ logprob }) => logprob);
   if (own.calibrate) {
     const bias = biasOf(used, caller, sequencesFor(NEUTRAL_TEXT), options.cache);
     bias.forEach((score, i) => (scores[i]! -= score));
@@ -106,19 +109,26 @@ export function classifyText(
     labels: labels.length,
     duration: nanoseconds(Date.now() - started),
   });
-  const shared = sharedLength(sequences);
-  recordReading(used, catalog, {
-    kind: 'classify',
-    given: given ?? {},
-    settings: options,
-    promptIds: sequences[0]!.slice(0, shared),
-    evaluated: sequences.reduce((sum, ids) => sum + ids.length - shared, shared),
-    startedAt,
-  });
   const best = Math.max(...scores);
   const weights = scores.map((score) => Math.exp(score - best));
   const total = weights.reduce((sum, weight) => sum + weight, 0);
-  return labels
-    .map((label, i) => ({ label, probability: weights[i]! / total }))
-    .sort((a, b) => b.probability - a.probability);
+  const rows = labels.map((label, i) => ({ label, probability: weights[i]! / total }));
+  if (recordingWanted(options.record, 'classify', catalog)) {
+    const shared = sharedLength(sequences);
+    const winner = scores.indexOf(best);
+    const evaluated = sequences.reduce((sum, ids) => sum + ids.length - shared, shared);
+    const asked = promptFor(input, '');
+    recordLabel(used, catalog, {
+      given: given ?? {},
+      settings: options,
+      promptIds: sequences[winner]!.slice(0, shared),
+      parts: asked.parts(),
+      isWhole: asked.ids.length === shared,
+      labels: rows,
+      tokens: scored[winner]!.tokens,
+      evaluated,
+      startedAt,
+    });
+  }
+  return rows.sort((a, b) => b.probability - a.probability);
 }

@@ -1,9 +1,11 @@
 /** Generations: prompt ids in, token after token out, several prompts at a time. */
 import { logEvent, notice, poll } from '../db.ts';
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
+import type { Intervention } from '../model/ablation.ts';
+import { ablation } from '../model/ablation.ts';
 import type { KvCache } from '../model/model.ts';
 import { MAX_SEQUENCES } from '../model/model.ts';
-import { forkCache, releaseCache, takeCache } from '../backend/caches.ts';
+import { forkCache, privateCache, releaseCache, takeCache } from '../backend/caches.ts';
 import type { DoneReason, GeneratedToken, Step } from '../sampling/continuation.ts';
 import { Continuation } from '../sampling/continuation.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
@@ -27,6 +29,8 @@ export interface Generation {
   doneReason: DoneReason;
   promptIds: number[];
   tokens: GeneratedToken[];
+  /** The token by which the model ended its answer, which is none of it; null where something else did. */
+  ended: GeneratedToken | null;
   /** Tokens that might have been written. */
   budget: number;
   /** Prompt tokens that had to be evaluated; the rest was in a cache. */
@@ -106,6 +110,7 @@ interface Running {
   index: number;
   continuation: Continuation;
   cache: KvCache;
+  intervention: Intervention | undefined;
   /** Ids whose keys and values are not in the cache yet. */
   pending: number[];
   /** Prompt tokens that were there already. */
@@ -151,14 +156,20 @@ class Batch {
     try {
       const contexts = requests.map((request, index) => this.attempt(index, () => this.contextOf(request)));
       const waiting = [...requests.keys()].filter((index) => contexts[index] !== null);
-      if (waiting.length > 1) this.fillShared(waiting.map((index) => requests[index]!));
+      // What is computed with parts left out is no beginning of anything else.
+      const isWhole = requests.every(({ options }) => options.ablate === null);
+      if (waiting.length > 1 && isWhole) this.fillShared(waiting.map((index) => requests[index]!));
       for (;;) {
         while (this.running.length < MAX_SEQUENCES && waiting.length > 0) {
           const index = waiting.shift()!;
           this.start(index, contexts[index]!);
         }
         if (this.running.length === 0) return this.results;
-        const steps = this.running.map(({ pending, cache }) => ({ ids: pending, cache }));
+        const steps = this.running.map(({ pending, cache, intervention }) => ({
+          ids: pending,
+          cache,
+          intervention,
+        }));
         const logits = model.forwardBatch(steps, { poll });
         this.running = this.running.filter((running, i) => this.choose(running, logits[i]!));
       }
@@ -210,23 +221,25 @@ class Batch {
     const { tokens: sharedTokens, since } = this.sharedWork;
     const startedAt = sharedTokens > 0 ? since : Date.now();
     const { model } = entry;
-    const continuation = this.attempt(
-      index,
-      () =>
-        new Continuation({
-          tokenizer,
-          options,
-          vocabSize: model.config.vocabSize,
-          promptIds,
-          context,
-          logprobs: hooks.logprobs,
-          thinking: thinkingOf({ description: entry.description, tokenizer }, options),
-          poll,
-        }),
-    );
-    if (continuation === null) return;
-    tellIgnored(continuation);
-    const running = { index, continuation, startedAt, answeringSince: startedAt };
+    const begun = this.attempt(index, () => ({
+      continuation: new Continuation({
+        tokenizer,
+        options,
+        vocabSize: model.config.vocabSize,
+        promptIds,
+        context,
+        logprobs: hooks.logprobs,
+        thinking: thinkingOf({ description: entry.description, tokenizer }, options),
+        poll,
+      }),
+      intervention:
+        options.ablate === null
+          ? undefined
+          : ablation(model, options.ablate, { ids: promptIds, newCache: () => privateCache(model), poll }),
+    }));
+    if (begun === null) return;
+    tellIgnored(begun.continuation);
+    const running = { ...begun, index, startedAt, answeringSince: startedAt };
     if (options.numPredict === 0) {
       this.finish({ ...running, reused: 0 }, 0);
       return;
@@ -276,7 +289,7 @@ class Batch {
   private finish(running: Omit<Running, 'cache' | 'pending'>, promptEvalCount: number): void {
     const { index, continuation, reused, startedAt, answeringSince } = running;
     const { promptIds } = this.requests[index]!;
-    const { tokens, text, thinking, calls, doneReason, budget } = continuation;
+    const { tokens, text, thinking, calls, doneReason, ended, budget } = continuation;
     const { usage } = this.used.entry;
     usage.calls++;
     usage.promptTokens += promptIds.length;
@@ -290,6 +303,7 @@ class Batch {
       doneReason: doneReason ?? 'length',
       promptIds,
       tokens,
+      ended,
       budget,
       promptEvalCount,
       promptEvalNs: nanoseconds(answeringSince - startedAt),
@@ -298,6 +312,7 @@ class Batch {
     this.results[index] = generation;
     const { name, digest } = this.used.entry.description;
     logAnswer(name, this.caller, generation);
+    if (this.requests[index]!.options.ablate !== null) return; // no turn that the model would write
     const ids = tokens.map((token) => token.id);
     rememberAnswer({ caller: this.caller, digest, text, ids }, this.used.tokenizer);
   }

@@ -9,8 +9,11 @@ import { nanoseconds } from '../backend/durations.ts';
 import { mustRecord, refuseUnrecorded } from '../backend/limits.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import type { Grammar } from '../sampling/constraint/constraint.ts';
+import type { GeneratedToken } from '../sampling/continuation.ts';
 import type { Generation } from './generate.ts';
+import type { PromptPart } from './prompt-parts.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
+import { StopMatcher } from '../sampling/stop.ts';
 
 export interface RunRecord {
   caller: string;
@@ -23,6 +26,10 @@ export interface RunRecord {
   /** How the matrices are held in memory. */
   heldAs: string;
   buildId: string | null;
+  /** What the answer was chosen among by classify. */
+  labels?: readonly { label: string; probability: number }[];
+  /** Whose words the prompt is; null where that is not known. */
+  parts: readonly PromptPart[] | null;
   generation: Generation;
   /** When the call began, milliseconds since 1970. */
   startedAt: number;
@@ -76,9 +83,14 @@ export function constraintOf(stored: unknown): RecordedConstraint | null {
 }
 
 /** Everything that decides which token is drawn from given logits, under the names of options; `constraint` where there is one. */
-function samplingOf({ sampler, precision, constraint }: GenerateOptions, budget: number): Record<string, unknown> {
+function samplingOf(
+  { sampler, precision, constraint, ablate, stop }: GenerateOptions,
+  budget: number,
+): Record<string, unknown> {
   return {
     ...(constraint === null ? {} : { constraint: storedConstraint(constraint, budget) }),
+    ...(ablate === null ? {} : { ablate }),
+    ...(stop.length === 0 ? {} : { stop }),
     temperature: sampler.temperature,
     top_k: sampler.topK,
     top_p: sampler.topP,
@@ -121,19 +133,32 @@ function textsOf(ids: readonly number[], tokenizer: Tokenizer, shown: boolean): 
   return texts.map((text) => text.replaceAll('\0', '\uFFFD'));
 }
 
+/** Texts of written tokens as the caller got them: none of a stop string that ended the answer, nor of what follows it. */
+function shownTexts(texts: readonly string[], { doneReason, ended }: Generation, stops: readonly string[]): string[] {
+  if (stops.length === 0 || doneReason !== 'stop' || ended !== null) return [...texts];
+  let left = new StopMatcher(stops).push(texts.join('')).length;
+  return texts.map((text) => {
+    const shown = text.slice(0, left);
+    left -= shown.length;
+    return shown;
+  });
+}
+
 /** Insert the run and its tokens; the run's id. Its model is named, not referred to: that would lock the row of the model. */
 export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
   const { generation } = run;
   deleteOldRuns();
   const outputIds = generation.tokens.map((token) => token.id);
+  const { ended } = generation;
   const id = Number(
     query(
       `insert into hartonomous.runs (caller, kind, model_name, model_digest, options, seed, prompt_ids,
          output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns, sampling, held_as, build_id,
-         created_at)
+         created_at, prompt_parts, end_id, end_logit)
        values ($1::text, $2::text, $3::text, decode($4::text, 'hex'), $5::text::jsonb, $6::bigint, $7::integer[],
          $8::integer[], $9::text, $10::integer, $11::integer, $12::bigint, $13::bigint, $14::bigint, $15::bigint,
-         $16::text::jsonb, $17::text, $18::text, to_timestamp($19::float8 / 1000))
+         $16::text::jsonb, $17::text, $18::text, to_timestamp($19::float8 / 1000),
+         $20::text::jsonb, $21::integer, $22::real)
        returning id::float8 as id`,
       [
         run.caller,
@@ -151,10 +176,16 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
         generation.promptEvalNs,
         generation.evalNs,
         run.totalNs,
-        JSON.stringify(samplingOf(run.settings, generation.budget)),
+        JSON.stringify({
+          ...samplingOf(run.settings, generation.budget),
+          ...(run.labels === undefined ? {} : { labels: run.labels }),
+        }),
         run.heldAs,
         run.buildId,
         run.startedAt,
+        run.parts === null ? null : JSON.stringify(run.parts),
+        ended?.id ?? null,
+        ended?.logit ?? null,
       ],
     )[0]?.id,
   );
@@ -172,7 +203,10 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
       [...generation.promptIds.map(() => null), ...generation.tokens.map((token) => token.logprob)],
       [...generation.promptIds.map(() => null), ...generation.tokens.map((token) => token.logit)],
       generation.promptIds.length,
-      [...textsOf(generation.promptIds, tokenizer, true), ...textsOf(outputIds, tokenizer, false)],
+      [
+        ...textsOf(generation.promptIds, tokenizer, true),
+        ...shownTexts(textsOf(outputIds, tokenizer, false), generation, run.settings.stop),
+      ],
     ],
   );
   return id;
@@ -180,7 +214,6 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
 
 /** What a call that writes no text is recorded with. */
 export interface Reading {
-  kind: 'logits' | 'classify';
   /** The caller's options as given. */
   given: Record<string, unknown>;
   settings: GenerateOptions;
@@ -196,25 +229,71 @@ export interface Reading {
 export function recordReading(used: UsedModel, catalog: Catalog, reading: Reading): void {
   if (!mustRecord(catalog.limits)) return;
   refuseUnrecorded(catalog.limits);
-  const { kind, given, settings, promptIds, evaluated, startedAt } = reading;
+  recordRead(used, catalog, 'logits', reading);
+}
+
+/** A label as the answer of a run, as if nothing but labels could have been drawn. */
+export interface LabelReading extends Reading {
+  parts: readonly PromptPart[] | null;
+  /** Whether the prompt ends where the labels begin; else it holds what all of them begin with. */
+  isWhole: boolean;
+  labels: readonly { label: string; probability: number }[];
+  /** The likeliest label's. */
+  tokens: Pick<GeneratedToken, 'id' | 'logit' | 'logprob'>[];
+}
+
+/** Draws from the model's own probabilities. */
+const PLAIN_DRAW = {
+  temperature: 1,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  typicalP: 1,
+  repeatPenalty: 1,
+  repeatLastN: 0,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: new Map<number, number>(),
+} as const;
+
+/** More than any label has tokens. */
+const LABEL_BUDGET = 1_000_000;
+
+export function recordLabel(used: UsedModel, catalog: Catalog, reading: LabelReading): number {
+  const { settings, labels, isWhole } = reading;
+  const constraint = isWhole ? ({ kind: 'choice', choices: labels.map(({ label }) => label) } as const) : null;
+  const sampler = { ...settings.sampler, ...PLAIN_DRAW };
+  return recordRead(used, catalog, 'classify', { ...reading, settings: { ...settings, constraint, sampler } }, reading);
+}
+
+function recordRead(
+  used: UsedModel,
+  catalog: Catalog,
+  kind: 'logits' | 'classify',
+  { given, settings, promptIds, evaluated, startedAt }: Reading,
+  label?: LabelReading,
+): number {
   const totalNs = nanoseconds(Date.now() - startedAt);
-  recordRun(
+  return recordRun(
     {
       caller: callerRole(),
       kind,
+      ...(label === undefined ? {} : { labels: label.labels }),
       model: used.entry.description,
       options: given,
       settings,
       heldAs: used.entry.model.precision,
       buildId: buildIdOf(catalog),
+      parts: label?.parts ?? null,
       generation: {
         text: '',
         thinking: '',
         calls: [],
         doneReason: 'stop',
         promptIds,
-        tokens: [],
-        budget: 0,
+        tokens: (label?.tokens ?? []).map((token) => ({ ...token, topLogprobs: [] })),
+        ended: null,
+        budget: LABEL_BUDGET,
         promptEvalCount: evaluated,
         promptEvalNs: totalNs - used.loadNs,
         evalNs: 0,

@@ -11,6 +11,7 @@ import type { GenerateOptions } from '../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../sampling/options.ts';
 import type { ToolCall } from '../sampling/tool-calls.ts';
 import { raise, SQLSTATE } from '../errors.ts';
+import type { Prompt } from './prompt-parts.ts';
 import type { PromptModel } from './templated-prompt.ts';
 import { templateOf } from './templated-prompt.ts';
 import { withToolCalls } from './tool-calling.ts';
@@ -50,7 +51,11 @@ export interface Request {
 export function openRequest(
   model: string | null,
   given: Record<string, unknown> | null,
-  { grammar = null, conversation = false }: { grammar?: Grammar | null; conversation?: boolean } = {},
+  {
+    grammar = null,
+    conversation = false,
+    ablates = false,
+  }: { grammar?: Grammar | null; conversation?: boolean; ablates?: boolean } = {},
 ): Request {
   const catalog = currentCatalog();
   refuseUnrecorded(catalog.limits);
@@ -58,6 +63,12 @@ export function openRequest(
   const options = parseOptions(given ?? {}, defaultOptions, grammar);
   if (options.toolChoice !== 'auto' && !conversation) {
     raise(SQLSTATE.invalidParameterValue, 'option tool_choice is for conversations: chat, and sessions over messages');
+  }
+  if (options.ablate !== null && !ablates) {
+    raise(
+      SQLSTATE.invalidParameterValue,
+      'option ablate is for logits, and for the functions that write an answer in one call',
+    );
   }
   limitThreads(options.numThread || null);
   const ignored = ignoredOptions(given ?? {});
@@ -84,24 +95,25 @@ export function callingTools(
   return template === null ? options : withToolCalls(options, template, used.tokenizer, promptIds);
 }
 
-/** One request from options to recorded run; `idsOf` turns the input into prompt ids once the model is there. */
+/** One request from options to recorded run; `promptOf` turns the input into a prompt once the model is there. */
 export function answer(
   kind: RunRecord['kind'],
   model: string | null,
   given: Record<string, unknown> | null,
-  idsOf: (model: PromptModel, options: GenerateOptions) => number[],
+  promptOf: (model: PromptModel, options: GenerateOptions) => Prompt,
   more: { onStep?: (step: Step) => void; grammar?: Grammar } = {},
 ): Answer {
   const started = Date.now();
   const request = openRequest(model, given, {
     conversation: kind === 'chat',
+    ablates: true,
     ...(more.grammar === undefined ? {} : { grammar: more.grammar }),
   });
   const { catalog, caller, used } = request;
-  const promptIds = idsOf(promptModel(used), request.options);
-  const options = callingTools(request, kind, promptIds);
+  const prompt = promptOf(promptModel(used), request.options);
+  const options = callingTools(request, kind, prompt.ids);
   const record = recordingWanted(options.record, kind, catalog);
-  const generation = runGeneration(used, promptIds, caller, options, {
+  const generation = runGeneration(used, prompt.ids, caller, options, {
     ...(more.onStep === undefined ? {} : { onStep: more.onStep }),
     logprobs: record || options.logprobs || kind === 'stream',
   });
@@ -117,6 +129,7 @@ export function answer(
           settings: options,
           heldAs: used.entry.model.precision,
           buildId: buildIdOf(catalog),
+          parts: prompt.parts(),
           generation,
           startedAt: started,
           loadNs: used.loadNs,

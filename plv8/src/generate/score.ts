@@ -20,16 +20,23 @@ export function sharedLength(sequences: readonly (readonly number[])[]): number 
   return length === Infinity ? 0 : length;
 }
 
+export interface Scored {
+  /** Natural logarithm of the probability of the ids after those that all sequences share. */
+  logprob: number;
+  /** Of each of these ids. */
+  tokens: { id: number; logit: number; logprob: number }[];
+}
+
 /**
- * Natural logarithm of the probability of each sequence's ids after those that all of them share, which must be at least
- * one. What they share is evaluated once; `reuse` takes it from the caller's caches and leaves it there.
+ * What each sequence's ids after those that all of them share, which must be at least one, are worth. What they share is
+ * evaluated once; `reuse` takes it from the caller's caches and leaves it there.
  */
 export function scoreSequences(
   used: UsedModel,
   caller: string,
   sequences: readonly (readonly number[])[],
   reuse: boolean,
-): number[] {
+): Scored[] {
   const { model } = used.entry;
   const length = sharedLength(sequences);
   const ids = sequences[0]!.slice(0, length);
@@ -42,8 +49,13 @@ export function scoreSequences(
   if (shared.length > 0) usage.cacheHits++;
   try {
     const logits = model.forward(ids.slice(shared.length), shared, { poll });
+    const tokenOf = (id: number, after: Float32Array, total: number): Scored['tokens'][number] => ({
+      id,
+      logit: after[id]!,
+      logprob: after[id]! - total,
+    });
     const total = logTotal(logits);
-    const scores = sequences.map((sequence) => logits[sequence[length]!]! - total);
+    const tokens = sequences.map((sequence) => [tokenOf(sequence[length]!, logits, total)]);
     const longer = [...sequences.keys()].filter((i) => sequences[i]!.length > length + 1);
     for (let at = 0; at < longer.length; at += TOGETHER) {
       const group = longer.slice(at, at + TOGETHER);
@@ -55,13 +67,13 @@ export function scoreSequences(
       try {
         model.forwardEach(steps, { poll }, (step, index, after) => {
           const i = group[step]!;
-          scores[i]! += after[sequences[i]![length + index + 1]!]! - logTotal(after);
+          tokens[i]!.push(tokenOf(sequences[i]![length + index + 1]!, after, logTotal(after)));
         });
       } finally {
         for (const { cache } of steps) releaseCache(cache);
       }
     }
-    return scores;
+    return tokens.map((own) => ({ logprob: own.reduce((sum, { logprob }) => sum + logprob, 0), tokens: own }));
   } finally {
     releaseCache(shared);
   }

@@ -18,6 +18,7 @@ import type { Answer, Request } from './request.ts';
 import { callingTools } from './request.ts';
 import { mustRecord, refuseUnrecorded } from '../backend/limits.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
+import type { Prompt } from './prompt-parts.ts';
 import type { RunRecord } from './record.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
 import type { UsedModel } from '../backend/registry.ts';
@@ -45,6 +46,7 @@ interface Session {
   readonly given: Record<string, unknown>;
   readonly options: GenerateOptions;
   readonly input: ContinuationInput;
+  readonly prompt: Prompt;
   continuation: Continuation;
   /** Steps handed out; behind `continuation` while a call runs, and after one that was cancelled. */
   steps: number;
@@ -84,9 +86,10 @@ function sessionsOf(caller: string): Session[] {
   return [...sessions.values()].filter((session) => session.caller === caller);
 }
 
-/** Open a session that will answer `promptIds`; its id. */
-export function openSession(request: Request, kind: RunRecord['kind'], promptIds: number[]): number {
+/** Open a session that will answer a prompt; its id. */
+export function openSession(request: Request, kind: RunRecord['kind'], prompt: Prompt): number {
   const { catalog, used, caller, given } = request;
+  const { ids: promptIds } = prompt;
   const options = callingTools(request, kind, promptIds);
   dropExpired(catalog);
   const most = positiveSetting(catalog, 'max_sessions', DEFAULT_MAX_SESSIONS);
@@ -129,6 +132,7 @@ export function openSession(request: Request, kind: RunRecord['kind'], promptIds
     given,
     options,
     input,
+    prompt,
     continuation,
     steps: 0,
     running: false,
@@ -281,6 +285,7 @@ function answerOf(session: Session): Answer {
       doneReason: continuation.doneReason ?? 'cancelled',
       promptIds: input.promptIds.slice(),
       tokens: continuation.tokens,
+      ended: continuation.ended,
       budget: continuation.budget,
       promptEvalCount: session.promptEvalCount,
       promptEvalNs: session.promptEvalNs,
@@ -351,6 +356,7 @@ function recordSession(session: Session, used: UsedModel, catalog: Catalog): num
       settings: session.options,
       heldAs: used.entry.model.precision,
       buildId: buildIdOf(catalog),
+      parts: session.prompt.parts(),
       generation,
       startedAt: session.openedAt,
       loadNs,

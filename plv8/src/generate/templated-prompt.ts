@@ -10,6 +10,8 @@ import type { ModelDescription } from '../backend/catalog.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import type { ThinkingFamily } from '../format/thinking-families.ts';
 import { thinkingFamily } from '../format/thinking-families.ts';
+import type { Prompt } from './prompt-parts.ts';
+import { plainPrompt, renderedPrompt } from './prompt-parts.ts';
 import { messagesWithTools } from './tool-calling.ts';
 import { writtenSpans } from './written-answers.ts';
 import { quoted } from '../format/visible-text.ts';
@@ -114,26 +116,36 @@ function encodeRendered({ tokenizer, description }: PromptModel, text: Text, opt
   return ids;
 }
 
-/** Ids of a conversation through the template. */
-export function chatIds(model: PromptModel, messages: ChatMessage[], options: GenerateOptions): number[] {
-  return encodeRendered(model, renderMessages(model, messages, options), options);
+/** The messages by their places; -1 for the system message of the options. */
+function givenMessages(messages: readonly ChatMessage[], { system }: GenerateOptions): Map<number, ChatMessage> {
+  const given = new Map(messages.entries());
+  return system === null ? given : new Map([[-1, { role: 'system', content: system }], ...given]);
 }
 
-/** Whether `promptIds` makes the prompt a user turn. */
+/** A conversation through the template. */
+export function chatPrompt(model: PromptModel, messages: ChatMessage[], options: GenerateOptions): Prompt {
+  const text = renderMessages(model, messages, options);
+  const ids = encodeRendered(model, text, options);
+  return renderedPrompt(ids, text, givenMessages(messages, options), model.tokenizer);
+}
+
+/** Whether `turnPrompt` makes the prompt a user turn. */
 export function isTurn(model: PromptModel, options: GenerateOptions): boolean {
   return !options.raw && templateOf(model, options) !== null;
 }
 
 /**
- * Ids of one user turn, or of the text itself where that is wanted or the model has no template; `begun` is how the answer
- * begins. With option raw the text says what is a special token.
+ * One user turn, or the text itself where that is wanted or the model has no template; `begun` is how the answer begins.
+ * With option raw the text says what is a special token.
  */
-export function promptIds(model: PromptModel, prompt: string, options: GenerateOptions, begun = ''): number[] {
+export function turnPrompt(model: PromptModel, prompt: string, options: GenerateOptions, begun = ''): Prompt {
+  const { tokenizer } = model;
   const template = options.raw ? null : templateOf(model, options);
   if (template === null) {
     const parseSpecial = options.raw || options.parseSpecial;
-    return model.tokenizer.encode(prompt + begun, { addSpecial: true, parseSpecial, poll });
+    return plainPrompt(tokenizer.encode(prompt + begun, { addSpecial: true, parseSpecial, poll }), tokenizer);
   }
-  const turn = render(template, model, [{ role: 'user', content: prompt }], options);
-  return encodeRendered(model, joinTexts([turn, Text.content(begun)]), options);
+  const messages = [{ role: 'user', content: prompt }];
+  const text = joinTexts([render(template, model, messages, options), Text.content(begun)]);
+  return renderedPrompt(encodeRendered(model, text, options), text, givenMessages(messages, options), tokenizer);
 }

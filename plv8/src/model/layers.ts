@@ -26,6 +26,14 @@ export interface AttentionRange {
   window: number;
 }
 
+/** Told of the stages of a feed-forward network, between which an intervention changes what is there. */
+export interface FeedForwardStages {
+  /** `gate` holds the activations (tokens, hiddenDim). */
+  activated(): void;
+  /** `projected` holds what is added to the residual stream (tokens, dim). */
+  projected(): void;
+}
+
 /** The layers [first, end) of a model, which stand in one memory with what they compute with. */
 export class Layers {
   constructor(
@@ -154,7 +162,7 @@ export class Layers {
   }
 
   /** Add the feed-forward network's output to x (tokens, dim). */
-  feedForward(layer: LayerWeights, x: number, tokens: number, poll: () => void): void {
+  feedForward(layer: LayerWeights, x: number, tokens: number, poll: () => void, stages?: FeedForwardStages): void {
     const { kernels } = this.arena;
     const { config, buffers } = this;
     const { gate, up } = buffers;
@@ -177,9 +185,11 @@ export class Layers {
       if (gelu) kernels.geluMultiply(gate, up, n);
       else kernels.siluMultiply(gate, up, n);
     }
+    stages?.activated();
     this.multiply([layer.down], gate, [buffers.projected], tokens, poll);
     this.addBias(buffers.projected, layer.downBias, config.dim, tokens);
     this.normalise(buffers.projected, layer.feedForwardOutputNorm, buffers.projected, config.dim, tokens);
+    stages?.projected();
     this.addToStream(x, layer.feedForwardSumNorm, tokens);
   }
 

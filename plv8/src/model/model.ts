@@ -1,5 +1,6 @@
 /** A loaded model: its layers, its caches, and the passes over them. */
 import { raise, SQLSTATE } from '../errors.ts';
+import type { Intervention, WrittenTo } from './ablation.ts';
 import type { Arena } from './arena.ts';
 import { CHUNK_TOKENS, MAX_SEQUENCES, streamTokens } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
@@ -8,7 +9,7 @@ import type { Linear } from './heads.ts';
 import { applyLinear } from './heads.ts';
 import type { CacheHooks } from './kv-cache.ts';
 import { KvCache } from './kv-cache.ts';
-import type { Layers } from './layers.ts';
+import type { FeedForwardStages, Layers } from './layers.ts';
 import type { LoadOptions } from './load-options.ts';
 import type { ModelParts } from './load.ts';
 import { loadModel } from './load.ts';
@@ -118,9 +119,10 @@ export class Model {
   forward(
     ids: ArrayLike<number>,
     cache: KvCache,
-    options: ForwardOptions & { observer?: ForwardObserver },
+    options: ForwardOptions & { observer?: ForwardObserver; intervention?: Intervention | undefined },
   ): Float32Array {
-    return this.forwardSteps([{ ids, cache }], options.poll, options.observer ?? null)[0]!;
+    const { poll, observer, intervention } = options;
+    return this.forwardSteps([{ ids, cache, intervention }], poll, observer ?? null)[0]!;
   }
 
   /**
@@ -285,7 +287,9 @@ export class Model {
       const ids = [...cache.ids];
       cache.truncate(0);
       cache.far = wanted;
-      for (const chunk of packSteps(ids.length > 0 ? [{ ids, cache, start: 0 }] : [], CHUNK_TOKENS)) {
+      const own = steps.find((step) => step.cache === cache && step.start === undefined);
+      const again = { ids, cache, start: 0, intervention: own?.intervention };
+      for (const chunk of packSteps(ids.length > 0 ? [again] : [], CHUNK_TOKENS)) {
         this.runLayers(chunk, poll);
         cache.ids.push(...chunk.ids);
       }
@@ -311,6 +315,7 @@ export class Model {
     const { config, held } = this;
     const { parts, output, weights } = held;
     const { ids, segments } = chunk;
+    const changed = isChanged(chunk);
     let part = parts[0]!;
     const { x } = part.buffers;
     for (const { position, row, tokens } of segments) {
@@ -323,7 +328,7 @@ export class Model {
         const layer = weights.layers[index]!;
         this.observeStream(part, index, ids.length);
         this.attention(part, layer, index, chunk, poll);
-        part.feedForward(layer, part.buffers.x, ids.length, poll);
+        part.feedForward(layer, part.buffers.x, ids.length, poll, changed ? stagesOf(part, chunk, index) : undefined);
       }
     }
     output.takeStream(part, ids.length);
@@ -342,6 +347,7 @@ export class Model {
     const input = layers.attentionInput(layer, buffers.x, tokens);
     layers.project(layer, input, buffers.q, buffers.keys, buffers.values, tokens, poll);
     for (const segment of chunk.segments) attend(layers, index, segment, poll);
+    if (isChanged(chunk)) intervene(layers, chunk, 'heads', index, buffers.attended);
     layers.attentionOutput(layer, tokens, poll);
     this.observer?.attention(
       index,
@@ -409,6 +415,28 @@ function attend(layers: Layers, index: number, { cache, position, row, tokens }:
   cache.store(index, position, k, buffers.values + kvAt, tokens);
   const range = { tokens, length: position + 1, growth: 1, window: config.windows[index]! } as const;
   layers.attend(q, cache.keysAt(index), cache.valuesAt(index), buffers.attended + qAt, range, poll);
+}
+
+function isChanged({ segments }: Chunk): boolean {
+  return segments.some(({ intervention }) => intervention !== undefined);
+}
+
+function stagesOf(part: Layers, chunk: Chunk, layer: number): FeedForwardStages {
+  const { gate, projected } = part.buffers;
+  return {
+    activated: () => intervene(part, chunk, 'neurons', layer, gate),
+    projected: () => intervene(part, chunk, 'ffn', layer, projected),
+  };
+}
+
+/** Let the chunk's sequences change what was written to `at`. */
+function intervene({ arena, config }: Layers, { segments }: Chunk, to: WrittenTo, layer: number, at: number): void {
+  for (const { intervention, position, row, tokens } of segments) {
+    if (intervention === undefined) continue;
+    const { nHeads, headSize, hiddenDim, dim } = config;
+    const width = { heads: nHeads * headSize, neurons: hiddenDim, ffn: dim }[to];
+    intervention(to, layer, position, floatsAt(arena, at + row * width * 4, tokens * width), width);
+  }
 }
 
 /** Floats from an address on; valid until the memory grows. */

@@ -1,5 +1,6 @@
 /** Tokens of several sequences put side by side, so that one pass over the weights serves all of them. */
 import { raise, SQLSTATE } from '../errors.ts';
+import type { Intervention } from './ablation.ts';
 import type { KvCache } from './kv-cache.ts';
 
 /** Tokens to append to one sequence. */
@@ -12,6 +13,8 @@ export interface Step {
    * copies of what they share, only an order in which nobody's beginning has been written over.
    */
   start?: number;
+  /** Changes what parts of the network write about these tokens; its cache then holds what no other sequence may go on with. */
+  intervention?: Intervention | undefined;
 }
 
 /** Tokens of one step that go through the layers together with those of others. */
@@ -26,6 +29,7 @@ export interface Segment {
   /** Row within the chunk of its first token. */
   row: number;
   tokens: number;
+  intervention?: Intervention | undefined;
 }
 
 export interface Chunk {
@@ -38,7 +42,7 @@ export interface Chunk {
 export function packSteps(steps: readonly Step[], size: number): Chunk[] {
   const chunks: Chunk[] = [];
   let chunk: Chunk | null = null;
-  steps.forEach(({ ids, cache, start = cache.length }, step) => {
+  steps.forEach(({ ids, cache, start = cache.length, intervention }, step) => {
     for (let from = 0; from < ids.length;) {
       if (chunk === null || chunk.ids.length === size) {
         chunk = { ids: [], segments: [] };
@@ -47,7 +51,7 @@ export function packSteps(steps: readonly Step[], size: number): Chunk[] {
       const row = chunk.ids.length;
       const tokens = Math.min(size - row, ids.length - from);
       for (let t = 0; t < tokens; t++) chunk.ids.push(ids[from + t]!);
-      chunk.segments.push({ step, cache, from, position: start + from, row, tokens });
+      chunk.segments.push({ step, cache, from, position: start + from, row, tokens, intervention });
       from += tokens;
     }
   });

@@ -81,6 +81,8 @@ export class Continuation {
   text = '';
   thinking = '';
   doneReason: DoneReason | null = null;
+  /** The token by which the model ended its answer. */
+  ended: GeneratedToken | null = null;
   /** Tokens that may be written in all. */
   readonly budget: number;
   private readonly sampler: Sampler;
@@ -132,13 +134,15 @@ export class Continuation {
       topLogprobs: options.topLogprobs,
       ...(this.constraint === null ? {} : { allowed: this.constraint.allowed(this.left) }),
     });
-    if (tokenizer.isEndOfGeneration(sampled.id)) return this.end('stop', null, '');
-    return this.take({
+    const token = {
       id: sampled.id,
       logprob: sampled.logprob,
       logit: logits[sampled.id]!,
       topLogprobs: sampled.topLogprobs,
-    });
+    };
+    if (!tokenizer.isEndOfGeneration(sampled.id)) return this.take(token);
+    this.ended = token;
+    return this.end('stop', null, '');
   }
 
   /** Go through tokens chosen before, to where `next` left off after them. */

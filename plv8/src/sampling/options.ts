@@ -1,5 +1,7 @@
 /** The options of every generation function: one table says what each option is. */
 import { raise, SQLSTATE } from '../errors.ts';
+import type { AblatedParts } from '../format/ablated-parts.ts';
+import { ablatedParts } from './ablate-option.ts';
 import type { Grammar } from './constraint/constraint.ts';
 import type { SamplerOptions } from './sampler.ts';
 import { quoted } from '../format/visible-text.ts';
@@ -42,6 +44,8 @@ export interface GenerateOptions {
   logprobs: boolean;
   /** alternatives to report per token */
   topLogprobs: number;
+  /** parts of the network that are left out; null for none */
+  ablate: AblatedParts | null;
   /** what the answer has to be; null for any text */
   constraint: Grammar | null;
   sampler: SamplerOptions & { seed: number };
@@ -62,7 +66,15 @@ interface TextRule {
 }
 interface OwnRule {
   kind:
-    'stop' | 'tools' | 'tool_choice' | 'precision' | 'logit_bias' | 'response_format' | 'think' | 'template_variables';
+    | 'ablate'
+    | 'stop'
+    | 'tools'
+    | 'tool_choice'
+    | 'precision'
+    | 'logit_bias'
+    | 'response_format'
+    | 'think'
+    | 'template_variables';
 }
 type Rule = (NumberRule | FlagRule | TextRule | OwnRule) & { alias?: string };
 
@@ -122,6 +134,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   top_logprobs: integer(0, 20, 0),
   response_format: { kind: 'response_format' },
   grammar: { kind: 'text' },
+  ablate: { kind: 'ablate' },
 };
 
 /** Ollama's options about hardware, which is not the caller's here. `num_thread` is none of them. */
@@ -171,6 +184,7 @@ export function parseOptions(
   const maximum = numberOf(given, 'max_tokens');
   const topLogprobs = numberOf(given, 'top_logprobs')!;
   const think = thinkOf(given);
+  const ablate = isGiven(given, 'ablate') ? ablatedParts(given.ablate) : null;
   const tools = toolsOf(given);
   const toolChoice = toolChoiceOf(given);
   if (tools === null && toolChoice !== 'auto' && toolChoice !== 'none') {
@@ -182,7 +196,7 @@ export function parseOptions(
     numThread: numberOf(given, 'num_thread'),
     stop: constraint === null ? stopsOf(given) : [],
     raw: flagOf(given, 'raw')!,
-    cache: flagOf(given, 'cache')!,
+    cache: flagOf(given, 'cache')! && ablate === null,
     record: flagOf(given, 'record'),
     precision: precisionOf(given),
     system: textOf(given, 'system'),
@@ -196,6 +210,7 @@ export function parseOptions(
     addGenerationPrompt: flagOf(given, 'add_generation_prompt')!,
     logprobs: flagOf(given, 'logprobs')! || topLogprobs > 0,
     topLogprobs,
+    ablate,
     constraint,
     sampler: {
       temperature: numberOf(given, 'temperature')!,

@@ -51,6 +51,8 @@ export interface Sampled {
   /** the likeliest tokens under the unmodified logits, best first */
   topLogprobs: TokenLogprob[];
   trace?: CandidateTrace[];
+  /** with a trace: logits (vocabSize) after bias and penalties, before tokens that are not allowed were cut */
+  penalised?: Float32Array;
 }
 
 export interface SampleOptions {
@@ -60,8 +62,12 @@ export interface SampleOptions {
   topLogprobs?: number;
   /** Bits of the tokens that may be chosen, 32 a word; all when not given. */
   allowed?: Uint32Array;
-  /** Tell what happened to that many candidates with the highest logits, and to the chosen one. */
+  /**
+   * Tell what happened to that many candidates with the highest logits, to the chosen one, to `traceAlso`, and to the two
+   * with the highest logits after penalties among the allowed ones.
+   */
   traceTop?: number;
+  traceAlso?: number;
 }
 
 function wantsLogprobs({ logprob = false, topLogprobs = 0 }: SampleOptions): boolean {
@@ -150,7 +156,10 @@ export class Sampler {
       id = this.ids[this.pick(draw)]!;
     }
     const sampled = this.result(logits, id, maximum, draw, want);
-    if (traceTop > 0) sampled.trace = this.trace(logits, id, traceTop);
+    if (traceTop > 0) {
+      sampled.trace = this.trace(logits, [id, want.traceAlso ?? id], traceTop);
+      sampled.penalised = this.unmasked!;
+    }
     return sampled;
   }
 
@@ -303,10 +312,12 @@ export class Sampler {
     return kept || this.options.temperature === 0 ? null : (this.cuts?.get(id) ?? 'top_k');
   }
 
-  private trace(logits: Float32Array, chosen: number, top: number): CandidateTrace[] {
+  private trace(logits: Float32Array, also: readonly number[], top: number): CandidateTrace[] {
     const best = new Int32Array(this.vocabSize);
     const shown = Array.from(best.subarray(0, selectTop(logits, Math.min(top, this.vocabSize), best)));
-    if (!shown.includes(chosen)) shown.push(chosen);
+    const afterPenalties = best.subarray(0, selectTop(this.adjusted, Math.min(2, this.vocabSize), best));
+    const others = [...also, ...afterPenalties.filter((id) => this.adjusted[id] !== -Infinity)];
+    for (const id of others) if (!shown.includes(id)) shown.push(id);
     const places = new Map<number, number>();
     for (let i = 0; i < this.count; i++) places.set(this.ids[i]!, i);
     const { temperature } = this.options;

@@ -90,7 +90,9 @@ def rope(x, base, halves, factors):
     return y
 
 
-def explain(meta, w, ids):
+def explain(meta, w, ids, change=None):
+    """With `change`, only the logits after the last id: it sees, and returns, what heads, neurons and networks of a layer write."""
+    changed = change or (lambda to, layer, rows: rows)
     arch = meta['general.architecture']
     g = lambda key, default=None: meta.get(arch + '.' + key, default)
     n_layers, dim, heads = g('block_count'), g('embedding_length'), g('attention.head_count')
@@ -146,7 +148,7 @@ def explain(meta, w, ids):
         size = a[:, -1, :] * np.linalg.norm(written, axis=-1)
         shares.append(size.sum(0) / size.sum())
         by_head = np.einsum('hj,hjm->hm', a[:, -1, :], written)
-        out = linear(np.einsum('hij,jhd->ihd', a, v).reshape(t, heads * hd), 'attn_output')
+        out = linear(changed('heads', i, np.einsum('hij,jhd->ihd', a, v).reshape(t, heads * hd)), 'attn_output')
         bias = get('attn_output.bias')
         if get('post_attention_norm.weight') is not None:
             post = norm('post_attention_norm')
@@ -158,15 +160,16 @@ def explain(meta, w, ids):
         x = x + out
         h = norm('ffn_norm')(x)
         if arch == 'gpt2':
-            f = linear(gelu(linear(h, 'ffn_up')), 'ffn_down')
+            f = linear(changed('neurons', i, gelu(linear(h, 'ffn_up'))), 'ffn_down')
         elif arch == 'phi3':
             y = linear(h, 'ffn_up')
             n = y.shape[1] // 2
-            f = linear(silu(y[:, :n]) * y[:, n:], 'ffn_down')
+            f = linear(changed('neurons', i, silu(y[:, :n]) * y[:, n:]), 'ffn_down')
         else:
-            f = linear((gelu if gemma else silu)(linear(h, 'ffn_gate')) * linear(h, 'ffn_up'), 'ffn_down')
+            f = linear(changed('neurons', i, (gelu if gemma else silu)(linear(h, 'ffn_gate')) * linear(h, 'ffn_up')), 'ffn_down')
         if get('post_ffw_norm.weight') is not None:
             f = norm('post_ffw_norm')(f)
+        f = changed('ffn', i, f)
         bias = get('ffn_down.bias')
         pieces.append(('ffn', i, -1, f[-1] - (0 if bias is None else bias)))
         if bias is not None:
@@ -180,6 +183,8 @@ def explain(meta, w, ids):
         cap = g('final_logit_softcapping')
         return cap * np.tanh(y / cap) if cap else y
     y = logits(x[-1])
+    if change:
+        return y
     chosen, other = np.argsort(-y, kind='stable')[:2]
     components = [[kind, layer, head] + [float(final.part(x[-1], piece) @ unembedding[one]) for one in (chosen, other)]
                   for kind, layer, head, piece in pieces]
@@ -205,12 +210,13 @@ def explain(meta, w, ids):
     }
 
 
-out = {}
-for path, golden in zip(sys.argv[2::2], sys.argv[3::2]):
-    meta, weights = gguf(path)
-    prompts = json.load(open(golden))['prompts']
-    name = os.path.basename(path)
-    # The second prompt, and the last one cut to what is behind the sliding windows.
-    out[name] = [explain(meta, weights, prompts[1]['ids']), explain(meta, weights, prompts[3]['ids'][:24])]
-    print(name, [(each['chosen'], round(each['logit'], 3)) for each in out[name]])
-json.dump(out, open(sys.argv[1], 'w'), separators=(',', ':'))
+if __name__ == '__main__':
+    out = {}
+    for path, golden in zip(sys.argv[2::2], sys.argv[3::2]):
+        meta, weights = gguf(path)
+        prompts = json.load(open(golden))['prompts']
+        name = os.path.basename(path)
+        # The second prompt, and the last one cut to what is behind the sliding windows.
+        out[name] = [explain(meta, weights, prompts[1]['ids']), explain(meta, weights, prompts[3]['ids'][:24])]
+        print(name, [(each['chosen'], round(each['logit'], 3)) for each in out[name]])
+    json.dump(out, open(sys.argv[1], 'w'), separators=(',', ':'))

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { rollout, valueNorms, valueWeighted } from '../../../plv8/src/explain/attention.ts';
 import { capture, newMeanAttention } from '../../../plv8/src/explain/capture.ts';
-import { unitsOf } from '../../../plv8/src/explain/units.ts';
+import { halves, quarters, unitsOf } from '../../../plv8/src/explain/units.ts';
 import { availableModels } from '../../golden/available-models.ts';
 import type { ExplanationGolden } from '../../golden/explanation-agreement.ts';
 import { expectExplanation, expectNear, loadF32, modelName, poll } from '../../golden/explanation-agreement.ts';
@@ -41,10 +41,10 @@ describe.each(availableModels(Object.keys(GOLDENS).map(modelName)))('%s', (name)
 
 describe('parts of a prompt', () => {
   const prompt = [
-    ...['<s>', 'user', '\n'].map((text) => ({ text, isControl: text === '<s>' })),
-    ...['Go', ' ho', 'me', '.', ' Now', '!', '</s>', '\n'].map((text) => ({ text, isControl: text === '</s>' })),
+    ...['<s>', 'user', '\n'].map((text) => ({ text, isLeftOut: true })),
+    ...['Go', ' ho', 'me', '.', ' Now', '!', '</s>', '\n'].map((text) => ({ text, isLeftOut: text === '</s>' })),
   ];
-  const text = (mode: 'words' | 'sentences' | 'tokens' | 'spans' | 'none'): string[] =>
+  const text = (mode: 'words' | 'sentences' | 'tokens' | 'none'): string[] =>
     unitsOf(prompt, mode).map(({ from, to }) =>
       prompt
         .slice(from, to)
@@ -52,13 +52,12 @@ describe('parts of a prompt', () => {
         .join(''),
     );
 
-  it('are words, with the blanks behind them and without control tokens', () => {
-    expect(text('words')).toEqual(['user\n', 'Go', ' home.', ' Now!']);
-    expect(text('spans')).toEqual(text('words'));
+  it('are words, with the blanks behind them and without what the template wrote', () => {
+    expect(text('words')).toEqual(['Go', ' home.', ' Now!']);
   });
 
   it('are sentences', () => {
-    expect(text('sentences')).toEqual(['user\n', 'Go home.', ' Now!']);
+    expect(text('sentences')).toEqual(['Go home.', ' Now!']);
   });
 
   it('are all tokens, or none', () => {
@@ -66,12 +65,11 @@ describe('parts of a prompt', () => {
     expect(text('none')).toEqual([]);
   });
 
-  it('are at most eight spans, which together are everything', () => {
-    const long = Array.from({ length: 100 }, (_, i) => ({ text: ` word${i}`, isControl: false }));
-    const spans = unitsOf(long, 'spans');
-    expect(spans.length).toBe(8);
-    expect(spans.map(({ from, to }) => to - from).every((tokens) => tokens >= 12 && tokens <= 13)).toBe(true);
-    expect(spans.map(({ from }) => from).slice(1)).toEqual(spans.map(({ to }) => to).slice(0, -1));
-    expect([spans[0]!.from, spans[7]!.to]).toEqual([0, 100]);
+  it('are cut into halves of which every word is in one', () => {
+    const words = Array.from({ length: 101 }, (_, from) => ({ from, to: from + 1 }));
+    const parts = quarters(words);
+    expect(parts.map((part) => part.length)).toEqual([25, 25, 25, 26]);
+    expect(parts.flat()).toEqual(words);
+    expect(halves(words.slice(0, 2))).toEqual([[words[0]], [words[1]]]);
   });
 });

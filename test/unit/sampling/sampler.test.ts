@@ -222,6 +222,7 @@ describe('a sampler that may choose some tokens only', () => {
       [3, 'constraint'],
       [5, 'constraint'],
       [2, null],
+      [0, null], // the next of those that were allowed
     ]);
     expect(sampled.topLogprobs.map(({ id }) => id)).toEqual([1, 3]);
     expect(sampled.topLogprobs[0]!.logprob).toBeCloseTo(Math.log(0.3), 5);

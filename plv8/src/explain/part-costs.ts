@@ -1,0 +1,83 @@
+/**
+ * What leaving out single parts of the network costs a token: the part writes nothing at the position before the token, and
+ * everything after it there goes on with that. What earlier positions wrote stays, so each costs one token's computation.
+ */
+import type { KvCache, Model, Step } from '../model/model.ts';
+import { ablation } from '../model/ablation.ts';
+import type { Component } from './components.ts';
+import { distribution } from './distribution.ts';
+
+/** Heads that are left out one by one: those that did most for the token and against the runner-up. Of networks as many. */
+const HEADS = 24;
+const NETWORKS = 32;
+
+/** A head, or with -1 the feed-forward network of a layer. */
+export interface PartCost {
+  layer: number;
+  head: number;
+  /** What it did for the token and against the other, directly. */
+  difference: number;
+  contribution: number;
+  /** Log-probability that leaving it out costs. */
+  cost: number;
+}
+
+export interface CostsAsked {
+  /** Position before the token. */
+  position: number;
+  id: number;
+  logprob: number;
+  components: readonly Component[];
+}
+
+/** The parts of one kind that did most, by their difference. */
+function candidates(components: readonly Component[], kind: Component['kind'], most: number): Component[] {
+  return components
+    .filter((one) => one.kind === kind)
+    .sort((a, b) => b.shares[0]! - b.shares[1]! - (a.shares[0]! - a.shares[1]!))
+    .slice(0, most);
+}
+
+/**
+ * For each asked token the costs of its parts, in no order. `cache` holds `ids` up to the last position asked about, and is
+ * left with what stands before the first one.
+ */
+export function partCosts(
+  model: Model,
+  ids: readonly number[],
+  cache: KvCache,
+  asked: readonly CostsAsked[],
+  poll: () => void,
+): PartCost[][] {
+  const found = asked.map((): PartCost[] => []);
+  const places: { a: number; part: Component }[] = [];
+  const steps: Step[] = [];
+  // From the last to the first, so that what an ablation leaves in the cache stands behind all that is still to come.
+  const order = [...asked.keys()].sort((a, b) => asked[b]!.position - asked[a]!.position);
+  for (const a of order) {
+    const { position, components } = asked[a]!;
+    for (const part of [...candidates(components, 'head', HEADS), ...candidates(components, 'ffn', NETWORKS)]) {
+      const { layer, head } = part;
+      const left = part.kind === 'head' ? { heads: [{ layer, head }], ffns: [] } : { heads: [], ffns: [{ layer }] };
+      const intervention = ablation(model, { ...left, neurons: [], by: 'zero', from: position });
+      places.push({ a, part });
+      steps.push({ ids: [ids[position]!], cache, start: position, intervention });
+    }
+  }
+  model.forwardEach(steps, { poll }, (step, _index, logits) => {
+    const { a, part } = places[step]!;
+    const { layer, head, shares } = part;
+    const { id, logprob } = asked[a]!;
+    const cost = logprob - distribution(logits, id, 0).logprob;
+    found[a]!.push({ layer, head, contribution: shares[0]!, difference: shares[0]! - shares[1]!, cost });
+  });
+  cache.truncate(Math.min(...asked.map(({ position }) => position)));
+  return found;
+}
+
+/** The head, or the network, that costs most. */
+export function costliest(costs: readonly PartCost[], kind: 'head' | 'ffn'): PartCost {
+  return costs
+    .filter(({ head }) => head >= 0 === (kind === 'head'))
+    .reduce((best, one) => (one.cost > best.cost ? one : best));
+}
