@@ -1,7 +1,7 @@
 /**
  * Cancels and timeouts at random moments of everything that takes long: each is 57014, the next call answers, and no server
  * ends. On our own host in its portable mode, where a statement of the bundle is all that notices them, as on PL/V8.
- * CANCELS says how many, then with a model whose calls take seconds; without it few, with a tiny one. SEED repeats a run.
+ * CANCELS says how many; few without it. TEST_LONG=1 takes a model whose calls take seconds, else it is a tiny one. SEED repeats a run.
  */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,8 +12,8 @@ import { createDatabase, ingestFile } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { smollm2File } from '../golden/smollm2-file.ts';
+import { LONG } from '../long.ts';
 
-const LONG = process.env.CANCELS !== undefined;
 const CANCELS = Number(process.env.CANCELS ?? 12);
 const SEED = Number(process.env.SEED ?? 20);
 /** Mode of our own host; PL/V8 takes it for a setting that nobody reads. */
