@@ -29,12 +29,13 @@ function local(host: string | null): Finding[] {
   try {
     const bin = postgresBin();
     const library = existsSync(`${bin}/../lib/hartonomous_v8.so`);
+    const needed = host === null || host === OWN_HOST;
     findings.push({ check: 'PostgreSQL', ok: true, found: bin, next: '' });
     findings.push({
       check: 'hartonomous_v8',
-      ok: library || (host !== null && host !== OWN_HOST),
-      found: library ? 'installed' : 'not installed',
-      next: library ? '' : 'run: host/setup.sh, unless the server has PL/V8',
+      ok: library || !needed,
+      found: library ? 'installed' : needed ? 'not installed' : 'not installed, and not needed',
+      next: library || !needed ? '' : 'run: host/setup.sh, unless the server has PL/V8',
     });
   } catch (error) {
     findings.push({
@@ -56,7 +57,7 @@ function local(host: string | null): Finding[] {
 
 /** What PL/V8 does not give that our own host does (docs/managed.md). */
 const LACKS =
-  'beside hartonomous_v8 it lacks shared weights, parallel plans, cancel within a loop, and the trap handler that makes WebAssembly faster';
+  'beside hartonomous_v8 it lacks shared weights, native kernels, threads, counts that a rollback leaves, parallel plans, cancel within a loop, and the trap handler that makes WebAssembly faster';
 
 /** Whether everything in the schema is as this program makes it, whatever the stored build says: a finding each. */
 async function definitionsOf(client: pg.Client, host: string, connection: ConnectionOptions): Promise<Finding[]> {
