@@ -4,6 +4,7 @@
  */
 import { logEvent } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
+import { giveBackMemory } from '../model/give-back.ts';
 import type { Model, Precision } from '../model/model.ts';
 import { forgetCaches } from './caches.ts';
 import type { Catalog, ModelDescription } from './catalog.ts';
@@ -48,6 +49,7 @@ export function drop(key: string): void {
   });
   forgetCaches(entry.model);
   entry.model.free();
+  giveBackMemory();
 }
 
 /** Whether a model is gone from the tables, has another digest now or was stopped. */
