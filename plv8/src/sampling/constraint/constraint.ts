@@ -154,7 +154,7 @@ class Automaton {
   allowed(state: Expression, left: number, poll: () => void): Uint32Array {
     // Where tokens are counted by bytes, states that no token tells apart share a set.
     const { e, removed } = this.countsBytes
-      ? this.expressions.relax(state, this.trie.longest)
+      ? this.expressions.relax(state, this.trie.longest, (e) => this.cost(e))
       : { e: state, removed: 0 };
     let mask = this.masks.get(e);
     if (mask === undefined) {

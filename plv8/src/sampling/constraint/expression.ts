@@ -348,30 +348,32 @@ export class Expressions {
 
   /**
    * The expression with counts of repetition that `bytes` bytes cannot reach made smaller, so that states which differ in
-   * them only are one: what may follow within so many bytes is the same. `removed` bounds the bytes by which shortest
-   * texts became shorter.
+   * them only are one: what may follow within so many bytes is the same. `removed` is what the shortest texts of the
+   * repetitions that are gone cost.
    */
-  relax(e: Expression, bytes: number): Relaxed {
+  relax(e: Expression, bytes: number, costOf: (e: Expression) => number): Relaxed {
     let relaxed = this.relaxedForms.get(e);
     if (relaxed === undefined) {
-      relaxed = this.relaxNode(e, this.nodes[e]!, bytes);
+      relaxed = this.relaxNode(e, this.nodes[e]!, bytes, costOf);
       this.relaxedForms.set(e, relaxed);
     }
     return relaxed;
   }
 
-  private relaxNode(e: Expression, node: Node, bytes: number): Relaxed {
+  private relaxNode(e: Expression, node: Node, bytes: number, costOf: (e: Expression) => number): Relaxed {
     switch (node.kind) {
       case 'sequence':
-        return this.relaxSequence(e, bytes);
+        return this.relaxSequence(e, bytes, costOf);
       case 'any': {
-        const of = node.of.map((member) => this.relax(member, bytes));
+        const of = node.of.map((member) => this.relax(member, bytes, costOf));
         return { e: this.any(of.map((member) => member.e)), removed: Math.max(...of.map((member) => member.removed)) };
       }
       case 'repeat': {
-        const least = Math.min(node.least, bytes + 1);
-        const most = node.most > bytes + 1 ? Infinity : node.most;
-        const removed = node.least > least ? (node.least - least) * this.least[node.of]! : 0;
+        // So many are begun at the most, and one more must not be told from none.
+        const within = Math.floor(bytes / Math.max(1, this.least[node.of]!)) + 2;
+        const least = Math.min(node.least, within);
+        const most = node.most > within ? Infinity : node.most;
+        const removed = node.least > least ? (node.least - least) * costOf(node.of) : 0;
         return { e: this.repeat(node.of, least, most), removed };
       }
       default:
@@ -380,7 +382,7 @@ export class Expressions {
   }
 
   /** From the last part on, one after the other: an answer may nest deeper than calls do. */
-  private relaxSequence(e: Expression, bytes: number): Relaxed {
+  private relaxSequence(e: Expression, bytes: number, costOf: (e: Expression) => number): Relaxed {
     const sequences: { whole: Expression; first: Expression }[] = [];
     let rest = e;
     for (let node = this.nodes[rest]!; node.kind === 'sequence'; node = this.nodes[rest]!) {
@@ -390,12 +392,12 @@ export class Expressions {
     }
     return sequences.reduceRight(
       (after, { whole, first }) => {
-        const part = this.relax(first, bytes);
+        const part = this.relax(first, bytes, costOf);
         const relaxed = { e: this.pair(part.e, after.e), removed: part.removed + after.removed };
         this.relaxedForms.set(whole, relaxed);
         return relaxed;
       },
-      this.relax(rest, bytes),
+      this.relax(rest, bytes, costOf),
     );
   }
 

@@ -39,10 +39,12 @@ export class TokenTrie {
     }
     texts.sort((a, b) => (a.text < b.text ? -1 : a.text > b.text ? 1 : a.id - b.id));
     const twins = new Map<number, number[]>();
-    const bytes: number[] = [];
-    const depths: number[] = [];
-    const tokens: number[] = [];
-    const ends: number[] = [];
+    const most = texts.reduce((sum, { text }) => sum + text.length, 0);
+    const bytes = new Uint8Array(most);
+    const depths = new Uint16Array(most);
+    const tokens = new Int32Array(most).fill(-1);
+    const ends = new Int32Array(most);
+    let nodes = 0;
     const open: number[] = []; // nodes on the way to the last token
     let before = '';
     let first = -1;
@@ -54,27 +56,26 @@ export class TokenTrie {
       }
       let shared = 0;
       while (shared < before.length && shared < text.length && before[shared] === text[shared]) shared++;
-      while (open.length > shared) ends[open.pop()!] = bytes.length;
+      while (open.length > shared) ends[open.pop()!] = nodes;
       for (let depth = shared; depth < text.length; depth++) {
-        open.push(bytes.length);
-        bytes.push(text.charCodeAt(depth));
-        depths.push(depth);
-        tokens.push(-1);
-        ends.push(0);
+        open.push(nodes);
+        bytes[nodes] = text.charCodeAt(depth);
+        depths[nodes] = depth;
+        nodes++;
       }
-      tokens[tokens.length - 1] = id;
+      tokens[nodes - 1] = id;
       longest = Math.max(longest, text.length);
       before = text;
       first = id;
     }
-    while (open.length > 0) ends[open.pop()!] = bytes.length;
-    this.bytes = Uint8Array.from(bytes);
-    this.depths = Uint16Array.from(depths);
-    this.tokens = Int32Array.from(tokens);
-    this.ends = Int32Array.from(ends);
+    while (open.length > 0) ends[open.pop()!] = nodes;
+    this.bytes = bytes.slice(0, nodes);
+    this.depths = depths.slice(0, nodes);
+    this.tokens = tokens.slice(0, nodes);
+    this.ends = ends.slice(0, nodes);
     this.twins = twins;
     this.longest = longest;
-    for (let node = 0; node < bytes.length; node = ends[node]!) this.roots[bytes[node]!] = node;
+    for (let node = 0; node < nodes; node = ends[node]!) this.roots[bytes[node]!] = node;
     this.singleBytes = this.roots.reduce(
       (bits, node, byte) => (node >= 0 && tokens[node]! >= 0 ? bits | (1n << BigInt(byte)) : bits),
       0n,
