@@ -117,7 +117,7 @@ function licenseOf(source: ModelSource): string | null {
 }
 
 function notesOn(source: ModelSource, architecture: string): string[] {
-  const notes: string[] = [];
+  const notes = [...(source.notes ?? [])];
   const others = source.tensors.filter(({ name }) => new RegExp(OTHER_PARTS).test(name)).length;
   if (others > 0) notes.push(`${others} tensors of vision are kept and not computed with: it reads text only`);
   const writes = !isEncoder(architecture) && !source.metadata.has(`${architecture}.pooling_type`);

@@ -41,6 +41,8 @@ export interface ModelSource {
   defaultOptions: Record<string, unknown>;
   /** System message that the source recommends. */
   systemPrompt: string | null;
+  /** What its user should know of it, a line each. */
+  notes?: string[];
   /** SHA-256 (hex) that its only file must have, where the source states one. */
   expectedDigest?: string;
   close(): Promise<void>;

@@ -159,6 +159,43 @@ test('WordPiece is the same from vocab.txt, and a Sentence Transformers folder s
   );
 });
 
+test('a Sentence Transformers folder says what goes before queries, documents and other texts', async () => {
+  const path = join(folder.path, 'prompts');
+  writeHuggingFaceFolder(modelPath('zoo/bert-tiny-f32.gguf'), path);
+  const write = (name: string, value: unknown): void => writeFileSync(join(path, name), JSON.stringify(value));
+  const said = (prompts: object, more: object = {}): void =>
+    write('config_sentence_transformers.json', { prompts, default_prompt_name: null, ...more });
+  mkdirSync(join(path, '1_Pooling'));
+  write('modules.json', [{ type: 'sentence_transformers.models.Transformer' }]);
+  write('1_Pooling/config.json', { pooling_mode: 'mean' });
+  const same = async (model: string, kind: string | null, text: string): Promise<boolean> => {
+    const { rows } = await client.query<{ same: boolean }>(
+      `select hartonomous.embed('the cat', $1, $2) = hartonomous.embed($3, 'bert-gguf', '{"normalize": false}') as same`,
+      [model, JSON.stringify({ kind }), text],
+    );
+    return rows[0]!.same;
+  };
+  said({ query: 'find: ', passage: 'text: ' });
+  await ingest(client, path, { name: 'asks' });
+  expect(await same('asks', 'query', 'find: the cat')).toBe(true);
+  expect(await same('asks', 'document', 'text: the cat')).toBe(true);
+  expect(await same('asks', null, 'the cat')).toBe(true);
+  said({ query: 'find: ', text: 'say: ' }, { default_prompt_name: 'text' });
+  await ingest(client, path, { name: 'says' });
+  expect(await same('says', 'document', 'the cat')).toBe(true);
+  expect(await same('says', null, 'say: the cat')).toBe(true);
+  // What a folder has whose maker said nothing: then nobody knows.
+  said({ query: '', document: '' });
+  await ingest(client, path, { name: 'silent' });
+  await expect(same('silent', 'query', 'the cat')).rejects.toThrow('does not say what goes before a query');
+  said({}, { default_prompt_name: 'text' });
+  await expect(ingest(client, path, { name: 'none' })).rejects.toThrow(
+    'config_sentence_transformers.json: default_prompt_name "text" is none of its prompts',
+  );
+  write('1_Pooling/config.json', { pooling_mode_mean_tokens: true, include_prompt: false });
+  await expect(ingest(client, path, { name: 'none' })).rejects.toThrow('include_prompt false is not supported');
+});
+
 test('one SafeTensors file stands for its folder', async () => {
   expect(await ingest(client, join(folder.path, 'llama/model.safetensors'), { name: 'llama-hf' })).toMatchObject({
     alreadyThere: true,

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { ggmlTypeById } from '../../plv8/src/format/ggml-types.ts';
 import { dequantizeRow } from '../../plv8/src/model/dequantize.ts';
 import { decodeFloats } from './agreement.ts';
 import { modelPath } from './model-files.ts';
@@ -27,4 +28,11 @@ test.each(CASES)('$type of $file gives the very floats of llama.cpp', ({ type, c
   }
   // Zero and minus zero are one number.
   expect(Array.from(actual, (x) => x + 0)).toEqual(Array.from(expected, (x) => x + 0));
+});
+
+test('every type of blocks that is taken has a golden', () => {
+  const taken = Array.from({ length: 64 }, (_, id) => ggmlTypeById(id)).filter((type) => (type?.blockSize ?? 1) > 1);
+  const compared = new Set(CASES.map(({ type }) => type));
+  expect(taken.map((type) => type!.name).filter((name) => !compared.has(name))).toEqual([]);
+  expect(taken.length).toBe(12);
 });

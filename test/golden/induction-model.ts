@@ -120,6 +120,7 @@ export function inductionModel(): Buffer {
     pair('llama.rope.dimension_count', 4, u32(ROTATED)),
     pair('llama.rope.freq_base', 6, f32(ROPE_BASE)),
     pair('llama.context_length', 4, u32(64)),
+    pair('llama.attention.layer_norm_rms_epsilon', 6, f32(1e-5)),
     stringPair('tokenizer.ggml.model', 'gpt2'),
     stringPair('tokenizer.ggml.pre', 'gpt-2'),
     arrayPair('tokenizer.ggml.tokens', 8, [...LETTERS, 'aa'].map(string)),

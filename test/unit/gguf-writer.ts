@@ -144,6 +144,7 @@ export function llamaBytes(
     pair('llama.feed_forward_length', 4, u32(hidden)),
     pair('llama.attention.head_count', 4, u32(1)),
     pair('llama.context_length', 4, u32(64)),
+    pair('llama.attention.layer_norm_rms_epsilon', 6, Buffer.from(Float32Array.of(1e-5).buffer)),
     stringPair('tokenizer.ggml.model', 'gpt2'),
     stringPair('tokenizer.ggml.pre', 'gpt-2'),
     arrayPair('tokenizer.ggml.tokens', 8, tokens.map(string)),

@@ -130,7 +130,7 @@ function setRope(
   const base = number(config, 'rope_theta') ?? number(parameters, 'rope_theta') ?? 10_000;
   set('rope.freq_base', base);
   set('rope.freq_base_swa', number(config, 'rope_local_base_freq') ?? number(windowed, 'rope_theta'));
-  const partial = number(config, 'partial_rotary_factor') ?? 1;
+  const partial = number(config, 'partial_rotary_factor') ?? number(parameters, 'partial_rotary_factor') ?? 1;
   const ropeDims = headSize === null ? null : headSize * partial;
   set('rope.dimension_count', ropeDims);
   // Q and K stand in the file as they were trained, where GGUF's llama has their rows permuted.
@@ -147,15 +147,19 @@ function setRope(
   } else if (kind !== 'default') throw new CommandError(`config.json: rope scaling ${shown(kind)} is not supported`);
 }
 
-/** GGUF's numbers of poolings, by the names in 1_Pooling/config.json. */
-const POOLINGS: Readonly<Record<string, number>> = {
-  pooling_mode_mean_tokens: 1,
-  pooling_mode_cls_token: 2,
-  pooling_mode_lasttoken: 3,
-};
+/** GGUF's numbers of poolings, by the names in 1_Pooling/config.json less pooling_mode_ and _tokens. */
+const POOLINGS: Readonly<Record<string, number>> = { mean: 1, cls: 2, lasttoken: 3 };
 
-/** Metadata of a Sentence Transformers model: its pooling, whether it normalises, and how many tokens it reads. */
-export function embeddingMetadata(family: Family, files: { modules: unknown; pooling: Json; limits: Json }): Metadata {
+/** What a Sentence Transformers folder has beside the model. */
+export interface EmbeddingFiles {
+  modules: unknown;
+  pooling: Json;
+  limits: Json;
+  prompts: Json;
+}
+
+/** Metadata of a Sentence Transformers model: its pooling and prefixes, whether it normalises, how many tokens it reads. */
+export function embeddingMetadata(family: Family, files: EmbeddingFiles): Metadata {
   const out: Metadata = new Map();
   const modules = list(files.modules);
   if (modules === null) return out;
@@ -163,13 +167,45 @@ export function embeddingMetadata(family: Family, files: { modules: unknown; poo
   for (const kind of kinds)
     if (!['Transformer', 'Pooling', 'Normalize'].includes(kind))
       throw new CommandError(`modules.json has a module ${shown(kind)}, which is not supported`);
-  const modes = Object.keys(files.pooling).filter((key) => /^pooling_mode_/.test(key) && files.pooling[key] === true);
-  const mode = modes.length === 1 ? POOLINGS[modes[0]!] : undefined;
-  if (modes.length > 0 && mode === undefined)
-    throw new CommandError(`1_Pooling/config.json: ${modes.join(' and ')} is not supported`);
-  if (mode !== undefined) out.set(`${family.name}.pooling_type`, mode);
+  const pooling = poolingOf(files.pooling);
+  if (pooling !== null) out.set(`${family.name}.pooling_type`, pooling);
   out.set('hartonomous.embedding.normalize', kinds.includes('Normalize'));
   const most = number(files.limits, 'max_seq_length');
   if (most !== null) out.set('hartonomous.embedding.max_tokens', most);
+  setPrefixes(files.prompts, out);
   return out;
+}
+
+/** GGUF's number of the pooling in 1_Pooling/config.json; null where it names none. */
+function poolingOf(config: Json): number | null {
+  if (config.include_prompt === false) refuse('1_Pooling/config.json: include_prompt false is not supported');
+  const flags = Object.keys(config).filter((key) => /^pooling_mode_/.test(key) && config[key] === true);
+  const modes = typeof config.pooling_mode === 'string' ? [config.pooling_mode] : flags;
+  if (modes.length === 0) return null;
+  const mode = modes.length === 1 ? POOLINGS[modes[0]!.replace(/^pooling_mode_|_tokens?$/g, '')] : undefined;
+  return mode ?? refuse(`1_Pooling/config.json: ${modes.join(' and ')} is not supported`);
+}
+
+function refuse(message: string): never {
+  throw new CommandError(message);
+}
+
+/** What config_sentence_transformers.json puts before queries and documents, and before texts that are neither. */
+function setPrefixes(config: Json, out: Metadata): void {
+  const prompts = object(config.prompts) ?? {};
+  const text = (...names: string[]): string | null =>
+    names.map((name) => prompts[name]).find((value): value is string => typeof value === 'string') ?? null;
+  const query = text('query');
+  const document = text('document', 'passage', 'corpus');
+  // Two empty ones are what a folder has whose maker said nothing.
+  if ((query ?? '') !== '' || (document ?? '') !== '')
+    out.set('hartonomous.embedding.prefixes', [query ?? '', document ?? '']);
+  const { default_prompt_name: name } = config;
+  if (name === undefined || name === null) return;
+  const otherwise = text(String(name));
+  if (otherwise === null)
+    throw new CommandError(
+      `config_sentence_transformers.json: default_prompt_name ${shown(name)} is none of its prompts`,
+    );
+  out.set('hartonomous.embedding.default_prefix', otherwise);
 }

@@ -289,6 +289,7 @@ export async function openHuggingFace(path: string): Promise<ModelSource> {
       modules: files.has('modules.json') ? await readJsonValue(files.get('modules.json')!) : null,
       pooling: await json(files, '1_Pooling/config.json'),
       limits: await json(files, 'sentence_bert_config.json'),
+      prompts: await json(files, 'config_sentence_transformers.json'),
     });
     for (const [key, value] of embedding) metadata.set(key, value);
     const tensors = readTensors(open.files, firstShard, config);

@@ -7,7 +7,7 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import envPaths from 'env-paths';
-import { quoted } from '../../../plv8/src/format/visible-text.ts';
+import { brief, quoted } from '../../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../../errors.ts';
 import { openGguf, statOf } from '../model-source.ts';
 import type { ModelSource } from '../model-source.ts';
@@ -122,12 +122,11 @@ export async function openFromStore(store: string, name: OllamaName): Promise<Mo
   if (stat?.isFile() !== true) return null;
   if (stat.size > MAX_MANIFEST_BYTES) throw new CommandError(`manifest ${path} has ${stat.size} bytes`);
   const { layers } = readManifest(await readFile(path, 'utf8'));
-  const small = async (kind: string): Promise<string | null> => {
-    const layer = layers.find((each) => each.kind === kind);
-    if (layer === undefined || layer.size > MAX_SMALL_LAYER_BYTES) return null;
-    const blob = blobPath(store, layer.digest);
-    return statOf(blob)?.size === layer.size ? readFile(blob, 'utf8') : null;
+  const texts = async (kind: string): Promise<string[]> => {
+    const found = layers.filter((each) => each.kind === kind);
+    return Promise.all(found.map((layer) => readSmallBlob(blobPath(store, layer.digest), layer, path)));
   };
+  const small = async (kind: string): Promise<string | null> => (await texts(kind))[0] ?? null;
   const models = layers.filter((layer) => layer.kind === 'model');
   if (layers.some((layer) => layer.kind === 'adapter'))
     throw new CommandError(`model ${path} has an adapter, which is not supported`);
@@ -138,16 +137,35 @@ export async function openFromStore(store: string, name: OllamaName): Promise<Mo
   const options = await small('params');
   const template = await small('template');
   const system = await small('system');
-  const license = await small('license');
+  const licenses = await texts('license');
   const source = await openGguf(blob);
-  if (license !== null) source.metadata.set('ollama.license', license);
+  if (licenses.length > 0) source.metadata.set('ollama.license', licenses.join('\n\n'));
   if (template !== null) source.metadata.set('ollama.template', template);
   return {
     ...source,
     expectedDigest: models[0]!.digest,
     defaultOptions: options === null ? {} : parseObject(options, 'params layer'),
     systemPrompt: system,
+    notes: unreadNotes(layers),
   };
+}
+
+/** A layer other than the weights. Throws where its blob is not what the manifest says. */
+async function readSmallBlob(blob: string, { kind, size }: Layer, manifest: string): Promise<string> {
+  const found = statOf(blob)?.size;
+  if (found !== size || size > MAX_SMALL_LAYER_BYTES)
+    throw new CommandError(
+      `blob ${blob} of manifest ${manifest}, its ${brief(kind)}, has ${found ?? 'no'} bytes, expected ${size} and at most ${MAX_SMALL_LAYER_BYTES}`,
+    );
+  return readFile(blob, 'utf8');
+}
+
+/** Kinds of layers that are read. */
+const READ_LAYERS: ReadonlySet<string> = new Set(['model', 'params', 'template', 'system', 'license']);
+
+function unreadNotes(layers: readonly Layer[]): string[] {
+  const unread = [...new Set(layers.map(({ kind }) => kind).filter((kind) => !READ_LAYERS.has(kind)))];
+  return unread.length === 0 ? [] : [`layers of its manifest that are not read: ${brief(unread.join(', '))}`];
 }
 
 /** Pull a model into our own store, and open it. Throws HttpError with status 404 when the registry has none. */

@@ -11,7 +11,7 @@ import { nanoseconds } from '../backend/durations.ts';
 import { normalized } from './normalized.ts';
 import type { Embedded } from './recent.ts';
 import type { TextKind } from './prefixes.ts';
-import { knownPrefixes, prefixOf } from './prefixes.ts';
+import { defaultPrefix, knownPrefixes, prefixOf } from './prefixes.ts';
 import { recentOf } from './recent.ts';
 
 export function poolingOf(config: ModelConfig, options: EmbeddingOptions, name: string): Pooling {
@@ -96,7 +96,8 @@ export function embedTexts(
   const { description } = entry;
   const common = options.kind === null ? null : prefixOf(description, config, options.kind);
   const known = kinds === undefined ? null : knownPrefixes(description, config);
-  const prefixed = texts.map((text, i) => (text === null ? null : (common ?? known?.[kinds!(i)] ?? '') + text));
+  const otherwise = defaultPrefix(description);
+  const prefixed = texts.map((text, i) => (text === null ? null : (common ?? known?.[kinds!(i)] ?? otherwise) + text));
   const recent = recentOf(entry.model);
   const kind = JSON.stringify([callerRole(), pooling, normalize, options.truncate, options.dimensions]);
   const out: TextEmbedding[] = texts.map(() => ({ embedding: null, tokens: null, error: null }));

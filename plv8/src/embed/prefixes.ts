@@ -28,6 +28,7 @@ const BY_NAME: readonly [RegExp, Prefixes][] = [
   [/(^|-)e5-/, { query: 'query: ', document: 'passage: ' }],
   [/arctic-embed.*(2|v2)(-|$)|arctic-embed2/, { query: 'query: ', document: '' }],
   [/arctic-embed|mxbai-embed|bge-.*-en/, { query: REPRESENT, document: '' }],
+  [/bge-.*-zh/, { query: '为这个句子生成表示以用于检索相关文章：', document: '' }],
   [/bge-m3|minilm|granite-embedding|all-mpnet|paraphrase-|gte-|labse/, NONE],
 ];
 
@@ -39,6 +40,11 @@ export function prefixOf(description: ModelDescription, config: ModelConfig, kin
       hint: 'leave option kind out and put what its maker wants before the text',
     })
   );
+}
+
+/** What goes before a text that is neither, where a folder of Sentence Transformers states it. */
+export function defaultPrefix({ hyperparameters }: ModelDescription): string {
+  return String(hyperparameters['hartonomous.embedding.default_prefix'] ?? '');
 }
 
 /** Both prefixes of a model, null where nobody says them. */

@@ -99,6 +99,8 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
     );
   if (metadata.integer('attention.value_length', LIMITS.headSize, headSize) !== headSize)
     metadata.unsupported('attention.value_length', `only that of the keys, ${headSize}, is computed`);
+  if (metadata.integer('attention.head_dim', LIMITS.headSize, headSize) !== headSize)
+    metadata.unsupported('attention.head_dim', `the head size (attention.key_length) is ${headSize}`);
   const ropeDims = readRotatedDims(metadata, headSize);
   const stretched = architecture.longFactors === true && tensors.some(({ name: each }) => each === LONG_FACTORS);
   const originalContext = stretched
@@ -128,7 +130,7 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
     hiddenDim,
     vocabSize: readVocabSize(metadata, tensors),
     contextLength,
-    normEps: metadata.positive(`attention.layer_norm_${architecture.norm === 'rms' ? 'rms_' : ''}epsilon`, 1e-5),
+    normEps: metadata.positive(`attention.layer_norm_${architecture.norm === 'rms' ? 'rms_' : ''}epsilon`),
     ropeBase: metadata.positive('rope.freq_base', 10000),
     windowRopeBase: windowRopeBase === undefined ? null : metadata.positive('rope.freq_base_swa', windowRopeBase),
     ropeDims,

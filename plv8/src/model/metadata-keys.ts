@@ -10,6 +10,7 @@ import { brief, quoted } from '../format/visible-text.ts';
 /** Read by readConfig for every architecture. */
 const READ = [
   'attention.causal',
+  'attention.head_dim', // Ollama's name of the key length, beside it
   'attention.head_count',
   'attention.head_count_kv',
   'attention.key_length',

@@ -41,8 +41,9 @@ export class Metadata {
     return value;
   }
 
-  positive(suffix: string, otherwise: number): number {
+  positive(suffix: string, otherwise?: number): number {
     const value = this.value(suffix) ?? otherwise;
+    if (value === undefined) raise(SQLSTATE.dataCorrupted, `model metadata has no ${this.key(suffix)}`);
     if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0)
       this.refuse(suffix, 'must be a positive number', value);
     return value;

@@ -1,4 +1,4 @@
-import { idSetting, TOKEN_TYPE } from './vocabulary.ts';
+import { idSetting, idsSetting, TOKEN_TYPE } from './vocabulary.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
 /** Tokens that end an answer, whatever the file says about them; the names that published models use. */
@@ -62,6 +62,8 @@ export function endOfGeneration(
   for (const id of [eosId, idSetting(vocabulary, 'eot_token_id', null), idSetting(vocabulary, 'eom_token_id', null)]) {
     if (id !== null) ends.add(id);
   }
+  // Ollama's converter lists them where a model has several.
+  for (const id of idsSetting(vocabulary, 'eos_token_ids')) ends.add(id);
   keepMidAnswerTokens(idOf, ends, types);
   return ends;
 }

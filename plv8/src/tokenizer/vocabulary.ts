@@ -61,12 +61,21 @@ export function mergesFromStrings(tokens: readonly string[], merges: readonly st
   return { pairs, parts };
 }
 
-/** A scalar id setting, or `fallback` when it is missing; null when it lies outside the vocabulary. */
+/** A scalar id setting; `fallback` when it is missing or lies outside the vocabulary, null when that does too. */
 export function idSetting(vocabulary: Vocabulary, key: string, fallback: number | null): number | null {
-  const value = vocabulary.settings[`tokenizer.ggml.${key}`] ?? fallback;
-  if (value === null || value === undefined) return null;
-  const id = Number(value);
-  return Number.isInteger(id) && id >= 0 && id < vocabulary.tokens.length ? id : null;
+  for (const value of [vocabulary.settings[`tokenizer.ggml.${key}`], fallback])
+    if (isTokenId(vocabulary, value)) return value;
+  return null;
+}
+
+function isTokenId(vocabulary: Vocabulary, value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < vocabulary.tokens.length;
+}
+
+/** The ids of a list setting that lie inside the vocabulary. */
+export function idsSetting(vocabulary: Vocabulary, key: string): number[] {
+  const value = vocabulary.settings[`tokenizer.ggml.${key}`];
+  return Array.isArray(value) ? value.filter((id) => isTokenId(vocabulary, id)) : [];
 }
 
 /** A scalar boolean setting, or `fallback` when it is missing. */
