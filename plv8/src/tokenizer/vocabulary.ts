@@ -61,11 +61,10 @@ export function mergesFromStrings(tokens: readonly string[], merges: readonly st
   return { pairs, parts };
 }
 
-/** A scalar id setting; `fallback` when it is missing or lies outside the vocabulary, null when that does too. */
+/** A scalar id setting, or `fallback` when it is missing; null when it lies outside the vocabulary. */
 export function idSetting(vocabulary: Vocabulary, key: string, fallback: number | null): number | null {
-  for (const value of [vocabulary.settings[`tokenizer.ggml.${key}`], fallback])
-    if (isTokenId(vocabulary, value)) return value;
-  return null;
+  const value = vocabulary.settings[`tokenizer.ggml.${key}`] ?? fallback;
+  return isTokenId(vocabulary, value) ? value : null;
 }
 
 function isTokenId(vocabulary: Vocabulary, value: unknown): value is number {
