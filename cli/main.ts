@@ -20,6 +20,7 @@ import { registerRun } from './commands/run.ts';
 import { registerServe } from './commands/serve.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerVerify } from './commands/verify.ts';
+import { registerWork } from './commands/work.ts';
 import { globalsOf } from './commands/globals.ts';
 import { CommandError, EXIT } from './errors.ts';
 import { libraryError } from './install/library-error.ts';
@@ -108,6 +109,7 @@ for (const register of [
   registerExport,
   registerRm,
   registerProxyCluster,
+  registerWork,
   registerDoctor,
 ]) {
   register(program);

@@ -92,6 +92,7 @@ export async function operationChecks(client: pg.Client): Promise<Finding[]> {
         : 'set log_min_messages = debug1 for a database or role to have a line for every load and answer',
     },
   ];
+  findings.push(...(await searches(client)));
   for (const { model, bytes, is_running: running } of facts.progress ?? [])
     if (running)
       findings.push({
@@ -101,4 +102,42 @@ export async function operationChecks(client: pg.Client): Promise<Finding[]> {
         next: '',
       });
   return findings;
+}
+
+interface SearchFacts {
+  search: string;
+  waiting: string | null;
+  failed: string | null;
+  seconds: string;
+  error: string | null;
+}
+
+/** A finding for each search of the role that is connected, where it may have any. */
+async function searches(client: pg.Client): Promise<Finding[]> {
+  const { rows: may } = await client.query<{ may: boolean }>(
+    `select has_table_privilege('hartonomous.search_list', 'select') as may`,
+  );
+  if (may[0]?.may !== true) return [];
+  const { rows } = await client.query<SearchFacts>(
+    `select search::text, waiting, failed, round(extract(epoch from lag)) as seconds, error from hartonomous.search_list`,
+  );
+  return rows.map(({ search, waiting, failed, seconds, error }) => {
+    const check = 'search';
+    if (waiting === null)
+      return {
+        check,
+        ok: false,
+        found: `${search}: its table or queue is gone`,
+        next: `select hartonomous.drop_search('${search}')`,
+      };
+    const lag = waiting === '0' ? '' : `, the oldest for ${seconds} s`;
+    const found = `${search}: ${waiting} changes wait${lag}, ${failed ?? 0} were given up${error === null ? '' : `: ${error}`}`;
+    const mend = `select hartonomous.retry_search('${search}'), then: hartonomous work`;
+    return {
+      check,
+      ok: error === null,
+      found,
+      next: error !== null ? mend : waiting === '0' ? '' : 'hartonomous work',
+    };
+  });
 }

@@ -45,7 +45,7 @@ function normOf(vector: Float32Array): number {
 }
 
 /** The `limit` best of what is offered, best first; of equals the one offered first. */
-class Ranking {
+export class Ranking {
   readonly best: Neighbour[] = [];
 
   constructor(private readonly limit: number) {}

@@ -1,8 +1,10 @@
-/** chunk. */
+/** chunk, and the vectors of a search where there is no pgvector. */
 import { poll, returnNext } from '../db.ts';
+import { raise, SQLSTATE } from '../errors.ts';
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
 import { chunkText } from '../embed/chunk/chunk.ts';
 import { parseChunkOptions } from '../embed/chunk/chunk-options.ts';
+import { Ranking } from '../embed/nearest.ts';
 
 /** Most tokens of a chunk where nobody says how many: what models for embeddings are trained with. */
 const USUAL_TOKENS = 256;
@@ -24,4 +26,32 @@ export function chunk(input: string | null, model: string | null, given: Record<
   chunkText(input, options, largest, count).forEach(({ from, to, text }, i) =>
     returnNext({ number: i + 1, from, to, text }),
   );
+}
+
+export function vectorBytes(vector: readonly number[]): Uint8Array {
+  return new Uint8Array(Float32Array.from(vector).buffer);
+}
+
+/** Bytes of little-endian floats, as all machines have them that this runs on. */
+function floatsOf(bytes: Uint8Array): Float32Array {
+  const aligned = bytes.byteOffset % Float32Array.BYTES_PER_ELEMENT === 0 ? bytes : bytes.slice();
+  return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / Float32Array.BYTES_PER_ELEMENT);
+}
+
+export function nearestVectors(vectors: Uint8Array, query: Uint8Array, k: number): void {
+  const wanted = floatsOf(query); // (dim)
+  const dim = wanted.length;
+  if (dim === 0 || vectors.length % query.length !== 0)
+    raise(
+      SQLSTATE.invalidParameterValue,
+      `different vectors: ${vectors.length} bytes of them, one has ${query.length}`,
+    );
+  const all = floatsOf(vectors); // (n, dim)
+  const ranking = new Ranking(k);
+  for (let at = 0, ord = 1; at < all.length; at += dim, ord++) {
+    let sum = 0;
+    for (let i = 0; i < dim; i++) sum += all[at + i]! * wanted[i]!;
+    ranking.offer(ord, sum);
+  }
+  for (const { id, cosine } of ranking.best) returnNext({ ord: id, score: cosine });
 }

@@ -1,0 +1,183 @@
+-- search: the chunks that are near to a question and those that have its words, in one order
+
+create or replace function hartonomous._word_query(language regconfig, query text) returns tsquery
+language sql stable parallel unsafe cost 100 set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(string_agg('''' || replace(replace(w, '\', '\\'), '''', '''''') || '''', '|'), '')::tsquery
+    from unnest(tsvector_to_array(to_tsvector(language, query))) w
+$$;
+comment on function hartonomous._word_query(regconfig, text) is 'a query for any of the words of a text';
+
+create or replace function hartonomous._find_options(options json) returns jsonb
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+declare
+    defaults constant jsonb := '{"vector_weight": 1, "text_weight": 1, "candidates": null, "rerank": null}';
+    given jsonb := coalesce(options, '{}')::jsonb;
+    each record;
+begin
+    if jsonb_typeof(given) <> 'object' then
+        raise exception using errcode = 'invalid_parameter_value', message = format('options must be a JSON object, got %s', left(given::text, 200));
+    end if;
+    for each in select e.key, e.value from jsonb_each(given) e where e.value <> 'null' loop
+        if not defaults ? each.key then
+            raise exception using errcode = 'invalid_parameter_value', message = format('unknown option %s', left(to_json(each.key)::text, 200)),
+                hint = 'options: ' || (select string_agg(k, ', ') from jsonb_object_keys(defaults) k);
+        elsif each.key like '%weight' and not (jsonb_typeof(each.value) = 'number' and each.value >= '0' and each.value <= '1000000') then
+            raise exception using errcode = 'invalid_parameter_value', message = format('option %s must be a number from 0 to 1000000, got %s', each.key, left(each.value::text, 200));
+        elsif each.key = 'candidates' and not (each.value::text ~ '^[0-9]{1,5}$' and each.value >= '1' and each.value <= '10000') then
+            raise exception using errcode = 'invalid_parameter_value', message = format('option candidates must be an integer from 1 to 10000, got %s', left(each.value::text, 200));
+        elsif each.key = 'rerank' and jsonb_typeof(each.value) <> 'string' then
+            raise exception using errcode = 'invalid_parameter_value', message = format('option rerank must be the name of a model, got %s', left(each.value::text, 200));
+        end if;
+    end loop;
+    return defaults || jsonb_strip_nulls(given);
+end
+$$;
+comment on function hartonomous._find_options(json) is 'options of search with all defaults; an error that names what is wrong with one';
+
+create or replace function hartonomous._find_statement(own hartonomous.searches, filter text, reranked boolean) returns text
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+declare
+    key record := hartonomous._search_key(own.source);
+    vector text := own.options ->> 'vector';
+    type text := case vector when 'bytea' then 'pg_catalog.bytea' else format('%s.%s', hartonomous._vector_schema(), vector) end;
+    distance text := format('c.embedding operator(%s.<#>) $2::%s', hartonomous._vector_schema(), type);
+    -- An index knows the nearest of all rows: where some of them do not count, every vector is read.
+    by_index boolean := vector <> 'bytea' and filter is null and not row_security_active(own.source);
+    seen text;
+    near text;
+    found_rows text;
+begin
+    -- Rows that the caller may see and wants. The filter is read along the caller's path, so everything else names its schema.
+    select format('(select %s from only %s where (%s))', string_agg(format('%I.%s as %s', c.relname, n, a), ', ' order by o), own.source, coalesce(filter || E'\n', 'true'))
+    into seen
+    from pg_class c cross join unnest(key.names, key.keys) with ordinality as u (n, a, o) where c.oid = own.source group by c.relname;
+    seen := format('%s c join %s s on %s', own.chunks, seen, hartonomous._same_key('s', 'c', key.equals, key.keys, key.keys));
+    -- Without pgvector a thousand vectors at a time are handed over, since a call of JavaScript costs more than a product.
+    near := case vector when 'bytea' then format($sql$
+            select b.ids[n.ord] as id, n.score
+            from pg_catalog.generate_series(0, (select pg_catalog.max(m.id) from %1$s m) operator(pg_catalog./) 1000) g (block)
+            cross join lateral (
+                select pg_catalog.array_agg(c.id) as ids, pg_catalog.string_agg(c.embedding, ''::pg_catalog.bytea) as vectors from %2$s
+                where c.id operator(pg_catalog.>=) (g.block operator(pg_catalog.*) 1000) and c.id operator(pg_catalog.<) ((g.block operator(pg_catalog.+) 1) operator(pg_catalog.*) 1000)
+            ) b
+            cross join lateral hartonomous._nearest(b.vectors, $2::pg_catalog.bytea, $4) n order by 2 desc, 1 limit $4 $sql$, own.chunks, seen)
+        else format('select c.id, operator(pg_catalog.-) (%s) as score from %s order by %s limit $4', distance, seen,
+            case when by_index then distance else '2 desc, 1' end) end;
+    found_rows := format($sql$
+        with near as (
+            select c.id, c.score, pg_catalog.row_number() over (order by c.score desc, c.id) as rank from (%1$s) c
+        ), worded as (
+            select c.id, c.score, pg_catalog.row_number() over (order by c.score desc, c.id) as rank
+            from (select c.id, pg_catalog.ts_rank(c.words, $3, 1) as score from %2$s where c.words operator(pg_catalog.@@) $3 order by 2 desc, 1 limit $5) c
+        ), fused as (
+            select coalesce(n.id, w.id) as id, n.rank as vector_rank, n.score as vector_score, w.rank as text_rank, w.score as text_score,
+                coalesce($6 operator(pg_catalog./) (60 operator(pg_catalog.+) n.rank)::pg_catalog.float8, 0)
+                operator(pg_catalog.+) coalesce($7 operator(pg_catalog./) (60 operator(pg_catalog.+) w.rank)::pg_catalog.float8, 0) as score
+            from near n full join worded w on n.id operator(pg_catalog.=) w.id
+        )
+        select pg_catalog.row_number() over (order by f.score desc, f.id) as place, %3$s as key, c.number, c."from", c."to", c.text, f.score,
+            f.vector_rank::pg_catalog.int4, f.vector_score, f.text_rank::pg_catalog.int4, f.text_score::pg_catalog.float8
+        from fused f join %4$s c on c.id operator(pg_catalog.=) f.id order by f.score desc, f.id limit $8 $sql$,
+        near, seen,
+        case cardinality(key.keys) when 1 then 'c.key::pg_catalog.text' else format('pg_catalog.json_build_array(%s)::pg_catalog.text', hartonomous._listed(key.keys, 'c.')) end,
+        own.chunks);
+    return format(case when reranked then $sql$
+        with found as materialized (%s), reranked as (
+            select r.ord, r.score from hartonomous.rerank($1, (select pg_catalog.array_agg(f.text order by f.place) from found f), $10) r
+        )
+        select f.key, f.number, f."from", f."to", f.text, f.score, f.vector_rank, f.vector_score, f.text_rank, f.text_score, r.score
+        from found f join reranked r on r.ord operator(pg_catalog.=) f.place order by r.score desc nulls last, f.place limit $9 $sql$
+        else $sql$
+        select f.key, f.number, f."from", f."to", f.text, f.score, f.vector_rank, f.vector_score, f.text_rank, f.text_score, null::pg_catalog.float8
+        from (%s) f order by f.place limit $9 $sql$ end, found_rows);
+end
+$$;
+comment on function hartonomous._find_statement(hartonomous.searches, text, boolean) is
+    'the query of a search: $1 the question, $2 its embedding, $3 its words, $4 and $5 how many of each way, $6 and $7 their weights, $8 how many to rerank, $9 how many to give, $10 by which model';
+
+create or replace function hartonomous._search(search regclass, query text, k integer, filter text, options json, caller_path text)
+returns table (key text, number integer, "from" integer, "to" integer, text text, score double precision, vector_rank integer,
+    vector_score double precision, text_rank integer, text_score double precision, rerank_score double precision)
+language plpgsql volatile parallel unsafe cost 1000000 rows 10 set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    settings jsonb := hartonomous._find_options(options);
+    own hartonomous.searches;
+    again hartonomous.searches;
+    candidates integer := greatest(k, coalesce((settings ->> 'candidates')::integer, 4 * k + 20));
+    vector_weight double precision := (settings ->> 'vector_weight')::double precision;
+    text_weight double precision := (settings ->> 'text_weight')::double precision;
+    reranker text := settings ->> 'rerank';
+    question real[];
+    embedding text;
+    words tsquery;
+    statement text;
+    ef_search text := current_setting('hnsw.ef_search', true);
+begin
+    if k is null or k not between 1 and 1000 then
+        raise exception using errcode = 'invalid_parameter_value', message = format('k must be 1 to 1000, got %s', coalesce(k::text, 'null'));
+    end if;
+    if query is null then
+        return;
+    end if;
+    -- Until a lock holds the chunks that the row names, another model may take over.
+    loop
+        select * into own from hartonomous._readable_searches s where s.search = _search.search;
+        if own.id is null then
+            raise exception using errcode = 'undefined_object', message = format('%s is no search whose chunks %s may read', coalesce(search::text, 'null'), current_user),
+                hint = 'its owner may: grant select on the table, on the search and on its chunks';
+        end if;
+        begin
+            execute format('lock table only %s in access share mode', own.chunks);
+        exception when undefined_table then
+            null;
+        end;
+        select * into again from hartonomous._readable_searches s where s.id = own.id;
+        exit when again.chunks = own.chunks;
+    end loop;
+    if not exists (select from hartonomous.model_list m where m.name = own.model and m.digest = own.digest) then
+        raise exception using errcode = 'undefined_object', message = format('model %s of search %s is gone or another than it was', own.model, search),
+            hint = format('select hartonomous.set_search_model(%L, ''NAME'') makes all embeddings anew', search);
+    end if;
+    if vector_weight > 0 then
+        question := hartonomous.embed(coalesce(own.options ->> 'query_prefix', '') || query, own.model,
+            (case when own.options ? 'query_prefix' then '{}' else '{"kind": "query"}' end::jsonb || '{"normalize": true}')::json);
+        embedding := case own.options ->> 'vector' when 'bytea' then hartonomous._vector_bytes(question)::text else array_to_json(question)::text end;
+    end if;
+    words := hartonomous._word_query((own.options ->> 'language')::regconfig, query);
+    statement := hartonomous._find_statement(own, filter, reranker is not null);
+    if own.options ->> 'vector' <> 'bytea' then
+        perform set_config('hnsw.ef_search', least(1000, greatest(40, candidates))::text, true);
+    end if;
+    perform set_config('search_path', caller_path, true);
+    return query execute statement using query, embedding, words,
+        case when vector_weight operator(pg_catalog.>) 0 then candidates else 0 end, case when text_weight operator(pg_catalog.>) 0 then candidates else 0 end,
+        vector_weight, text_weight, case when reranker is null then k else candidates end, k, reranker;
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    if own.options ->> 'vector' <> 'bytea' then
+        perform set_config('hnsw.ef_search', coalesce(ef_search, '40'), true);
+    end if;
+end
+$$;
+comment on function hartonomous._search(regclass, text, integer, text, json, text) is 'search, with the search path of its caller';
+
+create or replace function hartonomous.search(search regclass, query text, k integer default 10, filter text default null, options json default '{}')
+returns table (key text, number integer, "from" integer, "to" integer, text text, score double precision, vector_rank integer,
+    vector_score double precision, text_rank integer, text_score double precision, rerank_score double precision)
+language sql volatile parallel unsafe cost 1000000 rows 10
+as $$ select * from hartonomous._search($1, $2, $3, $4, $5, pg_catalog.current_setting('search_path')) $$;
+comment on function hartonomous.search(regclass, text, integer, text, json) is
+    'the k chunks that are nearest to a query and have its words: both ranks fused, of rows that the caller may see and that meet a condition, reranked where a model is named';
+
+revoke all on function
+    hartonomous._word_query(regconfig, text), hartonomous._find_options(json), hartonomous._find_statement(hartonomous.searches, text, boolean),
+    hartonomous._search(regclass, text, integer, text, json, text), hartonomous.search(regclass, text, integer, text, json)
+from public;
+grant execute on function
+    hartonomous._word_query(regconfig, text), hartonomous._find_options(json), hartonomous._find_statement(hartonomous.searches, text, boolean),
+    hartonomous._search(regclass, text, integer, text, json, text), hartonomous.search(regclass, text, integer, text, json)
+to hartonomous_user;
