@@ -64,6 +64,18 @@ $$;
 comment on function hartonomous._search_model(text) is
     'a model for embeddings by its name, or the default one, and whether it says what goes before queries and documents; an error where it makes none';
 
+create or replace function hartonomous._require_model(search regclass, model text, digest text) returns void
+language plpgsql stable parallel unsafe cost 100 set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from hartonomous.model_list m where m.name = model and m.digest = _require_model.digest) then
+        raise exception using errcode = 'undefined_object', message = format('model %s of search %s is gone or another than it was', model, search),
+            hint = format('select hartonomous.set_search_model(%L, ''NAME'') makes all embeddings anew', search);
+    end if;
+end
+$$;
+comment on function hartonomous._require_model(regclass, text, text) is 'an error where a model is not the one with which a search was made';
+
 create or replace function hartonomous._check_source(source regclass) returns void
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
@@ -417,7 +429,7 @@ comment on function hartonomous.drop_search(regclass) is 'drop a search with its
 
 revoke all on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
-    hartonomous._search_model(text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
+    hartonomous._search_model(text), hartonomous._require_model(regclass, text, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
     hartonomous._make_chunks(text, regclass, integer, jsonb), hartonomous._show_chunks(text, regclass, regclass),
     hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),
@@ -425,7 +437,7 @@ revoke all on function
 from public;
 grant execute on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
-    hartonomous._search_model(text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
+    hartonomous._search_model(text), hartonomous._require_model(regclass, text, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
     hartonomous._make_chunks(text, regclass, integer, jsonb), hartonomous._show_chunks(text, regclass, regclass),
     hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),

@@ -139,10 +139,7 @@ begin
         select * into again from hartonomous._readable_searches s where s.id = own.id;
         exit when again.chunks = own.chunks;
     end loop;
-    if not exists (select from hartonomous.model_list m where m.name = own.model and m.digest = own.digest) then
-        raise exception using errcode = 'undefined_object', message = format('model %s of search %s is gone or another than it was', own.model, search),
-            hint = format('select hartonomous.set_search_model(%L, ''NAME'') makes all embeddings anew', search);
-    end if;
+    perform hartonomous._require_model(search, own.model, own.digest);
     if vector_weight > 0 then
         question := hartonomous.embed(coalesce(own.options ->> 'query_prefix', '') || query, own.model,
             (case when own.options ? 'query_prefix' then '{}' else '{"kind": "query"}' end::jsonb || '{"normalize": true}')::json);

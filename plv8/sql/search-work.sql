@@ -3,7 +3,7 @@
 -- have changed since they were read are left to the entry that says so.
 
 create or replace function hartonomous._embed_chunks(
-    own hartonomous.searches, relation regclass, model text, digest text, equals text[], keys text[], chunks hartonomous._chunk[])
+    own hartonomous.searches, relation regclass, model text, equals text[], keys text[], chunks hartonomous._chunk[])
 returns hartonomous._chunk[]
 language plpgsql volatile parallel unsafe cost 1000000 set search_path = pg_catalog, pg_temp set extra_float_digits = 1
 as $$
@@ -12,10 +12,6 @@ declare
     made text[];
     errors text[];
 begin
-    if not exists (select from hartonomous.model_list m where m.name = model and m.digest = _embed_chunks.digest) then
-        raise exception using errcode = 'undefined_object', message = format('model %s of search %s is gone or another than it was', model, own.search),
-            hint = format('select hartonomous.set_search_model(%L, ''NAME'') makes all embeddings anew', own.search);
-    end if;
     -- Chunks that were there before, wherever in their text, keep their embeddings.
     execute format('select array_agg((x.item, x.number, x."from", x."to", x.text,
             (select c.embedding::text from %s c where %s and c.text = x.text limit 1), null)::hartonomous._chunk)
@@ -36,7 +32,7 @@ begin
     return chunks;
 end
 $$;
-comment on function hartonomous._embed_chunks(hartonomous.searches, regclass, text, text, text[], text[], hartonomous._chunk[]) is
+comment on function hartonomous._embed_chunks(hartonomous.searches, regclass, text, text[], text[], hartonomous._chunk[]) is
     'chunks with their embeddings: those they have in a table of chunks, or made by a model';
 
 create or replace function hartonomous._write_chunks(
@@ -95,17 +91,18 @@ begin
             where q.id = any ($1) and q.%5$s is not null order by %1$s, q.id) r',
         hartonomous._listed(key.keys, 'q.'), own.queue, own.texts, same_key, key.keys[1])
     into items, versions, texts using entries;
+    perform hartonomous._require_model(own.search, coalesce(own.next_model, own.model), coalesce(own.next_digest, own.digest));
     -- By the tokens of the model to come, where there is one: one division serves both.
     chunks := array(select (u.item, c.number, c."from", c."to", c.text, null, null)::hartonomous._chunk
         from unnest(items, texts) u (item, text)
         cross join lateral hartonomous.chunk(u.text, coalesce(own.next_model, own.model), coalesce(own.options -> 'chunking', '{}')::json) c);
     if own.next_chunks is not null then
-        next_chunks := hartonomous._embed_chunks(own, own.next_chunks, own.next_model, own.next_digest, key.equals, key.keys, chunks);
+        next_chunks := hartonomous._embed_chunks(own, own.next_chunks, own.next_model, key.equals, key.keys, chunks);
         -- A model that is gone leaves its chunks as they are until the next one takes over.
         keeps_current := exists (select from hartonomous.model_list m where m.name = own.model and m.digest = own.digest);
     end if;
     if keeps_current then
-        chunks := hartonomous._embed_chunks(own, own.chunks, own.model, own.digest, key.equals, key.keys, chunks);
+        chunks := hartonomous._embed_chunks(own, own.chunks, own.model, key.equals, key.keys, chunks);
     end if;
     select array_agg(x.item), array_agg(x.error) into failed, failures
     from (select c.item, min(c.error) as error from unnest(chunks || next_chunks) c where c.error is not null group by c.item) x;
@@ -303,14 +300,14 @@ comment on procedure hartonomous.work(regclass, integer) is
     'embed what is queued for a search of the caller''s, or for all of them, and commit batch by batch until nothing is due';
 
 revoke all on function
-    hartonomous._embed_chunks(hartonomous.searches, regclass, text, text, text[], text[], hartonomous._chunk[]),
+    hartonomous._embed_chunks(hartonomous.searches, regclass, text, text[], text[], hartonomous._chunk[]),
     hartonomous._write_chunks(hartonomous.searches, regclass, text[], text[], bigint[], hartonomous._chunk[]), hartonomous._work_entries(bigint, bigint[]),
     hartonomous._due_again(integer), hartonomous._try_entries(bigint, bigint[]), hartonomous._finish_rebuild(bigint),
     hartonomous.set_search_model(regclass, text), hartonomous._work(regclass, integer)
 from public;
 revoke all on procedure hartonomous.work(regclass, integer) from public;
 grant execute on function
-    hartonomous._embed_chunks(hartonomous.searches, regclass, text, text, text[], text[], hartonomous._chunk[]),
+    hartonomous._embed_chunks(hartonomous.searches, regclass, text, text[], text[], hartonomous._chunk[]),
     hartonomous._write_chunks(hartonomous.searches, regclass, text[], text[], bigint[], hartonomous._chunk[]), hartonomous._work_entries(bigint, bigint[]),
     hartonomous._due_again(integer), hartonomous._try_entries(bigint, bigint[]), hartonomous._finish_rebuild(bigint),
     hartonomous.set_search_model(regclass, text), hartonomous._work(regclass, integer)
