@@ -7,7 +7,8 @@ import { readBundle } from './bundle.ts';
 import { PROXY_FUNCTIONS } from './proxy.ts';
 
 /** A definition up to the end of its body: name, quote, body. */
-const DEFINITION = /^create (?:or replace )?(?:function|procedure) hartonomous\.(\w+)\([^$]*?^as (\$\w*\$|')([^]*?)\2;?$/gm;
+const DEFINITION =
+  /^create (?:or replace )?(?:function|procedure) hartonomous\.(\w+)\([^$]*?^as (\$\w*\$|')([^]*?)\2;?$/gm;
 
 async function knownBodies(): Promise<Map<string, Set<string>>> {
   const folder = join(packageRoot(), 'migrations');

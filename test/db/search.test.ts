@@ -228,10 +228,12 @@ describe('workers', () => {
     const url = new URL(database.url);
     url.username = owner;
     url.password = 'secret';
-    await admin.query(`create table public.kept (id integer primary key, body text); insert into public.kept values (1, 'a')`);
+    await admin.query(
+      `create table public.kept (id integer primary key, body text); insert into public.kept values (1, 'a')`,
+    );
     await admin.query(`select hartonomous.create_search('public.kept', '{body}')`);
     expect((await hartonomous(['doctor'], { url: database.url })).stdout).toMatch(
-      /^ok {3}search +kept_search: 2 changes wait, the oldest for \d+ s, 0 were given up -> hartonomous work$/m,
+      /^ok {3}search +public\.kept_search: 2 changes wait, the oldest for \d+ s, 0 were given up -> hartonomous work$/m,
     );
     await admin.query(`select hartonomous.drop_search('public.kept_search')`);
     expect(await hartonomous(['work'], { url: url.toString() })).toEqual({
