@@ -71,7 +71,7 @@ async function differences(
   return answer.rows;
 }
 
-const OPTIONS = `'{"chunking": {"size": 20}, "language": "english"}'`;
+const OPTIONS = `'{"chunking": {"size": 20}, "language": "english", "vector": "bytea"}'`;
 const WORDS = ['the moon is bright', 'boats on the water', 'rabbits live in the ground. They are quiet and eat grass'];
 
 async function makeTable(name: string, columns = 'id bigint primary key, body text'): Promise<void> {
