@@ -323,7 +323,7 @@ describe('search', () => {
       `select s.*, hartonomous.similarity('moon boats', s.text, 'bert') as cosine from hartonomous.search('docs_search', 'moon boats') s`,
     );
     expect(found).toHaveLength(5);
-    const byVector = found.toSorted((a, b) => Number(b.cosine) - Number(a.cosine));
+    const byVector = [...found].sort((a, b) => Number(b.cosine) - Number(a.cosine));
     expect(byVector.map(({ vector_rank: rank }) => rank)).toEqual([1, 2, 3, 4, 5]);
     for (const { vector_rank: v, vector_score: score, cosine, text_rank: t, score: fused, text } of found) {
       expect(score).toBeCloseTo(Number(cosine), 5);
@@ -336,7 +336,7 @@ describe('search', () => {
   test('takes weights, a condition and a reranker', async () => {
     const keys = async (args: string): Promise<unknown[]> =>
       (await rows(`select key from hartonomous.search('docs_search', 'the moon', ${args})`)).map(({ key }) => key);
-    expect((await keys(`options => '{"vector_weight": 0}'`)).toSorted()).toEqual(['1', '4']);
+    expect((await keys(`options => '{"vector_weight": 0}'`)).sort()).toEqual(['1', '4']);
     expect(await keys(`filter => 'kind = ''b'' -- or all'`)).toEqual(['4']);
     expect(await keys(`filter => 'docs.id > 1 and id < 3'`)).toEqual(['2']);
     const ranked = await rows(
@@ -428,7 +428,7 @@ describe('with pgvector', () => {
     expect((await keys(`of_${type}_search`, 'null')).filter((key) => exact.includes(key)).length).toBeGreaterThan(8);
     const filtered = await keys('exact', `'id % 15 = 3'`);
     expect(filtered).toHaveLength(4);
-    expect((await keys(`of_${type}_search`, `'id % 15 = 3'`)).toSorted()).toEqual(filtered.toSorted());
+    expect((await keys(`of_${type}_search`, `'id % 15 = 3'`)).sort()).toEqual(filtered.sort());
     await session.query(`select hartonomous.drop_search('of_${type}_search'), hartonomous.drop_search('exact')`);
   });
 });
