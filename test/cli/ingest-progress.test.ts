@@ -83,9 +83,11 @@ test('a terminal shows bytes, rate and time left, and fits', async () => {
 test('without a terminal each phase has a line', async () => {
   const { stderr, code } = await hartonomous(['ingest', MODEL, '--name', 'plain'], { url: database.url });
   expect(code, stderr).toBe(0);
+  // A phase that takes long has more.
   const lines = stderr.trim().split('\n');
-  expect(lines).toHaveLength(NAMES.length);
-  NAMES.forEach((name, i) => expect(lines[i]).toMatch(new RegExp(`^${name}: ${BYTES} of ${BYTES}`)));
+  const phases = lines.map((line) => line.split(':')[0]!);
+  expect([...new Set(phases)]).toEqual(NAMES);
+  for (const line of lines) expect(line).toMatch(new RegExp(`^[a-z ]+: ${BYTES} of ${BYTES}`));
 });
 
 test('a pull of several files shows each of them', async () => {
@@ -93,16 +95,15 @@ test('a pull of several files shows each of them', async () => {
   for (const file of readdirSync(repository)) {
     server.files.set(`/me/tiny/resolve/main/${file}`, readFileSync(join(repository, file)));
   }
-  const terminal = new PseudoTerminal(['ingest', 'me/tiny', '--source', 'hf'], {
+  const { code, stderr } = await hartonomous(['ingest', 'me/tiny', '--source', 'hf'], {
     url: database.url,
-    columns: 100,
     env: { HF_ENDPOINT: server.url, HARTONOMOUS_MODELS: join(folder.path, 'cache'), HF_TOKEN: '' },
   });
-  expect(await terminal.end()).toBe(0);
-  const pulled = terminal.lines().filter((line) => line.startsWith('pulling'));
+  expect(code, stderr).toBe(0);
+  const pulled = stderr.split('\n').filter((line) => line.startsWith('pulling'));
   const files = readdirSync(join(folder.path, 'cache/hf/me/tiny'));
-  expect(pulled).toHaveLength(files.length);
-  for (const line of pulled) expect(line).toMatch(new RegExp(`^pulling =+ 100 %  ${BYTES} of ${BYTES}`));
+  expect(pulled.length).toBeGreaterThanOrEqual(files.length);
+  for (const line of pulled) expect(line).toMatch(new RegExp(`^pulling: ${BYTES} of ${BYTES}`));
 });
 
 test('the digest of a download of several parts is told of', async () => {
