@@ -63,7 +63,7 @@ test.each<[unknown, string]>([
 });
 
 test.each([
-  [`select hartonomous.open_session('Hello'::text, 'tiny', $1)`],
+  [`select hartonomous.open_session('"Hello"'::text, 'tiny', $1)`],
   [`select hartonomous.classify('Hello', array['a', 'b'], 'tiny', $1)`],
 ])('%s does not take it', async (sql) => {
   await expect(value(sql, [JSON.stringify({ ablate: WITHOUT })])).rejects.toThrow(
