@@ -162,7 +162,7 @@ describe('a summary', () => {
   test('of a penalised choice names the penalty and the token that fell behind', async () => {
     const run = await ask({ ...GREEDY, presence_penalty: 30, num_predict: 20 });
     expect(await findStep(run, /presence penalty/)).toMatch(
-      /\d\. presence penalty, which put it before (the likelier|\d+ likelier tokens, first) '.+' \(\S+\): that fell from -?\d+\.\d to -?\d+\.\d logit\n/,
+      /\d\. presence penalty, which put it before (the likelier|\d+ likelier tokens, first) '.+' \(.+\): that fell from -?\d+\.\d to -?\d+\.\d logit\n/,
     );
   });
 
