@@ -112,7 +112,10 @@ async function measure(client: pg.Client, model: string, ends: number[], rounds:
 const { values } = parseArgs({
   options: { models: { type: 'string', default: 'smollm2' }, rounds: { type: 'string', default: '21' } },
 });
-const url = process.env.DATABASE_URL ?? (await new Cluster().up()).url;
+// As its superuser, who may install.
+const cluster = new Cluster();
+if (process.env.DATABASE_URL === undefined) await cluster.up();
+const url = process.env.DATABASE_URL ?? cluster.url();
 const client = new pg.Client({ connectionString: url });
 await client.connect();
 await install(client);
