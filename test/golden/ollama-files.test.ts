@@ -28,7 +28,7 @@ const heads = (size: number): MoreKeys => ({
   'attention.key_length': size,
   'attention.value_length': size,
 });
-const BERT: MoreKeys = { normalize_embeddings: true, 'tokenizer.ggml.token_type_count': 2 };
+const BERT: MoreKeys = { normalize_embeddings: true };
 const PATTERN = [true, true, true, true, true, false, true];
 
 /** File of the zoo, its further keys, and the one with the same weights where that is another. */
