@@ -1,8 +1,8 @@
 /** Generations: prompt ids in, token after token out, several prompts at a time. */
 import { logEvent, notice, poll } from '../db.ts';
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
-import type { Intervention } from '../model/ablation.ts';
 import { ablation } from '../model/ablation.ts';
+import type { Intervention } from '../model/intervention.ts';
 import type { KvCache } from '../model/model.ts';
 import { MAX_SEQUENCES } from '../model/model.ts';
 import { forkCache, privateCache, releaseCache, takeCache } from '../backend/caches.ts';

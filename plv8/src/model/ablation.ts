@@ -1,20 +1,9 @@
-/** Interventions in the forward pass of one sequence: parts of the network that write something else than they would. */
+/** Parts of the network that write zeros, or their means, in place of what they would. */
 import { raise, SQLSTATE } from '../errors.ts';
 import type { AblatedParts } from '../format/ablated-parts.ts';
 import type { ModelConfig } from './config.ts';
+import type { Intervention, WrittenTo } from './intervention.ts';
 import type { KvCache, Model } from './model.ts';
-
-/**
- * Where a part writes: the heads' outputs before the output matrix (nHeads * headSize), the activations of a feed-forward
- * network before its last matrix (hiddenDim), or what such a network adds to the residual stream (dim).
- */
-export type WrittenTo = 'heads' | 'neurons' | 'ffn';
-
-/**
- * Sees what is written at positions of one sequence from `position` on, rows of `width` floats, and may change them in
- * place. The view is good during the call only.
- */
-export type Intervention = (to: WrittenTo, layer: number, position: number, rows: Float32Array, width: number) => void;
 
 /** Columns [first, end) of what is written to one place of a layer, and what is to stand there. */
 interface Columns {

@@ -1,6 +1,6 @@
 /** A loaded model: its layers, its caches, and the passes over them. */
 import { raise, SQLSTATE } from '../errors.ts';
-import type { Intervention, WrittenTo } from './ablation.ts';
+import type { Intervention, WrittenTo } from './intervention.ts';
 import type { Arena } from './arena.ts';
 import { CHUNK_TOKENS, MAX_SEQUENCES, streamTokens } from './buffers.ts';
 import type { ModelConfig } from './config.ts';

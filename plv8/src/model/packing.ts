@@ -1,6 +1,6 @@
 /** Tokens of several sequences put side by side, so that one pass over the weights serves all of them. */
 import { raise, SQLSTATE } from '../errors.ts';
-import type { Intervention } from './ablation.ts';
+import type { Intervention } from './intervention.ts';
 import type { KvCache } from './kv-cache.ts';
 
 /** Tokens to append to one sequence. */
