@@ -10,9 +10,11 @@ create table hartonomous.searches (
     queue regclass not null,
     model text not null,
     digest text not null,
+    has_prefixes boolean not null,
     next_chunks regclass,
     next_model text,
     next_digest text,
+    next_has_prefixes boolean,
     next_until bigint,
     options jsonb not null,
     created_at timestamptz not null default now(),
@@ -34,9 +36,11 @@ comment on column hartonomous.searches.chunks is 'table of chunks and their embe
 comment on column hartonomous.searches.queue is 'table of the keys whose rows have changed';
 comment on column hartonomous.searches.model is 'model that made the embeddings';
 comment on column hartonomous.searches.digest is 'SHA-256 of its file then';
+comment on column hartonomous.searches.has_prefixes is 'whether the model says what goes before queries and documents';
 comment on column hartonomous.searches.next_chunks is 'table of chunks that another model is making; null where none is';
 comment on column hartonomous.searches.next_model is 'that model';
 comment on column hartonomous.searches.next_digest is 'SHA-256 of its file';
+comment on column hartonomous.searches.next_has_prefixes is 'whether that model says what goes before queries and documents';
 comment on column hartonomous.searches.next_until is 'last entry of the queue that it must have done to take over';
 comment on column hartonomous.searches.options is 'options of create_search with all defaults';
 comment on column hartonomous.searches.created_at is 'when it was made';

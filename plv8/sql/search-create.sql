@@ -64,6 +64,15 @@ $$;
 comment on function hartonomous._search_model(text) is
     'a model for embeddings by its name, or the default one, and whether it says what goes before queries and documents; an error where it makes none';
 
+create or replace function hartonomous._embed_options(kind text, options jsonb, has_prefixes boolean) returns jsonb
+language sql immutable parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+    select '{"normalize": true}'::jsonb
+        || case when has_prefixes and not options ? (kind || '_prefix') then jsonb_build_object('kind', kind) else '{}' end
+$$;
+comment on function hartonomous._embed_options(text, jsonb, boolean) is
+    'options of embed for queries or documents of a search: the model''s own prefix, unless the search''s options name one';
+
 create or replace function hartonomous._require_model(search regclass, model text, digest text) returns void
 language plpgsql stable parallel unsafe cost 100 set search_path = pg_catalog, pg_temp
 as $$
@@ -296,9 +305,6 @@ begin
     wanted := hartonomous._search_model(model);
     settings := hartonomous._search_options(options, wanted.dimensions);
     perform hartonomous.chunk('options', wanted.name, (settings ->> 'chunking')::json);
-    if not wanted.has_prefixes then
-        settings := '{"query_prefix": "", "document_prefix": ""}' || settings;
-    end if;
     key := hartonomous._search_key(source);
     select c.relname, coalesce(settings ->> 'schema', n.nspname) into relname, schema
     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = source;
@@ -342,8 +348,9 @@ begin
     perform hartonomous._show_chunks(format('%I.%I', schema, name), source, made.chunks);
     made.search := format('%I.%I', schema, name)::regclass;
     execute format('comment on view %s is %L', made.search, 'search of ' || source || ': its texts in chunks; hartonomous.search finds them');
-    insert into hartonomous._own_searches (owner, search, source, texts, chunks, queue, model, digest, options)
-    values (quote_ident(current_user)::regrole, made.search, source, made.texts, made.chunks, made.queue, wanted.name, wanted.digest, settings);
+    insert into hartonomous._own_searches (owner, search, source, texts, chunks, queue, model, digest, has_prefixes, options)
+    values (quote_ident(current_user)::regrole, made.search, source, made.texts, made.chunks, made.queue, wanted.name, wanted.digest, wanted.has_prefixes,
+        settings);
     perform hartonomous._make_triggers(source, schema, name);
     perform hartonomous._queue_all(made);
     return made.search;
@@ -429,7 +436,7 @@ comment on function hartonomous.drop_search(regclass) is 'drop a search with its
 
 revoke all on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
-    hartonomous._search_model(text), hartonomous._require_model(regclass, text, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
+    hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
     hartonomous._make_chunks(text, regclass, integer, jsonb), hartonomous._show_chunks(text, regclass, regclass),
     hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),
@@ -437,7 +444,7 @@ revoke all on function
 from public;
 grant execute on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
-    hartonomous._search_model(text), hartonomous._require_model(regclass, text, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
+    hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
     hartonomous._make_chunks(text, regclass, integer, jsonb), hartonomous._show_chunks(text, regclass, regclass),
     hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),

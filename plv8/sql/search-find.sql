@@ -142,7 +142,7 @@ begin
     perform hartonomous._require_model(search, own.model, own.digest);
     if vector_weight > 0 then
         question := hartonomous.embed(coalesce(own.options ->> 'query_prefix', '') || query, own.model,
-            (case when own.options ? 'query_prefix' then '{}' else '{"kind": "query"}' end::jsonb || '{"normalize": true}')::json);
+            hartonomous._embed_options('query', own.options, own.has_prefixes)::json);
         embedding := case own.options ->> 'vector' when 'bytea' then hartonomous._vector_bytes(question)::text else array_to_json(question)::text end;
     end if;
     words := hartonomous._word_query((own.options ->> 'language')::regconfig, query);

@@ -3,7 +3,7 @@
 -- have changed since they were read are left to the entry that says so.
 
 create or replace function hartonomous._embed_chunks(
-    own hartonomous.searches, relation regclass, model text, equals text[], keys text[], chunks hartonomous._chunk[])
+    own hartonomous.searches, relation regclass, model text, has_prefixes boolean, equals text[], keys text[], chunks hartonomous._chunk[])
 returns hartonomous._chunk[]
 language plpgsql volatile parallel unsafe cost 1000000 set search_path = pg_catalog, pg_temp set extra_float_digits = 1
 as $$
@@ -24,7 +24,7 @@ begin
                 else format('e.embedding::%s.%s', hartonomous._vector_schema(), own.options ->> 'vector') end)
         into made, errors
         using array(select coalesce(own.options ->> 'document_prefix', '') || w from unnest(wanted) w), model,
-            (case when own.options ? 'document_prefix' then '{}' else '{"kind": "document"}' end::jsonb || '{"normalize": true, "on_error": "null"}')::json;
+            (hartonomous._embed_options('document', own.options, has_prefixes) || '{"on_error": "null"}')::json;
         chunks := array(select (x.item, x.number, x."from", x."to", x.text, coalesce(x.embedding, w.embedding),
                 case when x.embedding is null and w.embedding is null then coalesce(regexp_replace(w.error, '^text \d+', 'the text'), 'the text has no embedding') end)::hartonomous._chunk
             from unnest(chunks) x left join unnest(wanted, made, errors) w (text, embedding, error) on w.text = x.text);
@@ -32,7 +32,7 @@ begin
     return chunks;
 end
 $$;
-comment on function hartonomous._embed_chunks(hartonomous.searches, regclass, text, text[], text[], hartonomous._chunk[]) is
+comment on function hartonomous._embed_chunks(hartonomous.searches, regclass, text, boolean, text[], text[], hartonomous._chunk[]) is
     'chunks with their embeddings: those they have in a table of chunks, or made by a model';
 
 create or replace function hartonomous._write_chunks(
@@ -97,12 +97,12 @@ begin
         from unnest(items, texts) u (item, text)
         cross join lateral hartonomous.chunk(u.text, coalesce(own.next_model, own.model), coalesce(own.options -> 'chunking', '{}')::json) c);
     if own.next_chunks is not null then
-        next_chunks := hartonomous._embed_chunks(own, own.next_chunks, own.next_model, key.equals, key.keys, chunks);
+        next_chunks := hartonomous._embed_chunks(own, own.next_chunks, own.next_model, own.next_has_prefixes, key.equals, key.keys, chunks);
         -- A model that is gone leaves its chunks as they are until the next one takes over.
         keeps_current := exists (select from hartonomous.model_list m where m.name = own.model and m.digest = own.digest);
     end if;
     if keeps_current then
-        chunks := hartonomous._embed_chunks(own, own.chunks, own.model, key.equals, key.keys, chunks);
+        chunks := hartonomous._embed_chunks(own, own.chunks, own.model, own.has_prefixes, key.equals, key.keys, chunks);
     end if;
     select array_agg(x.item), array_agg(x.error) into failed, failures
     from (select c.item, min(c.error) as error from unnest(chunks || next_chunks) c where c.error is not null group by c.item) x;
@@ -209,8 +209,8 @@ begin
     select quote_ident(c.relname) into old_name from pg_class c where c.oid = own.chunks;
     execute format('drop table %s', own.chunks);
     execute format('alter table %s rename to %s', own.next_chunks, old_name);
-    update hartonomous._own_searches s set chunks = next_chunks, model = next_model, digest = next_digest,
-        next_chunks = null, next_model = null, next_digest = null, next_until = null where s.id = search_id;
+    update hartonomous._own_searches s set chunks = next_chunks, model = next_model, digest = next_digest, has_prefixes = next_has_prefixes,
+        next_chunks = null, next_model = null, next_digest = null, next_has_prefixes = null, next_until = null where s.id = search_id;
 end
 $$;
 comment on function hartonomous._finish_rebuild(bigint) is 'let the embeddings of another model take over where the last one is made';
@@ -235,7 +235,8 @@ begin
         where c.oid = own.chunks), own.source, wanted.dimensions, settings);
     perform hartonomous._queue_all(own);
     execute format('select max(id) from %s', own.queue) into until;
-    update hartonomous._own_searches s set next_chunks = made, next_model = wanted.name, next_digest = wanted.digest, next_until = until,
+    update hartonomous._own_searches s set next_chunks = made, next_model = wanted.name, next_digest = wanted.digest,
+        next_has_prefixes = wanted.has_prefixes, next_until = until,
         failures = 0, error = null, paused_until = '-infinity' where s.id = own.id;
 end
 $$;
@@ -300,14 +301,14 @@ comment on procedure hartonomous.work(regclass, integer) is
     'embed what is queued for a search of the caller''s, or for all of them, and commit batch by batch until nothing is due';
 
 revoke all on function
-    hartonomous._embed_chunks(hartonomous.searches, regclass, text, text[], text[], hartonomous._chunk[]),
+    hartonomous._embed_chunks(hartonomous.searches, regclass, text, boolean, text[], text[], hartonomous._chunk[]),
     hartonomous._write_chunks(hartonomous.searches, regclass, text[], text[], bigint[], hartonomous._chunk[]), hartonomous._work_entries(bigint, bigint[]),
     hartonomous._due_again(integer), hartonomous._try_entries(bigint, bigint[]), hartonomous._finish_rebuild(bigint),
     hartonomous.set_search_model(regclass, text), hartonomous._work(regclass, integer)
 from public;
 revoke all on procedure hartonomous.work(regclass, integer) from public;
 grant execute on function
-    hartonomous._embed_chunks(hartonomous.searches, regclass, text, text[], text[], hartonomous._chunk[]),
+    hartonomous._embed_chunks(hartonomous.searches, regclass, text, boolean, text[], text[], hartonomous._chunk[]),
     hartonomous._write_chunks(hartonomous.searches, regclass, text[], text[], bigint[], hartonomous._chunk[]), hartonomous._work_entries(bigint, bigint[]),
     hartonomous._due_again(integer), hartonomous._try_entries(bigint, bigint[]), hartonomous._finish_rebuild(bigint),
     hartonomous.set_search_model(regclass, text), hartonomous._work(regclass, integer)
