@@ -78,7 +78,7 @@ language plpgsql stable parallel unsafe cost 100 set search_path = pg_catalog, p
 as $$
 begin
     if not exists (select from hartonomous.model_list m where m.name = model and m.digest = _require_model.digest) then
-        raise exception using errcode = 'undefined_object', message = format('model %s of search %s is gone or another than it was', model, search),
+        raise exception using errcode = 'undefined_object', message = format('model %s of search %s is gone or another than it was', left(model, 200), search),
             hint = format('select hartonomous.set_search_model(%L, ''NAME'') makes all embeddings anew', search);
     end if;
 end

@@ -215,6 +215,17 @@ describe('similarity and rerank', () => {
     expect(rows.at(-1)!.score).toBeNull();
   });
 
+  test('explain_similarity gives what pairs of tokens add to the cosine', async () => {
+    const { rows } = await database.pool.query<{ n: number; sum: number; cosine: number; seen: boolean }>(
+      `select count(*)::integer as n, sum(contribution) as sum, hartonomous.similarity('a red house', 'the house is red', 'bert') as cosine,
+         bool_or(abs(contribution) > 0.001) as seen
+       from hartonomous.explain_similarity('a red house', 'the house is red', 'bert')`,
+    );
+    expect(rows[0]!.n).toBeGreaterThan(10);
+    expect(rows[0]!.sum).toBeCloseTo(rows[0]!.cosine, 5);
+    expect(rows[0]!.seen).toBe(true);
+  });
+
   test('rerank without a model takes the one for embeddings, and loads no other', async () => {
     const client = new pg.Client({ connectionString: database.url });
     await client.connect();

@@ -8,7 +8,18 @@ import { verify } from '../../cli/ingest/verify.ts';
 import { install } from '../../cli/install/install.ts';
 import { OWN_LANGUAGE } from '../db/harness.ts';
 import { query } from '../scale/servers.ts';
-import { ASK, ENDLESS, failure, FaultServer, kill, largeModel, MOMENTS_MS, SESSION_ENDED, SMALL } from './server.ts';
+import {
+  ASK,
+  ENDLESS,
+  failure,
+  FaultServer,
+  kill,
+  largeModel,
+  MOMENTS_MS,
+  noticed,
+  SESSION_ENDED,
+  SMALL,
+} from './server.ts';
 
 let server: FaultServer;
 
@@ -60,6 +71,7 @@ describe('a backend is killed (SIGKILL)', () => {
       };
       await failure(ingest(client, SMALL, { name: 'second', replace: true, onProgress }));
       expect(hit).toBe(true);
+      await noticed();
       await server.expectUnharmed();
       const again = await server.open();
       await ingest(again.client, SMALL, { name: 'second', replace: true });

@@ -49,7 +49,12 @@ export async function failure(running: Promise<unknown>): Promise<string> {
 
 export async function kill(pid: number): Promise<void> {
   process.kill(pid, 'SIGKILL');
-  await sleep(50);
+  await noticed();
+}
+
+/** Until the postmaster has seen that a backend was killed; before that it lets others in. */
+export async function noticed(): Promise<void> {
+  await sleep(300);
 }
 
 export class FaultServer {
@@ -67,6 +72,7 @@ export class FaultServer {
   }
 
   async open(options: { settings?: string[]; parameters?: string } = {}): Promise<Session> {
+    await this.waitUntilUp();
     const client = new pg.Client({ connectionString: this.url, options: options.parameters ?? '' });
     client.on('error', () => undefined);
     await client.connect();
