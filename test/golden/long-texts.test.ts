@@ -89,32 +89,35 @@ async function numbersOf(model: string, mode: Case['mode'], item: Item): Promise
   return value('hartonomous.embed($1, $2, $3)', [text, model, { ...exact, normalize: false }]);
 }
 
-describe.runIf(LONG).each(Object.entries(golden))('%s', (name, { file, keys, mode, items: all }) => {
-  const items = all.filter((item) => 'tokens' in item);
+describe.runIf(LONG).each(Object.entries(golden))(
+  '%s (npm run test:long)',
+  (name, { file, keys, mode, items: all }) => {
+    const items = all.filter((item) => 'tokens' in item);
 
-  it('gives the numbers of a float64 pass for texts of up to 2,000 tokens', async () => {
-    await ingestFile(database.url, folder.write(zooFile(file, keys, true)), name);
-    for (const item of items) {
-      const found = await numbersOf(name, mode, item);
-      const wanted = decodeFloats(item.values);
-      expect(maxDifference(found, wanted), `${item.tokens} tokens`).toBeLessThanOrEqual(TOLERANCE);
-      if (mode !== 'rank') expect(cosine(found, wanted)).toBeGreaterThan(0.9999);
-    }
-    const lengths = mode === 'rank' ? LENGTHS.slice(2) : LENGTHS;
-    expect(items.map(({ tokens }) => tokens)).toEqual(lengths);
-  });
+    it('gives the numbers of a float64 pass for texts of up to 2,000 tokens', async () => {
+      await ingestFile(database.url, folder.write(zooFile(file, keys, true)), name);
+      for (const item of items) {
+        const found = await numbersOf(name, mode, item);
+        const wanted = decodeFloats(item.values);
+        expect(maxDifference(found, wanted), `${item.tokens} tokens`).toBeLessThanOrEqual(TOLERANCE);
+        if (mode !== 'rank') expect(cosine(found, wanted)).toBeGreaterThan(0.9999);
+      }
+      const lengths = mode === 'rank' ? LENGTHS.slice(2) : LENGTHS;
+      expect(items.map(({ tokens }) => tokens)).toEqual(lengths);
+    });
 
-  it.runIf(mode === 'rank')('puts 20 documents in the order of a float64 pass', async () => {
-    const documents = Array.from({ length: 20 }, (_, i) => textOf({ words: i + 1, more: 0 }));
-    const { rows } = await database.pool.query<{ ord: number }>('select ord from hartonomous.rerank($1, $2, $3)', [
-      QUERY,
-      documents,
-      name,
-    ]);
-    const { ranked } = all.find((item) => 'ranked' in item)!;
-    expect(rows.map(({ ord }) => ord - 1)).toEqual(ranked);
-  });
-});
+    it.runIf(mode === 'rank')('puts 20 documents in the order of a float64 pass', async () => {
+      const documents = Array.from({ length: 20 }, (_, i) => textOf({ words: i + 1, more: 0 }));
+      const { rows } = await database.pool.query<{ ord: number }>('select ord from hartonomous.rerank($1, $2, $3)', [
+        QUERY,
+        documents,
+        name,
+      ]);
+      const { ranked } = all.find((item) => 'ranked' in item)!;
+      expect(rows.map(({ ord }) => ord - 1)).toEqual(ranked);
+    });
+  },
+);
 
 /** Case and words of a prompt that ends just before the window or the original context. */
 const CROSSINGS = [
@@ -125,23 +128,26 @@ const CROSSINGS = [
   ['gemma3', 16],
 ] as const;
 
-it.runIf(LONG).each(CROSSINGS)('%s goes on past %d tokens as from the beginning', async (model, bound) => {
-  const idsOf = (text: string): Promise<number[]> =>
-    value('hartonomous.tokenize($1, $2, add_special => true)', [text, model]);
-  let words = 1;
-  while ((await idsOf(textOf({ words: words + 1, more: 0 }))).length < bound) words++;
-  const text = textOf({ words, more: 0 });
-  const ids = await idsOf(text);
-  const options = { precision: 'f32', raw: true, temperature: 0, repeat_penalty: 1, num_predict: 12, logprobs: true };
-  const { logprobs } = await value<{ logprobs: { token_id: number }[] }>('hartonomous.complete($1, $2, $3)', [
-    text,
-    model,
-    JSON.stringify({ ...options, record: false }),
-  ]);
-  for (const { token_id: id } of logprobs) {
-    const logits = await value<number[]>('hartonomous.logits($1, $2, $3)', [ids, model, { precision: 'f32' }]);
-    expect(logits.indexOf(Math.max(...logits)), `after ${ids.length} tokens`).toBe(id);
-    ids.push(id);
-  }
-  expect(ids.length).toBeGreaterThan(bound);
-});
+it.runIf(LONG).each(CROSSINGS)(
+  '%s goes on past %d tokens as from the beginning (npm run test:long)',
+  async (model, bound) => {
+    const idsOf = (text: string): Promise<number[]> =>
+      value('hartonomous.tokenize($1, $2, add_special => true)', [text, model]);
+    let words = 1;
+    while ((await idsOf(textOf({ words: words + 1, more: 0 }))).length < bound) words++;
+    const text = textOf({ words, more: 0 });
+    const ids = await idsOf(text);
+    const options = { precision: 'f32', raw: true, temperature: 0, repeat_penalty: 1, num_predict: 12, logprobs: true };
+    const { logprobs } = await value<{ logprobs: { token_id: number }[] }>('hartonomous.complete($1, $2, $3)', [
+      text,
+      model,
+      JSON.stringify({ ...options, record: false }),
+    ]);
+    for (const { token_id: id } of logprobs) {
+      const logits = await value<number[]>('hartonomous.logits($1, $2, $3)', [ids, model, { precision: 'f32' }]);
+      expect(logits.indexOf(Math.max(...logits)), `after ${ids.length} tokens`).toBe(id);
+      ids.push(id);
+    }
+    expect(ids.length).toBeGreaterThan(bound);
+  },
+);

@@ -91,7 +91,7 @@ async function numbers(model: string): Promise<number[]> {
   return rows[0]!.found;
 }
 
-describe.runIf(LONG).each(FAMILIES)('%s as Ollama has it', (file, more, same = file) => {
+describe.runIf(LONG).each(FAMILIES)('%s as Ollama has it (npm run test:long)', (file, more, same = file) => {
   it('computes as the model whose weights it holds', async () => {
     server.addOllama(`library/${file}`, '1b', [
       { kind: 'model', bytes: zooFile(file, { ...COMMON, ...more }) },
@@ -103,7 +103,7 @@ describe.runIf(LONG).each(FAMILIES)('%s as Ollama has it', (file, more, same = f
   });
 });
 
-it.runIf(LONG)('ends an answer at every token that the file lists as an end', async () => {
+it.runIf(LONG)('ends an answer at every token that the file lists as an end (npm run test:long)', async () => {
   const first = async (model: string): Promise<{ done_reason: string; logprobs: { token_id: number }[] }> => {
     const options = { raw: true, temperature: 0, num_predict: 3, logprobs: true, record: false };
     const { rows } = await client.query<{ found: Awaited<ReturnType<typeof first>> }>(
@@ -118,7 +118,7 @@ it.runIf(LONG)('ends an answer at every token that the file lists as an end', as
   expect(await first('ends')).toMatchObject({ done_reason: 'stop', logprobs: [] });
 });
 
-it.runIf(LONG)('is told its licenses and what of its manifest is not read', async () => {
+it.runIf(LONG)('is told its licenses and what of its manifest is not read (npm run test:long)', async () => {
   server.addOllama('library/licensed', '1b', [
     { kind: 'model', bytes: zooFile('qwen2-tiny-f32', COMMON) },
     { kind: 'license', bytes: Buffer.from('MIT License\n\nCopyright') },

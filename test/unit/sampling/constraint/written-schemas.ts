@@ -19,10 +19,10 @@ const OPTIONS = { strict: false, logger: false, validateFormats: false, ownPrope
 const AJV = { 'draft2020-12': new Ajv2020(OPTIONS), draft7: new Ajv(OPTIONS) };
 
 /** Whether a value is valid under a schema of draft 7, where it says so, else of draft 2020-12. */
-export function validatorOf(schema: object, draft?: keyof typeof AJV): (value: unknown) => boolean {
+export function validatorOf(schema: object | boolean, draft?: keyof typeof AJV): (value: unknown) => boolean {
   const says = JSON.stringify((schema as { $schema?: unknown }).$schema ?? '');
   const ajv = AJV[draft ?? (says.includes('draft-07') ? 'draft7' : 'draft2020-12')];
   const valid = ajv.compile(schema);
-  ajv.removeSchema(schema); // another may have the same $id
+  if (typeof schema === 'object') ajv.removeSchema(schema); // another may have the same $id
   return valid;
 }
