@@ -130,7 +130,7 @@ describe('the server is stopped during a generation', () => {
     server.control('-m', 'smart', '-W', 'stop');
     expect((await running).rows).toEqual(server.answer);
     await client.end();
-    await sleep(500);
+    await server.waitUntilDown();
     await server.cluster.up();
     await server.expectUnharmed();
   });

@@ -1,5 +1,5 @@
 /** A server to which faults happen, with one model whose answer is known. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
@@ -100,6 +100,13 @@ export class FaultServer {
       }
     }
     throw new Error('the server did not come back');
+  }
+
+  async waitUntilDown(): Promise<void> {
+    for (let tries = 0; existsSync(join(this.dataFolder, 'postmaster.pid')); tries++) {
+      if (tries === 1200) throw new Error('the server did not go down');
+      await sleep(50);
+    }
   }
 
   /** Everything is as it was: the answer, the models, the data model's invariants. */
