@@ -9,12 +9,11 @@ import { cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import pg from 'pg';
-import { Cluster } from '../cli/cluster/cluster.ts';
 import { ingest } from '../cli/ingest/ingest.ts';
 import { install } from '../cli/install/install.ts';
 import { OWN_HOST } from '../cli/install/language.ts';
 import { cacheFolder } from '../python-package.mjs';
+import { privateDatabase, withClient } from './database.ts';
 import { measureHartonomous, PORTABLE, UPSTREAM_ONLY } from './hartonomous.ts';
 import type { Measurement } from './hartonomous.ts';
 import { measureLlamaLibrary, preparePeers } from './llama.ts';
@@ -41,22 +40,6 @@ const { values } = parseArgs({
 if (values.plv8 === undefined) throw new Error('--plv8 must name a database whose LANGUAGE plv8 is PL/V8');
 const subjects = subjectsNamed(values.models);
 const [rounds, repeats] = [Number(values.rounds), Number(values.repeats)];
-
-async function privateDatabase(): Promise<string> {
-  const cluster = new Cluster();
-  await cluster.up();
-  return cluster.url();
-}
-
-async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end();
-  }
-}
 
 /** Install into a database; whose LANGUAGE plv8 it has, with its version. */
 async function prepare(url: string, own: boolean): Promise<string> {

@@ -12,11 +12,10 @@ import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import pg from 'pg';
-import { Cluster } from '../cli/cluster/cluster.ts';
 import { ingest } from '../cli/ingest/ingest.ts';
 import { install } from '../cli/install/install.ts';
 import { cacheFolder } from '../python-package.mjs';
+import { privateDatabase, withClient } from './database.ts';
 import type { Measurement, OwnMeasurement, Target } from './hartonomous.ts';
 import { measureHartonomous, measureOwn, profileHartonomous, UPSTREAM_ONLY } from './hartonomous.ts';
 import { measureLlamaLibrary, measureLlamaNode, measureWllama, preparePeers } from './llama.ts';
@@ -65,26 +64,9 @@ const repeats = Number(values.repeats);
 const extraRounds = Number(values['extra-rounds']);
 const url = process.env.DATABASE_URL ?? (await privateDatabase());
 
-/** As its superuser: models are installed, and extras switched off. */
-async function privateDatabase(): Promise<string> {
-  const cluster = new Cluster();
-  await cluster.up();
-  return cluster.url();
-}
-
-async function withClient<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end();
-  }
-}
-
 /** Whether the host's extras can be switched off: our host, and a role that may. */
 async function canSwitchOff(): Promise<boolean> {
-  return await withClient(async (client) => {
+  return await withClient(url, async (client) => {
     try {
       await client.query("load '$libdir/hartonomous_v8'; set hartonomous_v8.extras = off");
       return true;
@@ -237,7 +219,7 @@ const results = fileURLToPath(new URL('results/', import.meta.url));
 mkdirSync(results, { recursive: true });
 
 async function ingestSubject(subject: Subject): Promise<Target> {
-  await withClient(async (client) => ingest(client, subject.file(), { name: subject.name, replace: true }));
+  await withClient(url, async (client) => ingest(client, subject.file(), { name: subject.name, replace: true }));
   return { url, model: subject.name, ends: subject.ends };
 }
 
@@ -312,7 +294,7 @@ async function shared(): Promise<void> {
   await measureShared(url, model, ends, rounds, results);
 }
 
-await withClient((client) => install(client));
+await withClient(url, (client) => install(client));
 if (values.shared) await shared();
 else if (values.profile) await profile();
 else if (values.threads !== undefined)
