@@ -43,7 +43,8 @@ async function bundleEntry(): Promise<string> {
 
 /**
  * Replace `{{entry.f(args)}}` in functions/*.sql by a body that makes sure this build is the one in the isolate and then
- * calls it. The id stands in every wrapper, so an upgrade in a live session is noticed at the next call.
+ * calls it. The id stands in every wrapper, so an upgrade in a live session is noticed at the next call. What is thrown is
+ * thrown here once more, since the line that did it last is an error's context.
  */
 function expandWrappers(sql: string, id: string): string {
   return sql
@@ -56,7 +57,7 @@ function expandWrappers(sql: string, id: string): string {
         `  plv8.execute('select hartonomous._load_bundle()');`,
         `  h = globalThis.hartonomous;`,
         `}`,
-        `return h.${method}(${args});`,
+        `try { return h.${method}(${args}); } catch (error) { throw error; }`,
       ].join('\n');
     })
     .replaceAll('{{build_id}}', id);

@@ -11,9 +11,9 @@ import { modelPath } from '../golden/model-files.ts';
 import { createDatabase, ingestFile } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
-/** PL/V8 shows the line that threw, so the context is as short as the lines of the bundle; our host names what was called. */
-const LINE_CONTEXT = /^_load_bundle\(\) LINE \d+: [^\n]{0,200}$/;
-const SHORT_CONTEXT = /^_?[a-z_]+\(\)$/;
+/** The line of the function that was called, and none of the bundle. */
+const CONTEXT =
+  /^_?[a-z_]+\(\) LINE 6: try \{ return h\.[a-zA-Z]+\([^\n]{0,120}\); \} catch \(error\) \{ throw error; \} ?$/;
 
 let database: TestDatabase;
 
@@ -229,7 +229,6 @@ const WAYS: [string, string][] = [['as it is', '']];
 if (inject('language') === 'own') WAYS.push(['in the portable mode', '-c hartonomous_v8.portable=on']);
 
 describe.each(WAYS)('%s', (_way, options) => {
-  const context = inject('language') === 'own' && options === '' ? SHORT_CONTEXT : LINE_CONTEXT;
   let client: pg.Client;
   beforeAll(async () => {
     client = new pg.Client({ connectionString: database.url, options });
@@ -256,7 +255,7 @@ describe.each(WAYS)('%s', (_way, options) => {
       detail,
       hint,
     });
-    expect(error.where?.split('\n')[0]).toMatch(context);
+    expect(error.where?.split('\n')[0]).toMatch(CONTEXT);
     expect(error.where!.length).toBeLessThan(400);
   });
 

@@ -25,6 +25,12 @@ beforeAll(async () => {
     `create table public.big as select g as id, 'row ' || g as body, array[g % 7, 1, 2]::real[] as v from generate_series(1, ${ROWS}) g;
      analyze public.big`,
   );
+  await database.pool.query(
+    `create table public.notes (id int primary key, body text);
+     insert into public.notes select g, 'row ' || g from generate_series(1, 9) g;
+     select hartonomous.create_search('public.notes', '{body}', model => 'bert')`,
+  );
+  await database.pool.query('call hartonomous.work()');
   const { rows } = await database.pool.query<{ id: string }>(
     `select hartonomous.complete('Once', options => '{"raw": true, "num_predict": 2, "temperature": 0, "record": true}')->>'run_id' as id`,
   );
@@ -75,6 +81,7 @@ const QUERIES: Record<string, string> = {
   embed: `select id, hartonomous.embed(body, 'bert')::text ${FEW}`,
   similarity: `select id, hartonomous.similarity(body, 'row', 'bert') ${FEW}`,
   rerank: `select id, (select doc from hartonomous.rerank(body, array['row', 'column'], 'bert') limit 1) as first ${FEW}`,
+  search: `select id, (select string_agg(s.key, ',' order by s.score desc) from hartonomous.search('public.notes_search', body, 2) s) as found ${FEW}`,
   explain_similarity: `select id, (select sum(contribution)::numeric(9, 6) from hartonomous.explain_similarity(body, 'row', 'bert')) as sum ${FEW}`,
   explain_rerank: `select id, e.* from public.big, lateral hartonomous.explain_rerank(body, 'a row', 'ranker') e where id = 7`,
   classify: `select id, (select label from hartonomous.classify(body, array['a', 'b']) order by 1 limit 1) as label ${FEW}`,
@@ -121,16 +128,8 @@ test('these are all functions that a user may call', async () => {
   );
   const all = Object.values(QUERIES).join('\n');
   const missing = rows.filter(({ name }) => !all.includes(`hartonomous.${name}(`)).map(({ name }) => name);
-  // One of several servers; those of searches write and lock, or read what such a one has made.
-  const others = [
-    'create_search',
-    'drop_search',
-    'refresh_search',
-    'retry_search',
-    'search',
-    'set_search_model',
-    'work',
-  ];
+  // One of several servers; those that make and keep searches write and lock.
+  const others = ['create_search', 'drop_search', 'refresh_search', 'retry_search', 'set_search_model', 'work'];
   expect(missing).toEqual(['cluster_generate', ...others]);
 });
 
