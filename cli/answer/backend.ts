@@ -1,6 +1,6 @@
 /** One connection that answers, token by token, and can be stopped while it does. */
 import pg from 'pg';
-import { writeJson } from '../../plv8/src/format/ordered-json.ts';
+import { parseJson, writeJson } from '../../plv8/src/format/ordered-json.ts';
 import { cancelBackend, connect } from '../cluster/connect.ts';
 import type { ConnectionOptions } from '../cluster/connect.ts';
 
@@ -227,10 +227,11 @@ export class Backend {
   }
 
   private async closeSession(session: string): Promise<AnswerFacts> {
-    const { rows } = await this.client.query<{ facts: AnswerFacts }>('select hartonomous.close_session($1) as facts', [
+    // As text: a parser of JSON that knows doubles only would round what is called with.
+    const { rows } = await this.client.query<{ facts: string }>('select hartonomous.close_session($1)::text as facts', [
       session,
     ]);
-    return rows[0]!.facts;
+    return parseJson(rows[0]!.facts) as AnswerFacts;
   }
 
   /** Behind a pooler one transaction keeps one backend, so a request is one transaction there. */

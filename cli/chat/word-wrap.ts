@@ -3,6 +3,8 @@ import stringWidth from 'string-width';
 /** A line break, blanks, a character of a script that breaks between any two characters, or a word. */
 const PIECES =
   /\n|[^\S\n]+|[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]|[^\s\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]+/gu;
+/** Columns between the tab stops of a terminal. */
+const TAB_STOP = 8;
 const BREAKS_ANYWHERE = /^[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]/u;
 
 /** Breaks text that arrives in pieces between words, so that a terminal does not break it within them. */
@@ -55,10 +57,18 @@ export class WordWrap {
     const blanks = this.blanks;
     this.word = '';
     this.blanks = '';
-    const breaks = this.column > 0 && this.column + blanks.length + length > width;
-    const end = (breaks ? 0 : this.column + blanks.length) + length;
+    const start = columnAfter(this.column, blanks);
+    const breaks = this.column > 0 && start + length > width;
+    const end = (breaks ? 0 : start) + length;
     // A full line leaves the cursor in it, at its end.
     this.column = end > width ? end % width || width : end;
     return (breaks ? '\n' : blanks) + word;
   }
+}
+
+/** Where blanks that begin in a column end. */
+function columnAfter(column: number, blanks: string): number {
+  let at = column;
+  for (const blank of blanks) at += blank === '\t' ? TAB_STOP - (at % TAB_STOP) : stringWidth(blank);
+  return at;
 }

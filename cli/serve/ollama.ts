@@ -2,6 +2,7 @@
 import type { Context } from 'hono';
 import { Hono } from 'hono';
 import type { AnswerFacts, AnswerRequest, AnswerToken, ToolCall } from '../answer/backend.ts';
+import { writeJson } from '../../plv8/src/format/ordered-json.ts';
 import { thinkingFamily } from '../../plv8/src/format/thinking-families.ts';
 import { showsTools } from '../../plv8/src/format/tool-families.ts';
 import type { ShownModel } from '../answer/show-model.ts';
@@ -66,7 +67,7 @@ function logprobsOf(tokens: readonly AnswerToken[]): object {
 }
 
 function line(value: object): string {
-  return `${JSON.stringify(value)}\n`;
+  return `${writeJson(value)}\n`;
 }
 
 function ollamaWire(model: string, content: Content): Wire {
@@ -133,13 +134,8 @@ async function answer(
   };
   if (flagOf(taken, 'stream', true)) return streamedAnswer(c, api.pool, request, ollamaWire(model, content));
   const { tokens, facts } = await wholeAnswer(c, api.pool, request);
-  return c.json({
-    model,
-    created_at: now(),
-    ...content(facts),
-    ...factsOf(facts),
-    ...logprobsOf(tokens),
-  });
+  const whole = { model, created_at: now(), ...content(facts), ...factsOf(facts), ...logprobsOf(tokens) };
+  return c.body(writeJson(whole), 200, { 'Content-Type': 'application/json' });
 }
 
 async function generate(c: Context, api: ApiContext): Promise<Response> {

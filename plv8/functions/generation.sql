@@ -27,29 +27,29 @@ comment on function hartonomous.complete(text, text, json) is
     'as generate, with done_reason, token counts and durations in nanoseconds';
 
 create or replace function hartonomous._chat(messages text, model text, options text)
-returns json
+returns text
 language plv8 volatile parallel unsafe cost 1000000 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.chat(messages, model, options)}} $$;
-comment on function hartonomous._chat(text, text, text) is 'chat with messages and options as text';
+comment on function hartonomous._chat(text, text, text) is 'chat with messages, options and answer as text';
 
 create or replace function hartonomous.chat(messages text, model text default null, options json default '{}')
 returns json
 language sql volatile parallel unsafe cost 1000000
-as $$ select hartonomous._chat(messages, model, options::text) $$;
+as $$ select hartonomous._chat(messages, model, options::text)::json $$;
 comment on function hartonomous.chat(text, text, json) is
     'the assistant''s next message after a list of {role, content} messages in JSON, through the model''s chat template';
 
 create or replace function hartonomous.chat(messages json, model text default null, options json default '{}')
 returns json
 language sql volatile parallel unsafe cost 1000000
-as $$ select hartonomous._chat(messages::text, model, options::text) $$;
+as $$ select hartonomous._chat(messages::text, model, options::text)::json $$;
 comment on function hartonomous.chat(json, text, json) is
     'the assistant''s next message after a list of {role, content} messages, through the model''s chat template';
 
 create or replace function hartonomous.chat(messages jsonb, model text default null, options json default '{}')
 returns json
 language sql volatile parallel unsafe cost 1000000
-as $$ select hartonomous._chat(messages::text, model, options::text) $$;
+as $$ select hartonomous._chat(messages::text, model, options::text)::json $$;
 comment on function hartonomous.chat(jsonb, text, json) is
     'the assistant''s next message after a list of {role, content} messages, whose members have the order of jsonb';
 

@@ -37,10 +37,16 @@ as $$ {{entry.nextTokens(session_id, n)}} $$;
 comment on function hartonomous.next_tokens(bigint, integer) is
     'the next tokens of a session; the last row has a done_reason, and after it there are none';
 
-create or replace function hartonomous.close_session(session_id bigint)
-returns json
+create or replace function hartonomous._close_session(session_id bigint)
+returns text
 language plv8 volatile parallel unsafe cost 1000 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.closeSession(session_id)}} $$;
+comment on function hartonomous._close_session(bigint) is 'close_session with its facts as text';
+
+create or replace function hartonomous.close_session(session_id bigint)
+returns json
+language sql volatile parallel unsafe cost 1000
+as $$ select hartonomous._close_session(session_id)::json $$;
 comment on function hartonomous.close_session(bigint) is
     'end a session; its text and the facts that complete reports, done_reason cancelled when the answer was not complete';
 
@@ -65,11 +71,13 @@ comment on column hartonomous.sessions.last_used_at is 'when it was last asked f
 revoke all on function
     hartonomous._open_session(text, text, text), hartonomous.open_session(text, text, json),
     hartonomous.open_session(json, text, json), hartonomous.open_session(jsonb, text, json),
-    hartonomous.next_tokens(bigint, integer), hartonomous.close_session(bigint), hartonomous._sessions()
+    hartonomous.next_tokens(bigint, integer), hartonomous._close_session(bigint),
+    hartonomous.close_session(bigint), hartonomous._sessions()
 from public;
 grant execute on function
     hartonomous._open_session(text, text, text), hartonomous.open_session(text, text, json),
     hartonomous.open_session(json, text, json), hartonomous.open_session(jsonb, text, json),
-    hartonomous.next_tokens(bigint, integer), hartonomous.close_session(bigint), hartonomous._sessions()
+    hartonomous.next_tokens(bigint, integer), hartonomous._close_session(bigint),
+    hartonomous.close_session(bigint), hartonomous._sessions()
 to hartonomous_user;
 grant select on hartonomous.sessions to hartonomous_user;

@@ -8,6 +8,7 @@ begin
         select p.oid from pg_proc p
         where p.pronamespace = 'hartonomous'::regnamespace and (
             p.proname = 'close_session' and p.prorettype = 'jsonb'::regtype
+            or p.proname = '_chat' and p.prorettype = 'json'::regtype
             or p.proname = 'next_tokens' and not 'tool_calls' = any (p.proargnames)
             or p.proname = 'explain_inputs' and not 'template' = any (p.proargnames)
             or p.proname in ('generate_stream', '_generate_stream') and not 'thinking' = any (p.proargnames)

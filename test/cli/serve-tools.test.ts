@@ -174,6 +174,25 @@ describe('the client of OpenAI', () => {
     );
   });
 
+  test('arguments keep digits that a double does not hold, in both protocols, whole and streamed', async () => {
+    const tools = `[{"type": "function", "function": {"name": "f", "parameters":
+      {"type": "object", "properties": {"id": {"enum": [175928847299117063]}, "at": {"const": 1.0}}, "required": ["id", "at"]}}}]`;
+    const common = `"model": "tiny", "messages": [{"role": "user", "content": "x"}], "tool_choice": "required", "parallel_tool_calls": false`;
+    for (const [path, stream] of [
+      ['/v1/chat/completions', false],
+      ['/api/chat', false],
+      ['/api/chat', true],
+    ] as const) {
+      const response = await fetch(server.url + path, {
+        method: 'POST',
+        body: `{${common}, "stream": ${stream}, "tools": ${tools}}`,
+      });
+      expect(response.headers.get('content-type')).toMatch(stream ? 'application/x-ndjson' : 'application/json');
+      const text = (await response.text()).replaceAll(/[\\ ]/g, '');
+      expect(text, `${path} ${stream}`).toContain('{"id":175928847299117063,"at":1.0}');
+    }
+  });
+
   test('a grammar is taken by both', async () => {
     const grammar = 'root ::= "the sum is " [0-9]{2} "!"';
     const { choices } = await openai.chat.completions.create({

@@ -489,6 +489,11 @@ describe('what a client may send', () => {
     ['a message without content', chat({ messages: [{ role: 'user' }] }), 400],
     ['a content that is misspelt', chat({ messages: [{ role: 'user', contents: 'typo' }] }), 400],
     ['a content that is null', chat({ messages: [{ role: 'user', content: null }] }), 400],
+    [
+      'a content that is null beside no calls of tools',
+      chat({ messages: [{ role: 'assistant', content: null, tool_calls: [] }] }),
+      400,
+    ],
     ['a role that nobody knows', chat({ messages: [{ role: 'wizard', content: 'x' }] }), 400],
     ['an image beside the text', chat({ messages: [{ role: 'user', content: 'x', images: ['AAAA'] }] }), 400],
     ['an image', chat({ messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] }), 400],

@@ -108,9 +108,10 @@ describe('messages', () => {
       { role: 'assistant', content: null, tool_calls: [call] },
       { role: 'tool', content: [{ type: 'text', text: 'noon' }], tool_call_id: '1' },
       { role: 'user', content: '' },
+      { role: 'assistant', content: 'Yes.', tool_calls: [] },
     ];
     expect(await render(JSON.stringify(given), SHOW)).toBe(
-      'system:Be brief.;user:What time?;assistant:;tool:noon;user:;',
+      'system:Be brief.;user:What time?;assistant:;tool:noon;user:;assistant:Yes.;',
     );
     const template = '{{ messages[0].tool_calls[0].function.arguments | tojson }}';
     expect(await render(JSON.stringify(given.slice(2)), { template })).toBe('{"zone": "UTC", "1": 2, "at": 3}');
@@ -133,6 +134,8 @@ describe('messages', () => {
       'message 1 must have a role, one of system, developer, user, assistant, tool, got "wizard"',
     ],
     ['{"role": "assistant", "tool_calls": {}}', 'message 1 must have a list as tool_calls'],
+    ['{"role": "assistant", "content": null, "tool_calls": []}', 'message 1 must have a content, a text'],
+    ['{"role": "assistant", "tool_calls": []}', 'message 1 must have a content, a text'],
     [
       '{"role": "assistant", "tool_calls": [{"function": {}}]}',
       'message 1 has a tool call without a function that has a name',

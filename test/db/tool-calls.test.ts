@@ -224,6 +224,22 @@ describe.each(Object.entries(FAMILIES))('%s', (_, { template, begins }) => {
   });
 });
 
+test('arguments keep digits that a double does not hold', async () => {
+  const parameters =
+    '{"type": "object", "properties": {"id": {"enum": [175928847299117063]}, "at": {"const": 1.0}}, "required": ["id", "at"]}';
+  const options = `{"tools": [{"name": "f", "parameters": ${parameters}}], "tool_choice": "required", "parallel_tool_calls": false}`;
+  const text = async (call: string, given: unknown[]): Promise<string> => {
+    const { rows } = await client.query<{ text: string }>(`select ${call}::text as text`, given);
+    return rows[0]!.text.replaceAll(' ', '');
+  };
+  const asked = [JSON.stringify(ASK), options];
+  const called = '"arguments":{"id":175928847299117063,"at":1.0}';
+  expect(await text(`hartonomous.chat($1, 'tiny', $2)`, asked)).toContain(called);
+  const session = await text(`hartonomous.open_session($1, 'tiny', $2)`, asked);
+  await text('(select count(*) from hartonomous.next_tokens($1, 1000))', [session]);
+  expect(await text('hartonomous.close_session($1)', [session])).toContain(called);
+});
+
 describe('tool_choice', () => {
   test('none shows no tools and calls none', async () => {
     const none = await chat({ tool_choice: 'none', temperature: 0 });

@@ -1,9 +1,10 @@
 /**
  * Statements and commands of README.md and docs/ do what they say: each statement runs in psql as it is printed, in the order
- * of its page, with the bundled model; what stands behind `-->` is what it prints. Commands have the options that are named.
+ * of its page, with the bundled model; what stands behind `-->` is what it prints. So do commands, and they have the options that are named.
  */
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { postgresBin } from '../../cli/cluster/cluster.ts';
@@ -27,6 +28,15 @@ const ELSEWHERE: readonly (readonly [page: string, beginning: string, why: strin
   ['docs/scaling.md', 'select * from hartonomous.cluster_generate', 'several servers; test/scale'],
   ['docs/bi.md', 'select count(hartonomous.', 'a minute on a quiet machine: seventy answers, 1,203 explanations'],
   ['docs/bi.md', 'select count(*) from hartonomous.run_list', 'the same: attention of five of them'],
+];
+
+/** Commands that need more than a database, or do not end, by their beginnings. */
+const COMMANDS_ELSEWHERE: readonly (readonly [page: string, beginning: string, why: string])[] = [
+  ['docs/bi.md', 'up', 'a private server; test/cli/cluster.test.ts'],
+  ['docs/managed.md', 'ingest MODEL', 'any model; test/db/ingest.test.ts'],
+  ['docs/scaling.md', 'cluster add', 'several servers; test/scale'],
+  ['docs/search.md', 'work --follow', 'does not end; test/db/search.test.ts'],
+  ['docs/serve.md', 'serve', 'does not end; test/cli/serve.test.ts'],
 ];
 
 /** Statements about roles, which the whole server has: they run, and are taken back. */
@@ -138,13 +148,26 @@ test.each(pages.filter(({ statements }) => statements.length > 0))(
 );
 
 test.each(pages.filter(({ commands }) => commands.length > 0))(
-  'commands of $name and their options are there',
-  async ({ commands }) => {
+  'commands of $name and their options are there, and run as printed',
+  async ({ name, commands }) => {
+    const folder = mkdtempSync(join(tmpdir(), 'hartonomous-docs-'));
+    symlinkSync(join(ROOT, 'models'), join(folder, 'models'));
+    const { rows } = await database.pool.query<{ run: string }>('select max(id) as run from hartonomous.run_list');
     for (const { line, command, rest } of commands) {
       const { stdout, code } = await hartonomous([command, '--help']);
       expect(code, `line ${line}`).toBe(0);
       for (const option of rest.match(/--[a-z-]+/g) ?? []) expect(stdout, `line ${line}: ${command}`).toContain(option);
+      const words = `${command}${rest}`;
+      if (COMMANDS_ELSEWHERE.some(([page, beginning]) => page === name && words.startsWith(beginning))) continue;
+      const program = `'${process.execPath}' '${join(ROOT, 'dist/cli/main.js')}'`;
+      const env = { ...process.env, DATABASE_URL: database.url };
+      execFileSync('sh', ['-c', `${program} ${words.replace('--run 12', `--run ${rows[0]!.run}`)}`], {
+        cwd: folder,
+        env,
+        stdio: 'pipe',
+      });
     }
+    rmSync(folder, { recursive: true });
   },
 );
 
@@ -155,6 +178,10 @@ test('README has statements that say what they print, and each page says somethi
       readPage(page).statements.some(({ sql }) => sql.startsWith(beginning)),
       `${page}: ${beginning}`,
     ).toBe(true);
+  }
+  for (const [page, beginning] of COMMANDS_ELSEWHERE) {
+    const found = readPage(page).commands.some(({ command, rest }) => `${command}${rest}`.startsWith(beginning));
+    expect(found, `${page}: ${beginning}`).toBe(true);
   }
 });
 

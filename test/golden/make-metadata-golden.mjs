@@ -1,7 +1,7 @@
-// What llama.cpp makes of one metadata key more: metadata-keys.json of metadata-keys.test.ts.
-//   npm i node-llama-cpp@3.22.1 somewhere; NODE_PATH is not read by modules, so run a copy of this script and of
-//   models/gguf-lib.mjs from that folder, or link its node_modules:
-//   node make-metadata-golden.mjs MODELS_FOLDER OUT.json
+// What llama.cpp makes of one metadata key more, and of one less: the JSON files of metadata-keys.test.ts.
+//   npm i node-llama-cpp@3.22.1 somewhere; NODE_PATH is not read by modules, so run a copy of this script from that folder:
+//   node make-metadata-golden.mjs MODELS_FOLDER plain metadata-keys.json
+//   node make-metadata-golden.mjs MODELS_FOLDER embedding metadata-keys-embedding.json
 // A file that aborts llama.cpp takes its process along: files are read by a child, which is started again.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -16,8 +16,8 @@ const SHOWN = [3, 17, 64, 111, 222, 333, 444, 500]; // logits that are kept
 const IDS = [1, 5, 9, 20, 31, 300, 301, 17, 44, 260, 270, 12, 88, 90, 99, 140, 201, 333, 345, 402, 411, 7, 68, 39];
 const CONTEXT = 128;
 
-/** Files, each with keys that they get beforehand. */
-const BASES = [
+/** Decoders and BERT, each with keys that it gets beforehand. */
+const PLAIN = [
   ['llama-untied-gqa', []],
   ['llama32-ropefreqs', []],
   ['qwen2-tiny', []],
@@ -58,6 +58,18 @@ const BASES = [
     ],
   ],
 ];
+/** What else embeds or ranks. */
+const EMBEDDING = [
+  'roberta-bpe',
+  'xlm-roberta',
+  'nomic-bert',
+  'nomic-bert-moe',
+  'gemma-embedding',
+  'qwen3-embedding',
+  'bert-reranker',
+  'xlm-roberta-reranker',
+  'qwen3-reranker',
+].map((name) => [name, []]);
 
 const NUMBERS = [0, 0.25, 0.5, 1, 1.3, 2, 4, 8, 30, 1e4, 1e6];
 const SIZES = [0, 1, 2, 3, 4, 8, 16, 24, 32, 64, 512, 4096];
@@ -153,9 +165,12 @@ const PAIRS = {
 };
 
 const SIZE_OF = { 0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8 };
-/** Where a file's header ends, and its keys. */
+/** Where a file's header ends, and its keys with the first byte and the one after the last. */
 function header(bytes) {
   let at = 8;
+  let architecture = '';
+  let tokens = 0;
+  const marks = {};
   const long = () => ((at += 8), Number(bytes.readBigUInt64LE(at - 8)));
   const int = () => ((at += 4), bytes.readUInt32LE(at - 4));
   const text = () => {
@@ -171,24 +186,33 @@ function header(bytes) {
     } else at += SIZE_OF[type];
   };
   const tensors = long();
-  const keys = new Set();
+  const keys = new Map();
   for (let n = long(); n > 0; n--) {
-    keys.add(text());
+    const from = at;
+    const key = text();
+    const value = at + 4;
     skip(int());
+    keys.set(key, [from, at]);
+    if (key === 'general.architecture') architecture = bytes.toString('utf8', value + 8, at);
+    if (key === 'tokenizer.ggml.tokens') tokens = Number(bytes.readBigUInt64LE(value + 4));
+    if (/^tokenizer\.ggml\.\w+_token_id$/.test(key)) marks[key.split('.')[2]] = bytes.readUInt32LE(value);
   }
   for (let i = 0; i < tensors; i++) {
     text();
     const dims = int();
     at += dims * 8 + 12;
   }
-  return { keys, end: at, data: Math.ceil(at / 32) * 32 };
+  return { architecture, tokens, marks, keys, end: at, data: Math.ceil(at / 32) * 32 };
 }
 
-function withKeys(bytes, more) {
-  const { end, data } = header(bytes);
-  const count = Number(bytes.readBigUInt64LE(16)) + more.length;
+/** A file with keys more, or with one less. */
+function withKeys(bytes, more, less) {
+  const { keys, end, data } = header(bytes);
+  const count = keys.size + more.length - (less === undefined ? 0 : 1);
   const pairs = more.map(([key, type, value]) => Buffer.concat([str(key), ...PAIRS[type](value)]));
-  const head = Buffer.concat([bytes.subarray(0, 16), u64(count), ...pairs, bytes.subarray(24, end)]);
+  const [from, to] = less === undefined ? [24, 24] : keys.get(less);
+  const rest = [bytes.subarray(24, from), bytes.subarray(to, end)];
+  const head = Buffer.concat([bytes.subarray(0, 16), u64(count), ...pairs, ...rest]);
   return Buffer.concat([head, Buffer.alloc((32 - (head.length % 32)) % 32), bytes.subarray(data)]);
 }
 
@@ -196,13 +220,19 @@ async function work() {
   const { getLlama, LlamaLogLevel } = await import('node-llama-cpp');
   const llama = await getLlama({ gpu: false, build: 'never', skipDownload: true, logLevel: LlamaLogLevel.disabled });
   for await (const line of createInterface({ input: process.stdin })) {
-    const { file, embed } = JSON.parse(line);
+    const { file, ids, mode } = JSON.parse(line);
     let out;
     try {
       const model = await llama.loadModel({ modelPath: file, useMmap: false, defaultContextFlashAttention: false });
-      if (embed) {
+      if (mode === 'rank') {
+        const context = await model.createRankingContext({ contextSize: CONTEXT, batchSize: CONTEXT, threads: 1 });
+        // What takes ids answers with a probability: the logit is the classifier's, or how far yes is above no.
+        const p = await context._evaluateRankingForInput(ids);
+        out = [Math.log(p / (1 - p))];
+        await context.dispose();
+      } else if (mode === 'embed') {
         const context = await model.createEmbeddingContext({ contextSize: CONTEXT, batchSize: CONTEXT, threads: 1 });
-        out = [...(await context.getEmbeddingFor(IDS)).vector].slice(0, SHOWN.length);
+        out = [...(await context.getEmbeddingFor(ids)).vector].slice(0, SHOWN.length);
         await context.dispose();
       } else {
         const exact = { flashAttention: false, experimentalKvCacheKeyType: 'F32', experimentalKvCacheValueType: 'F32' };
@@ -215,7 +245,7 @@ async function work() {
         });
         const result = await context
           .getSequence()
-          .controlledEvaluate([...IDS.slice(0, -1), [IDS.at(-1), { generateNext: { logits: true } }]]);
+          .controlledEvaluate([...ids.slice(0, -1), [ids.at(-1), { generateNext: { logits: true } }]]);
         const logits = new Map(result.at(-1).next.logits);
         out = SHOWN.map((id) => logits.get(id));
         await context.dispose();
@@ -254,31 +284,48 @@ class Llama {
   }
 }
 
-async function main([folder, out]) {
+/** Rounded; null where one of them is not finite, which JSON does not hold. */
+const numbers = (values) =>
+  values === null || values.includes(null) ? null : values.map((x) => Number(x.toPrecision(7)));
+
+/** Ids that the vocabulary has; of an encoder between the marks that node-llama-cpp would put around them. */
+function idsOf(mode, { tokens, marks }) {
+  if (mode === 'logits') return IDS;
+  const ids = tokens > 500 ? IDS : IDS.map((id) => 5 + (id % (tokens - 10)));
+  const first = marks.cls_token_id ?? marks.bos_token_id;
+  const last = marks.seperator_token_id ?? marks.eos_token_id;
+  return [first, ...ids, last].filter((id) => id !== undefined);
+}
+
+async function main([folder, kind, out]) {
   const pick = random(SEED);
   const kept = mkdtempSync(join(tmpdir(), 'metadata-'));
   const llama = new Llama();
-  const numbers = (values) => values?.map((x) => Number(x.toPrecision(7))) ?? null;
-  const bases = [];
-  for (const [name, more] of BASES) {
-    const original = readFileSync(join(folder, 'zoo', `${name}-f32.gguf`));
-    const architecture = name.split('-')[0].replace(/32$/, '');
-    const bytes = withKeys(
-      original,
-      more.map(([key, ...rest]) => [`${architecture}.${key}`, ...rest]),
-    );
-    const file = join(kept, 'base.gguf');
+  const file = join(kept, 'case.gguf');
+  const ask = async ({ mode, ids }, bytes) => {
     writeFileSync(file, bytes);
-    const plain = numbers(await llama.ask({ file, embed: architecture === 'bert' }));
-    bases.push({
-      name,
-      architecture,
-      bytes,
-      keys: header(bytes).keys,
-      plain,
-      more: Object.fromEntries(more.map(([key, , value]) => [key, value])),
-    });
+    return numbers(await llama.ask({ file, ids, mode }));
+  };
+  const bases = [];
+  for (const [name, more] of kind === 'embedding' ? EMBEDDING : PLAIN) {
+    const original = readFileSync(join(folder, 'zoo', `${name}-f32.gguf`));
+    const head = header(original);
+    const { architecture } = head;
+    const mode = name.includes('reranker')
+      ? 'rank'
+      : kind === 'embedding' || architecture === 'bert'
+        ? 'embed'
+        : 'logits';
+    const named = more.map(([key, ...rest]) => [`${architecture}.${key}`, ...rest]);
+    const base = { name, architecture, mode, ids: idsOf(mode, head), bytes: withKeys(original, named) };
+    const given = Object.fromEntries(more.map(([key, , value]) => [key, value]));
+    bases.push({ ...base, more: given, plain: await ask(base, base.bytes), keys: header(base.bytes).keys });
   }
+  const judged = async (base, bytes) => {
+    const given = await ask(base, bytes);
+    if (given === null) return 'refused';
+    return given.every((x, i) => Math.abs(x - base.plain[i]) < 1e-5) ? 'same' : given;
+  };
   const cases = [];
   const seen = new Set();
   while (cases.length < CASES) {
@@ -292,21 +339,28 @@ async function main([folder, out]) {
     const what = JSON.stringify([at, key, value]);
     if (base.keys.has(`${base.architecture}.${key}`) || seen.has(what)) continue;
     seen.add(what);
-    const file = join(kept, 'case.gguf');
-    writeFileSync(file, withKeys(base.bytes, [[`${base.architecture}.${key}`, type, value]]));
-    const given = numbers(await llama.ask({ file, embed: base.architecture === 'bert' }));
-    const same = given !== null && given.every((x, i) => Math.abs(x - base.plain[i]) < 1e-5);
-    cases.push([at, key, value, given === null ? 'refused' : same ? 'same' : given]);
+    cases.push([
+      at,
+      key,
+      value,
+      await judged(base, withKeys(base.bytes, [[`${base.architecture}.${key}`, type, value]])),
+    ]);
     if (cases.length % 100 === 0) console.error(cases.length);
   }
+  // null as a value: the key is taken away.
+  for (const [at, base] of bases.entries())
+    for (const key of [...base.keys.keys()].filter((each) => each.startsWith(`${base.architecture}.`)))
+      cases.push([
+        at,
+        key.slice(base.architecture.length + 1),
+        null,
+        await judged(base, withKeys(base.bytes, [], key)),
+      ]);
   llama.end();
   rmSync(kept, { recursive: true });
   const lines = (each) => `[\n${each.map((one) => JSON.stringify(one)).join(',\n')}\n]`;
-  const plain = bases.map(({ name, architecture, more, plain }) => ({ name, architecture, more, logits: plain }));
-  writeFileSync(
-    out,
-    `{"ids":${JSON.stringify(IDS)},"shown":${JSON.stringify(SHOWN)},\n"bases":${lines(plain)},\n"cases":${lines(cases)}}\n`,
-  );
+  const kinds = bases.map(({ bytes: _bytes, keys: _keys, ...base }) => base);
+  writeFileSync(out, `{"shown":${JSON.stringify(SHOWN)},\n"bases":${lines(kinds)},\n"cases":${lines(cases)}}\n`);
 }
 
 if (process.argv[2] === '--work') await work();

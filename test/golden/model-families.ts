@@ -1,5 +1,6 @@
 /** Families of models with what shows that they work: the rows of docs/models.md, which model-families.test.ts compares. */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { REAL_MODELS } from './real-embedding-models.ts';
 
 export interface Family {
   family: string;
@@ -10,7 +11,7 @@ export interface Family {
   /** Random models of test/golden/models, and a test that computes with them; null for what is refused. */
   proof: { test: string; models: readonly string[] } | null;
   /** Real weights that a test computes with. */
-  real?: { test: string; model: string };
+  real?: readonly { test: string; models: readonly string[] }[];
 }
 
 const GOLDEN = 'test/golden/models.test.ts';
@@ -23,7 +24,7 @@ export const FAMILIES: readonly Family[] = [
     ollama: 'llama2, tinyllama, smollm2, mistral',
     architecture: 'llama',
     proof: { test: GOLDEN, models: ['llama-untied-gqa-f32'] },
-    real: { test: 'test/golden/smollm2.test.ts', model: 'SmolLM2-135M' },
+    real: [{ test: 'test/golden/smollm2.test.ts', models: ['SmolLM2-135M'] }],
   },
   {
     family: 'Llama 3, 3.1, 3.2',
@@ -72,7 +73,7 @@ export const FAMILIES: readonly Family[] = [
     ollama: 'gemma3',
     architecture: 'gemma3',
     proof: { test: FAMILIES_TEST, models: ['ollama-gemma3-f32'] },
-    real: { test: 'test/golden/gemma3.test.ts', model: 'Gemma 3 270M' },
+    real: [{ test: 'test/golden/gemma3.test.ts', models: ['Gemma 3 270M'] }],
   },
   {
     family: 'GPT-2',
@@ -81,11 +82,14 @@ export const FAMILIES: readonly Family[] = [
     proof: { test: GOLDEN, models: ['gpt2-tiny-f32'] },
   },
   {
-    family: 'all-MiniLM, bge (en), mxbai, arctic-embed 1',
+    family: 'all-MiniLM, bge (en), e5 (en), mxbai, arctic-embed 1',
     ollama: 'all-minilm, bge-large, mxbai-embed-large, snowflake-arctic-embed',
     architecture: 'bert',
     proof: { test: 'test/unit/model/encoder.test.ts', models: ['bert-tiny-f32'] },
-    real: { test: 'test/golden/minilm.test.ts', model: 'all-MiniLM-L6-v2' },
+    real: [
+      { test: 'test/golden/minilm.test.ts', models: ['all-MiniLM-L6-v2'] },
+      { test: 'test/golden/real-embeddings.test.ts', models: REAL_MODELS.map(({ name }) => name) },
+    ],
   },
   {
     family: 'granite-embedding (RoBERTa)',
@@ -150,35 +154,34 @@ export const FAMILIES: readonly Family[] = [
   { family: 'Mistral 3', ollama: 'mistral-small3.2', architecture: 'mistral3', proof: null },
 ];
 
-interface Prompt {
-  ids: number[];
-  greedy_ids?: number[];
-}
-
 function readGolden(name: string): unknown {
   return JSON.parse(readFileSync(new URL(name, import.meta.url), 'utf8'));
 }
 
-/** Tokens of the longest sequence that a model's golden has. */
+const long = readGolden('models/goldens/long-texts.json') as Record<
+  string,
+  { file: string; items: { tokens?: number }[] }
+>;
+
+/** Files in Ollama's form with the model whose weights they hold. */
+const WEIGHTS: Readonly<Record<string, string>> = {
+  'ollama-embeddinggemma-f32': 'gemma-embedding-f32',
+  'ollama-xlm-roberta-f32': 'xlm-roberta-f32',
+};
+
+/** Tokens of the longest text that long-texts.test.ts has of a model. */
 function longestOf(model: string): number {
-  const decoders = readGolden('models/goldens/decoder-zoo.json') as Record<string, Prompt[]>;
-  const embedding = readGolden('models/goldens/embedding-zoo.json') as Record<string, { items: Prompt[] }>;
-  const own = `models/goldens/${model}.json`;
-  let prompts = decoders[model] ?? (embedding[model] ?? embedding[model.replace(/^ollama-/, '')])?.items;
-  if (model === 'ollama-embeddinggemma-f32') prompts = embedding['gemma-embedding-f32']!.items;
-  if (existsSync(new URL(own, import.meta.url))) {
-    const golden = readGolden(own) as { prompts?: Prompt[]; embeddings?: { items: Prompt[] } };
-    prompts = golden.prompts ?? golden.embeddings!.items;
-  }
-  prompts ??= [readGolden('metadata-keys.json') as Prompt];
-  return Math.max(...prompts.map(({ ids, greedy_ids: more = [] }) => ids.length + more.length));
+  const file = WEIGHTS[model] ?? model.replace(/(-f32)?$/, '-f32');
+  const items = Object.values(long).flatMap((each) => (each.file === file ? each.items : []));
+  if (items.length === 0) throw new Error(`long-texts.json has no text of ${model}`);
+  return Math.max(...items.map(({ tokens = 0 }) => tokens));
 }
 
 /** The table of docs/models.md. */
 export function familyTable(): string {
   const rows = FAMILIES.map(({ family, ollama, architecture, proof, real }) => {
     const models = proof === null ? '' : `\`${proof.test}\`: ${proof.models.join(', ')}`;
-    const weights = real === undefined ? '' : `${real.model} (\`${real.test}\`)`;
+    const weights = (real ?? []).map(({ test, models: names }) => `${names.join(', ')} (\`${test}\`)`).join('; ');
     const longest = proof === null ? '' : Math.max(...proof.models.map(longestOf));
     const state = proof === null ? 'refused' : 'works';
     return `| ${[family, ollama, `\`${architecture}\``, state, models, weights, longest].join(' | ')} |`;

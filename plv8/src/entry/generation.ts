@@ -5,6 +5,7 @@ import { chatPrompt, turnPrompt, renderMessages } from '../generate/templated-pr
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
 import { answer, callsFact, facts, thinkingFact } from '../generate/request.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
+import { writeJson } from '../format/ordered-json.ts';
 import { jsonOf, optionsOf } from './json-arguments.ts';
 
 export function generate(prompt: string | null, model: string | null, options: string | null): string | null {
@@ -31,23 +32,20 @@ export function complete(
   };
 }
 
-export function chat(
-  messages: string | null,
-  model: string | null,
-  options: string | null,
-): Record<string, unknown> | null {
+/** Text of a JSON object: arguments of calls keep the digits that the model wrote. */
+export function chat(messages: string | null, model: string | null, options: string | null): string | null {
   const given = jsonOf(messages);
   if (given === null) return null;
   const conversation = parseMessages(given);
   const result = answer('chat', model, optionsOf(options), (prepared, parsed) =>
     chatPrompt(prepared, conversation, parsed),
   );
-  return {
+  return writeJson({
     model: result.modelName,
     created_at: new Date().toISOString(),
     message: { role: 'assistant', content: result.generation.text, ...thinkingFact(result), ...callsFact(result) },
     ...facts(result),
-  };
+  });
 }
 
 export function generateStream(prompt: string | null, model: string | null, options: string | null): void {

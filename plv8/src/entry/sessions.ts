@@ -6,6 +6,7 @@ import { chatPrompt, turnPrompt } from '../generate/templated-prompt.ts';
 import { callsFact, facts, openRequest, promptModel, shownLogprob, thinkingFact } from '../generate/request.ts';
 import * as session from '../generate/session.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
+import { writeJson } from '../format/ordered-json.ts';
 import { jsonOf, optionsOf } from './json-arguments.ts';
 
 const MAX_TOKENS_PER_CALL = 100_000;
@@ -41,16 +42,17 @@ export function nextTokens(sessionId: bigint | number | null, n: number | null):
   });
 }
 
-export function closeSession(sessionId: bigint | number | null): Record<string, unknown> | null {
+/** Text of a JSON object: arguments of calls keep the digits that the model wrote. */
+export function closeSession(sessionId: bigint | number | null): string | null {
   if (sessionId === null) return null;
   const answer = session.closeSession(Number(sessionId), callerRole());
-  return {
+  return writeJson({
     model: answer.modelName,
     text: answer.generation.text,
     ...thinkingFact(answer),
     ...callsFact(answer),
     ...facts(answer),
-  };
+  });
 }
 
 export function sessions(): void {

@@ -61,15 +61,16 @@ function parseMessage(message: unknown, where: string): ChatMessage {
   if (images !== undefined && images !== null && !(Array.isArray(images) && images.length === 0)) {
     refuse(where, 'has images, only text is read');
   }
-  const calls = message.tool_calls ?? null;
+  const given = message.tool_calls ?? null;
+  const calls = given === null ? [] : toolCallsOf(given, where);
   const thought = thinkingOf(message, where);
   const parsed: ChatMessage = {
     ...withoutNulls(message),
     // What OpenAI calls developer now was called system before, and is to templates.
     role: role === 'developer' ? 'system' : role,
-    content: contentOf(message.content ?? null, role === 'assistant' && calls !== null, where),
+    content: contentOf(message.content ?? null, role === 'assistant' && calls.length > 0, where),
   };
-  if (calls !== null) parsed.tool_calls = toolCallsOf(calls, where);
+  if (given !== null) parsed.tool_calls = calls;
   if (thought !== null) for (const name of THINKING.slice(0, 2)) parsed[name] = thought;
   return parsed;
 }

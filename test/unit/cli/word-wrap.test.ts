@@ -9,6 +9,9 @@ test.each([
   ['a line of exactly the width, and its end', 'abcde fghi\njk', 'abcde fghi\njk'],
   ['a word of exactly the width', 'abcdefghij kl', 'abcdefghij\nkl'],
   ['characters of two columns', '\u4e2d\u6587\u4e2d\u6587\u4e2d\u6587', '\u4e2d\u6587\u4e2d\u6587\u4e2d\n\u6587'],
+  ['a tab, which goes to the next stop', 'a\tbc de', 'a\tbc\nde'],
+  ['a tab with no room behind it', 'a\tbcd e', 'a\nbcd e'],
+  ['a blank of two columns', 'abcd\u3000efgh i', 'abcd\u3000efgh\ni'],
 ])('%s', (_name, text, shown) => {
   for (const size of [1, 2, 3, text.length]) {
     const wrap = new WordWrap(() => WIDTH);
