@@ -2,38 +2,28 @@
 import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import { Ollama } from 'ollama';
-import type { ChatResponse } from 'ollama';
+import type { ChatResponse, Tool } from 'ollama';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../cli/package-root.ts';
 import type { RunningServer } from '../../cli/serve/server.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
+import { FAMILIES, PLAIN_TOOLS, short } from '../db/tool-families.ts';
 import { startTestServer } from './test-server.ts';
 
 const HELLO = [{ role: 'user' as const, content: 'hello' }];
-const WEATHER = {
-  type: 'object',
-  properties: {
-    city: { type: 'string', maxLength: 12 },
-    unit: { enum: ['C', 'F'] },
-    days: { type: 'integer', minimum: 1, maximum: 14 },
-  },
-  required: ['city', 'days'],
-  additionalProperties: false,
-};
-const TOOLS = [
-  {
-    type: 'function' as const,
-    function: { name: 'get_weather', description: 'Weather of a city', parameters: WEATHER },
-  },
-  {
-    type: 'function' as const,
-    function: { name: 'now', description: 'The time', parameters: { type: 'object', properties: {} } },
-  },
-];
+const TOOLS = PLAIN_TOOLS as OpenAI.ChatCompletionFunctionTool[];
 const BY_NAME = { type: 'function' as const, function: { name: 'get_weather' } };
 const REQUEST = { model: 'tiny', messages: HELLO, tools: TOOLS, temperature: 1.2, max_tokens: 120 };
+/** The same as Ollama's client asks it. */
+const HEARD = {
+  model: 'tiny',
+  messages: HELLO,
+  tools: PLAIN_TOOLS as Tool[],
+  options: { temperature: 1.2, seed: 1, num_predict: 120 },
+};
+const WEATHER = TOOLS[0]!.function.parameters as Record<string, unknown>;
 const valid = new Ajv().compile(WEATHER);
 
 let database: TestDatabase;
@@ -160,6 +150,24 @@ describe('the client of OpenAI', () => {
     else expect(reason).toBe('tool_calls');
   });
 
+  test('auto is a call with valid arguments where the model begins one', async () => {
+    const { rows } = await database.pool.query<{ first: number }>(
+      "select (hartonomous.tokenize('<tool_call>', 'tiny'))[1] as first",
+    );
+    const { message } = (
+      await openai.chat.completions.create({
+        ...REQUEST,
+        seed: 1,
+        // The model likes the first token of the mark, and the answer has another first character.
+        logit_bias: { [rows[0]!.first]: 100 },
+        response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { const: 'yes' } } },
+      })
+    ).choices[0]!;
+    expect(message.content).toBeNull();
+    for (const call of message.tool_calls as OpenAI.ChatCompletionMessageFunctionToolCall[])
+      check(call.function.name, JSON.parse(call.function.arguments));
+  });
+
   test('arguments keep the order of the schema, with names that JavaScript would sort', async () => {
     const parameters = `{"type": "object", "properties": {"b": {"const": 1}, "2": {"const": 2}, "1": {"const": 3}}, "required": ["b", "2", "1"]}`;
     const response = await fetch(`${server.url}/v1/chat/completions`, {
@@ -228,15 +236,34 @@ describe('the client of OpenAI', () => {
   });
 });
 
+test.each(Object.entries(FAMILIES))('%s: calls, whole and streamed, by either client', async (_, { template }) => {
+  const set = (text: string): Promise<unknown> =>
+    database.pool.query('update hartonomous.models set chat_template = $1', [text]);
+  const { rows } = await database.pool.query<{ own: string }>('select chat_template as own from hartonomous.models');
+  await set(short(template()));
+  try {
+    const request = { ...REQUEST, seed: 1, tool_choice: 'required' as const };
+    const whole = (await openai.chat.completions.create(request)).choices[0]!;
+    const streamed = (await openai.chat.completions.stream(request).finalChatCompletion()).choices[0]!;
+    expect([whole.finish_reason, streamed.finish_reason]).toEqual(['tool_calls', 'tool_calls']);
+    expect(streamed.message.tool_calls).toMatchObject(whole.message.tool_calls!);
+    // Its types know no tool_choice, which goes along all the same.
+    const asked = { ...HEARD, options: { ...HEARD.options, repeat_penalty: 1.1 }, tool_choice: 'required' };
+    const native = await ollama.chat({ ...asked, stream: false });
+    const given = native.message.tool_calls!.map(({ function: { name, arguments: given } }) => ({ name, given }));
+    for (const { name, given: value } of given) check(name, value);
+    const calls = whole.message.tool_calls as OpenAI.ChatCompletionMessageFunctionToolCall[];
+    expect(
+      calls.map(({ function: called }) => ({ name: called.name, given: JSON.parse(called.arguments) as unknown })),
+    ).toEqual(given);
+  } finally {
+    await set(rows[0]!.own);
+  }
+});
+
 describe('the client of Ollama', () => {
   // It knows no tool_choice, which goes along all the same.
-  const request = {
-    model: 'tiny',
-    messages: HELLO,
-    tools: TOOLS,
-    tool_choice: BY_NAME,
-    options: { temperature: 1.2, seed: 1, num_predict: 120 },
-  };
+  const request = { ...HEARD, tool_choice: BY_NAME };
 
   test('gets the call, whole and streamed, with arguments as an object', async () => {
     const whole = await ollama.chat({ ...request, stream: false });

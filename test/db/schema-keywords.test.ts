@@ -1,20 +1,23 @@
 /**
- * Every keyword of JSON Schema's drafts 4, 6, 7, 2019-09 and 2020-12 and of OpenAPI 3.0 and 3.1, through SQL: it decides about
- * values, is passed over as an annotation, or is refused by name and place. What nobody defines is named in a NOTICE, and
+ * Every keyword of JSON Schema's drafts 4, 6, 7, 2019-09 and 2020-12 and of OpenAPI 3.0 and 3.1, through SQL, and what a text is to be like through HTTP, too: a keyword decides about
+ * values, is passed over as an annotation, or is refused by name and place. What nobody defines is named in a NOTICE or a header, and
  * what is written wrong is said in one line.
  */
-import { readdirSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../cli/package-root.ts';
+import type { RunningServer } from '../../cli/serve/server.ts';
+import { startTestServer } from '../cli/test-server.ts';
+import { knownKeywords } from '../unit/sampling/constraint/schema-drafts.ts';
 import { connectAs, createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
+import { FORMS } from './schema-forms.ts';
 
 const role = roleName('schemas');
 
 let database: TestDatabase;
+let server: RunningServer;
 let client: pg.Client;
 let notices: string[];
 
@@ -24,21 +27,67 @@ beforeAll(async () => {
   await database.createRole(role, 'hartonomous_user');
   client = await connectAs(database.url, role);
   client.on('notice', ({ message }) => notices.push(message ?? ''));
+  server = await startTestServer(database.url);
 });
 
 afterAll(async () => {
+  await server.close();
   await client.end();
   await database.drop();
 });
 
-async function answer(schema: object): Promise<unknown> {
-  notices = [];
-  const { rows } = await client.query<{ value: unknown }>(
-    `select hartonomous.generate_json('hello', $1::json, 'tiny', '{"seed": 1}') as value`,
-    [JSON.stringify(schema)],
-  );
-  return rows[0]!.value;
+/** What was answered and which notices came along. */
+interface Answer {
+  value: unknown;
+  notices: string[];
 }
+
+interface Refusal {
+  code: string;
+  message: string;
+}
+
+type Way = (schema: object) => Promise<Answer | Refusal>;
+
+const inSql: Way = async (schema) => {
+  notices = [];
+  return client
+    .query<{ value: unknown }>(`select hartonomous.generate_json('hello', $1::json, 'tiny', '{"seed": 1}') as value`, [
+      JSON.stringify(schema),
+    ])
+    .then(
+      ({ rows }) => ({ value: rows[0]!.value, notices }),
+      ({ code, message }: pg.DatabaseError) => ({ code: code!, message }),
+    );
+};
+
+const overHttp: Way = async (schema) => {
+  const response = await fetch(`${server.url}/v1/chat/completions`, {
+    method: 'POST',
+    body: JSON.stringify({
+      model: 'tiny',
+      messages: [{ role: 'user', content: 'hello' }],
+      seed: 1,
+      max_tokens: 128,
+      response_format: { type: 'json_schema', json_schema: { name: 'answer', schema } },
+    }),
+  });
+  const body = (await response.json()) as {
+    error?: { message: string };
+    choices: [{ message: { content: string } }];
+  };
+  if (body.error !== undefined) return { code: String(response.status), message: body.error.message };
+  const notice = response.headers.get('x-hartonomous-notice');
+  return {
+    value: JSON.parse(body.choices[0].message.content) as unknown,
+    notices: notice === null ? [] : [decodeURIComponent(notice)],
+  };
+};
+
+const WAYS: [string, Way, (code: string) => string][] = [
+  ['SQL', inSql, (code) => code],
+  ['HTTP', overHttp, () => '400'],
+];
 
 /** Of two values only the first is allowed. */
 type Case = [keyword: string, schema: object, good: unknown, bad: unknown];
@@ -100,17 +149,6 @@ const ASSERTING: Case[] = [
   ],
 ];
 
-/** Keywords that say something about what a text is written like; the values are of the only form that is left. */
-const WRITING: [keyword: string, schema: object, form: RegExp | null][] = [
-  ['format', { type: 'string', format: 'ipv4', maxLength: 7 }, /^\d\.\d\.\d\.\d$/],
-  [
-    'contentEncoding',
-    { type: 'string', contentEncoding: 'base64', minLength: 3, maxLength: 4 },
-    /^[A-Za-z0-9+/]{2}[A-Za-z0-9+/=]{2}$/,
-  ],
-  ['nullable', { type: 'string', nullable: true, not: { type: 'string' } }, null],
-];
-
 const ANNOTATIONS: Record<string, unknown> = {
   $schema: 'https://json-schema.org/draft/2020-12/schema',
   $id: 'https://example.com/one',
@@ -145,92 +183,19 @@ const REFUSED: Record<string, unknown> = {
   divisibleBy: 2,
 };
 
-const DRAFT_4 =
-  'id $schema title description default multipleOf maximum exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern ' +
-  'additionalItems items maxItems minItems uniqueItems maxProperties minProperties required additionalProperties definitions ' +
-  'properties patternProperties dependencies enum type format allOf anyOf oneOf not $ref';
-const OPENAPI =
-  'title multipleOf maximum exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern maxItems minItems uniqueItems ' +
-  'maxProperties minProperties required enum type allOf oneOf anyOf not items properties additionalProperties description format ' +
-  'default nullable discriminator readOnly writeOnly xml externalDocs example deprecated $ref';
-
-/** Keywords of the drafts whose metaschemas ajv brings, by file. */
-function metaschemaKeywords(): Set<string> {
-  const refs = join(dirname(createRequire(import.meta.url).resolve('ajv/package.json')), 'dist/refs');
-  const files = [
-    'json-schema-draft-06.json',
-    'json-schema-draft-07.json',
-    ...['2019-09', '2020-12'].flatMap((draft) =>
-      readdirSync(join(refs, `json-schema-${draft}/meta`)).map((file) => `json-schema-${draft}/meta/${file}`),
-    ),
-  ];
-  return new Set(
-    files.flatMap((file) =>
-      Object.keys((JSON.parse(readFileSync(join(refs, file), 'utf8')) as { properties: object }).properties),
-    ),
-  );
-}
-
 test('the table has every keyword of every draft', () => {
   const known = new Set([
     ...ASSERTING.map(([keyword]) => keyword),
-    ...WRITING.map(([keyword]) => keyword),
+    ...['format', 'contentEncoding', 'nullable'], // of FORMS
     ...Object.keys(ANNOTATIONS),
     ...Object.keys(REFUSED),
   ]);
-  const all = [...metaschemaKeywords(), ...DRAFT_4.split(' '), ...OPENAPI.split(' ')];
-  expect(all.length).toBeGreaterThan(120);
-  expect(all.filter((keyword) => !known.has(keyword))).toEqual([]);
+  const all = knownKeywords();
+  expect(all.size).toBeGreaterThan(60);
+  expect([...all].filter((keyword) => !known.has(keyword))).toEqual([]);
 });
 
-describe('decides about values', () => {
-  test.each(ASSERTING)('%s: %j', async (_, schema, good, bad) => {
-    const { $defs = {}, definitions = {} } = schema as Record<string, unknown>;
-    const among = (values: unknown[]): object => ({ $defs, definitions, allOf: [schema, { enum: values }] });
-    expect(await answer(among([bad, good]))).toEqual(good);
-    expect(notices).toEqual([]);
-    await expect(answer(among([bad]))).rejects.toMatchObject({
-      message: 'no finite text satisfies the json schema',
-    });
-  });
-
-  test.each(WRITING)('%s', async (_, schema, form) => {
-    const found = await answer(schema);
-    if (form === null) expect(found).toBeNull();
-    else expect(found).toMatch(form);
-    expect(notices).toEqual([]);
-  });
-});
-
-test.each(Object.entries(ANNOTATIONS))('%s says nothing about values', async (keyword, value) => {
-  expect(await answer({ [keyword]: value, const: 1 })).toBe(1);
-  expect(await answer({ properties: { a: { [keyword]: value, const: 1 } }, required: ['a'] })).toEqual({ a: 1 });
-  expect(notices).toEqual([]);
-});
-
-test.each(Object.entries(REFUSED))('%s is refused by name and place', async (keyword, value) => {
-  const schema = { properties: { a: { items: { [keyword]: value } } } };
-  await expect(answer(schema)).rejects.toMatchObject({
-    code: '0A000',
-    message: `schema keyword "${keyword}" at #/properties/a/items is not supported`,
-  });
-});
-
-test('what nobody defines is ignored and named, the first ten', async () => {
-  const unknown = Object.fromEntries(Array.from({ length: 12 }, (_, i) => [`x-${i}`, i]));
-  expect(
-    await answer({ properties: { a: { const: 1, propertyOrdering: ['a'], required: true } }, required: ['a'] }),
-  ).toEqual({ a: 1 });
-  expect(notices).toEqual([
-    'schema keywords that nobody defines are ignored: "propertyOrdering" at #/properties/a, "required" at #/properties/a',
-  ]);
-  expect(await answer({ type: 'string', format: 'colour', maxLength: 2, minLength: 2 })).toHaveLength(2);
-  expect(notices).toEqual(['schema keywords that nobody defines are ignored: "format" "colour" at #']);
-  await answer({ const: 1, ...unknown });
-  expect(notices[0]).toMatch(/"x-9" at # and 2 more$/);
-});
-
-test.each<[object, string, string]>([
+const WRONG: [schema: object, code: string, message: string][] = [
   [{ type: 'str' }, '22023', 'schema at #: type must be one of'],
   [{ type: [] }, '22023', 'no finite text satisfies the json schema'],
   [{ enum: 'a' }, '22023', 'schema at #: enum must be an array that is not empty, got "a"'],
@@ -274,11 +239,56 @@ test.each<[object, string, string]>([
     '22023',
     'schema at #/$defs/a: the schema refers to itself without an object or array between',
   ],
-])('what is written wrong is said in one line: %j', async (schema, code, message) => {
-  const error = await answer(schema).then(
-    () => ({ code: '', message: 'nothing was wrong' }),
-    (found: pg.DatabaseError) => found,
-  );
+];
+
+describe.each(WAYS)('through %s', (_, answer, codeOf) => {
+  test.each(FORMS)('a value is written so: %s', async (_, schema, holds) => {
+    const { value, notices: said } = (await answer(schema)) as Answer;
+    expect(holds(value as never), JSON.stringify(value)).toBe(true);
+    expect(said).toEqual([]);
+  });
+
+  test.each(Object.entries(REFUSED))('%s is refused by name and place', async (keyword, value) => {
+    const schema = { properties: { a: { items: { [keyword]: value } } } };
+    expect(await answer(schema)).toEqual({
+      code: codeOf('0A000'),
+      message: `schema keyword "${keyword}" at #/properties/a/items is not supported`,
+    });
+  });
+
+  test('what nobody defines is ignored and named, the first ten', async () => {
+    const unknown = Object.fromEntries(Array.from({ length: 12 }, (_, i) => [`x-${i}`, i]));
+    const said = 'schema keywords that nobody defines are ignored: ';
+    const named = { properties: { a: { const: 1, propertyOrdering: ['a'], required: true } }, required: ['a'] };
+    expect(await answer(named)).toEqual({
+      value: { a: 1 },
+      notices: [`${said}"propertyOrdering" at #/properties/a, "required" at #/properties/a`],
+    });
+    const coloured = (await answer({ type: 'string', format: 'colour', maxLength: 2, minLength: 2 })) as Answer;
+    expect(coloured.notices).toEqual([`${said}"format" "colour" at #`]);
+    const { notices: many } = (await answer({ const: 1, ...unknown })) as Answer;
+    expect(many[0]).toMatch(/"x-9" at # and 2 more$/);
+  });
+});
+
+test.each(ASSERTING)('%s decides about values: %j', async (_, schema, good, bad) => {
+  const { $defs = {}, definitions = {} } = schema as Record<string, unknown>;
+  const among = (values: unknown[]): object => ({ $defs, definitions, allOf: [schema, { enum: values }] });
+  expect(await inSql(among([bad, good]))).toEqual({ value: good, notices: [] });
+  expect(await inSql(among([bad]))).toEqual({
+    code: '22023',
+    message: 'no finite text satisfies the json schema',
+  });
+});
+
+test.each(Object.entries(ANNOTATIONS))('%s says nothing about values', async (keyword, value) => {
+  expect(await inSql({ [keyword]: value, const: 1 })).toEqual({ value: 1, notices: [] });
+  const within = { properties: { a: { [keyword]: value, const: 1 } }, required: ['a'] };
+  expect(await inSql(within)).toEqual({ value: { a: 1 }, notices: [] });
+});
+
+test.each(WRONG)('what is written wrong is said in one line: %j', async (schema, code, message) => {
+  const error = (await inSql(schema)) as Refusal;
   expect(error.message.startsWith(message), error.message).toBe(true);
   expect(error.message).not.toContain('\n');
   expect(error.code).toBe(code);

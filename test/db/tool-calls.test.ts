@@ -1,32 +1,16 @@
 /** Calls of tools in SQL: the forms of families by their own templates, tool_choice, results, errors by name. */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { fetchVocabularies } from '../golden/fetch-vocabularies.mjs';
 import { connectAs, createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
+import { FAMILIES, PLAIN_TOOLS, short, TOOLS, WEATHER } from './tool-families.ts';
 
 const TINY = new URL('../../models/tiny/hartonomous-tiny-q8_0.gguf', import.meta.url).pathname;
 const ASK = [{ role: 'user', content: 'hello' }];
 const role = roleName('caller');
 
-const WEATHER = {
-  type: 'object',
-  properties: {
-    city: { type: 'string', maxLength: 12 },
-    unit: { enum: ['C', 'F'] },
-    days: { type: 'integer', minimum: 1, maximum: 14 },
-    "don't": { type: 'array', items: { type: 'boolean' }, maxItems: 2 },
-  },
-  required: ['city', 'days'],
-  additionalProperties: false,
-};
-const TOOLS = [
-  { type: 'function', function: { name: 'get_weather', description: 'Weather of a city', parameters: WEATHER } },
-  { type: 'function', function: { name: 'now' } },
-];
 const BY_NAME = { type: 'function', function: { name: 'get_weather' } };
 
 interface Called {
@@ -73,9 +57,6 @@ async function render(options: object, messages: object[]): Promise<string> {
   return rows[0]!.text;
 }
 
-const published = (name: string): string =>
-  readFileSync(join(fetchVocabularies(), 'templates', `${name}.jinja`), 'utf8');
-
 /** A conversation in which a tool was called, and what came of it. */
 const CALLED = [
   { role: 'user', content: 'Weather in Oslo?' },
@@ -86,53 +67,6 @@ const CALLED = [
   },
   { role: 'tool', content: 'Snow!' },
 ];
-
-/** Templates by family, and how a call of theirs begins. */
-const FAMILIES: Record<string, { template: () => string; begins: RegExp }> = {
-  'Qwen 2.5': { template: () => published('Qwen-Qwen2.5-7B-Instruct'), begins: /^\s*<tool_call>\s*[{[]/ },
-  'Qwen 3': { template: () => published('Qwen-Qwen3-0.6B'), begins: /^\s*<tool_call>\s*[{[]/ },
-  'Hermes 2 Pro': {
-    template: () => published('NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use'),
-    begins: /^\s*<tool_call>\s*[{[]/,
-  },
-  'Granite 4': { template: () => published('ibm-granite-granite-4.0'), begins: /^\s*<tool_call>\s*[{[]/ },
-  'Granite 3.3': {
-    template: () => published('ibm-granite-granite-3.3-2B-Instruct'),
-    begins: /^\s*<\|tool_call\|>\s*[{[]/,
-  },
-  'Mistral Nemo': {
-    template: () => published('mistralai-Mistral-Nemo-Instruct-2407'),
-    begins: /^\s*\[TOOL_CALLS\]\s*[{[]/,
-  },
-  Devstral: {
-    template: () => published('unsloth-mistral-Devstral-Small-2507'),
-    begins: /^\s*\[TOOL_CALLS\]\s*(get_weather|now)(\[CALL_ID\]\w{9})?\[ARGS\]/,
-  },
-  'Llama 3.2': {
-    template: () => published('meta-llama-Llama-3.2-3B-Instruct'),
-    begins: /^\s*\{"name": ?"\w+", ?"parameters"/,
-  },
-  'Llama pythonic': {
-    template: () =>
-      '{{ tools | tojson }} Use the format [func_name1(params_name1=params_value1)] {{ messages[0].content }}',
-    begins: /^\s*\[\s*(get_weather|now)\(/,
-  },
-  'Qwen 3 Coder': {
-    template: () => published('Qwen3-Coder'),
-    begins: /^\s*<tool_call>\s*<function=(get_weather|now)>\n/,
-  },
-  'Phi 4 Mini': {
-    template: () =>
-      `{% for message in messages %}{% if message['tools'] %}<|system|>{{ message['content'] }}<|tool|>{{ message['tools'] }}<|/tool|><|end|>` +
-      `{% else %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endif %}{% endfor %}<|assistant|>`,
-    begins: /^\s*<\|tool_call\|>\s*[{[]/,
-  },
-  'none that is known, as SmolLM 2': {
-    template: () =>
-      '{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n',
-    begins: /^\s*<tool_call>\s*[{[]/,
-  },
-};
 
 const valid = new Ajv({ strict: false }).compile(WEATHER);
 
@@ -145,24 +79,16 @@ function check(call: Called): void {
   }
 }
 
-/** A template that is recognised by another one's marks, for a model of 512 tokens. */
-const short = (template: string): string => `{% if false %}${template}{% endif %}{{ (messages | last).content }}\n`;
-
 describe.each(Object.entries(FAMILIES))('%s', (_, { template, begins }) => {
-  // A name that is no word of Python's, nor of tags.
-  const { city, unit, days } = WEATHER.properties;
-  const plain = [
-    // Hermes 2 Pro's template fails without a description, as it does in Python.
-    {
-      type: 'function',
-      function: { ...TOOLS[0]!.function, parameters: { ...WEATHER, properties: { city, unit, days } } },
-    },
-    TOOLS[1]!,
-  ];
-
   test('a required call has arguments that are valid, in the form of the family', async () => {
     for (const temperature of [0, 1.5]) {
-      const options = { template: short(template()), tools: plain, temperature, tool_choice: 'required', record: true };
+      const options = {
+        template: short(template()),
+        tools: PLAIN_TOOLS,
+        temperature,
+        tool_choice: 'required',
+        record: true,
+      };
       const { message, done_reason: reason, run_id: run } = await chat(options);
       expect(message).toMatchObject({ role: 'assistant', content: '' });
       expect(message.tool_calls!.length).toBeGreaterThan(0);
@@ -179,7 +105,7 @@ describe.each(Object.entries(FAMILIES))('%s', (_, { template, begins }) => {
   test('a session gives the same call in pieces', async () => {
     const options = {
       template: short(template()),
-      tools: plain,
+      tools: PLAIN_TOOLS,
       temperature: 1.5,
       tool_choice: BY_NAME,
       num_predict: 100,
@@ -215,7 +141,7 @@ describe.each(Object.entries(FAMILIES))('%s', (_, { template, begins }) => {
   });
 
   test('shows tools, calls and results', async () => {
-    const shown = await render({ template: template(), tools: plain.slice(0, 1) }, CALLED);
+    const shown = await render({ template: template(), tools: PLAIN_TOOLS.slice(0, 1) }, CALLED);
     expect(shown).toContain('get_weather');
     if (shown.includes('Oslo?')) {
       if (!template().includes("message['tools']") && !template().includes('func_name1'))
@@ -240,6 +166,14 @@ test('arguments keep digits that a double does not hold', async () => {
   expect(await text('hartonomous.close_session($1)', [session])).toContain(called);
 });
 
+/** Options with which the model begins a call, since it likes the mark's first token, and the answer has another first character. */
+async function beginningCall(): Promise<object> {
+  const { rows } = await client.query<{ first: number }>(
+    "select (hartonomous.tokenize('<tool_call>', 'tiny'))[1] as first",
+  );
+  return { response_format: { type: 'json_schema', schema: { const: 'yes' } }, logit_bias: { [rows[0]!.first]: 100 } };
+}
+
 describe('tool_choice', () => {
   test('none shows no tools and calls none', async () => {
     const none = await chat({ tool_choice: 'none', temperature: 0 });
@@ -263,6 +197,15 @@ describe('tool_choice', () => {
       logit_bias: {},
     });
     expect(message.tool_calls ?? message.content).toBeTruthy();
+  });
+
+  test('auto leaves valid arguments where the model begins a call', async () => {
+    for (const seed of [1, 2, 3]) {
+      const options = { tools: PLAIN_TOOLS, tool_choice: 'auto', temperature: 1.5, seed, ...(await beginningCall()) };
+      const { message } = await chat(options);
+      expect(message.content).toBe('');
+      message.tool_calls!.forEach(check);
+    }
   });
 
   test('by name calls that tool once, with parallel_tool_calls off one of any', async () => {

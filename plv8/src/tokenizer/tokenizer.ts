@@ -1,5 +1,5 @@
 import { raise, SQLSTATE } from '../errors.ts';
-import { decodeUtf8, encodeUtf8, writeUtf8, utf8Length } from '../format/utf8.ts';
+import { decodeUtf8, writeUtf8 } from '../format/utf8.ts';
 import { CHARACTER_BYTES } from './byte-bpe.ts';
 import { cleanSpaces } from './clean-spaces.ts';
 import type { EncodeText } from './encoders.ts';
@@ -12,6 +12,13 @@ import type { Vocabulary } from './vocabulary.ts';
 import { flagSetting, idSetting, TOKEN_TYPE } from './vocabulary.ts';
 
 const EMPTY = new Uint8Array(0);
+
+/** Bytes of UTF-8 that a code unit of UTF-16 becomes at the most. */
+const MAX_UNIT_BYTES = 3;
+
+/** Byte that a code unit of a byte-level token stands for; -1 for none. */
+const CODE_BYTES = new Int16Array(0x180).fill(-1);
+for (const [character, byte] of CHARACTER_BYTES) CODE_BYTES[character.charCodeAt(0)] = byte;
 
 /** Characters of a text to encode; PL/V8 does not survive a heap that is full of ids, 200 million bytes of them by default. */
 const MAX_CHARACTERS = 8_388_608;
@@ -41,6 +48,8 @@ export interface Tokenizer {
   encode(text: string, options: EncodeOptions): number[];
   /** Bytes the token adds to the output; empty for control tokens. */
   tokenBytes(id: number): Uint8Array;
+  /** The same of all tokens, one after the other, with the place (vocabSize) where each ends. */
+  allTokenBytes(): { bytes: Uint8Array; ends: Int32Array };
   /** The token for people: its bytes as text, control tokens by name. */
   tokenText(id: number): string;
   /** Text of a sequence without the space that encoding put in front; control tokens by name when `special`. */
@@ -148,6 +157,20 @@ class VocabularyTokenizer implements Tokenizer {
     return this.types[id] === TOKEN_TYPE.control;
   }
 
+  allTokenBytes(): { bytes: Uint8Array; ends: Int32Array } {
+    const { tokens } = this.vocabulary;
+    const bytes = new Uint8Array(tokens.reduce((sum, text) => sum + text.length, 0) * MAX_UNIT_BYTES);
+    const ends = new Int32Array(tokens.length);
+    let end = 0;
+    for (let id = 0; id < tokens.length; id++) {
+      const type = this.types[id];
+      if (type !== TOKEN_TYPE.control && type !== TOKEN_TYPE.unknown)
+        end = this.writePiece(id, tokens[id]!, bytes, end);
+      ends[id] = end;
+    }
+    return { bytes, ends };
+  }
+
   /** Bytes of a token, special tokens by name. */
   private pieceBytes(id: number): Uint8Array {
     const text = this.vocabulary.tokens[id];
@@ -157,19 +180,27 @@ class VocabularyTokenizer implements Tokenizer {
         `token ${id} is outside the vocabulary, which has ids 0 to ${this.vocabSize - 1}`,
       );
     }
+    const out = new Uint8Array(text.length * MAX_UNIT_BYTES);
+    return out.slice(0, this.writePiece(id, text, out, 0));
+  }
+
+  /** Write them into `out` from `at` on; the offset after the last one. */
+  private writePiece(id: number, text: string, out: Uint8Array, at: number): number {
     switch (this.types[id]) {
       case TOKEN_TYPE.control:
       case TOKEN_TYPE.unknown:
       case TOKEN_TYPE.userDefined:
-        return encodeUtf8(text);
+        return writeUtf8(text, out, at);
       case TOKEN_TYPE.byte: {
         const byte = parseInt(text.slice(3, 5), 16);
-        return Number.isNaN(byte) ? EMPTY : Uint8Array.of(byte);
+        if (Number.isNaN(byte)) return at;
+        out[at] = byte;
+        return at + 1;
       }
       case TOKEN_TYPE.normal:
-        return this.byteLevel ? bytesOfByteText(text) : encodeUtf8(text.replaceAll(SPACE_MARK, ' '));
+        return this.byteLevel ? writeByteText(text, out, at) : writeUtf8(text.replaceAll(SPACE_MARK, ' '), out, at);
       default:
-        return EMPTY;
+        return at;
     }
   }
 }
@@ -191,16 +222,19 @@ function stripsRight({ settings }: Vocabulary): (id: number, text: string) => bo
   return (_id, text) => phi3 && !PHI3_KEEPING.has(text);
 }
 
-/** Bytes a byte-level token stands for; a character that stands for no byte adds its own UTF-8 form. */
-function bytesOfByteText(text: string): Uint8Array {
-  const out = new Uint8Array(utf8Length(text));
-  let size = 0;
-  for (const character of text) {
-    const byte = CHARACTER_BYTES.get(character);
-    if (byte === undefined) size = writeUtf8(character, out, size);
-    else out[size++] = byte;
+/** Write the bytes that a byte-level token stands for; a character that stands for no byte adds its own UTF-8 form. */
+function writeByteText(text: string, out: Uint8Array, from: number): number {
+  let at = from;
+  for (let i = 0; i < text.length; i++) {
+    const byte = CODE_BYTES[text.charCodeAt(i)] ?? -1;
+    if (byte >= 0) out[at++] = byte;
+    else {
+      const character = String.fromCodePoint(text.codePointAt(i)!);
+      at = writeUtf8(character, out, at);
+      i += character.length - 1;
+    }
   }
-  return out.subarray(0, size);
+  return at;
 }
 
 /** Lone surrogates, which no UTF-8 text has, become U+FFFD. */

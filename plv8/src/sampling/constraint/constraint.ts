@@ -42,6 +42,9 @@ const MAX_SHORTEST_BYTES = 1_000_000;
 /** Compiled grammars that are kept for the next call. */
 const MAX_KEPT = 8;
 
+/** Milliseconds that a grammar may take to be made; bounds on its states come first where the machine is not busy. */
+const MAX_MAKING_MS = 10_000;
+
 /** Nodes of the tree between two polls. */
 const POLL_STRIDE = 32_768;
 
@@ -49,9 +52,14 @@ const UNKNOWN = -1;
 
 /** What follows a state. */
 interface Successors {
+  state: Expression;
   classes: ByteClasses;
   /** (classes) next state, UNKNOWN until it is asked for */
   next: Int32Array;
+  /** (classes) tokens that suffice after the next state, UNKNOWN until they are asked for */
+  needed: Float64Array;
+  /** (classes) what follows the next state */
+  further: (Successors | undefined)[];
 }
 
 interface Mask {
@@ -168,9 +176,7 @@ class Automaton {
   private walk(state: Expression, left: number, poll: () => void): Mask {
     const { bytes, depths, ends, tokens, twins, longest } = this.trie;
     const bits = new Uint32Array((this.trie.tokenizer.vocabSize + 31) >> 5);
-    const states = new Int32Array(longest + 1);
-    states[0] = state;
-    const stack: Successors[] = [this.successorsOf(state)];
+    const stack = new Array<Successors>(longest + 1).fill(this.successorsOf(state));
     let worst = 0;
     let pollAt = POLL_STRIDE;
     let seen = 0;
@@ -180,48 +186,62 @@ class Automaton {
         poll();
       }
       const depth = depths[node]!;
-      const byte = bytes[node]!;
-      const { classes, next: known } = stack[depth]!;
-      let next = known[classes.of[byte]!]!;
-      if (next === UNKNOWN) next = this.step(states[depth]!, byte);
+      const at = stack[depth]!;
+      const place = at.classes.of[bytes[node]!]!;
+      let next = at.next[place]!;
+      if (next === UNKNOWN) next = this.step(at.state, bytes[node]!);
       if (next === NEVER) {
         node = ends[node]!;
         continue;
       }
       const token = tokens[node]!;
       if (token >= 0) {
-        const needed = this.needed(next, left);
+        let needed = at.needed[place]!;
+        if (needed === UNKNOWN) at.needed[place] = needed = this.bound(next);
+        if (needed > left) needed = this.cost(next);
         if (needed <= left && needed !== Infinity) {
           bits[token >> 5]! |= 1 << (token & 31);
-          for (const twin of twins.get(token) ?? []) bits[twin >> 5]! |= 1 << (twin & 31);
           if (needed > worst) worst = needed;
         }
       }
       // Nothing is asked about what follows a leaf.
-      if (ends[node]! > node + 1) {
-        states[depth + 1] = next;
-        stack[depth + 1] = this.successorsOf(next);
-      }
+      if (ends[node]! > node + 1) stack[depth + 1] = at.further[place] ??= this.successorsOf(next);
       node++;
+    }
+    for (const [token, others] of twins) {
+      if ((bits[token >> 5]! & (1 << (token & 31))) === 0) continue;
+      for (const twin of others) bits[twin >> 5]! |= 1 << (twin & 31);
     }
     return { bits, worst };
   }
 
-  /** Tokens that suffice after `state`: exact where a simple bound does not decide whether `left` are enough. */
-  private needed(state: Expression, left: number): number {
+  /** Tokens that suffice after `state`: its bytes where each of them is a token, which may be more than the fewest. */
+  private bound(state: Expression): number {
     const length = this.shortestLength(state);
-    return this.countsBytes && length <= left && length <= MAX_SHORTEST_BYTES ? length : this.cost(state);
+    return this.countsBytes && length <= MAX_SHORTEST_BYTES ? length : this.cost(state);
   }
 
   private successorsOf(state: Expression): Successors {
     let successors = this.successors.get(state);
     if (successors === undefined) {
-      if (this.successors.size >= MAX_SUCCESSORS) this.successors.clear();
+      if (this.successors.size >= MAX_SUCCESSORS) this.forgetSuccessors();
       const classes = this.expressions.classesOf(state);
-      successors = { classes, next: new Int32Array(classes.bytes.length).fill(UNKNOWN) };
+      const places = classes.bytes.length;
+      successors = {
+        state,
+        classes,
+        next: new Int32Array(places).fill(UNKNOWN),
+        needed: new Float64Array(places).fill(UNKNOWN),
+        further: new Array<undefined>(places).fill(undefined),
+      };
       this.successors.set(state, successors);
     }
     return successors;
+  }
+
+  private forgetSuccessors(): void {
+    for (const each of this.successors.values()) each.further.fill(undefined);
+    this.successors.clear();
   }
 
   private step(state: Expression, byte: number): Expression {
@@ -246,7 +266,20 @@ function automatonFor(tokenizer: Tokenizer, grammar: Grammar, poll: () => void):
   let automaton = kept.get(key);
   if (automaton === undefined) {
     const vocabulary = trieFor(tokenizer, grammar);
-    automaton = shallow(grammar, () => new Automaton(vocabulary, grammar, poll));
+    const deadline = Date.now() + MAX_MAKING_MS;
+    let making = true;
+    const timed = (): void => {
+      poll();
+      if (making && Date.now() > deadline) {
+        raise(
+          SQLSTATE.programLimitExceeded,
+          `${nameOf(grammar)} takes more than ${MAX_MAKING_MS / 1000} seconds to be prepared`,
+          { hint: 'a smaller schema, fewer alternatives, or lower bounds on repetition need less' },
+        );
+      }
+    };
+    automaton = shallow(grammar, () => new Automaton(vocabulary, grammar, timed));
+    making = false;
   }
   kept.delete(key);
   for (const oldest of kept.keys()) {

@@ -2,8 +2,7 @@
  * Constrained decoding on models with random weights, which never help: every answer is checked by ajv.
  * SCHEMAS sets the number of random schemas (60; all of them are 500).
  */
-import { Ajv2020 } from 'ajv/dist/2020.js';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { HartonomousError } from '../../../../plv8/src/errors.ts';
 import type { Grammar } from '../../../../plv8/src/sampling/constraint/constraint.ts';
 import { Continuation } from '../../../../plv8/src/sampling/continuation.ts';
@@ -16,6 +15,7 @@ import { readGgufVocabulary } from '../../../golden/gguf-vocabulary.ts';
 import { readGguf } from '../../gguf-source.ts';
 import { goldenPath } from '../../golden-model.ts';
 import { SchemaMaker } from './random-schema.ts';
+import { validatorOf } from './written-schemas.ts';
 
 const SCHEMAS = Number(process.env.SCHEMAS ?? 60);
 /** Documented: a hostile schema ends in a clear error in less than two seconds. */
@@ -90,16 +90,12 @@ function fewest(on: Subject, grammar: Grammar): number {
   return Number(found[1]);
 }
 
-function validator(schema: unknown): (value: unknown) => boolean {
-  return new Ajv2020({ strict: false, validateFormats: false }).compile(schema as object);
-}
-
 describe('random schemas', () => {
   it(`are satisfied, ${SCHEMAS} of them, whatever the budget`, () => {
     let texts = 0;
     for (let seed = 1; seed <= SCHEMAS; seed++) {
       const schema = new SchemaMaker(seed).make();
-      const validate = validator(schema);
+      const validate = validatorOf(schema);
       const on = subjects[seed % subjects.length]!;
       const least = fewest(on, json(schema));
       for (const more of [0, 1, 7, 60]) {
@@ -170,7 +166,7 @@ describe('an answer', () => {
 
   it('keeps counts that no token reaches at once', () => {
     const schema = { type: 'array', items: { type: 'string', minLength: 60, maxLength: 90 }, minItems: 2, maxItems: 2 };
-    const validate = validator(schema);
+    const validate = validatorOf(schema);
     for (const on of subjects) {
       const least = fewest(on, json(schema));
       for (const more of [0, 3, 40, 200]) {
@@ -333,6 +329,19 @@ describe('a hostile grammar', () => {
     expect(error.message).toMatch(message);
     expect(error.message).not.toContain('\n');
     expect(Date.now() - started).toBeLessThan(HANG_GUARD_MS);
+  });
+
+  it('ends where its time is over, whatever its states', () => {
+    let now = 0;
+    const clock = vi.spyOn(Date, 'now').mockImplementation(() => (now += 6000));
+    try {
+      const properties = Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`p${i}`, {}]));
+      const error = errorOf(() => generate(bpe, json({ type: 'object', properties }), {}));
+      expect(error.message).toBe('json schema takes more than 10 seconds to be prepared');
+      expect(error.sqlerrcode).toBe('54000');
+    } finally {
+      clock.mockRestore();
+    }
   });
 });
 

@@ -2,6 +2,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { SchemaMaker } from './random-schema.ts';
+import { keywordsOf, knownKeywords } from './schema-drafts.ts';
 import { schemaTexts } from './schema-walk.ts';
 import { validatorOf, WRITTEN_SCHEMAS } from './written-schemas.ts';
 
@@ -24,6 +25,15 @@ describe('a schema', () => {
       const schema = new SchemaMaker(seed * 7919).make();
       expect(wrongTexts(schema, 10, seed), `seed ${seed}: ${JSON.stringify(schema).slice(0, 300)}`).toEqual([]);
     }
+  });
+
+  it('at random has every keyword', () => {
+    // Refused, or not to be had from ajv: draft 4's id, and draft 2019-09's $recursiveAnchor.
+    const never = ['$dynamicRef', '$recursiveRef', 'id', '$recursiveAnchor'];
+    const found = new Set(
+      Array.from({ length: 500 }, (_, i) => [...keywordsOf(new SchemaMaker((i + 1) * 104_729).make())]).flat(),
+    );
+    expect([...knownKeywords()].filter((keyword) => !found.has(keyword) && !never.includes(keyword))).toEqual([]);
   });
 
   it.each<[string, object, string[]]>([

@@ -1,5 +1,6 @@
 /** Random JSON schemas out of every keyword that constrained decoding supports, each of which some value satisfies. */
 import { Random } from '../../../../plv8/src/sampling/random.ts';
+import { inDraft7 } from './schema-drafts.ts';
 
 type Schema = Record<string, unknown>;
 
@@ -13,21 +14,50 @@ const PATTERNS = [
   '^\\S+@\\w+\\.(com|org)$',
   '^.{3}$',
   '^[À-ÿ]{1,3}x?$',
+  '^(?=.*\\d)(?=.*[a-z])[a-z\\d]{4,8}$',
+  '\\bcat\\b',
 ];
-const FORMATS = ['date-time', 'email', 'uri', 'ipv4', 'ipv6', 'hostname', 'duration', 'uuid', 'time'];
+const FORMATS = [
+  ...['date-time', 'date', 'time', 'duration', 'email', 'hostname', 'ipv4', 'ipv6', 'uri', 'uri-reference', 'uuid'],
+  ...['json-pointer', 'regex'],
+];
 const TEXTS = ['red', 'größer', '"', '\\', 'line\nbreak', '', '🎈', 'red wine'];
+
+/** Keywords that say nothing about values, those of the root and those that name a place left out. */
+const ANNOTATIONS: Readonly<Schema> = {
+  $comment: 'one',
+  title: 'One',
+  description: 'one of "many"',
+  default: null,
+  example: 2,
+  examples: [2, 'a'],
+  deprecated: true,
+  readOnly: true,
+  writeOnly: false,
+  contentMediaType: 'text/plain',
+  contentSchema: { type: 'integer' },
+  discriminator: { propertyName: 'kind' },
+  xml: { name: 'one' },
+  externalDocs: { url: 'https://example.com' },
+};
 
 export class SchemaMaker {
   private readonly random: Random;
   private readonly definitions: Record<string, Schema> = {};
+  private places = 0;
 
   constructor(seed: number) {
     this.random = new Random(seed);
   }
 
+  /** A schema of draft 2020-12, or now and then of draft 7. */
   make(): Schema {
-    const schema = this.schema(3);
-    return Object.keys(this.definitions).length === 0 ? schema : { ...schema, $defs: this.definitions };
+    const named = this.maybe() ? { $id: 'https://example.com/one' } : {};
+    const schema: Schema = { ...named, ...this.schema(3) };
+    if (Object.keys(this.definitions).length > 0) schema.$defs = this.definitions;
+    if (this.random.next() < 0.2) return inDraft7(schema);
+    if (this.random.next() < 0.1) schema.$vocabulary = { 'https://json-schema.org/draft/2020-12/vocab/core': true };
+    return this.maybe() ? { $schema: 'https://json-schema.org/draft/2020-12/schema', ...schema } : schema;
   }
 
   private below(n: number): number {
@@ -43,6 +73,14 @@ export class SchemaMaker {
   }
 
   private schema(depth: number): Schema {
+    const schema = this.plain(depth);
+    if (this.random.next() > 0.15) return schema;
+    const keyword = this.pick(['$dynamicAnchor', ...Object.keys(ANNOTATIONS)]);
+    const value = keyword === '$dynamicAnchor' ? `place${this.places++}` : ANNOTATIONS[keyword];
+    return { [keyword]: value, ...schema };
+  }
+
+  private plain(depth: number): Schema {
     const flat = [
       () => ({ type: this.pick(['null', 'boolean', 'string', 'integer', 'number']) }),
       () => this.number(),
@@ -58,6 +96,12 @@ export class SchemaMaker {
       () => ({ type: 'string', not: { enum: ['', 'a', '"'] } }),
       () => ({ type: this.pick(['integer', 'number']), multipleOf: this.pick([3, 7, 250]), minimum: this.below(40) }),
       () => ({ type: 'number', multipleOf: this.pick([0.5, 0.01]), maximum: this.below(9) }),
+      () => ({ enum: [...TEXTS, 7], [this.pick(['minLength', 'maxLength'])]: this.below(7) }),
+      () => ({ type: ['string', 'integer', 'null'], anyOf: [{ minLength: 2 }, { minimum: this.below(9) }] }),
+      () => ({ type: 'string', format: 'date', pattern: this.pick(['^20', '-0[1-9]$']) }),
+      () => ({ type: 'string', format: 'email', maxLength: 8 + this.below(9) }),
+      () => this.exactlyOne(),
+      () => this.word(),
     ];
     const nested = [
       () => this.object(depth),
@@ -73,6 +117,7 @@ export class SchemaMaker {
       () => this.named(),
       () => this.set(),
       () => this.containing(),
+      () => this.evaluated(depth),
       () => ({ not: { type: this.pick(['string', 'object', ['array', 'integer'], 'number']) } }),
       () => this.pick<Schema>([{}, { title: 'anything' }, { type: 'object' }, { type: 'array' }]),
     ];
@@ -95,6 +140,43 @@ export class SchemaMaker {
     if (this.maybe()) return { type: 'string', pattern: this.pick(PATTERNS) };
     const minLength = this.below(4);
     return { type: 'string', minLength, ...(this.maybe() ? { maxLength: minLength + this.below(6) } : {}) };
+  }
+
+  /** Branches that overlap. */
+  private exactlyOne(): Schema {
+    const least = this.below(9);
+    return {
+      oneOf: this.pick<Schema[]>([
+        [
+          { type: 'integer', minimum: least },
+          { type: 'integer', maximum: least + 5 },
+        ],
+        [
+          { type: 'string', maxLength: 3 },
+          { type: 'string', minLength: 2 },
+        ],
+        [{ enum: TEXTS.slice(0, 4) }, { enum: TEXTS.slice(2) }],
+        [{ type: 'number' }, { multipleOf: 3 }],
+      ]),
+    };
+  }
+
+  /** A reference with siblings. */
+  private word(): Schema {
+    const name = `word${Object.keys(this.definitions).length}`;
+    this.definitions[name] = { $anchor: name, type: 'string', minLength: this.below(3) };
+    return { $ref: this.pick([`#/$defs/${name}`, `#${name}`]), maxLength: 3 + this.below(5) };
+  }
+
+  private evaluated(depth: number): Schema {
+    const first: Schema = { prefixItems: [this.schema(depth - 1), this.schema(0)] };
+    if (this.maybe()) first.items = this.schema(0);
+    return {
+      type: 'array',
+      allOf: [first],
+      minItems: this.below(3),
+      unevaluatedItems: this.pick<unknown>([false, {}]),
+    };
   }
 
   /** Members told apart by a constant. */
@@ -183,7 +265,7 @@ export class SchemaMaker {
     const minItems = this.below(3);
     const schema: Schema = { type: 'array', items: this.schema(depth - 1), minItems };
     if (this.maybe()) schema.maxItems = minItems + this.below(3);
-    if (this.random.next() < 0.3) schema.prefixItems = [this.schema(depth - 1), this.schema(0)];
+    if (this.maybe()) schema.prefixItems = [this.schema(depth - 1), this.schema(0)];
     return schema;
   }
 
