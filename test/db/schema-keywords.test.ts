@@ -1,7 +1,7 @@
 /**
- * Every keyword of JSON Schema's drafts 4, 6, 7, 2019-09 and 2020-12 and of OpenAPI 3.0 and 3.1, through SQL, and what a text is to be like through HTTP, too: a keyword decides about
- * values, is passed over as an annotation, or is refused by name and place. What nobody defines is named in a NOTICE or a header, and
- * what is written wrong is said in one line.
+ * Every keyword of JSON Schema's drafts 4, 6, 7, 2019-09 and 2020-12 and of OpenAPI 3.0 and 3.1, through SQL: it decides about
+ * values, is passed over as an annotation, or is refused by name and place. What nobody defines is named in a NOTICE or a
+ * header, and what is written wrong is said in one line. Forms of texts and values through HTTP, too.
  */
 import { join } from 'node:path';
 import type pg from 'pg';
