@@ -3,6 +3,9 @@ import { PassThrough } from 'node:stream';
 import type { ReadStream } from 'node:tty';
 
 const CTRL_C = 0x03;
+
+/** Keys that come together and are handed on one by one, which takes a time that is quadratic in a line's length. */
+const MOST_ONE_BY_ONE = 4096;
 /** What a terminal that is not raw makes of these keys. */
 const SIGNALS: ReadonlyMap<number, NodeJS.Signals> = new Map([
   [0x1a, 'SIGTSTP'],
@@ -31,7 +34,7 @@ export class Keyboard {
   /** Hand over what was typed meanwhile. */
   release(): void {
     this.onInterrupt = null;
-    for (const keys of this.waiting.splice(0)) this.stream.write(keys);
+    for (const keys of this.waiting.splice(0)) this.give(keys);
   }
 
   close(): void {
@@ -40,12 +43,18 @@ export class Keyboard {
 
   private take(keys: Buffer): void {
     if (this.onInterrupt === null) {
-      this.stream.write(keys);
+      this.give(keys);
       return;
     }
     if (keys.includes(CTRL_C)) this.onInterrupt();
     for (const [key, signal] of SIGNALS) if (keys.includes(key)) this.leave(signal);
     this.waiting.push(keys.filter((key) => key !== CTRL_C && !SIGNALS.has(key)) as Buffer);
+  }
+
+  /** One by one: of several at once readline does not count the rows they take, and shows a long line twice. */
+  private give(keys: Buffer): void {
+    if (keys.length > MOST_ONE_BY_ONE) this.stream.write(keys);
+    else for (const key of keys) this.stream.write(Buffer.of(key));
   }
 
   /** End or pause the program as the terminal would, which is raw again when the program goes on. */

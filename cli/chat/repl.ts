@@ -13,6 +13,9 @@ import { WordWrap } from './word-wrap.ts';
 
 const QUOTES = '"""';
 
+/** Columns of a terminal that says it has 0. */
+const UNKNOWN_WIDTH = 80;
+
 /** Read and answer until the input ends or /bye. Errors of one prompt are told and do not end the conversation. */
 export async function converse(repl: Repl): Promise<void> {
   const { terminal, conversation } = repl;
@@ -86,7 +89,7 @@ export async function writeAnswer(
   signal: AbortSignal,
 ): Promise<AnswerFacts> {
   const { stdout } = process;
-  const wrap = settings.wordWrap && stdout.isTTY ? new WordWrap(() => Math.max(1, stdout.columns)) : null;
+  const wrap = settings.wordWrap && stdout.isTTY ? new WordWrap(() => stdout.columns || UNKNOWN_WIDTH) : null;
   const tokens = backend.answer(request, signal);
   for (;;) {
     const next = await tokens.next();

@@ -27,6 +27,8 @@ export class Terminal {
   private readonly queue: Input[] = [];
   private waiting: ((input: Input) => void) | null = null;
   private ended = false;
+  /** Ctrl-C since the latest line, before anything was there to be stopped. */
+  private interrupted = false;
   /** Where lines are edited: keys come one by one. */
   private readonly keyboard: Keyboard | null;
   /** Lines so far of what is pasted; it is one prompt. */
@@ -51,7 +53,9 @@ export class Terminal {
       this.lines.write(null, { ctrl: true, name: 'e' });
       this.lines.write(null, { ctrl: true, name: 'u' });
       this.tell('\n');
-      this.deliver('interrupt');
+      // Nobody waits where the line before has just ended: it is what Ctrl-C is to stop.
+      if (this.waiting === null) this.interrupted = true;
+      else this.deliver('interrupt');
     });
     this.lines.on('close', () => {
       this.ended = true;
@@ -62,6 +66,7 @@ export class Terminal {
 
   /** The next line, after showing `prompt`. Lines that were pasted or piped in together come one after another. */
   async read(prompt: string): Promise<Input> {
+    this.interrupted = false;
     const next = this.queue.shift();
     if (next !== undefined) return next;
     if (this.ended) return 'end';
@@ -81,6 +86,7 @@ export class Terminal {
   async interruptible<T>(body: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const controller = new AbortController();
     const onInterrupt = (): void => controller.abort();
+    if (this.interrupted) onInterrupt();
     process.on('SIGINT', onInterrupt);
     this.keyboard?.hold(onInterrupt);
     try {
@@ -105,6 +111,10 @@ export class Terminal {
   private markPastes({ stream }: Keyboard): void {
     this.screen?.write(MARK_PASTES);
     process.once('exit', () => this.screen?.write(LEAVE_PASTES));
+    process.once('SIGTERM', (signal) => {
+      this.screen?.write(LEAVE_PASTES);
+      process.kill(process.pid, signal);
+    });
     stream.on('keypress', (_text, { name }: Key) => {
       if (name === 'paste-start' || name === 'paste-end') this.pasting = name === 'paste-start';
     });

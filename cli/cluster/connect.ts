@@ -72,8 +72,17 @@ export async function trustNoPath(client: pg.Client): Promise<void> {
 /** Run `body` with a client and end it afterwards, whatever happens. */
 export async function withClient<T>(options: ConnectionOptions, body: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = await connect(options);
+  let lost: Error | null = null;
+  client.once('error', (error) => (lost = error));
   try {
     return await body(client);
+  } catch (cause) {
+    // What came while nothing was asked says more than the next question's failure.
+    if (lost === null || cause instanceof CommandError || cause instanceof pg.DatabaseError) throw cause;
+    throw new CommandError(`the connection to the database was lost: ${(lost as Error).message}`, {
+      cause,
+      hint: 'run it again',
+    });
   } finally {
     await client.end().catch(() => undefined);
   }

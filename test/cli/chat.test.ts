@@ -185,6 +185,39 @@ describe('a conversation', () => {
     expect(await terminal.end()).toBe(0);
   });
 
+  test('stops what has just been asked at a Ctrl-C that comes with it', async () => {
+    const terminal = await chat();
+    await terminal.ask('hello');
+    terminal.type(`/explain Hello${ENTER}${CTRL_C}`);
+    expect(await terminal.ask('/show messages')).toContain(`user: hello\nassistant: ${GREETING}`);
+    terminal.type(`how are you?${ENTER}${CTRL_C}`);
+    await terminal.ask('/show messages');
+    expect(terminal.screen()).not.toMatch(/components sum|doing well|to leave/);
+    terminal.type(CTRL_D);
+    expect(await terminal.end()).toBe(0);
+  });
+
+  test('says why it ends when its connection is lost between two prompts', async () => {
+    const terminal = await chat({ columns: 120 });
+    await terminal.ask('hello');
+    await database.pool.query(
+      `select pg_terminate_backend(pid, 10000) from pg_stat_activity
+       where application_name = 'hartonomous' and datname = current_database()`,
+    );
+    terminal.type(`hello${ENTER}`);
+    expect(await terminal.end()).toBe(1);
+    expect(terminal.screen()).toContain(
+      'the connection to the database was lost: terminating connection due to administrator command\nrun it again',
+    );
+  });
+
+  test('leaves the terminal as it was at SIGTERM', async () => {
+    const terminal = await chat();
+    terminal.kill();
+    await terminal.end();
+    expect(terminal.raw.endsWith(NO_MORE_PASTES)).toBe(true);
+  });
+
   test('keeps its history over sessions, privately', async () => {
     const first = await chat();
     await first.ask('hello');
@@ -290,6 +323,33 @@ describe('the terminal itself', () => {
     terminal.type(`hello${ENTER}`);
     await terminal.see('Hello! How can I hel\np you?');
     await terminal.prompt();
+    terminal.type(CTRL_D);
+    expect(await terminal.end()).toBe(0);
+  });
+
+  test('shows a line as long as it is wide once, however fast it was typed', async () => {
+    const terminal = await chat({ columns: 40 });
+    const line = 'x'.repeat(76);
+    terminal.type(line);
+    await terminal.see(/x{40}$/m);
+    terminal.type('\x7f\x7f漢');
+    await terminal.see('漢');
+    terminal.type('\x1b[H');
+    terminal.type('y');
+    await terminal.see('>>> y');
+    const shown = terminal.lines().slice(1).join('').trimEnd();
+    expect(shown).toBe(`>>> y${line.slice(2)}漢`);
+    terminal.type(CTRL_C);
+    await terminal.see('leave');
+    terminal.type(CTRL_D);
+    expect(await terminal.end()).toBe(0);
+  });
+
+  test('may not say how wide it is', async () => {
+    const terminal = await chat();
+    terminal.resize(0, 0);
+    await terminal.ask('/clear');
+    expect(await terminal.ask('hello')).toBe(GREETING);
     terminal.type(CTRL_D);
     expect(await terminal.end()).toBe(0);
   });

@@ -1,6 +1,7 @@
 """Run a program under a pseudo-terminal: pseudo-terminal.py COLUMNS ROWS PROGRAM [ARG...]
 
-Standard input takes one JSON object a line: {"write": TEXT} types, {"resize": [COLUMNS, ROWS]} resizes the window.
+Standard input takes one JSON object a line: {"write": TEXT} types, {"resize": [COLUMNS, ROWS]} resizes the
+window, {"kill": SIGNAL} signals the program.
 Standard output gets what the program writes to its terminal, byte for byte. The exit code is the program's.
 """
 import fcntl
@@ -52,7 +53,9 @@ def main():
             *lines, pending = pending.split(b"\n")
             for line in lines:
                 job = json.loads(line)
-                if "write" in job:
+                if "kill" in job:
+                    os.kill(child, job["kill"])
+                elif "write" in job:
                     os.write(terminal, job["write"].encode())
                 else:
                     set_size(terminal, *job["resize"])

@@ -65,8 +65,14 @@ export class PseudoTerminal {
   }
 
   resize(columns: number, rows: number): void {
-    this.emulator.resize(columns, rows);
+    // A window of 0 columns is one whose size nobody knows.
+    if (columns > 0) this.emulator.resize(columns, rows);
     this.send({ resize: [columns, rows] });
+  }
+
+  /** Have the program ended by SIGTERM. */
+  kill(): void {
+    this.send({ kill: 15 });
   }
 
   /** Lines on screen and above it, without the blanks at their ends. */

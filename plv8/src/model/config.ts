@@ -1,6 +1,6 @@
 /** Hyper-parameters of a model, read from GGUF metadata and checked before anything is allocated. */
 import { raise, SQLSTATE } from '../errors.ts';
-import type { Architecture } from './architectures/architecture.ts';
+import type { Architecture, Windows } from './architectures/architecture.ts';
 import { findArchitecture } from './architectures/registry.ts';
 import { Metadata } from './metadata.ts';
 import { checkKeys } from './metadata-keys.ts';
@@ -111,7 +111,7 @@ export function readConfig(name: string, meta: Record<string, unknown>, tensors:
   const inWindow =
     windowed === undefined || window === 0
       ? new Array<boolean>(nLayers).fill(false)
-      : windowedLayers(metadata.value('attention.sliding_window_pattern'), windowed.fullEvery, nLayers);
+      : windowedLayers(metadata.value('attention.sliding_window_pattern'), windowed, nLayers);
   if (architecture.kind === 'encoder' && inWindow.includes(true) && windowed?.symmetric !== true)
     metadata.unsupported(
       'attention.causal',
@@ -178,10 +178,13 @@ function readRotatedDims(metadata: Metadata, headSize: number): number {
   return dims;
 }
 
-/** Tokens of the window, 0 for none. Files without a window say 0, or nothing, or at least the context. */
+/**
+ * Tokens of the window, 0 for none. Files without a window say 0, or nothing, or at least the context; an encoder that was
+ * trained with one has to say how long it is.
+ */
 function readWindow(metadata: Metadata, contextLength: number): number {
   const suffix = 'attention.sliding_window';
-  if ((metadata.value(suffix) ?? 0) === 0) return 0;
+  if ((metadata.value(suffix) ?? 0) === 0 && metadata.architecture.windows?.symmetric !== true) return 0;
   const window = metadata.integer(suffix, LIMITS.contextLength);
   if (metadata.architecture.windows !== undefined) return window;
   if (window < contextLength)
@@ -218,7 +221,7 @@ function readVocabSize(metadata: Metadata, tensors: readonly TensorInfo[]): numb
  * (nLayers) whether a layer's attention has a window: by the file's pattern (a list, or the distance of two full
  * layers), else by the architecture's.
  */
-function windowedLayers(stated: unknown, fullEvery: number | undefined, nLayers: number): readonly boolean[] {
+function windowedLayers(stated: unknown, { fullEvery, symmetric }: Windows, nLayers: number): readonly boolean[] {
   if (Array.isArray(stated)) {
     if (stated.length !== nLayers || !stated.every((each) => typeof each === 'boolean')) {
       raise(
@@ -230,6 +233,11 @@ function windowedLayers(stated: unknown, fullEvery: number | undefined, nLayers:
   }
   if (stated === 1)
     raise(SQLSTATE.featureNotSupported, 'model metadata attention.sliding_window_pattern is 1: no layer has a window');
+  if (stated === 0 && symmetric === true)
+    raise(
+      SQLSTATE.featureNotSupported,
+      'model metadata attention.sliding_window_pattern is 0: every layer has a window',
+    );
   const period = typeof stated === 'number' && Number.isInteger(stated) ? stated || undefined : fullEvery;
   return Array.from({ length: nLayers }, (_, layer) => period === undefined || layer % period !== period - 1);
 }
