@@ -2,6 +2,9 @@
  * What a caller writes is data: control tokens in it are text, whatever the template does with it, through SQL and HTTP.
  * Where a test wants llama.cpp's behaviour it says parse_special.
  */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { RunningServer } from '../../cli/serve/server.ts';
@@ -152,6 +155,39 @@ describe('control tokens in what a caller writes', () => {
     await chat([{ role: 'user', content: ATTACK }], { template });
     expect(controlsOf(await lastPrompt())).toEqual([begins]);
   });
+});
+
+/** The bundled model with `<|im_start|>` as a user-defined token (GGUF's type 4). */
+function withDefined(folder: string): string {
+  const bytes = readFileSync(TINY);
+  const key = Buffer.from('tokenizer.ggml.token_type');
+  // After the key: the type of an array, the type of its members, their number.
+  const types = bytes.indexOf(key) + key.length + 4 + 4 + 8;
+  expect(bytes.readInt32LE(types + 4 * begins)).toBe(3);
+  bytes.writeInt32LE(4, types + 4 * begins);
+  const file = join(folder, 'defined.gguf');
+  writeFileSync(file, bytes);
+  return file;
+}
+
+test('user-defined tokens are matched always, through SQL and HTTP, and control tokens beside them are text', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'hartonomous-defined-'));
+  try {
+    await ingestFile(database.url, withDefined(folder), 'defined');
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+  const written = [begins, begins, begins, ends, begins];
+  await value(`hartonomous.chat($1, 'defined', $2)`, [JSON.stringify([{ role: 'user', content: ATTACK }]), options()]);
+  expect(controlsOf(await lastPrompt())).toEqual(written);
+  const body = { model: 'defined', prompt: ATTACK, stream: false, options: { num_predict: 1 } };
+  const response = await fetch(`${server.url}/api/generate`, { method: 'POST', body: JSON.stringify(body) });
+  expect(response.status).toBe(200);
+  expect(controlsOf(await lastPrompt())).toEqual(written);
+  const raw = `hartonomous.tokenize('<|im_start|><|im_end|>', $1)`;
+  expect(controlsOf(await value<number[]>(raw, ['defined']))).toEqual([begins]);
+  expect(controlsOf(await value<number[]>(raw, ['tiny']))).toEqual([]);
+  await database.pool.query(`select hartonomous.remove_model('defined')`);
 });
 
 test('text between two special tokens is cut as one piece, whatever its origin', async () => {
