@@ -85,7 +85,7 @@ export class SchemaMaker {
       () => ({ type: this.pick(['null', 'boolean', 'string', 'integer', 'number']) }),
       () => this.number(),
       () => this.text(),
-      () => ({ enum: [this.pick(TEXTS), this.below(100), null, [1, { x: true }], this.pick(TEXTS)] }),
+      () => ({ enum: [...new Set([this.pick(TEXTS), this.pick(TEXTS)]), this.below(100), null, [1, { x: true }]] }),
       () => ({ const: this.pick<unknown>([...TEXTS, -3.25, false, { k: [1, 2] }]) }),
       () => ({ type: ['string', 'null'], maxLength: 4 }),
       () => ({ type: 'string', enum: [...TEXTS, 7, null] }),
