@@ -11,6 +11,7 @@ import { CommandError, EXIT } from '../errors.ts';
 /** Values by libpq's keyword. */
 type Settings = Record<string, string>;
 
+const MAX_PORT = 65_535;
 const SOCKET_FOLDERS = ['/var/run/postgresql', '/tmp']; // Debian's libpq, and everybody else's
 const VARIABLES: Readonly<Record<string, string>> = {
   host: 'PGHOST',
@@ -130,6 +131,8 @@ export function connectionUri(given: string, env: NodeJS.ProcessEnv = process.en
   const place = hostaddr ?? host ?? localServer(rest.port!);
   if (`${place}${rest.port}`.includes(','))
     throw wrong(`one host is taken, and ${brief(place)} port ${brief(rest.port!)} are several`);
+  if (!/^\d{1,5}$/.test(rest.port!) || Number(rest.port) < 1 || Number(rest.port) > MAX_PORT)
+    throw wrong(`port ${brief(rest.port!)} is not between 1 and ${MAX_PORT}`);
   const query = new URLSearchParams({ host: place, ...rest });
   if (rest.sslmode !== undefined && !given.includes('://')) query.set('uselibpqcompat', 'true');
   return `postgres:///${encodeURI(dbname!).replaceAll('?', '%3F').replaceAll('#', '%23')}?${query.toString().replaceAll('+', '%20')}`;

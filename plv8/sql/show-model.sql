@@ -17,7 +17,10 @@ begin
         'default_options', m.default_options, 'system_prompt', m.system_prompt, 'chat_template', m.chat_template,
         'is_embedder', hartonomous._embeds(m.architecture, m.hyperparameters),
         'license', coalesce(m.hyperparameters -> 'ollama.license', m.hyperparameters -> 'general.license'), 'metadata', m.hyperparameters)
-    into shown from hartonomous.models m where m.name = show_model.model and m.state = 'ready';
+    into shown from hartonomous.models m
+    -- NAME and NAME:latest are one, unless both are there
+    where m.name in (show_model.model, show_model.model || ':latest', regexp_replace(show_model.model, ':latest$', '')) and m.state = 'ready'
+    order by m.name = show_model.model desc limit 1;
     if shown is null then
         raise exception using errcode = 'undefined_object', message = format('model %s does not exist', left(show_model.model, 200)),
             hint = 'names are in hartonomous.model_list';

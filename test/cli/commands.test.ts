@@ -1,4 +1,6 @@
 import { modelPath } from '../golden/model-files.ts';
+import { join } from 'node:path';
+import { packageRoot } from '../../cli/package-root.ts';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createDatabase, EXTENSION, OWN_LANGUAGE } from '../db/harness.ts';
@@ -56,6 +58,14 @@ describe('what the database holds', () => {
     expect((await call(['show', 'nobody'])).stderr).toContain('model nobody does not exist');
   });
 
+  test('NAME:latest is NAME, for show, run and chat too', async () => {
+    expect((await call(['show', 'stories:latest'])).stdout).toBe((await call(['show', 'stories'])).stdout);
+    expect((await call(['run', 'stories:latest', PROMPT, ...SHORT])).stdout).toBe(
+      (await call(['run', 'stories', PROMPT, ...SHORT])).stdout,
+    );
+    expect((await call(['chat', 'stories:latest', ...SHORT], PROMPT)).code).toBe(0);
+  });
+
   test('ps lists the backends that hold a model and stop has them free it', async () => {
     const client = new pg.Client({ connectionString: database.url });
     await client.connect();
@@ -89,6 +99,21 @@ describe('what the database holds', () => {
     expect(JSON.parse((await call(['default', '--clear', '--format', 'json'])).stdout)).toEqual({ default: 'stories' });
     expect((await call(['list'])).stdout).not.toContain('(default)');
     expect((await call(['default', 'nobody'])).code).toBe(1);
+  });
+
+  test("a model's license is told at ingest, by show and in model_list", async () => {
+    const file = join(packageRoot(), 'models/tiny/hartonomous-tiny-q8_0.gguf');
+    expect((await call(['ingest', file, '--name', 'licensed'])).stdout).toMatch(
+      /^ingested licensed: .*, license mit\n/,
+    );
+    expect((await call(['show', 'licensed'])).stdout).toMatch(/\n {2}License\n {4}mit\n/);
+    expect((await call(['show', 'licensed', '--license'])).stdout).toBe('mit\n');
+    const { rows } = await database.pool.query('select name, license from hartonomous.model_list order by name');
+    expect(rows).toEqual([
+      { name: 'licensed', license: 'mit' },
+      { name: 'stories', license: null },
+    ]);
+    expect((await call(['rm', 'licensed'])).code).toBe(0);
   });
 
   test('a second ingest of the same file stores nothing', async () => {

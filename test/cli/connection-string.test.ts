@@ -133,6 +133,8 @@ describe('what is left out', () => {
     [`dbname='a`, /name=value from its character 1 on/],
     ['postgres://a,b/c', /a,b is not one host/],
     ['host=a,b', /one host is taken, and a,b port 5432 are several/],
+    ['postgres://h:99999/d', /port 99999 is not between 1 and 65535/],
+    ['dbname=d port=abc', /port abc is not between 1 and 65535/],
     ['service=none', /definition of service "none" not found/],
   ])('%s is read or refused in one line', (given, message) => {
     const env = { PGSERVICEFILE: join(folder, 'services') };
