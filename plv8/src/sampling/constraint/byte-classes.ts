@@ -11,12 +11,13 @@ export interface ByteClasses {
 export class BytePartitions {
   private readonly known = new Map<string, ByteClasses>();
   private readonly refined = new Map<number, ByteClasses>();
+  private readonly singles: ByteClasses[] = [];
   /** All bytes alike. */
-  readonly one = this.partition(() => '');
+  readonly one = this.partition(() => 0);
 
   /** Bytes with the same key are alike. */
-  partition(keyOf: (byte: number) => string): ByteClasses {
-    const numbers = new Map<string, number>();
+  partition(keyOf: (byte: number) => number | string): ByteClasses {
+    const numbers = new Map<number | string, number>();
     const bytes: number[] = [];
     const of = new Uint8Array(256);
     for (let byte = 0; byte < 256; byte++) {
@@ -29,13 +30,18 @@ export class BytePartitions {
       }
       of[byte] = number;
     }
-    const text = of.join();
+    const text = String.fromCharCode.apply(null, of as unknown as number[]);
     let classes = this.known.get(text);
     if (classes === undefined) {
       classes = { number: this.known.size, of, bytes };
       this.known.set(text, classes);
     }
     return classes;
+  }
+
+  /** One byte and all others. */
+  single(byte: number): ByteClasses {
+    return (this.singles[byte] ??= this.partition((each) => (each === byte ? 1 : 0)));
   }
 
   /** Bytes are alike that are so in both. */
@@ -45,7 +51,7 @@ export class BytePartitions {
     const key = a.number * 2 ** 26 + b.number;
     let classes = this.refined.get(key);
     if (classes === undefined) {
-      classes = this.partition((byte) => `${a.of[byte]},${b.of[byte]}`);
+      classes = this.partition((byte) => a.of[byte]! * 256 + b.of[byte]!);
       this.refined.set(key, classes);
     }
     return classes;

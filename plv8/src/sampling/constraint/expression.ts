@@ -319,11 +319,9 @@ export class Expressions {
     const { partitions } = this;
     switch (node.kind) {
       case 'bytes':
-        return partitions.partition((byte) => String(node.set[byte]));
-      case 'literal': {
-        const first = node.text.charCodeAt(node.from);
-        return partitions.partition((byte) => String(byte === first));
-      }
+        return partitions.partition((byte) => node.set[byte]!);
+      case 'literal':
+        return partitions.single(node.text.charCodeAt(node.from));
       case 'sequence': {
         const classes = this.classesOf(node.first);
         return this.nullable[node.first] ? partitions.refine(classes, this.classesOf(node.rest)) : classes;
@@ -339,7 +337,7 @@ export class Expressions {
       case 'distinct': {
         // Each first byte leaves another set of them.
         const firsts = new Set(this.firstBytes(node).map(({ byte }) => byte));
-        return partitions.partition((byte) => (firsts.has(byte) ? String(byte) : ''));
+        return partitions.partition((byte) => (firsts.has(byte) ? byte : -1));
       }
       default:
         return partitions.one;
