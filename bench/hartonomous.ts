@@ -15,6 +15,15 @@ export interface Measurement {
   memory_bytes: number;
 }
 
+/** What a backend holds of its model, bytes. */
+export interface HeldBytes {
+  weights: number;
+  /** Of the tensors as they are stored. */
+  tensors: number;
+  /** Resident memory but for weights and key/value caches. */
+  besides: number;
+}
+
 /** Tokens per second with some number of threads, see threads.ts. */
 export interface ThreadsMeasurement {
   prefill: number[];
@@ -137,7 +146,21 @@ const decodeRate = (completion: Completion): number =>
   // The first token comes out of the prompt's logits.
   ((completion.eval_count - 1) / completion.eval_duration) * 1e9;
 
-export async function measureHartonomous(target: Target, repeats: number): Promise<Measurement> {
+/** Null where weights are not shared: then they cannot be told from the rest. */
+async function heldBytes(backend: Backend, model: string, resident: number): Promise<HeldBytes | null> {
+  const { rows } = await backend.client.query<{ weights: number; caches: number; tensors: number }>(
+    `select l.shared_bytes::float as weights, l.cache_bytes::float as caches, s.size_bytes::float as tensors
+     from hartonomous.loaded_models l join hartonomous.status s on s.model = l.model where l.model = $1`,
+    [model],
+  );
+  const { weights, caches, tensors } = rows[0]!;
+  return weights === 0 ? null : { weights, tensors, besides: resident - weights - caches };
+}
+
+export async function measureHartonomous(
+  target: Target,
+  repeats: number,
+): Promise<Measurement & { held: HeldBytes | null }> {
   const started = performance.now();
   const backend = await Backend.open(target);
   try {
@@ -151,7 +174,9 @@ export async function measureHartonomous(target: Target, repeats: number): Promi
       prefill.push((completion.prompt_eval_count / completion.prompt_eval_duration) * 1e9);
       decode.push(decodeRate(completion));
     }
-    return { prefill, decode, first_token_ms: firstToken, memory_bytes: privateBytes(backend.pid) };
+    const resident = privateBytes(backend.pid);
+    const held = await heldBytes(backend, target.model, resident);
+    return { prefill, decode, first_token_ms: firstToken, memory_bytes: resident, held };
   } finally {
     await backend.client.end();
   }

@@ -7,6 +7,8 @@
  */
 import { parseArgs } from 'node:util';
 import { compileKernels } from '../plv8/compile-kernels.ts';
+import type { Form } from '../plv8/src/kernels/form.ts';
+import { formNumber } from '../plv8/src/kernels/form.ts';
 import type { KernelBuild, Kernels } from '../plv8/src/kernels/load.ts';
 import { webAssembly } from '../plv8/src/kernels/web-assembly.ts';
 import { median } from './statistics.ts';
@@ -17,7 +19,7 @@ const ROUNDS = Number(args.rounds);
 const MEASURE_MS = 25;
 
 const MIB = 1 << 20;
-const [DIM, HIDDEN] = [896, 4864];
+const [DIM, HIDDEN] = [1024, 4864]; // columns of super scales come in 256
 const [HEADS, KV_HEADS, HEAD_SIZE] = [14, 2, 64];
 const CONTEXT = 1024;
 
@@ -48,17 +50,14 @@ function products(tokens: number): Work[] {
   const count = HIDDEN * DIM * tokens;
   const ends = [OUTPUT, HIDDEN, DIM, tokens, HIDDEN * 4] as const;
   const of = tokens === 1 ? '1 token' : `${tokens} tokens`;
-  const q8 = (name: string, minimums: boolean, scaleCols: number): Work => ({
-    name: `${name} x ${of}`,
+  const integers = (type: string, bits: Form['bits'], scales: Form['scales'], other: Partial<Form> = {}): Work => ({
+    name: `${type} x ${of}`,
     count,
     unit: 'GMAC/s',
-    run: (k) => k.matmulQ8(WEIGHTS, minimums, QUANTS, SUMS, SUMS + 2 * MIB, ...ends, scaleCols),
-  });
-  const q4 = (name: string, minimums: boolean, offset: number): Work => ({
-    name: `${name} x ${of}`,
-    count,
-    unit: 'GMAC/s',
-    run: (k) => k.matmulQ4(WEIGHTS, minimums, offset, QUANTS, SUMS, SUMS + MIB, SUMS + 2 * MIB, ...ends),
+    run: (k) => {
+      const form = formNumber({ bits, scales, offset: 0, hasMinimums: false, scaleCols: 32, ...other });
+      k.matmulIntegers(WEIGHTS, form, QUANTS, SUMS, SUMS + MIB, SUMS + 2 * MIB, ...ends);
+    },
   });
   const f32: Work = {
     name: `f32 x ${of}`,
@@ -67,10 +66,11 @@ function products(tokens: number): Work[] {
     run: (k) => k.matmulF32(WEIGHTS, INPUT, ...ends),
   };
   return [
-    q8('q8 (Q8_0)', false, 32),
-    q8('q8 (Q6_K)', false, 16),
-    q4('q4 (Q4_0)', false, 8),
-    q4('q4 (Q4_K)', true, 0),
+    integers('Q8_0', 8, 'halves'),
+    integers('Q6_K', 6, 'super', { scaleCols: 16, offset: 32 }),
+    integers('Q5_0', 5, 'halves', { offset: 16 }),
+    integers('Q4_0', 4, 'halves', { offset: 8 }),
+    integers('Q4_K', 4, 'super', { hasMinimums: true }),
     f32,
   ];
 }
@@ -113,8 +113,8 @@ const PER_FLOAT: Work[] = [
   })),
 ].map((work) => ({ ...work, unit: 'ns/float' as const }));
 
-const ATTENTION: Work = {
-  name: `attention over ${CONTEXT} positions`,
+const ATTENTIONS: Work[] = ([0, 1] as const).map((halves) => ({
+  name: `attention over ${CONTEXT} positions, ${halves ? 'half floats' : 'floats'}`,
   count: 2 * HEADS * HEAD_SIZE * CONTEXT,
   unit: 'GMAC/s',
   run: (k) =>
@@ -128,16 +128,17 @@ const ATTENTION: Work = {
       KV_HEADS,
       HEAD_SIZE,
       CONTEXT,
-      KV_HEADS * HEAD_SIZE * 4,
+      KV_HEADS * HEAD_SIZE * (halves ? 2 : 4),
       0.125,
       0,
       1,
       1,
       CONTEXT,
+      halves,
     ),
-};
+}));
 
-const WORKS = [...products(1), ...products(8), ...products(32), ATTENTION, ...PER_FLOAT];
+const WORKS = [...products(1), ...products(8), ...products(32), ...ATTENTIONS, ...PER_FLOAT];
 
 /** A build over a memory of its own that is filled with numbers between -1 and 1; null where V8 does not know it. */
 async function prepare(build: 'plain' | 'relaxed'): Promise<Kernels | null> {

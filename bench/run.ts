@@ -32,10 +32,11 @@ const MAIN = 'qwen-q8_0';
 const COLD_BAR_MS = 3000;
 const COLD_UPSTREAM_BAR_MS = 5000;
 const MEMORY_BAR = 1.35;
+const BESIDES_BAR_MB = 60;
 const WLLAMA_BARS = { prefill: 2.5, decode: 1.8 };
 
 interface Round {
-  hartonomous: Measurement;
+  hartonomous: Awaited<ReturnType<typeof measureHartonomous>>;
   llamaNode: Measurement | null;
   llamaLibrary: Measurement;
 }
@@ -121,6 +122,7 @@ function rowsOf(subject: Subject, list: readonly Round[]): Row[] {
   const { title, bars, key } = subject;
   const main = key === MAIN;
   const fileBytes = statSync(subject.file()).size;
+  const held = list.flatMap((round) => round.hartonomous.held ?? []);
   return [
     paired(`${title}: decode`, 'tok/s', list, (m) => median(m.decode), { bar: bars.decode }),
     paired(`${title}: prefill`, 'tok/s', list, (m) => median(m.prefill), { bar: bars.prefill }),
@@ -136,6 +138,22 @@ function rowsOf(subject: Subject, list: readonly Round[]): Row[] {
       list.map((round) => round.hartonomous.memory_bytes / fileBytes),
       { bar: main ? MEMORY_BAR : null, smaller: true },
     ),
+    ...(held.length === 0
+      ? []
+      : [
+          alone(
+            `${title}: weights / tensors`,
+            'x',
+            held.map(({ weights, tensors }) => weights / tensors),
+            { bar: subject.weightsBar, smaller: true },
+          ),
+          alone(
+            `${title}: memory beside weights and caches`,
+            'MB',
+            held.map(({ besides }) => besides / 1e6),
+            { bar: BESIDES_BAR_MB, smaller: true },
+          ),
+        ]),
   ];
 }
 

@@ -16,6 +16,8 @@ export interface Subject {
   ends: number[];
   /** Least ratios ours / llama.cpp that the project promises; null where it promises nothing. */
   bars: { prefill: number | null; decode: number | null };
+  /** Most bytes of the weights in memory / of the tensors. */
+  weightsBar: number | null;
   /** Whether the project promises ratios with one thread and with all (see threads.ts). */
   threads: boolean;
   /** Some gigabytes: measured only by name. */
@@ -34,6 +36,7 @@ function subject(options: Options): Subject {
     name: `bench-${options.key}`,
     ends: QWEN_ENDS,
     bars: { prefill: null, decode: 0.8 },
+    weightsBar: 1.15,
     threads: true,
     large: false,
     everyPeer: false,
@@ -47,9 +50,15 @@ export const SUBJECTS: readonly Subject[] = [
     title: 'Qwen2.5-0.5B shape, Q8_0',
     file: () => randomModel('qwen2.5-0.5b-q8_0'),
     bars: { prefill: 0.5, decode: 0.9 },
+    weightsBar: 1.05,
     everyPeer: true,
   }),
-  subject({ key: 'qwen-q4_0', title: 'Qwen2.5-0.5B shape, Q4_0', file: () => randomModel('qwen2.5-0.5b-q4_0') }),
+  subject({
+    key: 'qwen-q4_0',
+    title: 'Qwen2.5-0.5B shape, Q4_0',
+    file: () => randomModel('qwen2.5-0.5b-q4_0'),
+    weightsBar: 1.05,
+  }),
   subject({ key: 'qwen-q4_k_m', title: 'Qwen2.5-0.5B shape, Q4_K_M', file: () => randomModel('qwen2.5-0.5b-q4_k_m') }),
   subject({
     key: 'tinyllama-q4_k_m',
@@ -62,6 +71,7 @@ export const SUBJECTS: readonly Subject[] = [
     title: 'Qwen2.5-0.5B shape, F16',
     file: () => randomModel('qwen2.5-0.5b-f16'),
     bars: { prefill: null, decode: null },
+    weightsBar: null,
     threads: false,
   }),
   subject({
@@ -70,6 +80,7 @@ export const SUBJECTS: readonly Subject[] = [
     file: () => smollm2File((JSON.parse(readFileSync(GOLDEN, 'utf8')) as { sha256: string }).sha256),
     ends: [0, 2],
     bars: { prefill: null, decode: null },
+    weightsBar: 1.05,
     everyPeer: true,
   }),
   subject({

@@ -75,40 +75,48 @@ void each(const char* what, F test) {
   }
 }
 
-// A layout of weights, as calls.cc takes it.
-struct Layout {
-  bool nibbles, minimums;
-  size_t scale_cols;
-  int32_t offset;
-};
-constexpr Layout kLayouts[] = {{false, false, 32, 0}, {false, true, 32, 0}, {false, false, 16, 0},
-                               {true, false, 32, 8},  {true, true, 32, 0},  {true, false, 32, 0}};
-
-std::vector<uint8_t> weights_of(const Layout& l, size_t rows, size_t cols) {
-  const size_t octs = (rows + 7) / 8, bytes = oct_bytes(cols, l.nibbles, l.scale_cols, l.minimums);
-  std::vector<uint8_t> out = bytes_of<uint8_t>(octs * bytes);
-  const size_t integers = l.scale_cols * (l.nibbles ? 4 : 8), group = integers + (l.minimums ? 64 : 32);
-  for (size_t at = 0; at < out.size(); at += group) {
-    for (size_t i = integers; i < group; i += 4) {
-      const float scale = number();
-      memcpy(&out[at + i], &scale, 4);
+// Random bytes; where floats or halves stand, finite ones.
+std::vector<uint8_t> weights_of(const Form& f, size_t rows, size_t cols) {
+  const size_t octs = (rows + 7) / 8, floats = float_bytes(f.scales);
+  std::vector<uint8_t> out = bytes_of<uint8_t>(octs * oct_bytes(cols, f));
+  auto half_floats = [&](size_t at, size_t n) {
+    for (size_t i = 0; i < n; i++) out[at + 2 * i + 1] &= 0xbf;
+  };
+  size_t at = 0;
+  for (size_t oct = 0; oct < octs; oct++) {
+    for (size_t col = 0; col < cols; col += f.scale_cols) {
+      if (f.scales == Scales::kSuper && col % kSuperCols == 0) {
+        half_floats(at, super_bytes(f) / 2);
+        at += super_bytes(f);
+      }
+      at += f.bits * f.scale_cols;
+      const size_t n = floats * (f.minimums ? 2 : 1);
+      if (f.scales == Scales::kHalves) half_floats(at, n / 2);
+      if (f.scales == Scales::kFloats) {
+        for (size_t i = 0; i < n; i += 4) {
+          const float scale = number();
+          memcpy(&out[at + i], &scale, 4);
+        }
+      }
+      at += n;
     }
   }
   return out;
 }
 
+size_t columns_of(const Form& f, size_t most) { return f.scales == Scales::kSuper ? kSuperCols * whole(1, 2) : kBlock * whole(1, most); }
+
 void test_products() {
-  const Layout& l = kLayouts[whole(0, 5)];
-  const size_t rows = whole(1, 60), cols = 32 * whole(1, 10), tokens = whole(1, 40), blocks = cols / 32;
+  const Form& f = kForms[whole(0, 9)];
+  const size_t rows = whole(1, 60), cols = columns_of(f, 10), tokens = whole(1, 40), blocks = cols / 32;
   const std::vector<float> x = floats(tokens * cols);
-  const std::vector<uint8_t> weights = weights_of(l, rows, cols);
+  const std::vector<uint8_t> weights = weights_of(f, rows, cols);
   each("product", [&](const Kernels& kernels, int threads) {
     std::vector<int16_t> quants(tokens * cols);
     std::vector<float> scales(tokens * blocks), scaled(tokens * blocks), out(tokens * rows);
     std::vector<int32_t> sums(tokens * blocks);
     run(kernels.quantize, Quantization{x.data(), quants.data(), scales.data(), sums.data(), scaled.data(), cols, tokens}, tokens, threads);
-    const Product p = {weights.data(), l.nibbles, l.minimums, l.scale_cols, l.offset, quants.data(), scales.data(), sums.data(),
-                       scaled.data(), out.data(), rows, cols, tokens, rows * sizeof(float)};
+    const Product p = {weights.data(), f, quants.data(), scales.data(), sums.data(), scaled.data(), out.data(), rows, cols, tokens, rows * sizeof(float)};
     run(kernels.product, p, (rows + 7) / 8, threads);
     for (int16_t q : quants) out.push_back(q);
     for (int32_t sum : sums) out.push_back(static_cast<float>(sum));
@@ -164,6 +172,34 @@ void test_elements() {
   test("softcap", &Kernels::softcap);
 }
 
+// Half floats of the kernel, of any bits but those of no number, against the compiler's; `exact`: the bits of every half float.
+void test_narrowing(bool exact) {
+  const size_t n = exact ? 0x7c00 : whole(1, 3000);
+  std::vector<float> x(n);
+  for (size_t i = 0; i < n; i++) {
+    uint32_t bits = random_bits();
+    if (bits % 2 == 0) bits = (bits & 0x80001fff) | 0x38000000 | (random_bits() & 0x0fffe000);  // about a half float
+    memcpy(&x[i], &bits, sizeof bits);
+    if (exact) x[i] = ldexpf(static_cast<float>(i < 0x400 ? i : (i & 0x3ff) | 0x400), static_cast<int>(i < 0x400 ? 0 : (i >> 10) - 1) - 24);
+    if (isnan(x[i])) x[i] = 1;
+  }
+  each(exact ? "half floats" : "narrowing", [&](const Kernels& kernels, int threads) {
+    std::vector<Half> halves(n);
+    run(kernels.narrow, Narrowing{x.data(), halves.data(), n}, (n + kSpan - 1) / kSpan, threads);
+    std::vector<float> out;
+    for (size_t i = 0; i < n; i++) {
+      const float most = x[i] > 65504 ? 65504 : x[i] < -65504 ? -65504 : x[i];
+      const double unit = fabs(most) < 0x1p-14 ? 0x1p-24 : ldexp(1, ilogb(most) - 10);
+      const double wanted = nearbyint(most / unit) * unit;
+      const int exponent = halves[i] >> 10 & 31, fraction = halves[i] & 1023;
+      const double got = (halves[i] >> 15 ? -1 : 1) * (exponent == 0 ? fraction * 0x1p-24 : ldexp(1024 + fraction, exponent - 25));
+      if (got != wanted || (exact && halves[i] != i)) failures++;
+      out.push_back(halves[i]);
+    }
+    return out;
+  });
+}
+
 void test_rotation() {
   const size_t heads = whole(1, 5), half = whole(1, 40), head_size = 2 * half + whole(0, 4), tokens = whole(1, 6);
   const std::vector<float> x = floats(tokens * heads * head_size), table = floats(tokens * 2 * half);
@@ -176,15 +212,23 @@ void test_rotation() {
   }
 }
 
+std::vector<Half> halves_of(const std::vector<float>& x) {
+  std::vector<Half> out(x.size());
+  best_kernels().narrow(Narrowing{x.data(), out.data(), x.size()}, 0, (x.size() + kSpan - 1) / kSpan);
+  return out;
+}
+
 void test_attention() {
   Attention a;
   const size_t group = whole(1, 7), tokens = whole(1, 4);
   a.kv_heads = whole(1, 3), a.heads = a.kv_heads * group, a.head_size = 4 * whole(1, 20);
   a.length = whole(1, 200), a.growth = whole(0, 1), a.window = whole(1, 250);
   const size_t width = a.kv_heads * a.head_size + 4 * whole(0, 2), positions = a.length + a.growth * (tokens - 1);
-  a.kv_stride = width * sizeof(float), a.scale = 0.1f, a.cap = whole(0, 1) ? 5 : 0;
+  a.halves = whole(0, 1), a.kv_stride = width * (a.halves ? sizeof(Half) : sizeof(float)), a.scale = 0.1f, a.cap = whole(0, 1) ? 5 : 0;
   const std::vector<float> q = floats(tokens * a.heads * a.head_size), keys = floats(positions * width), values = floats(positions * width);
-  a.q = q.data(), a.keys = keys.data(), a.values = values.data();
+  const std::vector<Half> narrow_keys = halves_of(keys), narrow_values = halves_of(values);
+  a.q = q.data(), a.keys = a.halves ? static_cast<const void*>(narrow_keys.data()) : keys.data();
+  a.values = a.halves ? static_cast<const void*>(narrow_values.data()) : values.data();
   each("attention", [&](const Kernels& kernels, int threads) {
     std::vector<float> out(q.size());
     a.out = out.data();
@@ -233,11 +277,11 @@ double best_of(F body) {
 void measure() {
   size_t count;
   const Kernels* const* all = all_kernels(&count);
-  const size_t rows = 4864, cols = 896, blocks = cols / 32, matrices = 24;
+  const size_t rows = 4864, cols = 1024, blocks = cols / 32, matrices = 24;
   for (size_t i = 0; i < count; i++) {
     if (!all[i]->available()) continue;
-    for (const Layout& l : kLayouts) {
-      const std::vector<uint8_t> weights = weights_of(l, rows * matrices, cols);
+    for (const Form& f : kForms) {
+      const std::vector<uint8_t> weights = weights_of(f, rows * matrices, cols);
       for (size_t tokens : {1, 2, 4, 8, 32}) {
         std::vector<int16_t> quants = bytes_of<int16_t>(tokens * cols);
         std::vector<float> scales = floats(tokens * blocks), scaled = floats(tokens * blocks), out(tokens * rows);
@@ -245,26 +289,31 @@ void measure() {
         const size_t passes = tokens < 8 ? matrices : 3;
         const double seconds = best_of([&] {
           for (size_t m = 0; m < passes; m++) {
-            const uint8_t* from = weights.data() + m * (rows / 8) * oct_bytes(cols, l.nibbles, l.scale_cols, l.minimums);
-            const Product p = {from, l.nibbles, l.minimums, l.scale_cols, l.offset, quants.data(), scales.data(), sums.data(),
-                               scaled.data(), out.data(), rows, cols, tokens, rows * sizeof(float)};
+            const uint8_t* from = weights.data() + m * (rows / 8) * oct_bytes(cols, f);
+            const Product p = {from, f, quants.data(), scales.data(), sums.data(), scaled.data(), out.data(), rows, cols, tokens, rows * sizeof(float)};
             all[i]->product(p, 0, rows / 8);
           }
         });
         const double macs = static_cast<double>(rows) * cols * tokens * passes;
-        printf("%-9s q%c%s scales of %zu, %2zu tokens: %5.1f G multiply-adds a second, %4.1f GB/s\n", all[i]->name, l.nibbles ? '4' : '8',
-               l.minimums ? " with minimums," : ",", l.scale_cols, tokens, macs / seconds * 1e-9,
-               static_cast<double>(rows) / 8 * oct_bytes(cols, l.nibbles, l.scale_cols, l.minimums) * passes / seconds * 1e-9);
+        const char* kinds[] = {"floats", "halves", "super scales"};
+        printf("%-9s %d bits%s, %s of %zu, %2zu tokens: %5.1f G multiply-adds a second, %4.1f GB/s\n", all[i]->name, f.bits,
+               f.minimums ? " with minimums" : "", kinds[static_cast<int>(f.scales)], f.scale_cols, tokens, macs / seconds * 1e-9,
+               static_cast<double>(rows) / 8 * oct_bytes(cols, f) * passes / seconds * 1e-9);
       }
     }
-    Attention a = {nullptr, nullptr, nullptr, nullptr, 14, 2, 64, 1024, 0, 4096, 512, 0.125f, 0, 4};
     const std::vector<float> q = floats(14 * 64), keys = floats(1024 * 128), values = floats(1024 * 128);
+    const std::vector<Half> narrow_keys = halves_of(keys), narrow_values = halves_of(values);
     std::vector<float> out(q.size());
-    a.q = q.data(), a.keys = keys.data(), a.values = values.data(), a.out = out.data();
-    const double seconds = best_of([&] {
-      for (int n = 0; n < 20; n++) all[i]->attend(a, 0, 8);
-    });
-    printf("%-9s attention over 1024 positions: %5.1f G multiply-adds a second\n", all[i]->name, 20 * 2.0 * 14 * 64 * 1024 / seconds * 1e-9);
+    for (bool halves : {false, true}) {
+      const void* k = halves ? static_cast<const void*>(narrow_keys.data()) : keys.data();
+      const void* v = halves ? static_cast<const void*>(narrow_values.data()) : values.data();
+      const Attention a = {q.data(), k, v, out.data(), 14, 2, 64, 1024, 0, 4096, size_t{halves ? 256u : 512u}, 0.125f, 0, 4, halves};
+      const double seconds = best_of([&] {
+        for (int n = 0; n < 20; n++) all[i]->attend(a, 0, 8);
+      });
+      printf("%-9s attention over 1024 positions of %s: %5.1f G multiply-adds a second\n", all[i]->name, halves ? "half floats" : "floats",
+             20 * 2.0 * 14 * 64 * 1024 / seconds * 1e-9);
+    }
     std::vector<float> x = floats(4864), y = floats(4864);
     const double silu = best_of([&] {
       for (int n = 0; n < 100; n++) all[i]->silu_multiply(Elements{x.data(), y.data(), 4864, 0}, 0, 10);
@@ -298,7 +347,9 @@ int main(int argc, char** argv) {
     test_elements();
     test_rotation();
     test_attention();
+    test_narrowing(false);
   }
+  test_narrowing(true);
   test_pool();
   printf("kernels of %s: %zu results compared, %d failures\n", best_kernels().name, compared, failures);
   return failures == 0 ? 0 : 1;

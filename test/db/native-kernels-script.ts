@@ -95,13 +95,13 @@ export function compareModel(bytes: Uint8Array, most: number, precision: Precisi
 }
 
 /** What an argument of a kernel is: where it may be wrong, and how. */
-type Argument = 'address' | 'count' | 'length' | 'flag' | 'number' | 'free';
+type Argument = 'address' | 'form' | 'count' | 'length' | 'flag' | 'number' | 'free';
 
 /** A right call of every kernel of the host's over a memory of 64 pages, argument by argument. */
 const RIGHT_CALLS: Record<string, [Argument, number | boolean][]> = {
   quantizeActivations: [...addresses(5), ['length', 64], ['count', 3]],
-  matmulQ8: [...addresses(1), ['flag', true], ...addresses(4), ['count', 9], ['length', 64], ['count', 3], ['length', 36], ['length', 32]],
-  matmulQ4: [...addresses(1), ['flag', true], ['count', 8], ...addresses(5), ['count', 9], ['length', 64], ['count', 3], ['length', 36]],
+  // Form 84: 4 bits, half floats with minimums; 2116: without, 8 above the weights.
+  matmulIntegers: [...addresses(1), ['form', 84], ...addresses(5), ['count', 9], ['length', 64], ['count', 3], ['length', 36]],
   matmulF32: [...addresses(3), ['count', 9], ['length', 64], ['count', 3], ['length', 36]],
   rmsNorm: [...addresses(3), ['length', 65], ['count', 3], ['number', 1e-5]],
   layerNorm: [...addresses(4), ['length', 65], ['count', 3], ['number', 1e-5]],
@@ -111,11 +111,12 @@ const RIGHT_CALLS: Record<string, [Argument, number | boolean][]> = {
   geluMultiply: [...addresses(2), ['count', 65]],
   gelu: [...addresses(1), ['count', 65]],
   scaleBy: [...addresses(1), ['count', 65], ['number', 2]],
+  narrowF16: [...addresses(2), ['count', 65]],
   softcap: [...addresses(1), ['count', 65], ['number', 2]],
   rope: [...addresses(2), ['count', 2], ['length', 16], ['length', 8], ['count', 8], ['count', 1], ['count', 3]],
   attention: [
     ...addresses(4), ['free', 0], ['length', 4], ['length', 2], ['length', 8], ['length', 20], ['length', 64],
-    ['number', 0.3], ['number', 0], ['length', 3], ['free', 1], ['free', 100],
+    ['number', 0.3], ['number', 0], ['length', 3], ['free', 1], ['free', 100], ['flag', 0],
   ],
 }; // prettier-ignore
 
@@ -129,9 +130,10 @@ const NO_NUMBERS: unknown[] = [undefined, null, 'x', '8', {}, [], 2n, Symbol('x'
 const NO_COUNTS: unknown[] = [...NO_NUMBERS, true, -1, 1.5, NaN, Infinity, -Infinity, 2 ** 32, 2 ** 53, 2 ** 32 - 1];
 const WRONG: Record<Argument, unknown[]> = {
   address: [...NO_COUNTS, 2 ** 22 - 4, 2 ** 22, 131073, 2 ** 31],
+  form: [...NO_COUNTS, 0, 8 + 64 + 128, 7, 4, 4 + 32, 2116 + 16, 6 + 128, 2116 + 2 ** 16],
   count: NO_COUNTS,
   length: [...NO_COUNTS, 0],
-  flag: [...NO_NUMBERS, 0, 1],
+  flag: [...NO_COUNTS, 2],
   number: [...NO_NUMBERS, true],
   free: NO_COUNTS.slice(0, -1),
 };

@@ -1,6 +1,9 @@
 // plv8.kernels: the kernels over a WebAssembly memory, an extension which PL/V8 does not have. `over(memory)` gives an object
 // with functions of the names and arguments of plv8/src/kernels/assembly/, so that either can be called. Only functions of
 // the role hartonomous_v8.segment_role get one, and only that role may call what they got.
+#include <algorithm>
+#include <iterator>
+
 #include "kernels/cores.h"
 #include "kernels/kernels.h"
 #include "kernels/memory.h"
@@ -72,73 +75,49 @@ void quantize(Info info) {
   });
 }
 
-// Places of a product's activations and results, as JavaScript gives them.
-struct ProductPlaces {
-  uint64 weights, quants, scales, sums, scaled_sums, out;
-};
-
 void check_stride(Arguments& a, uint64 bytes, uint64 rows) {
   if (bytes % sizeof(float) != 0 || bytes / sizeof(float) < rows) a.refuse("is no distance between tokens");
 }
 
-void run_product(Arguments& a, Product& p, const ProductPlaces& at) {
-  const Size floats = Size(p.cols) * p.tokens, blocks = Size(p.cols / kBlock) * p.tokens;
-  const uint64 octs = (p.rows + kOctRows - 1) / kOctRows;
-  const uint64 words = oct_bytes(p.cols, p.nibbles, p.scale_cols, p.minimums) / sizeof(float);
-  p.weights = reinterpret_cast<const uint8_t*>(a.read<float>(at.weights, Size(words) * octs));
-  p.quants = a.read<int16_t>(at.quants, floats);
-  p.scales = a.read<float>(at.scales, blocks);
-  p.sums = p.nibbles ? a.read<int32_t>(at.sums, blocks) : nullptr;
-  p.scaled_sums = p.minimums ? a.read<float>(at.scaled_sums, blocks) : nullptr;
-  check_stride(a, p.out_stride, p.rows);
-  if (p.tokens == 0 || p.rows == 0) return;
-  p.out = a.write<float>(at.out, Size(p.out_stride / sizeof(float)) * (p.tokens - 1) + p.rows);
-  run(best_kernels().product, p, octs, kOctRows * p.cols * p.tokens);
+// A form out of the number that tells it (assembly/form.ts).
+Form form_of(Arguments& a) {
+  const uint64 number = a.count();
+  Form f;
+  f.bits = number & 15;
+  f.minimums = number & 16;
+  f.scale_cols = number & 32 ? 16 : 32;
+  f.scales = number & 128 ? Scales::kSuper : number & 64 ? Scales::kHalves : Scales::kFloats;
+  f.offset = static_cast<int32_t>(number >> 8);
+  const bool known = std::any_of(std::begin(kForms), std::end(kForms), [&](const Form& form) { return form == f; });
+  if (!known || (number & 192) == 192 || number > 0xffff) a.refuse("is no form of a matrix");
+  return f;
 }
 
-// matmulQ8(w, minimums, x, xs, xm, out, rows, cols, tokens, outStride, scaleCols)
-void product_q8(Info info) {
+// matmulIntegers(w, form, x, xs, xi, xm, out, rows, cols, tokens, outStride)
+void product_of_integers(Info info) {
   callback_body(info, [&] {
     Arguments a(info);
     Product p;
-    ProductPlaces at;
-    p.nibbles = false;
-    p.offset = 0;
-    at.weights = a.count();
-    p.minimums = a.flag();
-    at.quants = a.count(), at.scales = a.count(), at.scaled_sums = a.count(), at.out = a.count();
-    at.sums = 0;
+    const uint64 weights = a.count();
+    p.form = form_of(a);
+    const uint64 quants = a.count(), scales = a.count(), sums = a.count(), scaled_sums = a.count(), out = a.count();
     p.rows = a.count();
     p.cols = a.positive();
-    if (p.cols % kBlock != 0) a.refuse("must be a multiple of 32");
+    const uint64 whole = p.form.scales == Scales::kSuper ? kSuperCols : kBlock;
+    if (p.cols % whole != 0) a.refuse(whole == kBlock ? "must be a multiple of 32" : "must be a multiple of 256");
     p.tokens = a.count();
     p.out_stride = a.count();
-    p.scale_cols = a.count();
-    if (p.scale_cols != 32 && (p.scale_cols != 16 || p.minimums)) a.refuse("must be 32, or 16 without minimums");
-    run_product(a, p, at);
-  });
-}
-
-// matmulQ4(w, minimums, offset, x, xs, xi, xm, out, rows, cols, tokens, outStride)
-void product_q4(Info info) {
-  callback_body(info, [&] {
-    Arguments a(info);
-    Product p;
-    ProductPlaces at;
-    p.nibbles = true;
-    p.scale_cols = kBlock;
-    at.weights = a.count();
-    p.minimums = a.flag();
-    const uint64 offset = a.count();
-    if (offset > 15) a.refuse("must be at most 15");
-    p.offset = static_cast<int32_t>(offset);
-    at.quants = a.count(), at.scales = a.count(), at.sums = a.count(), at.scaled_sums = a.count(), at.out = a.count();
-    p.rows = a.count();
-    p.cols = a.positive();
-    if (p.cols % kBlock != 0) a.refuse("must be a multiple of 32");
-    p.tokens = a.count();
-    p.out_stride = a.count();
-    run_product(a, p, at);
+    const Size floats = Size(p.cols) * p.tokens, blocks = Size(p.cols / kBlock) * p.tokens;
+    const uint64 octs = (p.rows + kOctRows - 1) / kOctRows;
+    p.weights = reinterpret_cast<const uint8_t*>(a.read<float>(weights, Size(oct_bytes(p.cols, p.form) / sizeof(float)) * octs));
+    p.quants = a.read<int16_t>(quants, floats);
+    p.scales = a.read<float>(scales, blocks);
+    p.sums = p.form.bits < 8 ? a.read<int32_t>(sums, blocks) : nullptr;
+    p.scaled_sums = p.form.minimums ? a.read<float>(scaled_sums, blocks) : nullptr;
+    check_stride(a, p.out_stride, p.rows);
+    if (p.tokens == 0 || p.rows == 0) return;
+    p.out = a.write<float>(out, Size(p.out_stride / sizeof(float)) * (p.tokens - 1) + p.rows);
+    run(best_kernels().product, p, octs, kOctRows * p.cols * p.tokens);
   });
 }
 
@@ -242,7 +221,20 @@ void rotate(Info info) {
   });
 }
 
-// attention(q, keys, values, out, scores, heads, kvHeads, headSize, length, kvStride, scale, cap, tokens, growth, window)
+// narrowF16(src, dst, n)
+void narrow_floats(Info info) {
+  callback_body(info, [&] {
+    Arguments a(info);
+    const uint64 x = a.count(), out = a.count();
+    Narrowing p;
+    p.n = a.count();
+    p.x = a.read<float>(x, p.n);
+    p.out = a.write<Half>(out, p.n);
+    run(best_kernels().narrow, p, spans(p.n), kSpan);
+  });
+}
+
+// attention(q, keys, values, out, scores, heads, kvHeads, headSize, length, kvStride, scale, cap, tokens, growth, window, halves)
 void attend(Info info) {
   callback_body(info, [&] {
     Arguments a(info);
@@ -253,20 +245,28 @@ void attend(Info info) {
     if (p.heads % p.kv_heads != 0 || p.head_size % 4 != 0) a.refuse("does not go with the number of heads");
     p.length = a.positive();
     p.kv_stride = a.count();
-    if (p.kv_stride % sizeof(float) != 0 || (Size(p.kv_heads) * p.head_size * sizeof(float)).value() > p.kv_stride) {
-      a.refuse("is no distance between positions");
-    }
+    if (p.kv_stride % sizeof(float) != 0) a.refuse("is no distance between positions");
     p.scale = a.number(), p.cap = a.number();
     const uint64 tokens = a.positive();
     p.growth = a.count();
     p.window = a.positive();
+    const uint64 halves = a.count();
+    if (halves > 1) a.refuse("is neither 0 nor 1");
+    p.halves = halves == 1;
+    const size_t element = p.halves ? sizeof(Half) : sizeof(float);
+    if ((Size(p.kv_heads) * p.head_size * element).value() > p.kv_stride) a.refuse("does not go with the distance between positions");
     const Size queries = Size(p.heads) * p.head_size * tokens;
     const Size positions = Size(p.growth) * (tokens - 1) + p.length;
-    const Size cached = Size(p.kv_stride / sizeof(float)) * (Size(p.growth) * (tokens - 1) + (p.length - 1)) +
+    const Size cached = Size(p.kv_stride / element) * (Size(p.growth) * (tokens - 1) + (p.length - 1)) +
                         Size(p.kv_heads) * p.head_size;
     p.q = a.read<float>(q, queries);
-    p.keys = a.read<float>(keys, cached);
-    p.values = a.read<float>(values, cached);
+    if (p.halves) {
+      p.keys = a.read<Half>(keys, cached);
+      p.values = a.read<Half>(values, cached);
+    } else {
+      p.keys = a.read<float>(keys, cached);
+      p.values = a.read<float>(values, cached);
+    }
     p.out = a.write<float>(out, queries);
     const uint64 group = p.heads / p.kv_heads;
     p.slices = (group + 1) / 2;  // two heads share loads
@@ -293,8 +293,7 @@ void over(Info info) {
       out->Set(context, js_string(name), function).Check();
     };
     member("quantizeActivations", quantize);
-    member("matmulQ8", product_q8);
-    member("matmulQ4", product_q4);
+    member("matmulIntegers", product_of_integers);
     member("matmulF32", product_f32);
     member("rmsNorm", norm<false>);
     member("layerNorm", norm<true>);
@@ -306,6 +305,7 @@ void over(Info info) {
     member("scaleBy", elements_of_one<&Kernels::scale, 1, true>);
     member("softcap", elements_of_one<&Kernels::softcap, 16, true>);
     member("rope", rotate);
+    member("narrowF16", narrow_floats);
     member("attention", attend);
     info.GetReturnValue().Set(out);
   });

@@ -30,25 +30,25 @@ const Kernels* const* all_kernels(size_t* count) {
 // Whether a family gives the bits of another in a few products: what was compiled for a processor that nobody here has is
 // not believed.
 static bool agrees(const Kernels& some, const Kernels& others) {
-  constexpr size_t kRows = 16, kCols = 64, kTokens = 5, kBlocks = kCols / kBlock;
-  alignas(32) uint8_t weights[kRows / kOctRows * oct_bytes(kCols, false, kBlock, true)];
+  constexpr size_t kRows = 16, kCols = kSuperCols, kTokens = 5, kBlocks = kCols / kBlock;
+  alignas(32) uint8_t weights[kRows / kOctRows * oct_bytes(kCols, kForms[0])];  // no form takes more
   float x[kTokens * kCols], out[2][kTokens * kRows];
   uint32_t state = 1;
   auto next = [&] { return (state = state * 1664525 + 1013904223) >> 8; };
   for (float& value : x) value = static_cast<float>(next() % 2000) - 1000;
-  for (size_t at = 0; at < sizeof weights; at += 4) {
-    // Any bytes are integers; as scales and minimums they have to be floats of ordinary size.
-    const uint32_t word = (next() & 0x807fffff) | 0x3f000000;
-    memcpy(weights + at, &word, 4);
+  for (size_t at = 0; at < sizeof weights; at += 2) {
+    // Any bytes are integers; as scales and minimums they have to be floats, and half floats, of ordinary size.
+    const uint16_t half = static_cast<uint16_t>((next() & 0x83ff) | 0x3c00);
+    memcpy(weights + at, &half, 2);
   }
-  for (int form = 0; form < 2; form++) {
+  for (const Form& form : kForms) {
     for (int i = 0; i < 2; i++) {
       const Kernels& kernels = i == 0 ? some : others;
       int16_t quants[kTokens * kCols];
       float scales[kTokens * kBlocks], scaled_sums[kTokens * kBlocks];
       int32_t sums[kTokens * kBlocks];
       kernels.quantize({x, quants, scales, sums, scaled_sums, kCols, kTokens}, 0, kTokens);
-      kernels.product({weights, form == 1, true, kBlock, 0, quants, scales, sums, scaled_sums, out[i], kRows, kCols, kTokens, kRows * sizeof(float)}, 0, kRows / kOctRows);
+      kernels.product({weights, form, quants, scales, sums, scaled_sums, out[i], kRows, kCols, kTokens, kRows * sizeof(float)}, 0, kRows / kOctRows);
     }
     if (memcmp(out[0], out[1], sizeof out[0]) != 0) return false;
   }

@@ -21,16 +21,42 @@ constexpr size_t kOctRows = 8;
 // Floats that the element by element kernels take as one unit.
 constexpr size_t kSpan = 512;
 
+// The bits of a half float.
+typedef uint16_t Half;
+
+// How scales and minimums are held: as floats, as half floats, or as signed bytes that multiply a half float which 256 columns share.
+enum class Scales { kFloats, kHalves, kSuper };
+
+// How an integer matrix lies in memory (assembly/form.ts).
+struct Form {
+  int bits;           // of an integer: 4, 5, 6 or 8
+  bool minimums;
+  size_t scale_cols;  // columns that share a scale: 32 or 16
+  Scales scales;
+  int32_t offset;     // what a held integer is above its weight
+};
+
+// Every form that the kernels have.
+constexpr Form kForms[] = {
+    {8, false, 32, Scales::kFloats, 0},  {8, false, 16, Scales::kFloats, 0}, {8, false, 32, Scales::kHalves, 0}, {4, false, 32, Scales::kHalves, 8},
+    {4, true, 32, Scales::kHalves, 0},   {4, true, 32, Scales::kSuper, 0},   {5, false, 32, Scales::kHalves, 16}, {5, true, 32, Scales::kHalves, 0},
+    {5, true, 32, Scales::kSuper, 0},    {6, false, 16, Scales::kSuper, 32},
+};
+
+constexpr bool operator==(const Form& a, const Form& b) {
+  return a.bits == b.bits && a.minimums == b.minimums && a.scale_cols == b.scale_cols && a.scales == b.scales && a.offset == b.offset;
+}
+
+// Columns that share a super scale.
+constexpr size_t kSuperCols = 256;
+
 // out[t][row] = (matrix row) . (token t); a unit is an oct.
 struct Product {
   const uint8_t* weights;
-  bool nibbles;         // q4, else q8
-  bool minimums;
-  size_t scale_cols;    // columns that share a scale: 32, or 16 in q8
-  int32_t offset;       // what a nibble is above its weight
+  Form form;
   const int16_t* quants;
   const float* scales;
-  const int32_t* sums;  // q4 only
+  const int32_t* sums;  // where the form has an offset
   const float* scaled_sums;
   float* out;
   size_t rows, cols, tokens;
@@ -88,17 +114,25 @@ struct Rotation {
   size_t heads, head_size, half, step, spread;
 };
 
-// Attention of tokens over cached positions; a unit is one of `slices` parts of the heads that share a token's keys and
+// Floats to half floats: the nearest, of two the even one, of magnitude 65504 at most; a unit is kSpan of them.
+struct Narrowing {
+  const float* x;
+  Half* out;
+  size_t n;
+};
+
+// Attention of tokens over cached positions, whose keys and values are floats or half floats; a unit is one of `slices` parts of the heads that share a token's keys and
 // values: unit = (token * kv_heads + kv head) * slices + slice. Token t attends to the last `window` of the first
 // length + t * growth positions.
 struct Attention {
   const float* q;
-  const float* keys;
-  const float* values;
+  const void* keys;
+  const void* values;
   float* out;
   size_t heads, kv_heads, head_size, length, growth, window, kv_stride;
   float scale, cap;
   size_t slices;
+  bool halves;
 };
 
 struct Kernels {
@@ -116,6 +150,7 @@ struct Kernels {
   void (*scale)(const Elements&, size_t first, size_t end);
   void (*softcap)(const Elements&, size_t first, size_t end);
   void (*rotate)(const Rotation&, size_t first, size_t end);
+  void (*narrow)(const Narrowing&, size_t first, size_t end);
   void (*attend)(const Attention&, size_t first, size_t end);
 };
 
@@ -124,9 +159,19 @@ const Kernels* const* all_kernels(size_t* count);
 // The fastest that this processor can run.
 const Kernels& best_kernels();
 
+// Bytes of eight scales or minimums.
+constexpr uint64_t float_bytes(Scales scales) {
+  return scales == Scales::kSuper ? 8 : scales == Scales::kHalves ? 16 : 32;
+}
+
+// Bytes of the super scales before 256 columns.
+constexpr uint64_t super_bytes(const Form& form) {
+  return form.scales != Scales::kSuper ? 0 : form.minimums ? 32 : 16;
+}
+
 // Bytes of an oct of `cols` columns.
-constexpr uint64_t oct_bytes(uint64_t cols, bool nibbles, uint64_t scale_cols, bool minimums) {
-  return cols * (nibbles ? 4 : 8) + cols / scale_cols * 32 + (minimums ? cols : 0);
+constexpr uint64_t oct_bytes(uint64_t cols, const Form& form) {
+  return cols * form.bits + cols / form.scale_cols * float_bytes(form.scales) * (form.minimums ? 2 : 1) + cols / kSuperCols * super_bytes(form);
 }
 
 }  // namespace host::kernels

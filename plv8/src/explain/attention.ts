@@ -14,7 +14,7 @@ export function meanRow(rows: Float32Array, p: number): Float32Array {
 }
 
 /**
- * Softmaxed weights (nHeads, position + 1) of one query (nHeads * headSize) over the cached keys up to its position; 0
+ * Softmaxed weights (nHeads, position + 1) of one query (nHeads * headSize) over the cached keys (KvCache.keys) up to its position; 0
  * before the layer's window.
  */
 export function attentionWeights(
@@ -22,12 +22,11 @@ export function attentionWeights(
   layer: number,
   query: Float32Array,
   position: number,
-  cache: KvCache,
+  keys: Float32Array,
 ): Float32Array {
   const { nHeads, nKvHeads, headSize, attentionScale, attentionSoftcap, windows } = model.config;
   const kvDim = nKvHeads * headSize;
   const n = position + 1;
-  const keys = cache.keys(layer, n);
   const weights = new Float32Array(nHeads * n);
   const group = nHeads / nKvHeads;
   for (let h = 0; h < nHeads; h++) {

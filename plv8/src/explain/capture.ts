@@ -62,18 +62,19 @@ export function capture(
       attention(layer, queries, heads, added) {
         const tokens = added.length / dim;
         const qDim = queries.length / tokens;
+        const keys = cache.keys(layer, cache.length + tokens);
         for (const one of captured) {
           const at = one.position - cache.length;
           if (at < 0 || at >= tokens) continue;
           one.heads.push(row(heads, at, qDim));
           one.added.push(row(added, at, dim));
           const query = queries.subarray(at * qDim, (at + 1) * qDim);
-          one.weights.push(attentionWeights(model, layer, query, one.position, cache));
+          one.weights.push(attentionWeights(model, layer, query, one.position, keys));
         }
         if (mean === null) return;
         for (let t = 0; t < tokens; t++) {
           const p = cache.length + t;
-          const weights = attentionWeights(model, layer, queries.subarray(t * qDim, (t + 1) * qDim), p, cache);
+          const weights = attentionWeights(model, layer, queries.subarray(t * qDim, (t + 1) * qDim), p, keys);
           averageHeads(weights, meanRow(mean[layer]!, p));
           poll();
         }

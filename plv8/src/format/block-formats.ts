@@ -29,7 +29,7 @@ function eachNibble(view: DataView, p: number, visit: (nibble: number, i: number
 }
 
 /** The eight 6-bit scales and minimums of Q4_K and Q5_K, packed in 12 bytes. */
-function packedScale(view: DataView, p: number, j: number): { scale: number; minimum: number } {
+export function packedScale(view: DataView, p: number, j: number): { scale: number; minimum: number } {
   const byte = (i: number): number => view.getUint8(p + i);
   if (j < 4) return { scale: byte(j) & 63, minimum: byte(j + 4) & 63 };
   return {

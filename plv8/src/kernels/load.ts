@@ -14,35 +14,26 @@ export interface Kernels {
   repackQ5_1(src: number, quants: number, scales: number, mins: number, blocks: number): void;
   repackIQ4_NL(src: number, quants: number, scales: number, blocks: number): void;
   repackIQ4_XS(src: number, quants: number, scales: number, superblocks: number): void;
-  repackQ4_K(src: number, quants: number, scales: number, mins: number, superblocks: number): void;
-  repackQ5_K(src: number, quants: number, scales: number, mins: number, superblocks: number): void;
-  repackQ6_K(src: number, quants: number, scales: number, superblocks: number): void;
+  repackQ4_K(src: number, quants: number, scales: number, mins: number, supers: number, superblocks: number): void;
+  repackQ5_K(src: number, quants: number, scales: number, mins: number, supers: number, superblocks: number): void;
+  repackQ6_K(src: number, quants: number, scales: number, supers: number, superblocks: number): void;
   repackQ3_K(src: number, quants: number, scales: number, superblocks: number): void;
   widenF16(src: number, dst: number, n: number): void;
   widenBF16(src: number, dst: number, n: number): void;
   allFinite(src: number, n: number): number;
   roundQ8(src: number, quants: number, scales: number, n: number): void;
-  interleaveQ8(
+  interleave(
     src: number,
     scales: number,
     mins: number,
+    supers: number,
     weights: number,
-    firstRow: number,
-    rows: number,
-    cols: number,
-    scaleCols: number,
-  ): void;
-  interleaveQ4(
-    src: number,
-    scales: number,
-    mins: number,
-    weights: number,
+    form: number,
     firstRow: number,
     rows: number,
     cols: number,
   ): void;
-  expandQ8(weights: number, minimums: boolean, dst: number, cols: number, lane: number, scaleCols: number): void;
-  expandQ4(weights: number, minimums: boolean, offset: number, dst: number, cols: number, lane: number): void;
+  expand(weights: number, form: number, dst: number, cols: number, lane: number): void;
   quantizeActivations(
     src: number,
     quants: number,
@@ -52,23 +43,9 @@ export interface Kernels {
     cols: number,
     tokens: number,
   ): void;
-  matmulQ8(
+  matmulIntegers(
     w: number,
-    minimums: boolean,
-    x: number,
-    xs: number,
-    xm: number,
-    out: number,
-    rows: number,
-    cols: number,
-    tokens: number,
-    outStride: number,
-    scaleCols: number,
-  ): void;
-  matmulQ4(
-    w: number,
-    minimums: boolean,
-    offset: number,
+    form: number,
     x: number,
     xs: number,
     xi: number,
@@ -83,6 +60,7 @@ export interface Kernels {
   rmsNorm(x: number, weight: number, out: number, n: number, tokens: number, eps: number): void;
   layerNorm(x: number, weight: number, bias: number, out: number, n: number, tokens: number, eps: number): void;
   addInto(x: number, y: number, n: number): void;
+  narrowF16(src: number, dst: number, n: number): void;
   copyFloats(from: number, to: number, n: number): void;
   addBias(x: number, bias: number, n: number, tokens: number): void;
   siluMultiply(gate: number, up: number, n: number): void;
@@ -116,6 +94,7 @@ export interface Kernels {
     tokens: number,
     growth: number,
     window: number,
+    halves: number,
   ): void;
 }
 

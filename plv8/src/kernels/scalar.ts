@@ -4,7 +4,9 @@
  * rounding only. Addresses, shapes and layouts are those of assembly/.
  */
 import { ggmlTypeByName } from '../format/ggml-types.ts';
-import { blockReader } from '../format/block-formats.ts';
+import { blockReader, packedScale } from '../format/block-formats.ts';
+import type { Form } from './form.ts';
+import { groupBytes, octBytes, SUPER_COLS, superBytes } from './form.ts';
 import type { Kernels } from './load.ts';
 import type { WasmMemory } from './web-assembly.ts';
 
@@ -15,6 +17,7 @@ const LARGEST_ACTIVATION = 32639;
 /** Blocks of activations with no larger magnitude become zeros. */
 const SMALLEST_ACTIVATIONS = 1e-34;
 const INT8_MAX = 127;
+const LARGEST_HALF = 65504;
 /** Blocks with no larger magnitude are rounded to zeros. */
 const SMALLEST_BLOCK = 1e-36;
 
@@ -37,6 +40,17 @@ function half(bits: number): number {
   return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1024 + fraction) * 2 ** (exponent - 25);
 }
 
+const halfNumbers = new Map<number, number>();
+
+/** The half float that a number is. */
+function halfBits(value: number): number {
+  if (halfNumbers.size === 0)
+    for (let bits = 0; bits < 0x10000; bits++) halfNumbers.set(half(bits), bits & 0x7fff ? bits : 0);
+  const bits = halfNumbers.get(value);
+  if (bits === undefined) throw new Error(`${value} is no half float`);
+  return bits;
+}
+
 /** Nearest integer, halves to even, as WebAssembly's `nearest`. */
 function nearest(x: number): number {
   const rounded = Math.round(x);
@@ -51,43 +65,45 @@ function gelu(x: number): number {
   return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 }
 
-/** How an integer matrix lies in memory, as assembly/layout.ts has it. */
-interface OctLayout {
-  cols: number;
-  /** Bytes of eight integers: 8 for q8, 4 for q4. */
-  eightBytes: 8 | 4;
-  /** Columns that share a scale. */
-  scaleCols: number;
-  minimums: boolean;
-}
-
-/** Bytes of the columns that share a scale, in one oct. */
-function groupBytes({ eightBytes, scaleCols, minimums }: OctLayout): number {
-  return scaleCols * eightBytes + (minimums ? 64 : 32);
+/** A form out of the number that tells it (form.ts). */
+function formOf(number: number): Form {
+  return {
+    bits: (number & 15) as Form['bits'],
+    hasMinimums: (number & 16) !== 0,
+    scaleCols: number & 32 ? 16 : 32,
+    scales: number & 128 ? 'super' : number & 64 ? 'halves' : 'floats',
+    offset: number >> 8,
+  };
 }
 
 /** Where the group of columns begins that holds `col`, in the oct of `row`. */
-function groupPlace(row: number, col: number, layout: OctLayout): number {
-  const groups = (row >> 3) * (layout.cols / layout.scaleCols) + Math.floor(col / layout.scaleCols);
-  return groups * groupBytes(layout);
+function groupPlace(row: number, col: number, cols: number, form: Form): number {
+  const supers = (Math.floor(col / SUPER_COLS) + 1) * superBytes(form);
+  return (row >> 3) * octBytes(form, cols) + Math.floor(col / form.scaleCols) * groupBytes(form) + supers;
 }
 
-/** Byte of a q8 weight: rows in eights, columns in pairs. */
-function q8Place(row: number, col: number, layout: OctLayout): number {
-  const within = col % layout.scaleCols;
-  return groupPlace(row, col, layout) + (within >> 1) * 16 + (row & 7) * 2 + (col & 1);
+/** Where the super scales stand that go for `col`. */
+function superPlace(row: number, col: number, cols: number, form: Form): number {
+  return groupPlace(row, col - (col % SUPER_COLS), cols, form) - superBytes(form);
 }
 
-/** Byte of the uint16 that holds a q4 weight, and the lowest bit of its nibble. */
-function q4Place(row: number, col: number, layout: OctLayout): { at: number; shift: number } {
-  const within = col % layout.scaleCols;
-  const at = groupPlace(row, col, layout) + (within >> 3) * 32 + (row & 7) * 4 + (col & 1) * 2;
-  return { at, shift: ((col >> 1) & 3) * 4 };
-}
-
-/** Byte of the scale of a column; its minimum is 32 bytes behind it. */
-function scalePlace(row: number, col: number, layout: OctLayout): number {
-  return groupPlace(row, col, layout) + layout.scaleCols * layout.eightBytes + (row & 7) * 4;
+/** A bit of an integer: its byte, and which of the byte's bits. */
+function bitPlace(row: number, col: number, bit: number, cols: number, form: Form): { at: number; shift: number } {
+  const group = groupPlace(row, col, cols, form);
+  const within = col % form.scaleCols;
+  const pair = within >> 1;
+  let word: number;
+  let shift: number;
+  if (form.bits === 8) {
+    return { at: group + pair * 16 + (row & 7) * 2 + (col & 1), shift: bit };
+  } else if (bit < 4) {
+    word = group + (within >> 3) * 32;
+    shift = (pair & 3) * 4 + bit;
+  } else {
+    word = group + form.scaleCols * 4;
+    shift = pair * (form.bits - 4) + bit - 4;
+  }
+  return { at: word + (row & 7) * 4 + (col & 1) * 2 + (shift >> 3), shift: shift & 7 };
 }
 
 /** Number of an activation's int16: tokens in fours with columns in pairs, then tokens one by one. */
@@ -100,19 +116,6 @@ function activationPlace(token: number, col: number, cols: number, tokens: numbe
 function activationFloatPlace(token: number, block: number, blocks: number, tokens: number): number {
   if (token >= (tokens & ~3)) return token * blocks + block;
   return (token & ~3) * blocks + block * 4 + (token & 3);
-}
-
-/** Addresses and extents of a product, named as in assembly/matmul-q8.ts. */
-interface ProductPlaces {
-  w: number;
-  layout: OctLayout;
-  x: number;
-  xs: number;
-  xm: number;
-  out: number;
-  rows: number;
-  tokens: number;
-  outStride: number;
 }
 
 /** The oracle over a memory; views are taken anew when the memory has grown. */
@@ -146,24 +149,50 @@ export function scalarKernels(memory: WasmMemory): Kernels {
     }
   }
 
-  /** Blocks of a type to integers, scales and minimums (0 for none), `scaleCols` elements a scale. */
+  /** Blocks of a type to integers `offset` above what they mean, scales and minimums (0 for none), `scaleCols` elements a scale. */
   function repack(
     type: string,
     src: number,
     blocks: number,
     to: { quants: number; scales: number; mins: number },
-    scaleCols = BLOCK,
+    { scaleCols = BLOCK, offset = 0 } = {},
   ): void {
     const { f32, i8, data } = views();
     const { blockBytes } = ggmlTypeByName(type)!;
     let i = 0;
     for (let b = 0; b < blocks; b++) {
       blockReader(type)!(data, src + b * blockBytes, (integer, scale, minimum) => {
-        i8[to.quants + i] = integer;
-        f32[to.scales / 4 + Math.floor(i / scaleCols)] = scale;
+        i8[to.quants + i] = integer + offset;
+        if (to.scales !== 0) f32[to.scales / 4 + Math.floor(i / scaleCols)] = scale;
         if (to.mins !== 0) f32[to.mins / 4 + Math.floor(i / scaleCols)] = minimum;
         i++;
       });
+    }
+  }
+
+  /** The same of a type with super scales: its scales and minimums (0 for none) as bytes. */
+  function repackSuper(
+    type: 'Q4_K' | 'Q5_K' | 'Q6_K',
+    src: number,
+    blocks: number,
+    to: { quants: number; scales: number; mins: number; supers: number },
+  ): void {
+    const { u8, data } = views();
+    const { blockBytes } = ggmlTypeByName(type)!;
+    repack(type, src, blocks, { quants: to.quants, scales: 0, mins: 0 }, { offset: type === 'Q6_K' ? 32 : 0 });
+    for (let b = 0; b < blocks; b++) {
+      const block = src + b * blockBytes;
+      if (type === 'Q6_K') {
+        u8.copyWithin(to.scales + b * 16, block + 192, block + 208);
+        data.setUint32(to.supers + 4 * b, data.getUint16(block + 208, true), true);
+        continue;
+      }
+      data.setUint32(to.supers + 4 * b, data.getUint32(block, true), true);
+      for (let j = 0; j < 8; j++) {
+        const { scale, minimum } = packedScale(data, block + 4, j);
+        u8[to.scales + b * 8 + j] = scale;
+        u8[to.mins + b * 8 + j] = minimum;
+      }
     }
   }
 
@@ -173,45 +202,26 @@ export function scalarKernels(memory: WasmMemory): Kernels {
     for (let i = 0; i < n; i++) f32[dst / 4 + i] = half(data.getUint16(src + i * step, true));
   }
 
-  /** Scales and minimums (0 for none) of rows, row-major, into their places. */
-  function interleaveFloats(
-    scales: number,
-    mins: number,
-    weights: number,
-    firstRow: number,
-    rows: number,
-    layout: OctLayout,
-  ): void {
-    const { f32 } = views();
-    const groups = layout.cols / layout.scaleCols;
-    for (let i = 0; i < rows; i++) {
-      for (let g = 0; g < groups; g++) {
-        const to = (weights + scalePlace(firstRow + i, g * layout.scaleCols, layout)) / 4;
-        f32[to] = f32[scales / 4 + i * groups + g]!;
-        if (mins !== 0) f32[to + 8] = f32[mins / 4 + i * groups + g]!;
-      }
-    }
+  /** Scale (which = 0) or minimum of a column. */
+  function floatOf(w: number, row: number, col: number, cols: number, form: Form, which: 0 | 1): number {
+    const { f32, i8, data } = views();
+    const place = w + groupPlace(row, col, cols, form) + form.bits * form.scaleCols;
+    const lane = row & 7;
+    if (form.scales === 'floats') return f32[place / 4 + which * 8 + lane]!;
+    if (form.scales === 'halves') return half(data.getUint16(place + which * 16 + lane * 2, true));
+    const top = half(data.getUint16(w + superPlace(row, col, cols, form) + which * 16 + lane * 2, true));
+    return Math.fround(top * i8[place + which * 8 + lane]!) * (which === 1 ? -1 : 1);
   }
 
-  /** Product of an integer matrix, whose integers `weight` gives, with activations. */
-  function product(at: ProductPlaces, weight: (row: number, col: number) => number): void {
-    const { f32, i16 } = views();
-    const { cols, scaleCols, minimums } = at.layout;
-    for (let t = 0; t < at.tokens; t++) {
-      for (let r = 0; r < at.rows; r++) {
-        let sum = 0;
-        for (let first = 0; first < cols; first += scaleCols) {
-          const theirs = activationFloatPlace(t, Math.floor(first / BLOCK), cols / BLOCK, at.tokens);
-          let dot = 0;
-          for (let c = first; c < first + scaleCols; c++)
-            dot += weight(r, c) * i16[at.x / 2 + activationPlace(t, c, cols, at.tokens)]!;
-          const mine = (at.w + scalePlace(r, first, at.layout)) / 4;
-          sum += dot * f32[mine]! * f32[at.xs / 4 + theirs]!;
-          if (minimums) sum += f32[mine + 8]! * f32[at.xm / 4 + theirs]!;
-        }
-        f32[(at.out + t * at.outStride) / 4 + r] = sum;
-      }
+  /** Integer less what it is above its weight. */
+  function integerOf(w: number, row: number, col: number, cols: number, form: Form): number {
+    const { u8 } = views();
+    let integer = 0;
+    for (let bit = 0; bit < form.bits; bit++) {
+      const { at, shift } = bitPlace(row, col, bit, cols, form);
+      integer |= ((u8[w + at]! >> shift) & 1) << bit;
     }
+    return (form.bits === 8 ? (integer << 24) >> 24 : integer) - form.offset;
   }
 
   return {
@@ -232,14 +242,19 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       repackNibbles(src, quants, blocks, 4);
     },
 
-    repackQ5_0: (src, quants, scales, blocks) => repack('Q5_0', src, blocks, { quants, scales, mins: 0 }),
+    repackQ5_0: (src, quants, scales, blocks) =>
+      repack('Q5_0', src, blocks, { quants, scales, mins: 0 }, { offset: 16 }),
     repackQ5_1: (src, quants, scales, mins, blocks) => repack('Q5_1', src, blocks, { quants, scales, mins }),
     repackIQ4_NL: (src, quants, scales, blocks) => repack('IQ4_NL', src, blocks, { quants, scales, mins: 0 }),
     repackIQ4_XS: (src, quants, scales, blocks) => repack('IQ4_XS', src, blocks, { quants, scales, mins: 0 }),
-    repackQ4_K: (src, quants, scales, mins, blocks) => repack('Q4_K', src, blocks, { quants, scales, mins }),
-    repackQ5_K: (src, quants, scales, mins, blocks) => repack('Q5_K', src, blocks, { quants, scales, mins }),
-    repackQ6_K: (src, quants, scales, blocks) => repack('Q6_K', src, blocks, { quants, scales, mins: 0 }, 16),
-    repackQ3_K: (src, quants, scales, blocks) => repack('Q3_K', src, blocks, { quants, scales, mins: 0 }, 16),
+    repackQ4_K: (src, quants, scales, mins, supers, blocks) =>
+      repackSuper('Q4_K', src, blocks, { quants, scales, mins, supers }),
+    repackQ5_K: (src, quants, scales, mins, supers, blocks) =>
+      repackSuper('Q5_K', src, blocks, { quants, scales, mins, supers }),
+    repackQ6_K: (src, quants, scales, supers, blocks) =>
+      repackSuper('Q6_K', src, blocks, { quants, scales, mins: 0, supers }),
+    repackQ3_K: (src, quants, scales, blocks) =>
+      repack('Q3_K', src, blocks, { quants, scales, mins: 0 }, { scaleCols: 16 }),
 
     widenF16(src, dst, n) {
       halves(src, dst, n, 2);
@@ -267,45 +282,45 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       }
     },
 
-    interleaveQ8(src, scales, mins, weights, firstRow, rows, cols, scaleCols) {
-      const { i8 } = views();
-      const layout: OctLayout = { cols, eightBytes: 8, scaleCols, minimums: mins !== 0 };
+    interleave(src, scales, mins, supers, weights, number, firstRow, rows, cols) {
+      const { f32, u8, data } = views();
+      const form = formOf(number);
+      const groups = cols / form.scaleCols;
       for (let i = 0; i < rows; i++) {
-        for (let c = 0; c < cols; c++) i8[weights + q8Place(firstRow + i, c, layout)] = i8[src + i * cols + c]!;
-      }
-      interleaveFloats(scales, mins, weights, firstRow, rows, layout);
-    },
-
-    interleaveQ4(src, scales, mins, weights, firstRow, rows, cols) {
-      const { u8, data } = views();
-      const layout: OctLayout = { cols, eightBytes: 4, scaleCols: BLOCK, minimums: mins !== 0 };
-      for (let i = 0; i < rows; i++) {
+        const row = firstRow + i;
         for (let c = 0; c < cols; c++) {
-          const { at, shift } = q4Place(firstRow + i, c, layout);
-          const others = data.getUint16(weights + at, true) & ~(15 << shift);
-          data.setUint16(weights + at, others | (u8[src + i * cols + c]! << shift), true);
+          for (let bit = 0; bit < form.bits; bit++) {
+            const { at, shift } = bitPlace(row, c, bit, cols, form);
+            const value = (u8[src + i * cols + c]! >> bit) & 1;
+            u8[weights + at] = (u8[weights + at]! & ~(1 << shift)) | (value << shift);
+          }
+        }
+        for (let g = 0; g < groups; g++) {
+          const first = g * form.scaleCols;
+          const place = weights + groupPlace(row, first, cols, form) + form.bits * form.scaleCols;
+          const lane = row & 7;
+          for (const [from, which] of [[scales, 0], ...(form.hasMinimums ? [[mins, 1]] : [])] as [number, number][]) {
+            const number = i * groups + g;
+            if (form.scales === 'super') u8[place + which * 8 + lane] = u8[from + number]!;
+            else if (form.scales === 'halves')
+              data.setUint16(place + which * 16 + lane * 2, halfBits(f32[from / 4 + number]!), true);
+            else f32[place / 4 + which * 8 + lane] = f32[from / 4 + number]!;
+          }
+          if (form.scales !== 'super' || first % SUPER_COLS !== 0) continue;
+          const from = supers + ((i * cols + first) / SUPER_COLS) * 4;
+          const top = weights + superPlace(row, first, cols, form) + lane * 2;
+          u8.copyWithin(top, from, from + 2);
+          if (form.hasMinimums) u8.copyWithin(top + 16, from + 2, from + 4);
         }
       }
-      interleaveFloats(scales, mins, weights, firstRow, rows, layout);
     },
 
-    expandQ8(weights, minimums, dst, cols, lane, scaleCols) {
-      const { f32, i8 } = views();
-      const layout: OctLayout = { cols, eightBytes: 8, scaleCols, minimums };
+    expand(weights, number, dst, cols, lane) {
+      const { f32 } = views();
+      const form = formOf(number);
       for (let c = 0; c < cols; c++) {
-        const at = (weights + scalePlace(lane, c, layout)) / 4;
-        f32[dst / 4 + c] = i8[weights + q8Place(lane, c, layout)]! * f32[at]! + (minimums ? f32[at + 8]! : 0);
-      }
-    },
-
-    expandQ4(weights, minimums, offset, dst, cols, lane) {
-      const { f32, data } = views();
-      const layout: OctLayout = { cols, eightBytes: 4, scaleCols: BLOCK, minimums };
-      for (let c = 0; c < cols; c++) {
-        const { at: word, shift } = q4Place(lane, c, layout);
-        const nibble = (data.getUint16(weights + word, true) >> shift) & 15;
-        const at = (weights + scalePlace(lane, c, layout)) / 4;
-        f32[dst / 4 + c] = (nibble - offset) * f32[at]! + (minimums ? f32[at + 8]! : 0);
+        const minimum = form.hasMinimums ? floatOf(weights, lane, c, cols, form, 1) : 0;
+        f32[dst / 4 + c] = integerOf(weights, lane, c, cols, form) * floatOf(weights, lane, c, cols, form, 0) + minimum;
       }
     },
 
@@ -332,19 +347,24 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       }
     },
 
-    matmulQ8(w, minimums, x, xs, xm, out, rows, cols, tokens, outStride, scaleCols) {
-      const { i8 } = views();
-      const layout: OctLayout = { cols, eightBytes: 8, scaleCols, minimums };
-      product({ w, layout, x, xs, xm, out, rows, tokens, outStride }, (r, c) => i8[w + q8Place(r, c, layout)]!);
-    },
-
-    matmulQ4(w, minimums, offset, x, xs, _xi, xm, out, rows, cols, tokens, outStride) {
-      const { data } = views();
-      const layout: OctLayout = { cols, eightBytes: 4, scaleCols: BLOCK, minimums };
-      product({ w, layout, x, xs, xm, out, rows, tokens, outStride }, (r, c) => {
-        const { at, shift } = q4Place(r, c, layout);
-        return ((data.getUint16(w + at, true) >> shift) & 15) - offset;
-      });
+    matmulIntegers(w, number, x, xs, _xi, xm, out, rows, cols, tokens, outStride) {
+      const { f32, i16 } = views();
+      const form = formOf(number);
+      for (let r = 0; r < rows; r++) {
+        const integers = Array.from({ length: cols }, (_, c) => integerOf(w, r, c, cols, form));
+        for (let t = 0; t < tokens; t++) {
+          let sum = 0;
+          for (let first = 0; first < cols; first += form.scaleCols) {
+            const theirs = activationFloatPlace(t, Math.floor(first / BLOCK), cols / BLOCK, tokens);
+            let dot = 0;
+            for (let c = first; c < first + form.scaleCols; c++)
+              dot += integers[c]! * i16[x / 2 + activationPlace(t, c, cols, tokens)]!;
+            sum += dot * floatOf(w, r, first, cols, form, 0) * f32[xs / 4 + theirs]!;
+            if (form.hasMinimums) sum += floatOf(w, r, first, cols, form, 1) * f32[xm / 4 + theirs]!;
+          }
+          f32[(out + t * outStride) / 4 + r] = sum;
+        }
+      }
     },
 
     matmulF32(w, x, out, rows, cols, tokens, outStride) {
@@ -385,6 +405,16 @@ export function scalarKernels(memory: WasmMemory): Kernels {
     addInto(x, y, n) {
       const { f32 } = views();
       for (let i = 0; i < n; i++) f32[x / 4 + i]! += f32[y / 4 + i]!;
+    },
+
+    narrowF16(src, dst, n) {
+      const { f32, u16 } = views();
+      for (let i = 0; i < n; i++) {
+        const x = f32[src / 4 + i]!;
+        const magnitude = Math.min(Math.abs(x), LARGEST_HALF);
+        const unit = magnitude < 2 ** -14 ? 2 ** -24 : 2 ** (Math.floor(Math.log2(magnitude)) - 10);
+        u16[dst / 2 + i] = halfBits(nearest(magnitude / unit) * unit) | (x < 0 || Object.is(x, -0) ? 0x8000 : 0);
+      }
     },
 
     copyFloats(from, to, n) {
@@ -438,9 +468,11 @@ export function scalarKernels(memory: WasmMemory): Kernels {
     },
 
     attention(q, keys, values, out, _scores, heads, kvHeads, headSize, length, kvStride, scale, cap, ...range) {
-      const { f32 } = views();
+      const { f32, data } = views();
       const group = heads / kvHeads;
-      const [tokens, growth, window] = range;
+      const [tokens, growth, window, halves] = range;
+      const cached = (row: number, i: number): number =>
+        halves === 0 ? f32[row / 4 + i]! : half(data.getUint16(row + 2 * i, true));
       for (let row = 0; row < tokens * heads; row++) {
         const seen = length + Math.floor(row / heads) * growth;
         const first = Math.max(0, seen - window);
@@ -450,7 +482,7 @@ export function scalarKernels(memory: WasmMemory): Kernels {
         for (let p = first; p < seen; p++) {
           let dot = 0;
           for (let d = 0; d < headSize; d++)
-            dot += f32[q / 4 + row * headSize + d]! * f32[(keys + p * kvStride) / 4 + kvAt + d]!;
+            dot += f32[q / 4 + row * headSize + d]! * cached(keys + p * kvStride, kvAt + d);
           const score = dot * scale;
           scores[p - first] = cap > 0 ? cap * Math.tanh(score / cap) : score;
           largest = Math.max(largest, scores[p - first]!);
@@ -460,7 +492,7 @@ export function scalarKernels(memory: WasmMemory): Kernels {
         for (let p = first; p < seen; p++) {
           const weight = Math.exp(scores[p - first]! - largest);
           total += weight;
-          for (let d = 0; d < headSize; d++) sums[d]! += weight * f32[(values + p * kvStride) / 4 + kvAt + d]!;
+          for (let d = 0; d < headSize; d++) sums[d]! += weight * cached(values + p * kvStride, kvAt + d);
         }
         for (let d = 0; d < headSize; d++) f32[out / 4 + row * headSize + d] = sums[d]! / total;
       }

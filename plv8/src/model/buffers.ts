@@ -30,7 +30,8 @@ export interface Buffers {
   quantScales: number; // (tokens, widest row / 32)
   quantSums: number; // (tokens, widest row / 32) int32
   quantScaledSums: number; // (tokens, widest row / 32)
-  scores: number; // (128 + 2 * nHeads): scores of a block of positions, and what is known of each head's so far
+  /** (128 + 2 * nHeads + 128 * headSize) what attention needs for itself: assembly/attention.ts */
+  scores: number;
   /** Only in the memory that makes logits. */
   lasts: number; // (sequences, dim) residual stream of each sequence's last token
   logits: number; // (sequences, vocabSize)
@@ -60,7 +61,7 @@ function sizes(config: ModelConfig, logits: boolean): Record<keyof Buffers, numb
     quantScales: (CHUNK_TOKENS * wide) / 8,
     quantSums: (CHUNK_TOKENS * wide) / 8,
     quantScaledSums: (CHUNK_TOKENS * wide) / 8,
-    scores: (128 + 2 * config.nHeads) * 4,
+    scores: (128 + 2 * config.nHeads + 128 * config.headSize) * 4,
     lasts: logits ? MAX_SEQUENCES * config.dim * 4 : 0,
     logits: logits ? MAX_SEQUENCES * config.vocabSize * 4 : 0,
   };

@@ -94,7 +94,13 @@ function encodeLayers(layers: Layers, starts: readonly number[], poll: () => voi
         for (const part of reach === Infinity ? [run] : eachToken(run, reach)) {
           const q = (part.first - first) * qBytes;
           const kvAt = part.textStart * kvBytes;
-          const range = { tokens: part.tokens, length: part.length, growth: 0, window: Infinity } as const;
+          const range = {
+            tokens: part.tokens,
+            length: part.length,
+            growth: 0,
+            window: Infinity,
+            halves: false,
+          } as const;
           layers.attend(buffers.q + q, buffers.keys + kvAt, buffers.values + kvAt, buffers.attended + q, range, poll);
         }
       }

@@ -1,5 +1,6 @@
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { Arena, Piece } from './arena.ts';
+import { halfToFloat } from '../format/block-formats.ts';
 import type { ModelConfig } from './config.ts';
 
 /** Memory is taken for that many tokens at a time, at least. */
@@ -16,7 +17,7 @@ export interface CacheHooks {
 }
 
 /**
- * Keys and values of one sequence's tokens, floats: per layer a piece of (room, kvDim) keys, then as many values. Grows
+ * Keys and values of one sequence's tokens, floats or half floats: per layer a piece of (room, kvDim) keys, then as many values. Grows
  * on demand, layer by layer. At every moment what `ids` says is there and right, so a call that is cut off anywhere,
  * even where no `finally` runs, leaves a cache that can be continued.
  */
@@ -32,12 +33,14 @@ export class KvCache {
     /** (nLayers) the memory that holds the layer. */
     private readonly arenas: readonly Arena[],
     private readonly config: ModelConfig,
+    /** Whether what is stored is rounded to half floats. */
+    readonly halves: boolean,
     /** Most tokens it may hold. */
     readonly limit: number,
     private readonly hooks: CacheHooks,
     private readonly onFree: (cache: KvCache) => void,
   ) {
-    this.tokenBytes = config.nKvHeads * config.headSize * 4;
+    this.tokenBytes = config.nKvHeads * config.headSize * (halves ? 2 : 4);
   }
 
   get length(): number {
@@ -76,18 +79,22 @@ export class KvCache {
     return at + room * this.tokenBytes;
   }
 
-  /** Keys (tokens, kvDim) of the first tokens in a layer; the view is valid until the memory grows. */
+  /** Keys (tokens, kvDim) of the first tokens in a layer; valid until the memory grows. */
   keys(layer: number, tokens: number): Float32Array {
-    return this.view(layer, this.keysAt(layer), tokens);
+    return this.read(layer, this.keysAt(layer), tokens);
   }
 
   /** Values, as `keys`. */
   values(layer: number, tokens: number): Float32Array {
-    return this.view(layer, this.valuesAt(layer), tokens);
+    return this.read(layer, this.valuesAt(layer), tokens);
   }
 
-  private view(layer: number, at: number, tokens: number): Float32Array {
-    return this.arenas[layer]!.f32.subarray(at / 4, (at + tokens * this.tokenBytes) / 4);
+  private read(layer: number, at: number, tokens: number): Float32Array {
+    const { buffer } = this.arenas[layer]!.f32;
+    const bytes = tokens * this.tokenBytes;
+    return this.halves
+      ? Float32Array.from(new Uint16Array(buffer, at, bytes / 2), halfToFloat)
+      : new Float32Array(buffer, at, bytes / 4);
   }
 
   /** Take memory for `length` tokens in all. Addresses may change. Throws outOfMemory, or when that is over the limit. */
@@ -108,9 +115,9 @@ export class KvCache {
       const arena = this.arenas[index]!;
       const piece = { at: this.allocate(index, bytes, room), bytes, room };
       if (old !== undefined) {
-        const floats = (this.length * this.tokenBytes) / 4;
-        move(arena, old.at, piece.at, floats);
-        move(arena, old.at + old.room * this.tokenBytes, piece.at + room * this.tokenBytes, floats);
+        const held = this.length * this.tokenBytes;
+        move(arena, old.at, piece.at, held);
+        move(arena, old.at + old.room * this.tokenBytes, piece.at + room * this.tokenBytes, held);
       }
       layers[index] = piece;
       if (old !== undefined) arena.release(old.at, old.bytes);
@@ -135,12 +142,13 @@ export class KvCache {
     }
   }
 
-  /** Put keys and values of `tokens` tokens (tokens, kvDim) into a layer, from position `start` on. */
+  /** Put keys and values of `tokens` tokens, floats (tokens, kvDim), into a layer, from position `start` on. */
   store(layer: number, start: number, keys: number, values: number, tokens: number): void {
-    const floats = (tokens * this.tokenBytes) / 4;
-    const arena = this.arenas[layer]!;
-    move(arena, keys, this.keysAt(layer) + start * this.tokenBytes, floats);
-    move(arena, values, this.valuesAt(layer) + start * this.tokenBytes, floats);
+    const { kernels } = this.arenas[layer]!;
+    const n = tokens * this.config.nKvHeads * this.config.headSize;
+    const put = this.halves ? kernels.narrowF16 : kernels.copyFloats;
+    put(keys, this.keysAt(layer) + start * this.tokenBytes, n);
+    put(values, this.valuesAt(layer) + start * this.tokenBytes, n);
   }
 
   /** Become a copy of the first `length` tokens of another cache of the same model. */
@@ -149,7 +157,9 @@ export class KvCache {
     this.reserve(length, poll);
     this.far = other.far;
     for (let layer = 0; layer < this.config.nLayers; layer++) {
-      this.store(layer, 0, other.keysAt(layer), other.valuesAt(layer), length);
+      const arena = this.arenas[layer]!;
+      move(arena, other.keysAt(layer), this.keysAt(layer), length * this.tokenBytes);
+      move(arena, other.valuesAt(layer), this.valuesAt(layer), length * this.tokenBytes);
       poll();
     }
     for (let i = 0; i < length; i++) this.ids.push(other.ids[i]!);
@@ -170,6 +180,6 @@ export class KvCache {
   }
 }
 
-function move(arena: Arena, from: number, to: number, floats: number): void {
-  arena.f32.copyWithin(to / 4, from / 4, from / 4 + floats);
+function move(arena: Arena, from: number, to: number, bytes: number): void {
+  arena.u8.copyWithin(to, from, from + bytes);
 }

@@ -24,6 +24,8 @@ export interface AttentionRange {
   growth: 0 | 1;
   /** Of those, the last that it attends to; Infinity for all. */
   window: number;
+  /** Whether keys and values are half floats. */
+  halves: boolean;
 }
 
 /** Told of the stages of a feed-forward network, between which an intervention changes what is there. */
@@ -140,12 +142,13 @@ export class Layers {
         nKvHeads,
         headSize,
         length,
-        nKvHeads * headSize * 4,
+        nKvHeads * headSize * (range.halves ? 2 : 4),
         config.attentionScale,
         config.attentionSoftcap,
         tokens,
         range.growth,
         Math.min(range.window, MOST_POSITIONS),
+        range.halves ? 1 : 0,
       );
       length += tokens * range.growth;
       poll();

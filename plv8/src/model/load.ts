@@ -19,6 +19,8 @@ import { loadWeights, planWeights } from './weights.ts';
 export interface ModelParts {
   /** How the matrices are held, as `q4_1, q8_0`. */
   precision: string;
+  /** Whether keys and values are held as half floats. */
+  halfCaches: boolean;
   weights: Weights;
   /** Its layers by the memory that holds them, in their order; the first holds the embedding. */
   parts: readonly Layers[];
@@ -53,7 +55,7 @@ export function loadModel(config: ModelConfig, source: WeightSource, options: Lo
     return layers;
   });
   const output = parts[spread.memories.findIndex((memory) => memory.output)]!;
-  return { precision: plan.precision, weights, parts, output };
+  return { precision: plan.precision, halfCaches: plan.halfCaches, weights, parts, output };
 }
 
 function loadPrivate(

@@ -1,9 +1,11 @@
 /**
- * A weight matrix in WebAssembly memory in the layout its kernel reads: `f32` row-major, or rows in eights ("octs", see
- * kernels/assembly/layout.ts) as `q8` or `q4`, with a scale and perhaps a minimum per block of 32.
+ * A weight matrix in WebAssembly memory in the layout its kernel reads: `f32` row-major, or integers with rows in eights ("octs",
+ * kernels/assembly/layout.ts) of 4, 5, 6 or 8 bits (`q4` to `q8`), with the scales and minimums of their type.
  */
 import { raise, SQLSTATE } from '../errors.ts';
 import { ggmlTypeByName } from '../format/ggml-types.ts';
+import type { Form } from '../kernels/form.ts';
+import { formNumber, octBytes, SUPER_COLS } from '../kernels/form.ts';
 import type { Kernels } from '../kernels/load.ts';
 import type { Arena } from './arena.ts';
 import { dequantizeRow } from './dequantize.ts';
@@ -11,17 +13,11 @@ import type { TensorInfo } from './source.ts';
 
 const BLOCK = 32;
 
-export type Layout = 'f32' | 'q8' | 'q4';
+export type Layout = 'f32' | 'q4' | 'q5' | 'q6' | 'q8';
 
-/** How the integers of a quantised type are held: exactly as they are stored. */
-interface IntegerForm {
-  layout: 'q8' | 'q4';
-  /** What a held integer is above its weight. */
-  offset: number;
-  hasMinimums: boolean;
-  /** Columns that share a scale. */
-  scaleCols: 16 | 32;
-  /** Fill row-major integers, scales and minimums from `blocks` blocks at address src. */
+/** How the integers of a quantised type are held, and how its blocks are taken apart. */
+interface IntegerForm extends Form {
+  /** Fill row-major integers, scales, minimums and super scales from `blocks` blocks at address src. */
   unpack(kernels: Kernels, src: number, to: IntegerPlaces, blocks: number): void;
 }
 
@@ -29,25 +25,50 @@ interface IntegerPlaces {
   integers: number;
   scales: number;
   mins: number;
+  supers: number;
 }
 
-function form(layout: 'q8' | 'q4', unpack: IntegerForm['unpack'], other: Partial<IntegerForm> = {}): IntegerForm {
-  return { layout, offset: 0, hasMinimums: false, scaleCols: 32, unpack, ...other };
+function form(
+  bits: Form['bits'],
+  scales: Form['scales'],
+  unpack: IntegerForm['unpack'],
+  other: Partial<Form> = {},
+): IntegerForm {
+  return { bits, scales, offset: 0, hasMinimums: false, scaleCols: 32, unpack, ...other };
 }
 
-/** Q2_K is not here: its minimums stand for 16 columns each, which no kernel has; it is held as floats. */
+/** Floats rounded to 8 bits. */
+const ROUNDED: Form = { bits: 8, scales: 'floats', offset: 0, hasMinimums: false, scaleCols: 32 };
+const MINIMUMS = { hasMinimums: true };
+
+/**
+ * Q2_K is not here: its minimums stand for 16 columns each, which no kernel has; it is held as floats. IQ4_XS and Q3_K have no
+ * form of so few bits.
+ */
 const INTEGER_FORMS: ReadonlyMap<string, IntegerForm> = new Map([
-  ['Q8_0', form('q8', (k, src, to, n) => k.repackQ8_0(src, to.integers, to.scales, n))],
-  ['Q4_0', form('q4', (k, src, to, n) => k.repackQ4_0(src, to.integers, to.scales, n), { offset: 8 })],
-  ['Q4_1', form('q4', (k, src, to, n) => k.repackQ4_1(src, to.integers, to.scales, to.mins, n), { hasMinimums: true })],
-  ['Q5_0', form('q8', (k, src, to, n) => k.repackQ5_0(src, to.integers, to.scales, n))],
-  ['Q5_1', form('q8', (k, src, to, n) => k.repackQ5_1(src, to.integers, to.scales, to.mins, n), { hasMinimums: true })],
-  ['IQ4_NL', form('q8', (k, src, to, n) => k.repackIQ4_NL(src, to.integers, to.scales, n))],
-  ['IQ4_XS', form('q8', (k, src, to, n) => k.repackIQ4_XS(src, to.integers, to.scales, n))],
-  ['Q4_K', form('q4', (k, src, to, n) => k.repackQ4_K(src, to.integers, to.scales, to.mins, n), { hasMinimums: true })],
-  ['Q5_K', form('q8', (k, src, to, n) => k.repackQ5_K(src, to.integers, to.scales, to.mins, n), { hasMinimums: true })],
-  ['Q6_K', form('q8', (k, src, to, n) => k.repackQ6_K(src, to.integers, to.scales, n), { scaleCols: 16 })],
-  ['Q3_K', form('q8', (k, src, to, n) => k.repackQ3_K(src, to.integers, to.scales, n), { scaleCols: 16 })],
+  ['Q8_0', form(8, 'halves', (k, src, to, n) => k.repackQ8_0(src, to.integers, to.scales, n))],
+  ['Q4_0', form(4, 'halves', (k, src, to, n) => k.repackQ4_0(src, to.integers, to.scales, n), { offset: 8 })],
+  ['Q4_1', form(4, 'halves', (k, src, to, n) => k.repackQ4_1(src, to.integers, to.scales, to.mins, n), MINIMUMS)],
+  ['Q5_0', form(5, 'halves', (k, src, to, n) => k.repackQ5_0(src, to.integers, to.scales, n), { offset: 16 })],
+  ['Q5_1', form(5, 'halves', (k, src, to, n) => k.repackQ5_1(src, to.integers, to.scales, to.mins, n), MINIMUMS)],
+  ['IQ4_NL', form(8, 'halves', (k, src, to, n) => k.repackIQ4_NL(src, to.integers, to.scales, n))],
+  ['IQ4_XS', form(8, 'floats', (k, src, to, n) => k.repackIQ4_XS(src, to.integers, to.scales, n))],
+  [
+    'Q4_K',
+    form(4, 'super', (k, src, to, n) => k.repackQ4_K(src, to.integers, to.scales, to.mins, to.supers, n), MINIMUMS),
+  ],
+  [
+    'Q5_K',
+    form(5, 'super', (k, src, to, n) => k.repackQ5_K(src, to.integers, to.scales, to.mins, to.supers, n), MINIMUMS),
+  ],
+  [
+    'Q6_K',
+    form(6, 'super', (k, src, to, n) => k.repackQ6_K(src, to.integers, to.scales, to.supers, n), {
+      offset: 32,
+      scaleCols: 16,
+    }),
+  ],
+  ['Q3_K', form(8, 'floats', (k, src, to, n) => k.repackQ3_K(src, to.integers, to.scales, n), { scaleCols: 16 })],
 ]);
 
 export interface Matrix {
@@ -58,11 +79,8 @@ export interface Matrix {
   readonly cols: number;
   /** Row length in memory: cols, rounded up to a multiple of 4 for f32. */
   readonly stride: number;
-  /** What a held integer is above its weight; q4 only. */
-  readonly offset: number;
-  /** Columns that share a scale, 32 or 16; q8 and q4 only. */
-  readonly scaleCols: number;
-  readonly hasMinimums: boolean;
+  /** How its integers are held; null for f32. */
+  readonly form: Form | null;
   /** Which of the model's memories holds it. */
   readonly memory: number;
   /** Address of the floats or the first oct. */
@@ -74,20 +92,15 @@ export function layoutOf(info: TensorInfo, precision: { floats: 'f32' | 'q8'; in
   if (ggmlTypeByName(info.type) === undefined)
     raise(SQLSTATE.featureNotSupported, `tensor ${info.name} has type ${info.type}, which is not supported`);
   const known = INTEGER_FORMS.get(info.type);
-  if (known !== undefined) return precision.integers ? known.layout : 'f32';
+  if (known !== undefined) return precision.integers ? `q${known.bits}` : 'f32';
   return precision.floats === 'q8' && (info.shape[0] ?? 0) % BLOCK === 0 ? 'q8' : 'f32';
-}
-
-/** Bytes of eight rows with their scales and minimums; q8 and q4 only. */
-function octBytes({ layout, cols, scaleCols, hasMinimums }: Omit<Matrix, 'weights'>): number {
-  return cols * (layout === 'q4' ? 4 : 8) + (cols / scaleCols) * 32 + (hasMinimums ? cols : 0);
 }
 
 /** Bytes of a tensor in a layout; rows are filled up to a multiple of eight in the integer layouts. */
 export function matrixBytes(info: TensorInfo, layout: Layout): number {
   const matrix = unplacedMatrix(info, layout);
-  if (layout === 'f32') return matrix.rows * matrix.stride * 4;
-  return Math.ceil(matrix.rows / 8) * octBytes(matrix);
+  if (matrix.form === null) return matrix.rows * matrix.stride * 4;
+  return Math.ceil(matrix.rows / 8) * octBytes(matrix.form, matrix.cols);
 }
 
 /** A matrix that has no place yet: its address is 0. */
@@ -95,11 +108,8 @@ export function unplacedMatrix(info: TensorInfo, layout: Layout, memory = 0): Ma
   const cols = info.shape[0] ?? 0;
   const rows = info.shape.slice(1).reduce((product, size) => product * size, 1);
   const stride = layout === 'f32' ? Math.ceil(cols / 4) * 4 : cols;
-  const known = layout === 'f32' ? undefined : INTEGER_FORMS.get(info.type);
-  const offset = known?.offset ?? 0;
-  const scaleCols = known?.scaleCols ?? BLOCK;
-  const hasMinimums = known?.hasMinimums ?? false;
-  return { info, layout, rows, cols, stride, offset, scaleCols, hasMinimums, memory, weights: 0 };
+  const form = layout === 'f32' ? null : (INTEGER_FORMS.get(info.type) ?? ROUNDED);
+  return { info, layout, rows, cols, stride, form, memory, weights: 0 };
 }
 
 export function allocateMatrix(arena: Arena, info: TensorInfo, layout: Layout, memory = 0): Matrix {
@@ -118,9 +128,9 @@ export function rowsOf(matrix: Matrix, firstRow: number, rows: number): Matrix {
   return { ...matrix, rows, weights: octAt(matrix, firstRow) };
 }
 
-/** Address of the oct that holds a row. */
+/** Address of the oct that holds a row; not for f32. */
 function octAt(matrix: Matrix, row: number): number {
-  return matrix.weights + (row >>> 3) * octBytes(matrix);
+  return matrix.weights + (row >>> 3) * octBytes(matrix.form!, matrix.cols);
 }
 
 /** A vector from its element `first` on, in the same memory. */
@@ -132,8 +142,9 @@ export function elementsFrom(vector: Matrix, first: number): Matrix {
 export function stagingBytes(type: string, bytes: number, cols: number): number {
   const rows = Math.ceil(bytes / rowByteLength(type, cols));
   const scales = Math.ceil(cols / (INTEGER_FORMS.get(type)?.scaleCols ?? BLOCK));
-  // The tile itself; integers, scales and minimums row by row; one row of floats.
-  return align(bytes) + align(rows * cols) + 2 * align(rows * scales * 4) + align(cols * 4) + 16;
+  // The tile itself; integers, scales, minimums and super scales row by row, these as floats as well; one row of floats.
+  const supers = 3 * align(Math.ceil((rows * cols) / SUPER_COLS) * 4);
+  return align(bytes) + align(rows * cols) + 2 * align(rows * scales * 4) + supers + align(cols * 4) + 16;
 }
 
 function align(bytes: number): number {
@@ -199,15 +210,18 @@ function fillIntegers(
   staging: number,
 ): void {
   const { kernels } = arena;
-  const { info, cols, scaleCols } = matrix;
-  const nScales = (rows * cols) / scaleCols;
+  const { info, cols, weights } = matrix;
+  const form = matrix.form!;
+  const nScales = (rows * cols) / form.scaleCols;
   const integers = staging + align(bytes.length);
   const scales = integers + align(rows * cols);
   const mins = scales + align(nScales * 4);
+  const supers = mins + align(nScales * 4);
+  const nSupers = (2 * rows * cols) / SUPER_COLS;
   const known = INTEGER_FORMS.get(info.type);
   if (known !== undefined) {
     const blockBytes = ggmlTypeByName(info.type)!.blockBytes;
-    known.unpack(kernels, staging, { integers, scales, mins }, bytes.length / blockBytes);
+    known.unpack(kernels, staging, { integers, scales, mins, supers }, bytes.length / blockBytes);
   } else {
     const row = mins + align(nScales * 4);
     const rowBytes = rowByteLength(info.type, cols);
@@ -217,12 +231,15 @@ function fillIntegers(
       kernels.roundQ8(row, integers + r * cols, scales + ((r * cols) / BLOCK) * 4, cols);
     }
   }
-  requireFinite(arena, info, scales, nScales, firstRow);
-  const from = matrix.hasMinimums ? mins : 0;
-  if (from !== 0) requireFinite(arena, info, from, nScales, firstRow);
-  const { weights } = matrix;
-  if (matrix.layout === 'q4') kernels.interleaveQ4(integers, scales, from, weights, firstRow, rows, cols);
-  else kernels.interleaveQ8(integers, scales, from, weights, firstRow, rows, cols, scaleCols);
+  if (form.scales === 'super') {
+    const floats = supers + align(nSupers * 2);
+    kernels.widenF16(supers, floats, nSupers);
+    requireFinite(arena, info, floats, nSupers, firstRow);
+  } else {
+    requireFinite(arena, info, scales, nScales, firstRow);
+    if (form.hasMinimums) requireFinite(arena, info, mins, nScales, firstRow);
+  }
+  kernels.interleave(integers, scales, mins, supers, weights, formNumber(form), firstRow, rows, cols);
 }
 
 /** Refuse infinities and NaN: one of them would turn every later number of the model into NaN. */
@@ -240,14 +257,9 @@ export function rowByteLength(type: string, cols: number): number {
 
 /** Copy row `index` of the matrix as floats to address `to`. */
 export function copyRow(arena: Arena, matrix: Matrix, index: number, to: number): void {
-  const { stride, cols, layout } = matrix;
-  if (layout === 'f32') {
-    arena.kernels.copyFloats(matrix.weights + index * stride * 4, to, cols);
-    return;
-  }
-  const oct = octAt(matrix, index);
-  if (layout === 'q4') arena.kernels.expandQ4(oct, matrix.hasMinimums, matrix.offset, to, cols, index & 7);
-  else arena.kernels.expandQ8(oct, matrix.hasMinimums, to, cols, index & 7, matrix.scaleCols);
+  const { stride, cols, form } = matrix;
+  if (form === null) arena.kernels.copyFloats(matrix.weights + index * stride * 4, to, cols);
+  else arena.kernels.expand(octAt(matrix, index), formNumber(form), to, cols, index & 7);
 }
 
 /** Activations of a product as quantizeActivations leaves them. */
@@ -269,15 +281,8 @@ export function multiplyIntegers(
   out: number,
   outStride: number,
 ): void {
-  const { cols, hasMinimums } = matrix;
   const oct = octAt(matrix, firstRow);
-  const { kernels } = arena;
   const { quants, scales, sums, scaledSums } = x;
-  if (matrix.layout === 'q4') {
-    const { offset } = matrix;
-    kernels.matmulQ4(oct, hasMinimums, offset, quants, scales, sums, scaledSums, out, rows, cols, tokens, outStride);
-    return;
-  }
-  const { scaleCols } = matrix;
-  kernels.matmulQ8(oct, hasMinimums, quants, scales, scaledSums, out, rows, cols, tokens, outStride, scaleCols);
+  const form = formNumber(matrix.form!);
+  arena.kernels.matmulIntegers(oct, form, quants, scales, sums, scaledSums, out, rows, matrix.cols, tokens, outStride);
 }

@@ -62,7 +62,9 @@ export function planMemories(
     const depth = tensorDepth(tensorPlace(tensor), nLayers);
     return depth <= nLayers ? depth : decoder ? outputPart : nLayers;
   };
-  const kvBytes = decoder ? 8 * config.nKvHeads * config.headSize * Math.min(config.contextLength, ROOM_TOKENS) : 0;
+  const kvBytes = decoder
+    ? (plan.halfCaches ? 4 : 8) * config.nKvHeads * config.headSize * Math.min(config.contextLength, ROOM_TOKENS)
+    : 0;
   const logitBytes = decoder ? bufferBytes(config, true) - bufferBytes(config, false) : 0;
   const parts = Array.from({ length: nLayers + 2 }, (_, depth): Part => {
     const layer = depth > 0 && depth <= nLayers;

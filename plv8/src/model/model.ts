@@ -99,7 +99,7 @@ export class Model {
     }
     const onFree = (freed: KvCache): void => void this.caches.delete(freed);
     const arenas = this.held.parts.flatMap(({ arena, first, end }) => new Array<Arena>(end - first).fill(arena));
-    const cache = new KvCache(arenas, this.config, limit, hooks, onFree);
+    const cache = new KvCache(arenas, this.config, this.held.halfCaches, limit, hooks, onFree);
     this.caches.add(cache);
     return cache;
   }
@@ -413,7 +413,8 @@ function attend(layers: Layers, index: number, { cache, position, row, tokens }:
   layers.rotate(index, q, config.nHeads, position, tokens, cache.far);
   layers.rotate(index, k, config.nKvHeads, position, tokens, cache.far);
   cache.store(index, position, k, buffers.values + kvAt, tokens);
-  const range = { tokens, length: position + 1, growth: 1, window: config.windows[index]! } as const;
+  const { halves } = cache;
+  const range = { tokens, length: position + 1, growth: 1, window: config.windows[index]!, halves } as const;
   layers.attend(q, cache.keysAt(index), cache.valuesAt(index), buffers.attended + qAt, range, poll);
 }
 

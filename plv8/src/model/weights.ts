@@ -88,6 +88,8 @@ export interface WeightPlan {
   /** How the matrices are held, for people. */
   precision: string;
   layouts: Map<string, Layout>;
+  /** Whether keys and values are held as half floats: where any matrix is one of integers. */
+  halfCaches: boolean;
 }
 
 /** In which of a model's memories each tensor stands. */
@@ -132,7 +134,8 @@ export function planWeights(tensors: TensorInfo[], precision: Precision, largest
     );
     if (!isVector(info)) used.add(layout === 'f32' ? 'f32' : /Q/.test(info.type) ? info.type.toLowerCase() : 'q8');
   }
-  return { bytes, stagingBytes: staging + 64, precision: [...used].sort().join(', '), layouts };
+  const halfCaches = [...layouts.values()].some((layout) => layout !== 'f32');
+  return { bytes, stagingBytes: staging + 64, precision: [...used].sort().join(', '), layouts, halfCaches };
 }
 
 export interface BoundWeights {

@@ -1,15 +1,19 @@
 /** Calls of every kernel over a memory of random numbers, for comparing what builds of the kernels make of it. */
+import type { Form } from '../../../plv8/src/kernels/form.ts';
+import { formNumber } from '../../../plv8/src/kernels/form.ts';
 import type { Kernels } from '../../../plv8/src/kernels/load.ts';
 import type { WasmMemory } from '../../../plv8/src/kernels/web-assembly.ts';
+import { FORMS } from './forms.ts';
 
 const K = 1024;
 export const PAGES = 64;
 /** Addresses of everything that the calls below read and write; below them is what the kernels keep for themselves. */
 export const BLOCKS = 64 * K; // stored blocks: bytes
 const FLOATS = 192 * K; // random floats
-const INTEGERS = 448 * K; // row-major weights
+const INTEGERS = 448 * K; // row-major weights of 8 bits
 const SCALES = 576 * K;
-const MINS = 640 * K;
+const HALVES = 608 * K; // floats that are half floats
+const MINS = 672 * K;
 const WEIGHTS = 704 * K;
 const SUMS = 1024 * K; // scales, sums, scaled sums: 64 KiB each
 const OUT = 1216 * K;
@@ -17,7 +21,7 @@ const SCRATCH = 1728 * K;
 /** The last one: behind the integers the relaxed build writes their split form. */
 export const QUANTS = 2048 * K;
 /** Behind everything: what attention needs for itself. */
-export const SCORES = PAGES * 64 * K - 16 * K;
+export const SCORES = PAGES * 64 * K - 64 * K;
 
 export const COLS = 288;
 const ROWS = 21;
@@ -28,76 +32,98 @@ function quantize(k: Kernels, tokens: number): void {
   k.quantizeActivations(FLOATS, QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K, COLS, tokens);
 }
 
-function q8(k: Kernels): void {
-  for (const tokens of TOKENS) {
-    for (const [mins, scaleCols] of [
-      [0, 32],
-      [MINS, 32],
-      [0, 16],
-    ] as const) {
-      quantize(k, tokens);
-      k.interleaveQ8(INTEGERS, SCALES, mins, WEIGHTS, 0, ROWS, COLS, scaleCols);
-      const to = OUT + tokens * ROWS * 16 + (mins ? 1 : 0) * K + scaleCols * K;
-      k.matmulQ8(WEIGHTS, mins !== 0, QUANTS, SUMS, SUMS + 128 * K, to, ROWS, COLS, tokens, ROWS * 4, scaleCols);
+/** Where row-major integers, scales, minimums and super scales of a form are: bytes below 16 do for any number of bits. */
+function parts({ bits, scales }: Form): [src: number, scales: number, mins: number, supers: number] {
+  const src = bits === 8 ? INTEGERS : BLOCKS + 64 * K;
+  return scales === 'floats'
+    ? [src, SCALES, MINS, 0]
+    : scales === 'halves'
+      ? [src, HALVES, HALVES + 32 * K, 0]
+      : [src, INTEGERS, INTEGERS + 32 * K, BLOCKS];
+}
+
+/** The product of a matrix of a form with tokens that are quantised. */
+function multiply(k: Kernels, form: Form, to: number, [rows, cols, tokens]: [number, number, number]): void {
+  const number = formNumber(form);
+  k.interleave(...parts(form), WEIGHTS, number, 0, rows, cols);
+  k.matmulIntegers(WEIGHTS, number, QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K, to, rows, cols, tokens, rows * 4);
+}
+
+/** Columns that a form can have, about `n`. */
+const columnsOf = ({ scales }: Form, n: number): number =>
+  scales === 'super' ? 256 * Math.ceil(n / 256) : 32 * Math.ceil(n / 32);
+
+function integers(k: Kernels): void {
+  let to = OUT;
+  for (const form of Object.values(FORMS)) {
+    const cols = columnsOf(form, COLS);
+    for (const tokens of TOKENS) {
+      k.quantizeActivations(FLOATS, QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K, cols, tokens);
+      multiply(k, form, to, [ROWS, cols, tokens]);
+      to += ROWS * tokens * 4;
     }
   }
 }
 
-function q4(k: Kernels): void {
-  for (const tokens of TOKENS) {
-    for (const [mins, offset] of [
-      [0, 8],
-      [MINS, 0],
-      [0, 0],
-    ] as const) {
-      quantize(k, tokens);
-      k.interleaveQ4(BLOCKS + 64 * K, SCALES, mins, WEIGHTS, 0, ROWS, COLS);
-      const to = OUT + tokens * K * 4 + (mins ? 1 : 0) * 128 * K + offset * 32 * K;
-      const sums = [SUMS, SUMS + 64 * K, SUMS + 128 * K] as const;
-      k.matmulQ4(WEIGHTS, mins !== 0, offset, QUANTS, ...sums, to, ROWS, COLS, tokens, ROWS * 4);
-    }
-  }
+function expansions(k: Kernels): void {
+  Object.values(FORMS).forEach((form, i) => {
+    const cols = columnsOf(form, COLS);
+    k.interleave(...parts(form), WEIGHTS, formNumber(form), 0, 8, cols);
+    k.expand(WEIGHTS, formNumber(form), SCRATCH + i * 4 * K, cols, i & 7);
+  });
+}
+
+/** `n` floats of each of keys and values as half floats; where they are. */
+function halfCaches(k: Kernels, keys: number, values: number, n: number): readonly [keys: number, values: number] {
+  const to = [SCRATCH + 128 * K, SCRATCH + 192 * K] as const;
+  k.narrowF16(keys, to[0], n);
+  k.narrowF16(values, to[1], n);
+  return to;
 }
 
 export type KernelCall = (k: Kernels) => unknown;
 const small = (name: 'repackQ8_0' | 'repackQ4_0' | 'repackQ5_0' | 'repackIQ4_NL'): KernelCall => {
   return (k) => k[name](BLOCKS, SCRATCH, SCRATCH + 64 * K, 300);
 };
-const withMinimums = (name: 'repackQ4_1' | 'repackQ5_1' | 'repackQ4_K' | 'repackQ5_K', blocks: number): KernelCall => {
-  return (k) => k[name](BLOCKS, SCRATCH, SCRATCH + 64 * K, SCRATCH + 128 * K, blocks);
+const withMinimums = (name: 'repackQ4_1' | 'repackQ5_1'): KernelCall => {
+  return (k) => k[name](BLOCKS, SCRATCH, SCRATCH + 64 * K, SCRATCH + 128 * K, 300);
 };
-const superblocks = (name: 'repackIQ4_XS' | 'repackQ6_K' | 'repackQ3_K'): KernelCall => {
+const superblocks = (name: 'repackIQ4_XS' | 'repackQ3_K'): KernelCall => {
   return (k) => k[name](BLOCKS, SCRATCH, SCRATCH + 64 * K, 40);
+};
+const superScales = (name: 'repackQ4_K' | 'repackQ5_K'): KernelCall => {
+  return (k) => k[name](BLOCKS, SCRATCH, SCRATCH + 64 * K, SCRATCH + 128 * K, SCRATCH + 192 * K, 40);
 };
 
 /** One entry for every kernel; each leaves its results in the memory or returns them. */
 export const CALLS: Record<keyof Kernels, KernelCall> = {
   repackQ8_0: small('repackQ8_0'),
   repackQ4_0: small('repackQ4_0'),
-  repackQ4_1: withMinimums('repackQ4_1', 300),
+  repackQ4_1: withMinimums('repackQ4_1'),
   repackQ5_0: small('repackQ5_0'),
-  repackQ5_1: withMinimums('repackQ5_1', 300),
+  repackQ5_1: withMinimums('repackQ5_1'),
   repackIQ4_NL: small('repackIQ4_NL'),
   repackIQ4_XS: superblocks('repackIQ4_XS'),
-  repackQ4_K: withMinimums('repackQ4_K', 40),
-  repackQ5_K: withMinimums('repackQ5_K', 40),
-  repackQ6_K: superblocks('repackQ6_K'),
+  repackQ4_K: superScales('repackQ4_K'),
+  repackQ5_K: superScales('repackQ5_K'),
+  repackQ6_K: (k) => k.repackQ6_K(BLOCKS, SCRATCH, SCRATCH + 64 * K, SCRATCH + 128 * K, 40),
   repackQ3_K: superblocks('repackQ3_K'),
   widenF16: (k) => k.widenF16(BLOCKS, SCRATCH, 1001),
   widenBF16: (k) => k.widenBF16(BLOCKS, SCRATCH, 1001),
   allFinite: (k) => [k.allFinite(FLOATS, 1001), k.allFinite(INTEGERS, 1001)],
   roundQ8: (k) => k.roundQ8(FLOATS, SCRATCH, SCRATCH + 64 * K, 960),
-  interleaveQ8: q8,
-  interleaveQ4: q4,
-  expandQ8: (k) => k.expandQ8(WEIGHTS, true, SCRATCH, COLS, 5, 32),
-  expandQ4: (k) => k.expandQ4(WEIGHTS, true, 8, SCRATCH, COLS, 5),
+  interleave: integers,
+  expand: expansions,
   quantizeActivations: (k) => quantize(k, 7),
-  matmulQ8: q8,
-  matmulQ4: q4,
+  matmulIntegers: integers,
   matmulF32: (k) => k.matmulF32(FLOATS, FLOATS + 64 * K, OUT, ROWS, COLS, 7, ROWS * 4),
   rmsNorm: (k) => k.rmsNorm(FLOATS, FLOATS + 64 * K, OUT, 577, 3, 1e-5),
   layerNorm: (k) => k.layerNorm(FLOATS, FLOATS + 64 * K, FLOATS + 96 * K, OUT, 577, 3, 1e-5),
   addInto: (k) => k.addInto(FLOATS, FLOATS + 64 * K, 1001),
+  narrowF16: (k) => {
+    k.narrowF16(FLOATS, OUT, 1000);
+    k.narrowF16(BLOCKS, OUT + 2 * K, 1000);
+  },
   copyFloats: (k) => k.copyFloats(FLOATS, OUT, 1001),
   addBias: (k) => k.addBias(FLOATS, FLOATS + 64 * K, 201, 3),
   siluMultiply: (k) => k.siluMultiply(FLOATS, FLOATS + 64 * K, 1001),
@@ -109,8 +135,12 @@ export const CALLS: Record<keyof Kernels, KernelCall> = {
     k.rope(FLOATS, FLOATS + 64 * K, 3, 64, 32, 1, 2, 5);
     k.rope(FLOATS + 32 * K, FLOATS + 64 * K, 3, 64, 32, 32, 1, 5);
   },
-  attention: (k) =>
-    k.attention(FLOATS, FLOATS + 16 * K, FLOATS + 96 * K, OUT, SCORES, 6, 2, 12, 200, 96, 0.3, 5, 3, 1, 150),
+  attention: (k) => {
+    const cached = [FLOATS + 16 * K, FLOATS + 96 * K] as const;
+    const halves = halfCaches(k, ...cached, 202 * 24);
+    k.attention(FLOATS, ...cached, OUT, SCORES, 6, 2, 12, 200, 96, 0.3, 5, 3, 1, 150, 0);
+    k.attention(FLOATS, ...halves, OUT + 2 * K, SCORES, 6, 2, 12, 200, 48, 0.3, 5, 3, 1, 150, 1);
+  },
 };
 
 /** Numbers from 0 to 1, the same for the same seed. */
@@ -136,42 +166,33 @@ const LARGE = { rows: 301, tokens: 32 };
 
 /** Products of every layout, norms, activations and attention in random shapes, most of which are no multiple of anything. */
 export const SHAPES: Record<string, KernelCall> = {
-  'large q8': (k) => {
-    const { rows, tokens } = LARGE;
-    quantize(k, tokens);
-    k.interleaveQ8(INTEGERS, SCALES, MINS, WEIGHTS, 0, rows, COLS, 32);
-    k.matmulQ8(WEIGHTS, true, QUANTS, SUMS, SUMS + 128 * K, SCRATCH, rows, COLS, tokens, rows * 4, 32);
-  },
-  'large q4': (k) => {
-    const { rows, tokens } = LARGE;
-    quantize(k, tokens);
-    k.interleaveQ4(INTEGERS, SCALES, 0, WEIGHTS, 0, rows, COLS);
-    const sums = [SUMS, SUMS + 64 * K, SUMS + 128 * K] as const;
-    k.matmulQ4(WEIGHTS, false, 8, QUANTS, ...sums, SCRATCH, rows, COLS, tokens, rows * 4);
-  },
+  ...Object.fromEntries(
+    Object.entries(FORMS).map(([type, form]) => [
+      `large ${type}`,
+      (k: Kernels) => {
+        const { rows, tokens } = LARGE;
+        const cols = columnsOf(form, 256);
+        k.quantizeActivations(FLOATS, QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K, cols, tokens);
+        multiply(k, form, SCRATCH, [rows, cols, tokens]);
+      },
+    ]),
+  ),
   'large f32': (k) => k.matmulF32(FLOATS, FLOATS + 128 * K, SCRATCH, 101, 200, 17, 404),
   'large attention': (k) => {
     const cached = [FLOATS + 16 * K, FLOATS + 96 * K] as const;
-    k.attention(FLOATS, ...cached, SCRATCH, SCORES, 10, 2, 32, 200, 256, 0.2, 0, 6, 1, 203);
+    const halves = halfCaches(k, ...cached, 205 * 64);
+    k.attention(FLOATS, ...cached, SCRATCH, SCORES, 10, 2, 32, 200, 256, 0.2, 0, 6, 1, 203, 0);
+    k.attention(FLOATS, ...halves, SCRATCH + 64 * K, SCORES, 10, 2, 32, 200, 128, 0.2, 0, 6, 1, 203, 1);
   },
   'large silu': (k) => {
     k.copyFloats(FLOATS, SCRATCH, 40_001);
     k.siluMultiply(SCRATCH, FLOATS + 40 * K, 40_001);
   },
-  'random q8': shapes(1, (k, whole, to) => {
-    const [rows, cols, tokens] = [whole(1, 45), 32 * whole(1, 9), whole(1, 41)];
-    const [mins, scaleCols] = ([[0, 32], [MINS, 32], [0, 16]] as const)[whole(0, 2)]!; // prettier-ignore
+  'random integers': shapes(1, (k, whole, to) => {
+    const form = Object.values(FORMS)[whole(0, 9)]!;
+    const [rows, cols, tokens] = [whole(1, 45), columnsOf(form, 32 * whole(1, 9)), whole(1, 41)];
     k.quantizeActivations(FLOATS + 4 * whole(0, 999), QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K, cols, tokens);
-    k.interleaveQ8(INTEGERS, SCALES, mins, WEIGHTS, 0, rows, cols, scaleCols);
-    k.matmulQ8(WEIGHTS, mins !== 0, QUANTS, SUMS, SUMS + 128 * K, to, rows, cols, tokens, rows * 4, scaleCols);
-  }),
-  'random q4': shapes(2, (k, whole, to) => {
-    const [rows, cols, tokens] = [whole(1, 45), 32 * whole(1, 9), whole(1, 41)];
-    const [mins, offset] = ([[0, 8], [MINS, 0], [0, 0]] as const)[whole(0, 2)]!; // prettier-ignore
-    k.quantizeActivations(FLOATS + 4 * whole(0, 999), QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K, cols, tokens);
-    k.interleaveQ4(BLOCKS + 64 * K, SCALES, mins, WEIGHTS, 0, rows, cols);
-    const sums = [SUMS, SUMS + 64 * K, SUMS + 128 * K] as const;
-    k.matmulQ4(WEIGHTS, mins !== 0, offset, QUANTS, ...sums, to, rows, cols, tokens, rows * 4);
+    multiply(k, form, to, [rows, cols, tokens]);
   }),
   'random f32': shapes(3, (k, whole, to) => {
     const [rows, cols, tokens] = [whole(1, 45), 4 * whole(1, 60), whole(1, 41)];
@@ -199,11 +220,13 @@ export const SHAPES: Record<string, KernelCall> = {
   'random attention': shapes(6, (k, whole, to) => {
     const [kvHeads, group, size, tokens] = [whole(1, 3), whole(1, 5), 4 * whole(1, 12), whole(1, 3)];
     const [length, growth, window] = [whole(1, 150), whole(0, 1), whole(1, 200)];
-    const cached = [FLOATS + 16 * K, FLOATS + 120 * K] as const;
+    const floats = [FLOATS + 16 * K, FLOATS + 120 * K] as const;
+    const halves = whole(0, 1);
+    const cached = halves ? halfCaches(k, ...floats, (length + growth * (tokens - 1)) * kvHeads * size) : floats;
     const heads = kvHeads * group;
     const [scale, cap] = [whole(1, 20) / 50, whole(0, 1) * 5];
-    const range = [tokens, growth, window] as const;
-    const stride = kvHeads * size * 4;
+    const range = [tokens, growth, window, halves] as const;
+    const stride = kvHeads * size * (halves ? 2 : 4);
     k.attention(FLOATS, ...cached, to, SCORES, heads, kvHeads, size, length, stride, scale, cap, ...range);
   }),
 };
@@ -218,6 +241,9 @@ export function fillMemory(memory: WasmMemory): Uint8Array {
   for (let at = FLOATS / 4 + 64; at < FLOATS / 4 + 96; at++) floats[at] = at % 2 ? 30 : -30;
   for (let at = INTEGERS; at < SCALES; at++) bytes[at] = at % 5 === 0 ? (at % 2 ? 127 : 128) : random() * 256;
   for (let at = SCALES / 4; at < WEIGHTS / 4; at++) floats[at] = random() - 0.5;
+  // Ten binary digits: half floats, those of the smallest size included.
+  for (let at = HALVES / 4; at < MINS / 4; at++)
+    floats[at] = Math.round(random() * 2047 - 1023) * 2 ** (at % 8 === 0 ? -24 : -11);
   for (let at = WEIGHTS / 4; at < SUMS / 4; at++) floats[at] = random() - 0.5;
   return bytes;
 }

@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Kernels } from '../../../plv8/src/kernels/load.ts';
+import { formNumber, octBytes } from '../../../plv8/src/kernels/form.ts';
+import type { Form } from '../../../plv8/src/kernels/form.ts';
 import { instantiateKernels, newMemory } from '../../../plv8/src/kernels/load.ts';
 import { scalarKernels } from '../../../plv8/src/kernels/scalar.ts';
+import { FORMS } from './forms.ts';
 
 /** Below lie the kernels' constants. */
 const BASE = 65536;
@@ -113,26 +116,32 @@ describe('unpacking stored blocks', () => {
 
 describe('unpacking blocks of five bits, of a codebook and of 256 elements', () => {
   it.each([
-    ['Q5_0', 22, 32, false],
-    ['Q5_1', 24, 32, true],
-    ['IQ4_NL', 18, 32, false],
-    ['IQ4_XS', 136, 256, false],
-    ['Q4_K', 144, 256, true],
-    ['Q5_K', 176, 256, true],
-    ['Q6_K', 210, 256, false],
-    ['Q3_K', 110, 256, false],
-  ] as const)('%s gives exactly the oracle', (type, blockBytes, blockSize, minimums) => {
+    ['Q5_0', 22, 32],
+    ['Q5_1', 24, 32],
+    ['IQ4_NL', 18, 32],
+    ['IQ4_XS', 136, 256],
+    ['Q4_K', 144, 256],
+    ['Q5_K', 176, 256],
+    ['Q6_K', 210, 256],
+    ['Q3_K', 110, 256],
+  ] as const)('%s gives exactly the oracle', (type, blockBytes, blockSize) => {
     const blocks = 60;
     const [oracle, simd] = both((b) => {
       const random = noise(blockBytes);
       for (let i = 0; i < blocks * blockBytes; i++) b.u8[at(i)] = Math.floor((random() + 1) * 128);
       const [quants, scales, mins] = [at(64 * K), at(128 * K), at(192 * K)];
-      if (minimums) b.kernels[`repack${type as 'Q4_K'}`](at(0), quants, scales, mins, blocks);
-      else b.kernels[`repack${type as 'Q6_K'}`](at(0), quants, scales, blocks);
+      const supers = at(256 * K);
+      if (type === 'Q4_K' || type === 'Q5_K') b.kernels[`repack${type}`](at(0), quants, scales, mins, supers, blocks);
+      else if (type === 'Q6_K') b.kernels.repackQ6_K(at(0), quants, scales, supers, blocks);
+      else if (type === 'Q5_1') b.kernels.repackQ5_1(at(0), quants, scales, mins, blocks);
+      else b.kernels[`repack${type}`](at(0), quants, scales, blocks);
       const n = blocks * blockSize;
-      // Minus zero and zero are the same minimum.
-      const floats = (from: number): number[] => Array.from(b.f32.slice(from / 4, from / 4 + n / 16), (x) => x + 0);
-      return [Array.from(b.i8.slice(quants, quants + n)), floats(scales), floats(mins)];
+      // Numbers of any bits, NaN among them, or bytes with the bits of half floats beside them.
+      const numbers = (from: number): ArrayLike<number> =>
+        type === 'Q4_K' || type === 'Q5_K' || type === 'Q6_K'
+          ? b.u8.slice(from, from + n / 4)
+          : b.f32.slice(from / 4, (from + n / 4) / 4);
+      return [b.i8.slice(quants, quants + n), ...[scales, mins, supers].map((from) => Array.from(numbers(from)))];
     });
     expect(simd).toEqual(oracle);
     expect(new Set(oracle[0]).size).toBeGreaterThan(7);
@@ -158,15 +167,16 @@ describe('allFinite', () => {
 });
 
 describe('rounding', () => {
-  it.each(FILLS)('roundQ8 then expandQ8 of %s values is off by at most half a step', (_name, fill) => {
+  it.each(FILLS)('roundQ8 then expand of %s values is off by at most half a step', (_name, fill) => {
     const random = noise(3);
     const { kernels, f32 } = bench(instantiateKernels);
     const n = 96;
     const values = Float32Array.from({ length: n }, (_, i) => fill(random, i));
     f32.set(values, at(0) / 4);
     kernels.roundQ8(at(0), at(K), at(2 * K), n);
-    kernels.interleaveQ8(at(K), at(2 * K), 0, at(8 * K), 2, 1, n, 32);
-    kernels.expandQ8(at(8 * K), false, at(4 * K), n, 2, 32);
+    const form = formNumber(FORMS['rounded floats']!);
+    kernels.interleave(at(K), at(2 * K), 0, 0, at(8 * K), form, 2, 1, n);
+    kernels.expand(at(8 * K), form, at(4 * K), n, 2);
     for (let i = 0; i < n; i++) {
       const first = i - (i % 32);
       const largest = Math.max(...values.subarray(first, first + 32).map(Math.abs));
@@ -209,6 +219,7 @@ describe('matrix products', () => {
     [2, 288, 5],
     [9, 512, 7],
     [17, 1056, 9],
+    [13, 768, 6],
     [4, 64, 32],
     [11, 96, 39],
   ];
@@ -216,6 +227,7 @@ describe('matrix products', () => {
     plain: at(0),
     plainScales: at(256 * K),
     plainMins: at(320 * K),
+    plainSupers: at(376 * K),
     input: at(384 * K),
     weights: at(640 * K),
     quants: at(1024 * K),
@@ -225,106 +237,105 @@ describe('matrix products', () => {
     out: at(2048 * K),
   };
 
-  interface Held {
-    minimums: boolean;
-    scaleCols?: number;
-  }
+  /** Columns that a form can have, about `cols`. */
+  const columnsOf = ({ scales }: Form, cols: number): number =>
+    scales === 'super' ? Math.ceil(cols / 256) * 256 : cols;
 
-  function prepare(b: Bench, layout: 'q8' | 'q4', [rows, cols, tokens]: [number, number, number], held: Held): void {
-    const scaleCols = held.scaleCols ?? 32;
+  function prepare(b: Bench, form: Form, [rows, cols, tokens]: [number, number, number]): void {
     const random = noise(rows * cols + tokens);
-    const blocks = cols / 32;
-    // Extremes on purpose: -128 and 127 times +-32767 is the largest product a block can hold.
+    const { bits, scales, scaleCols } = form;
+    const groups = (rows * cols) / scaleCols;
+    // Extremes on purpose: -128 and 127 times +-32767 is the largest product a group can hold.
     for (let i = 0; i < rows * cols; i++) {
-      const q8 = i % 5 === 0 ? (i % 2 ? 127 : -128) : Math.floor(random() * 128);
-      b.i8[places.plain + i] = layout === 'q4' ? q8 & 15 : q8;
+      const byte = i % 5 === 0 ? (i % 2 ? 127 : -128) : Math.floor(random() * 128);
+      b.i8[places.plain + i] = bits === 8 ? byte : byte & ((1 << bits) - 1);
     }
-    for (let i = 0; i < (rows * cols) / scaleCols; i++) b.f32[places.plainScales / 4 + i] = i % 7 === 3 ? 0 : random();
-    for (let i = 0; i < rows * blocks; i++) b.f32[places.plainMins / 4 + i] = random();
+    const { plain, plainScales, plainMins, plainSupers, weights } = places;
+    for (const [from, size] of [
+      [plainScales, groups],
+      [plainMins, groups],
+    ] as const) {
+      for (let i = 0; i < size; i++) {
+        if (scales === 'super') b.i8[from + i] = Math.floor(random() * 64);
+        // Half floats have eleven binary digits; the smallest of them are multiples of 2^-24.
+        else if (scales === 'halves')
+          b.f32[from / 4 + i] = Math.floor(random() * 1023) * 2 ** (i % 9 === 0 ? -24 : -10);
+        else b.f32[from / 4 + i] = i % 7 === 3 ? 0 : random();
+      }
+    }
+    // Half floats between 2^-9 and 2, of both signs.
+    for (let i = 0; i < (rows * cols * 4) / 256; i += 2) {
+      b.u8[plainSupers + i] = Math.floor((random() + 1) * 128);
+      b.u8[plainSupers + i + 1] = 0x18 + Math.floor((random() + 1) * 18) + (random() > 0 ? 128 : 0);
+    }
     for (let i = 0; i < tokens * cols; i++) b.f32[places.input / 4 + i] = random() * 4;
-    const { plain, plainScales, weights } = places;
     // In two pieces, so that an oct begins in one and ends in the other.
     const cut = Math.min(rows, 3);
+    const floatBytes = scales === 'super' ? 1 : 4;
     for (const [first, count] of [
       [0, cut],
       [cut, rows - cut],
     ] as const) {
-      const scales = plainScales + ((first * cols) / scaleCols) * 4;
-      const mins = held.minimums ? places.plainMins + first * blocks * 4 : 0;
-      if (layout === 'q4') b.kernels.interleaveQ4(plain + first * cols, scales, mins, weights, first, count, cols);
-      else b.kernels.interleaveQ8(plain + first * cols, scales, mins, weights, first, count, cols, scaleCols);
+      const skipped = ((first * cols) / scaleCols) * floatBytes;
+      const supers = plainSupers + ((first * cols) / 256) * 4;
+      const from = [plain + first * cols, plainScales + skipped, plainMins + skipped, supers] as const;
+      b.kernels.interleave(...from, weights, formNumber(form), first, count, cols);
     }
   }
 
   function multiply(
     b: Bench,
-    layout: 'q8' | 'q4',
+    form: Form,
     [rows, cols, tokens]: [number, number, number],
-    options: Held & { offset?: number; stride: number; from?: number },
+    { stride, from = 0 }: { stride: number; from?: number },
   ): void {
     const { input, weights, quants, activationScales, sums, scaledSums, out } = places;
-    const source = input + (options.from ?? 0) * cols * 4;
-    b.kernels.quantizeActivations(source, quants, activationScales, sums, scaledSums, cols, tokens);
-    const { minimums, stride, offset = 0, scaleCols = 32 } = options;
-    const ends = [out, rows, cols, tokens, stride] as const;
-    if (layout === 'q8')
-      b.kernels.matmulQ8(weights, minimums, quants, activationScales, scaledSums, ...ends, scaleCols);
-    else b.kernels.matmulQ4(weights, minimums, offset, quants, activationScales, sums, scaledSums, ...ends);
+    b.kernels.quantizeActivations(input + from * cols * 4, quants, activationScales, sums, scaledSums, cols, tokens);
+    const activations = [quants, activationScales, sums, scaledSums] as const;
+    b.kernels.matmulIntegers(weights, formNumber(form), ...activations, out, rows, cols, tokens, stride);
   }
 
-  it.each(shapes)(
-    'matmulQ8 and matmulQ4 of %i x %i for %i tokens agree with the oracle, with and without minimums and offset',
-    (rows, cols, tokens) => {
-      for (const [layout, minimums, offset, scaleCols] of [
-        ['q8', false, 0, 32],
-        ['q8', true, 0, 32],
-        ['q8', false, 0, 16],
-        ['q4', false, 8, 32],
-        ['q4', true, 0, 32],
-      ] as const) {
-        const [oracle, simd] = both((b) => {
-          prepare(b, layout, [rows, cols, tokens], { minimums, scaleCols });
-          const stride = (rows + 3) * 4;
-          b.f32.fill(-7, places.out / 4, places.out / 4 + tokens * (rows + 3));
-          multiply(b, layout, [rows, cols, tokens], { minimums, offset, stride, scaleCols });
-          return Array.from(b.f32.slice(places.out / 4, places.out / 4 + tokens * (rows + 3)));
-        });
-        // The three floats between two tokens' rows belong to somebody else and stay as they were.
-        expectClose(simd, oracle, cols * 128 * 4);
-        for (let t = 0; t < tokens; t++) {
-          const after = simd.slice(t * (rows + 3) + rows, (t + 1) * (rows + 3));
-          expect(after).toEqual([-7, -7, -7]);
-        }
-        expect(oracle.some((value) => Math.abs(value) > 1)).toBe(true);
+  it.each(shapes)('products of %i x %i for %i tokens agree with the oracle in every form', (rows, asked, tokens) => {
+    for (const [type, form] of Object.entries(FORMS)) {
+      const cols = columnsOf(form, asked);
+      const [oracle, simd] = both((b) => {
+        prepare(b, form, [rows, cols, tokens]);
+        const stride = (rows + 3) * 4;
+        b.f32.fill(-7, places.out / 4, places.out / 4 + tokens * (rows + 3));
+        multiply(b, form, [rows, cols, tokens], { stride });
+        return Array.from(b.f32.slice(places.out / 4, places.out / 4 + tokens * (rows + 3)));
+      });
+      expectClose(simd, oracle, cols * 128 * 4 * (form.scales === 'super' ? 64 : 1));
+      // The three floats between two tokens' rows belong to somebody else and stay as they were.
+      for (let t = 0; t < tokens; t++) {
+        const after = simd.slice(t * (rows + 3) + rows, (t + 1) * (rows + 3));
+        expect(after, type).toEqual([-7, -7, -7]);
       }
-    },
-  );
+      expect(
+        oracle.some((value) => Math.abs(value) > 1),
+        type,
+      ).toBe(true);
+    }
+  });
 
   it.each(shapes)(
-    'the layouts of %i x %i are those of the oracle, byte for byte, and expand to the same floats',
-    (rows, cols) => {
-      for (const [layout, minimums, scaleCols] of [
-        ['q8', true, 32],
-        ['q8', false, 32],
-        ['q8', false, 16],
-        ['q4', true, 32],
-        ['q4', false, 32],
-      ] as const) {
+    'layouts of %i x %i are those of the oracle, byte for byte, and expand to the same floats',
+    (rows, asked) => {
+      for (const [type, form] of Object.entries(FORMS)) {
+        const cols = columnsOf(form, asked);
+        const oct = octBytes(form, cols);
         const [oracle, simd] = both((b) => {
-          prepare(b, layout, [rows, cols, 1], { minimums, scaleCols });
+          prepare(b, form, [rows, cols, 1]);
           const { weights } = places;
           const floats: number[] = [];
-          const octBytes = cols * (layout === 'q8' ? 8 : 4) + (cols / scaleCols) * 32 * (minimums ? 2 : 1);
           for (let r = 0; r < rows; r++) {
-            const oct = weights + (r >> 3) * octBytes;
-            if (layout === 'q8') b.kernels.expandQ8(oct, minimums, places.out, cols, r & 7, scaleCols);
-            else b.kernels.expandQ4(oct, minimums, 8, places.out, cols, r & 7);
+            b.kernels.expand(weights + (r >> 3) * oct, formNumber(form), places.out, cols, r & 7);
             floats.push(...b.f32.slice(places.out / 4, places.out / 4 + cols));
           }
-          return { bytes: b.u8.slice(weights, weights + Math.ceil(rows / 8) * octBytes), floats };
+          return { bytes: b.u8.slice(weights, weights + Math.ceil(rows / 8) * oct), floats };
         });
-        expect(simd.bytes).toEqual(oracle.bytes);
-        expectClose(simd.floats, oracle.floats, 128);
+        expect(simd.bytes, type).toEqual(oracle.bytes);
+        expectClose(simd.floats, oracle.floats, 128 * 64);
       }
     },
   );
@@ -346,12 +357,12 @@ describe('matrix products', () => {
     expectClose(simd, oracle, cols);
   });
 
-  it.each(['q8', 'q4'] as const)('one token gives the same bits alone and among others: %s', (layout) => {
+  it.each(Object.entries(FORMS))('one token gives the same bits alone and among others: %s', (_type, form) => {
     const b = bench(instantiateKernels);
     const [rows, cols, tokens] = [6, 256, 7];
-    prepare(b, layout, [rows, cols, tokens], { minimums: true });
+    prepare(b, form, [rows, cols, tokens]);
     const product = (from: number, count: number): number[] => {
-      multiply(b, layout, [rows, cols, count], { minimums: true, offset: 8, stride: rows * 4, from });
+      multiply(b, form, [rows, cols, count], { stride: rows * 4, from });
       return Array.from(b.f32.slice(places.out / 4, places.out / 4 + rows * count));
     };
     const together = product(0, tokens);
@@ -458,6 +469,36 @@ describe('element-wise kernels', () => {
     });
   });
 
+  it('floats become the nearest half floats, of two the even one, subnormal and bounded ones included', () => {
+    const ulp = 2 ** -10;
+    const given = [
+      0,
+      -0,
+      1,
+      1 + ulp / 2,
+      1 + 1.5 * ulp,
+      -1 - 0.51 * ulp,
+      65504,
+      65519,
+      65520,
+      -1e9,
+      Infinity,
+      -Infinity,
+    ];
+    given.push(2 ** -14, 2 ** -14 - 2 ** -26, 2 ** -24, 2 ** -25, 1.01 * 2 ** -25, 1.5 * 2 ** -24, -(2 ** -30), 1e-40);
+    const random = noise(5);
+    while (given.length < 4000) given.push(random() * 2 ** Math.floor(random() * 30));
+    const [oracle, simd] = both((b) => {
+      b.f32.set(given, at(0) / 4);
+      b.kernels.narrowF16(at(0), at(64 * K), given.length);
+      return [...b.u8.slice(at(64 * K), at(64 * K) + 2 * given.length)];
+    });
+    expect(simd).toEqual(oracle);
+    const bits = [0, 0x8000, 0x3c00, 0x3c00, 0x3c02, 0xbc01, 0x7bff, 0x7bff, 0x7bff, 0xfbff, 0x7bff, 0xfbff];
+    bits.push(0x0400, 0x0400, 1, 0, 1, 2, 0x8000, 0);
+    expect(bits.map((_, i) => simd[2 * i]! + 256 * simd[2 * i + 1]!)).toEqual(bits);
+  });
+
   it.each([
     [4, 2, 8, 1, 1, 0, [1, 1, 99]],
     [6, 2, 12, 5, 1, 0, [1, 1, 99]],
@@ -476,33 +517,41 @@ describe('element-wise kernels', () => {
     'attention with %i heads on %i, size %i, over %i positions, scores times %i, soft cap %i, range %j, agrees with the oracle',
     (heads, kvHeads, size, length, sharpness, cap, [tokens, growth, window]) => {
       const all = length + growth * (tokens - 1);
-      const [oracle, simd] = both((b) => {
+      const attend = (b: Bench, halves: 0 | 1): Float32Array => {
         const random = noise(heads * length);
         const stride = kvHeads * size;
         for (let i = 0; i < tokens * heads * size; i++) b.f32[at(0) / 4 + i] = random() * sharpness;
         for (let i = 0; i < all * stride; i++) b.f32[at(64 * K) / 4 + i] = random();
         for (let i = 0; i < all * stride; i++) b.f32[at(512 * K) / 4 + i] = random();
+        if (halves === 1) {
+          b.kernels.narrowF16(at(64 * K), at(256 * K), all * stride);
+          b.kernels.narrowF16(at(512 * K), at(704 * K), all * stride);
+        }
         b.kernels.attention(
           at(0),
-          at(64 * K),
-          at(512 * K),
+          at(halves === 1 ? 256 * K : 64 * K),
+          at(halves === 1 ? 704 * K : 512 * K),
           at(32 * K),
           at(1024 * K),
           heads,
           kvHeads,
           size,
           length,
-          stride * 4,
+          stride * (halves === 1 ? 2 : 4),
           size ** -0.5,
           cap,
           tokens,
           growth,
           window,
+          halves,
         );
         return b.f32.slice(at(32 * K) / 4, at(32 * K) / 4 + tokens * heads * size);
-      });
-      expectClose(simd, oracle, 1, 5e-6 * sharpness);
-      expect(oracle.every(Number.isFinite)).toBe(true);
+      };
+      for (const halves of [0, 1] as const) {
+        const [oracle, simd] = both((b) => attend(b, halves));
+        expectClose(simd, oracle, 1, 5e-6 * sharpness);
+        expect(oracle.every(Number.isFinite)).toBe(true);
+      }
     },
   );
 });

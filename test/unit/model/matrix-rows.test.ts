@@ -34,8 +34,8 @@ describe('some rows of a matrix', () => {
     ['Q8_0', 'q8'],
     ['Q4_0', 'q4'],
     ['Q4_1', 'q4'],
-    ['Q5_1', 'q8'],
-    ['Q6_K', 'q8'],
+    ['Q5_1', 'q5'],
+    ['Q6_K', 'q6'],
     ['Q4_K', 'q4'],
   ] as const)('of type %s held as %s are the rows of the whole', (type, layout) => {
     const { arena, matrix } = arbitraryMatrix(type, layout);

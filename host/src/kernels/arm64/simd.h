@@ -33,6 +33,24 @@ inline I16 widen(const int8_t* from) {
   return out.whole;
 }
 
+inline I32 widen_bytes(const void* from) {
+  const int16x8_t halves = vmovl_s8(vld1_s8(static_cast<const int8_t*>(from)));
+  Halves<I32, int32x4_t> out;
+  out.half[0] = vmovl_s16(vget_low_s16(halves));
+  out.half[1] = vmovl_high_s16(halves);
+  return out.whole;
+}
+
+inline F32 load_halves(const void* from) {
+  const float16x8_t halves = vreinterpretq_f16_u8(vld1q_u8(static_cast<const uint8_t*>(from)));
+  Halves<F32, float32x4_t> out;
+  out.half[0] = vcvt_f32_f16(vget_low_f16(halves));
+  out.half[1] = vcvt_high_f32_f16(halves);
+  return out.whole;
+}
+
+inline F4 load_four_halves(const void* from) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(static_cast<const uint8_t*>(from)))); }
+
 inline F32 twice(const float* from) {
   Halves<F32, float32x4_t> out;
   out.half[0] = out.half[1] = vld1q_f32(from);

@@ -29,43 +29,73 @@ inline F4 four_sums(F4 a, F4 b, F4 c, F4 d) {
   return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
+// Numbers of cached keys and values: four, eight, or four in both halves of a vector.
+inline F4 four(const float* from) { return load<F4>(from); }
+inline F4 four(const Half* from) { return load_four_halves(from); }
+inline F32 eight(const float* from) { return load<F32>(from); }
+inline F32 eight(const Half* from) { return load_halves(from); }
+
+// Eight numbers, each four of them in both halves.
+inline void eight_twice(const float* from, F32 (&to)[2]) {
+  to[0] = twice(from);
+  to[1] = twice(from + 4);
+}
+inline void eight_twice(const Half* from, F32 (&to)[2]) {
+  const F32 x = load_halves(from);
+  to[0] = __builtin_shufflevector(x, x, 0, 1, 2, 3, 0, 1, 2, 3);
+  to[1] = __builtin_shufflevector(x, x, 4, 5, 6, 7, 4, 5, 6, 7);
+}
+
 // Where the keys of four positions from `p` on stand; of those behind the last there is that one again.
+template <typename T>
 struct FourKeys {
-  FourKeys(const float* keys, size_t stride, size_t p, size_t n) {
+  FourKeys(const T* keys, size_t stride, size_t p, size_t n) {
     for (size_t i = 0; i < 4; i++) at[i] = keys + (p + i < n ? p + i : n - 1) * stride;
   }
-  const float* at[4];
+  const T* at[4];
 };
 
 // Scores of n positions with two queries that stand one behind the other; to and other get a multiple of four.
-inline void scores_of_two(const Attention& a, const float* q, const float* keys, size_t n, float* to, float* other) {
-  const size_t stride = a.kv_stride / sizeof(float);
+template <typename T>
+inline void scores_of_two(const Attention& a, const float* q, const T* keys, size_t n, float* to, float* other) {
+  const size_t stride = a.kv_stride / sizeof(T);
+  auto both = [&](size_t d) { return join(load<F4>(q + d), load<F4>(q + a.head_size + d)); };
   for (size_t p = 0; p < n; p += 4) {
-    const FourKeys k(keys, stride, p, n);
-    F32 s0 = {}, s1 = {}, s2 = {}, s3 = {};
-    for (size_t d = 0; d < a.head_size; d += 4) {
-      const F32 both = join(load<F4>(q + d), load<F4>(q + a.head_size + d));
-      s0 = s0 + both * twice(k.at[0] + d);
-      s1 = s1 + both * twice(k.at[1] + d);
-      s2 = s2 + both * twice(k.at[2] + d);
-      s3 = s3 + both * twice(k.at[3] + d);
+    const FourKeys<T> k(keys, stride, p, n);
+    F32 s[4] = {};
+    size_t d = 0;
+    for (; d + 8 <= a.head_size; d += 8) {
+      const F32 first = both(d), second = both(d + 4);
+      UNROLL for (int i = 0; i < 4; i++) {
+        F32 x[2];
+        eight_twice(k.at[i] + d, x);
+        s[i] = s[i] + first * x[0];
+        s[i] = s[i] + second * x[1];
+      }
     }
-    F32 scores = four_sums(s0, s1, s2, s3) * splat(a.scale);
+    if (d < a.head_size) {
+      UNROLL for (int i = 0; i < 4; i++) {
+        const F4 x = four(k.at[i] + d);
+        s[i] = s[i] + both(d) * join(x, x);
+      }
+    }
+    F32 scores = four_sums(s[0], s[1], s[2], s[3]) * splat(a.scale);
     store(to + p, low(scores));
     store(other + p, high(scores));
   }
 }
 
 // The same with one query: two positions stand in the two halves.
-inline void scores_of_one(const Attention& a, const float* q, const float* keys, size_t n, float* to) {
-  const size_t stride = a.kv_stride / sizeof(float);
+template <typename T>
+inline void scores_of_one(const Attention& a, const float* q, const T* keys, size_t n, float* to) {
+  const size_t stride = a.kv_stride / sizeof(T);
   for (size_t p = 0; p < n; p += 4) {
-    const FourKeys k(keys, stride, p, n);
+    const FourKeys<T> k(keys, stride, p, n);
     F32 s01 = {}, s23 = {};
     for (size_t d = 0; d < a.head_size; d += 4) {
       const F32 both = twice(q + d);
-      s01 = s01 + both * join(load<F4>(k.at[0] + d), load<F4>(k.at[1] + d));
-      s23 = s23 + both * join(load<F4>(k.at[2] + d), load<F4>(k.at[3] + d));
+      s01 = s01 + both * join(four(k.at[0] + d), four(k.at[1] + d));
+      s23 = s23 + both * join(four(k.at[2] + d), four(k.at[3] + d));
     }
     store(to + p, four_sums(low(s01), high(s01), low(s23), high(s23)) * splat4(a.scale));
   }
@@ -100,16 +130,16 @@ inline float take_scores(const Attention& a, HeadState& state, float* scores, si
 
 // kVectors x 8 floats of out = out * kept + the n positions' values times their weights, for kHeads heads that stand
 // head_size floats apart and whose weights stand kPositions floats apart.
-template <int kHeads, int kVectors>
-inline void add_vectors(const Attention& a, float* out, const float* values, const float* weights, size_t n, const float* kept) {
-  const size_t stride = a.kv_stride / sizeof(float);
+template <int kHeads, int kVectors, typename T>
+inline void add_vectors(const Attention& a, float* out, const T* values, const float* weights, size_t n, const float* kept) {
+  const size_t stride = a.kv_stride / sizeof(T);
   F32 acc[kHeads][kVectors];
   UNROLL for (int h = 0; h < kHeads; h++) {
     UNROLL for (int i = 0; i < kVectors; i++) acc[h][i] = load<F32>(out + h * a.head_size + 8 * i) * splat(kept[h]);
   }
   for (size_t p = 0; p < n; p++) {
     F32 v[kVectors];
-    UNROLL for (int i = 0; i < kVectors; i++) v[i] = load<F32>(values + 8 * i);
+    UNROLL for (int i = 0; i < kVectors; i++) v[i] = eight(values + 8 * i);
     UNROLL for (int h = 0; h < kHeads; h++) {
       const F32 weight = splat(weights[h * kPositions + p]);
       UNROLL for (int i = 0; i < kVectors; i++) acc[h][i] = acc[h][i] + weight * v[i];
@@ -121,25 +151,25 @@ inline void add_vectors(const Attention& a, float* out, const float* values, con
   }
 }
 
-template <int kHeads>
-inline void add_values(const Attention& a, float* out, const float* values, const float* weights, size_t n, const float* kept) {
+template <int kHeads, typename T>
+inline void add_values(const Attention& a, float* out, const T* values, const float* weights, size_t n, const float* kept) {
   size_t d = 0;
   for (; d + 32 <= a.head_size; d += 32) add_vectors<kHeads, 4>(a, out + d, values + d, weights, n, kept);
   for (; d + 8 <= a.head_size; d += 8) add_vectors<kHeads, 1>(a, out + d, values + d, weights, n, kept);
   if (d == a.head_size) return;
-  const size_t stride = a.kv_stride / sizeof(float);
+  const size_t stride = a.kv_stride / sizeof(T);
   UNROLL for (int h = 0; h < kHeads; h++) {
     float* to = out + h * a.head_size + d;
     F4 acc = load<F4>(to) * splat4(kept[h]);
-    for (size_t p = 0; p < n; p++) acc = acc + splat4(weights[h * kPositions + p]) * load<F4>(values + p * stride + d);
+    for (size_t p = 0; p < n; p++) acc = acc + splat4(weights[h * kPositions + p]) * four(values + p * stride + d);
     store(to, acc);
   }
 }
 
 // Heads [head, head + heads) of a token, which share keys and values, over `length` positions from keys and values on.
-inline void attend_heads(const Attention& a, const float* q, const float* keys, const float* values, float* out, size_t heads,
-                         size_t length) {
-  const size_t stride = a.kv_stride / sizeof(float);
+template <typename T>
+inline void attend_heads(const Attention& a, const float* q, const T* keys, const T* values, float* out, size_t heads, size_t length) {
+  const size_t stride = a.kv_stride / sizeof(T);
   alignas(32) float scores[2 * kPositions];
   memset(out, 0, heads * a.head_size * sizeof(float));
   for (size_t h = 0; h < heads; h += 2) {
@@ -149,8 +179,8 @@ inline void attend_heads(const Attention& a, const float* q, const float* keys, 
     float* to = out + h * a.head_size;
     for (size_t first = 0; first < length; first += kPositions) {
       const size_t n = length - first < kPositions ? length - first : kPositions;
-      const float* k = keys + first * stride;
-      const float* v = values + first * stride;
+      const T* k = keys + first * stride;
+      const T* v = values + first * stride;
       float kept[2];
       if (two) {
         scores_of_two(a, queries, k, n, scores, scores + kPositions);
@@ -173,7 +203,10 @@ inline void attend_heads(const Attention& a, const float* q, const float* keys, 
   }
 }
 
-void attend(const Attention& a, size_t first, size_t end) {
+template <typename T>
+void attend_over(const Attention& a, size_t first, size_t end) {
+  const T* keys = static_cast<const T*>(a.keys);
+  const T* values = static_cast<const T*>(a.values);
   const size_t group = a.heads / a.kv_heads;
   for (size_t unit = first; unit < end; unit++) {
     const size_t slice = unit % a.slices;
@@ -182,9 +215,17 @@ void attend(const Attention& a, size_t first, size_t end) {
     const size_t from = slice * group / a.slices, to = (slice + 1) * group / a.slices;
     const size_t seen = a.length + token * a.growth;
     const size_t length = seen < a.window ? seen : a.window;
-    const size_t kv_at = (seen - length) * (a.kv_stride / sizeof(float)) + kv_head * a.head_size;
+    const size_t kv_at = (seen - length) * (a.kv_stride / sizeof(T)) + kv_head * a.head_size;
     const size_t at = (token * a.heads + kv_head * group + from) * a.head_size;
-    attend_heads(a, a.q + at, a.keys + kv_at, a.values + kv_at, a.out + at, to - from, length);
+    attend_heads(a, a.q + at, keys + kv_at, values + kv_at, a.out + at, to - from, length);
+  }
+}
+
+void attend(const Attention& a, size_t first, size_t end) {
+  if (a.halves) {
+    attend_over<Half>(a, first, end);
+  } else {
+    attend_over<float>(a, first, end);
   }
 }
 

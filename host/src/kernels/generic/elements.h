@@ -69,6 +69,26 @@ void add_bias(const Bias& p, size_t first, size_t end) {
   }
 }
 
+// As narrowF16 of assembly/elementwise.ts, step by step.
+inline H8 narrow_halves(F32 x) {
+  const I32 bits = reinterpret_cast<I32>(x);
+  const I32 all = bits & 0x7fffffff;
+  const I32 magnitude = all < 0x477fe000 ? all : I32{} + 0x477fe000;
+  const I32 subnormal = reinterpret_cast<I32>(reinterpret_cast<F32>(magnitude) + splat(0.5f)) - 0x3f000000;
+  const I32 normal = (magnitude - 0x37fff001 + ((magnitude >> 13) & 1)) >> 13;
+  return __builtin_convertvector((magnitude < 0x38800000 ? subnormal : normal) | ((bits >> 16) & 0x8000), H8);
+}
+
+void narrow(const Narrowing& p, size_t first, size_t end) {
+  const size_t last = end * kSpan < p.n ? end * kSpan : p.n;
+  size_t i = first * kSpan;
+  for (; i + 8 <= last; i += 8) store(p.out + i, narrow_halves(load<F32>(p.x + i)));
+  if (i < last) {
+    const H8 rest = narrow_halves(load_some(p.x + i, last - i));
+    for (size_t k = 0; i + k < last; k++) p.out[i + k] = rest[k];
+  }
+}
+
 inline F64 to_doubles(F4 x) { return __builtin_convertvector(x, F64); }
 inline F4 to_singles(F64 x) { return __builtin_convertvector(x, F4); }
 inline double sum_of(F64 v) { return v[0] + v[2] + (v[1] + v[3]); }

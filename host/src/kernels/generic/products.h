@@ -1,6 +1,7 @@
 // Products with matrices in the layouts of assembly/layout.ts. A tile is kOcts x kTokens: one load of weights serves
-// kTokens tokens and one of activations kOcts octs. A row's product is a sum over blocks, in their order, of (exact integer
-// sum) * (weight scale * activation scale), and of minimum * (scaled sum of activations) where there are minimums.
+// kTokens tokens and one of activations kOcts octs. A row's product is a sum over groups (columns that share a scale), in
+// their order, of (exact integer sum) * (weight scale * activation scale), and of minimum * (scaled sum of activations)
+// where there are minimums.
 #pragma once
 
 #include "kernels/generic/vectors.h"
@@ -18,67 +19,114 @@ struct Tokens {
   size_t quant_step, float_step, block_step;
 };
 
-template <bool kNibbles, bool kMinimums, int kScaleCols, int kOcts, int kTokens, int kPairStep>
+// A form whose parts the compiler knows.
+template <int kBits, bool kMinimums, int kScaleCols, Scales kScales>
+struct KnownForm {
+  static constexpr int bits = kBits;
+  static constexpr bool minimums = kMinimums;
+  static constexpr int scale_cols = kScaleCols;
+  static constexpr Scales scales = kScales;
+  static constexpr size_t float_bytes = kernels::float_bytes(kScales);
+  static constexpr int super_groups = kSuperCols / kScaleCols;
+};
+
+// Eight scales or minimums of a group; `top` are their super scales.
+template <typename F>
+inline F32 floats_of(const uint8_t* from, F32 top) {
+  if constexpr (F::scales == Scales::kFloats) return load<F32>(from);
+  if constexpr (F::scales == Scales::kHalves) return load_halves(from);
+  return top * to_floats(widen_bytes(from));
+}
+
+// The weights of one column pair of each oct, in the order of a group's pairs: kOcts vectors for each pair.
+template <typename F, int kOcts, typename Use>
+inline void each_pair(const uint8_t* weights, size_t oct, Use use) {
+  I16 w[kOcts];
+  if constexpr (F::bits == 8) {
+    for (int k = 0; k < F::scale_cols / 2; k++) {
+      UNROLL for (int o = 0; o < kOcts; o++) w[o] = widen(reinterpret_cast<const int8_t*>(weights + o * oct + 16 * k));
+      use(w, k);
+    }
+  } else {
+    constexpr int kMore = F::bits - 4;
+    U16 more[kOcts];
+    if constexpr (kMore > 0) {
+      UNROLL for (int o = 0; o < kOcts; o++) more[o] = load<U16>(weights + o * oct + 4 * F::scale_cols);
+    }
+    for (int k = 0; k < F::scale_cols / 8; k++) {
+      U16 words[kOcts];
+      UNROLL for (int o = 0; o < kOcts; o++) words[o] = load<U16>(weights + o * oct + 32 * k);
+      UNROLL for (int nibble = 0; nibble < 4; nibble++) {
+        UNROLL for (int o = 0; o < kOcts; o++) {
+          U16 shifted = words[o] >> (4 * nibble);
+          U16 integers = nibble == 3 ? shifted : shifted & 15;
+          if constexpr (kMore > 0) {
+            integers |= (more[o] & ((1 << kMore) - 1)) << 4;
+            more[o] >>= kMore;
+          }
+          w[o] = reinterpret_cast<I16>(integers);
+        }
+        use(w, 4 * k + nibble);
+      }
+    }
+  }
+}
+
+template <typename F, int kOcts, int kTokens, int kPairStep>
 inline void tile(const Product& p, const uint8_t* weights, size_t oct, Tokens x, float* out, size_t rows) {
-  const size_t blocks = p.cols / kBlock;
+  // Sums of whole blocks stand beside the activations; where half a block shares a scale, the offset is taken off each integer.
+  constexpr bool kOffsetOnSums = F::bits < 8 && F::scale_cols == kBlock;
+  constexpr bool kOffsetOnIntegers = F::bits < 8 && !kOffsetOnSums;
   F32 acc[kOcts][kTokens] = {};
-  size_t left = blocks * (kBlock / kScaleCols);
+  F32 top[kOcts] = {}, bottom[kOcts] = {};
+  size_t left = p.cols / F::scale_cols;
   do {
+    if constexpr (F::scales == Scales::kSuper) {
+      if (left % F::super_groups == 0) {
+        UNROLL for (int o = 0; o < kOcts; o++) {
+          top[o] = load_halves(weights + o * oct);
+          if constexpr (F::minimums) bottom[o] = load_halves(weights + o * oct + 16);
+        }
+        weights += F::minimums ? 32 : 16;
+      }
+    }
     I32 sums[kOcts][kTokens];
     UNROLL for (int t = 0; t < kTokens; t++) {
-      const int32_t start = kNibbles ? -p.offset * load<int32_t>(x.sums + t * x.float_step) : 0;
+      const int32_t start = kOffsetOnSums ? -p.form.offset * load<int32_t>(x.sums + t * x.float_step) : 0;
       I32 all = {start, start, start, start, start, start, start, start};
       UNROLL for (int o = 0; o < kOcts; o++) sums[o][t] = all;
     }
-    // The column pair number `pair` of the group; w: its weights in each oct.
-    auto add_pair = [&](const I16 (&w)[kOcts], size_t pair) {
+    each_pair<F, kOcts>(weights, oct, [&](I16 (&w)[kOcts], size_t pair) {
+      if constexpr (kOffsetOnIntegers) {
+        UNROLL for (int o = 0; o < kOcts; o++) w[o] -= static_cast<int16_t>(p.form.offset);
+      }
       UNROLL for (int t = 0; t < kTokens; t++) {
         const I16 activations = splat_pair(x.quants + t * x.quant_step + pair * kPairStep);
         UNROLL for (int o = 0; o < kOcts; o++) sums[o][t] = add_dot(sums[o][t], w[o], activations);
       }
-    };
-    if constexpr (kNibbles) {
-    for (int k = 0; k < kScaleCols / 8; k++) {
-        U16 words[kOcts];
-        I16 w[kOcts];
-        UNROLL for (int o = 0; o < kOcts; o++) words[o] = load<U16>(weights + o * oct + 32 * k);
-        UNROLL for (int nibble = 0; nibble < 4; nibble++) {
-          UNROLL for (int o = 0; o < kOcts; o++) {
-            U16 shifted = words[o] >> (4 * nibble);
-            w[o] = reinterpret_cast<I16>(nibble == 3 ? shifted : shifted & 15);
-          }
-          add_pair(w, 4 * k + nibble);
-        }
-      }
-      weights += 4 * kScaleCols;
-    } else {
-      for (int k = 0; k < kScaleCols / 2; k++) {
-        I16 w[kOcts];
-        UNROLL for (int o = 0; o < kOcts; o++) w[o] = widen(reinterpret_cast<const int8_t*>(weights + o * oct + 16 * k));
-        add_pair(w, k);
-      }
-      weights += 8 * kScaleCols;
-    }
-    x.quants += kScaleCols / 2 * kPairStep;
+    });
+    weights += F::bits * F::scale_cols;
+    x.quants += F::scale_cols / 2 * kPairStep;
     UNROLL for (int o = 0; o < kOcts; o++) {
-      F32 scale = load<F32>(weights + o * oct);
+      F32 scale = floats_of<F>(weights + o * oct, top[o]);
       UNROLL for (int t = 0; t < kTokens; t++) {
         acc[o][t] = acc[o][t] + to_floats(sums[o][t]) * (scale * splat(load<float>(x.scales + t * x.float_step)));
       }
     }
-    weights += 32;
+    weights += F::float_bytes;
     left--;
-    if (kScaleCols == 16 && left % 2 == 1) continue;  // the other half of the activations' block follows
+    if (F::scale_cols == 16 && left % 2 == 1) continue;  // the other half of the activations' block follows
     x.scales += x.block_step;
     x.sums += x.block_step;
-    if constexpr (kMinimums) {
+    if constexpr (F::minimums) {
       UNROLL for (int o = 0; o < kOcts; o++) {
-        F32 minimum = load<F32>(weights + o * oct);
+        F32 minimum = floats_of<F>(weights + o * oct, bottom[o]);
+        if (F::scales == Scales::kSuper) minimum = -minimum;
         UNROLL for (int t = 0; t < kTokens; t++) {
           acc[o][t] = acc[o][t] + minimum * splat(load<float>(x.scaled_sums + t * x.float_step));
         }
       }
-      weights += 32;
+      weights += F::float_bytes;
       x.scaled_sums += x.block_step;
     }
   } while (left > 0);
@@ -102,45 +150,54 @@ inline Tokens tokens_from(const Product& p, size_t token, bool fours) {
 }
 
 // kOcts octs from `oct` on, against all tokens.
-template <bool kNibbles, bool kMinimums, int kScaleCols, int kOcts>
+template <typename F, int kOcts>
 void octs(const Product& p, size_t oct) {
-  const size_t bytes = oct_bytes(p.cols, kNibbles, kScaleCols, kMinimums);
+  const size_t bytes = oct_bytes(p.cols, p.form);
   const uint8_t* weights = p.weights + oct * bytes;
   const size_t rows = p.rows - oct * kOctRows;
   const size_t in_fours = p.tokens & ~size_t{3};
   float* out = p.out + oct * kOctRows;
   auto at = [&](size_t token) { return reinterpret_cast<float*>(reinterpret_cast<char*>(out) + token * p.out_stride); };
   for (size_t t = 0; t < in_fours; t += 4) {
-    tile<kNibbles, kMinimums, kScaleCols, kOcts, 4, 16>(p, weights, bytes, tokens_from(p, t, true), at(t), rows);
+    tile<F, kOcts, 4, 16>(p, weights, bytes, tokens_from(p, t, true), at(t), rows);
   }
   Tokens x = tokens_from(p, in_fours, false);
   switch (p.tokens - in_fours) {
     case 1:
-      return tile<kNibbles, kMinimums, kScaleCols, kOcts, 1, 4>(p, weights, bytes, x, at(in_fours), rows);
+      return tile<F, kOcts, 1, 4>(p, weights, bytes, x, at(in_fours), rows);
     case 2:
-      return tile<kNibbles, kMinimums, kScaleCols, kOcts, 2, 4>(p, weights, bytes, x, at(in_fours), rows);
+      return tile<F, kOcts, 2, 4>(p, weights, bytes, x, at(in_fours), rows);
     case 3:
-      return tile<kNibbles, kMinimums, kScaleCols, kOcts, 3, 4>(p, weights, bytes, x, at(in_fours), rows);
+      return tile<F, kOcts, 3, 4>(p, weights, bytes, x, at(in_fours), rows);
   }
 }
 
-template <bool kNibbles, bool kMinimums, int kScaleCols>
+template <typename F>
 void all_octs(const Product& p, size_t first, size_t end) {
   size_t oct = first;
   // A single token has nothing to gain from two octs at once: its weights come from memory as one stream.
   if (p.tokens > 1) {
-    for (; oct + 2 <= end; oct += 2) octs<kNibbles, kMinimums, kScaleCols, 2>(p, oct);
+    for (; oct + 2 <= end; oct += 2) octs<F, 2>(p, oct);
   }
-  for (; oct < end; oct++) octs<kNibbles, kMinimums, kScaleCols, 1>(p, oct);
+  for (; oct < end; oct++) octs<F, 1>(p, oct);
 }
 
+// For every form that there is (calls.cc lets no other in).
 void product(const Product& p, size_t first, size_t end) {
-  if (p.nibbles) {
-    p.minimums ? all_octs<true, true, 32>(p, first, end) : all_octs<true, false, 32>(p, first, end);
-  } else if (p.scale_cols == 16) {
-    all_octs<false, false, 16>(p, first, end);
-  } else {
-    p.minimums ? all_octs<false, true, 32>(p, first, end) : all_octs<false, false, 32>(p, first, end);
+  const Form& f = p.form;
+  const bool super = f.scales == Scales::kSuper, halves = f.scales == Scales::kHalves;
+  switch (f.bits) {
+    case 4:
+      if (super) return all_octs<KnownForm<4, true, 32, Scales::kSuper>>(p, first, end);
+      return f.minimums ? all_octs<KnownForm<4, true, 32, Scales::kHalves>>(p, first, end) : all_octs<KnownForm<4, false, 32, Scales::kHalves>>(p, first, end);
+    case 5:
+      if (super) return all_octs<KnownForm<5, true, 32, Scales::kSuper>>(p, first, end);
+      return f.minimums ? all_octs<KnownForm<5, true, 32, Scales::kHalves>>(p, first, end) : all_octs<KnownForm<5, false, 32, Scales::kHalves>>(p, first, end);
+    case 6:
+      return all_octs<KnownForm<6, false, 16, Scales::kSuper>>(p, first, end);
+    default:
+      if (halves) return all_octs<KnownForm<8, false, 32, Scales::kHalves>>(p, first, end);
+      return f.scale_cols == 16 ? all_octs<KnownForm<8, false, 16, Scales::kFloats>>(p, first, end) : all_octs<KnownForm<8, false, 32, Scales::kFloats>>(p, first, end);
   }
 }
 

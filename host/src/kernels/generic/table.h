@@ -9,8 +9,8 @@ namespace host::kernels {
 namespace {
 
 constexpr Kernels table(const char* name, bool (*available)()) {
-  return {name,          available,     product, float_product, quantize, norm,   add,   add_bias,
-          silu_multiply, gelu_multiply, gelu,    scale,         softcap,  rotate, attend};
+  return {name,          available,     product, float_product, quantize, norm,   add,    add_bias,
+          silu_multiply, gelu_multiply, gelu,    scale,         softcap,  rotate, narrow, attend};
 }
 
 }  // namespace

@@ -13,6 +13,7 @@ typedef float F4 __attribute__((vector_size(16)));
 typedef float F32 __attribute__((vector_size(32)));
 typedef int32_t I4 __attribute__((vector_size(16)));
 typedef int16_t S8 __attribute__((vector_size(16)));
+typedef uint16_t H8 __attribute__((vector_size(16)));
 typedef int32_t I32 __attribute__((vector_size(32)));
 typedef int16_t I16 __attribute__((vector_size(32)));
 typedef uint16_t U16 __attribute__((vector_size(32)));

@@ -4,6 +4,9 @@
 //   F32 twice(const float*)               four floats in both halves
 //   F32 larger(F32 a, F32 b), smaller     a > b ? a : b, a < b ? a : b
 //   S8 narrow(I32)                        eight int16, bounded
+//   F32 load_halves(const void*)          eight finite half floats, subnormals included
+//   F4 load_four_halves(const void*)      four
+//   I32 widen_bytes(const void*)          eight int8
 // Everything is in an unnamed namespace: each family has its own copy, compiled for its own processor.
 #pragma once
 

@@ -12,6 +12,13 @@ inline I16 widen(const int8_t* from) {
   return reinterpret_cast<I16>(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
 }
 
+inline I32 widen_bytes(const void* from) {
+  return reinterpret_cast<I32>(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+}
+
+inline F32 load_halves(const void* from) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))); }
+inline F4 load_four_halves(const void* from) { return _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))); }
+
 inline F32 twice(const float* from) {
   return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(from));
 }

@@ -1,7 +1,8 @@
 // Attention over the key/value cache, with the softmax taken as positions go by (Milakov and Gimelshein, "Online normalizer
 // calculation for softmax", 2018). Positions go by in blocks, counted from the first one that is attended to, and all heads
-// that share a block's keys and values use them while they are in the nearest cache.
-import { exponential, lanes } from './simd';
+// that share a block's keys and values use them while they are in the nearest cache. Those that are half floats are written
+// out as floats first, once for all heads.
+import { exponential, lanes, widenHalves } from './simd';
 import { softcap } from './softcap';
 
 /** Positions of a block: keys and values of 64 floats each take 32 KiB. */
@@ -254,37 +255,66 @@ function addValuesOfTwo(
   }
 }
 
+/** `n` positions' half floats of a head, `stride` bytes apart, as floats one behind the other. */
+function widenBlock(from: usize, to: usize, n: i32, headBytes: usize, stride: usize): void {
+  for (; n > 0; n--) {
+    let p = from;
+    const end = to + headBytes;
+    do {
+      v128.store(to, widenHalves(v128.load_ext<i16>(p)));
+      p += 8;
+      to += 16;
+    } while (to < end);
+    from += stride;
+  }
+}
+
 /** Attention of one token's heads over `length` positions. */
 function attendToken(
   q: usize, keys: usize, values: usize, out: usize, scores: usize,
-  heads: i32, kvHeads: i32, headSize: i32, length: i32, kvStride: usize, scale: f32, cap: f32,
+  heads: i32, kvHeads: i32, headSize: i32, length: i32, kvStride: usize, scale: f32, cap: f32, halves: bool,
 ): void {
   const group = heads / kvHeads;
   const headBytes = <usize>headSize << 2;
   memory.fill(out, 0, <usize>heads * headBytes);
   const states = scores + 2 * SCORES;
+  const wide = states + (<usize>heads << 3);
+  const wideBytes = <usize>POSITIONS * headBytes;
   for (let h = 0; h < heads; h++) {
     store<f32>(states + (<usize>h << 3), -Infinity);
     store<f32>(states + (<usize>h << 3), 0, 4);
   }
   for (let first = 0; first < length; first += POSITIONS) {
     const n = min<i32>(POSITIONS, length - first);
-    let h = 0;
-    while (h < heads) {
-      const at = <usize>h * headBytes;
-      const kvAt = <usize>first * kvStride + <usize>(h / group) * headBytes;
-      const state = states + (<usize>h << 3);
-      // Two heads with the same keys and values share their loads.
-      const two = h % group < group - 1;
-      blockScores(q + at, two, keys + kvAt, scores, n, headBytes, kvStride, scale, cap);
-      const kept = takeScores(state, scores, n);
-      if (two) {
-        const keptOther = takeScores(state + 8, scores + SCORES, n);
-        addValuesOfTwo(out + at, values + kvAt, scores, n, headBytes, kvStride, kept, keptOther);
-        h += 2;
-      } else {
-        addValues(out + at, values + kvAt, scores, n, headBytes, kvStride, kept);
-        h++;
+    for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
+      const kvAt = <usize>first * kvStride + <usize>kvHead * (halves ? headBytes >> 1 : headBytes);
+      let k = keys + kvAt;
+      let v = values + kvAt;
+      let stride = kvStride;
+      if (halves) {
+        widenBlock(k, wide, n, headBytes, kvStride);
+        widenBlock(v, wide + wideBytes, n, headBytes, kvStride);
+        k = wide;
+        v = wide + wideBytes;
+        stride = headBytes;
+      }
+      let h = kvHead * group;
+      const end = h + group;
+      while (h < end) {
+        const at = <usize>h * headBytes;
+        const state = states + (<usize>h << 3);
+        // Two heads with the same keys and values share their loads.
+        const two = h < end - 1;
+        blockScores(q + at, two, k, scores, n, headBytes, stride, scale, cap);
+        const kept = takeScores(state, scores, n);
+        if (two) {
+          const keptOther = takeScores(state + 8, scores + SCORES, n);
+          addValuesOfTwo(out + at, v, scores, n, headBytes, stride, kept, keptOther);
+          h += 2;
+        } else {
+          addValues(out + at, v, scores, n, headBytes, stride, kept);
+          h++;
+        }
       }
     }
   }
@@ -300,20 +330,22 @@ function attendToken(
 
 /**
  * Attention of `tokens` tokens' heads over cached positions. q, out: (tokens, heads, headSize); keys, values: rows of
- * kvStride bytes, (kvHeads, headSize) each; headSize a multiple of 4. Token t attends to the last `window` of the first
- * length + t * growth positions, length at least 1. scores: room for 128 + 2 * heads floats. Scores are bounded by `cap`
- * before the softmax, 0 for not.
+ * kvStride bytes, (kvHeads, headSize) floats each, or half floats; headSize a multiple of 4. Token t attends to the last `window` of
+ * the first length + t * growth positions, length at least 1. scores: room for 128 + 2 * heads floats, and with half floats for
+ * 128 * headSize more. Scores are bounded by `cap` before the softmax, 0 for not.
  */
 export function attention(
   q: usize, keys: usize, values: usize, out: usize, scores: usize,
   heads: i32, kvHeads: i32, headSize: i32, length: i32, kvStride: usize, scale: f32, cap: f32,
-  tokens: i32, growth: i32, window: i32,
+  tokens: i32, growth: i32, window: i32, halves: i32,
 ): void {
   const bytes = <usize>heads * <usize>headSize << 2;
   for (let t = 0; t < tokens; t++) {
     const first = max<i32>(0, length - window);
     const at = <usize>first * kvStride;
-    attendToken(q, keys + at, values + at, out, scores, heads, kvHeads, headSize, length - first, kvStride, scale, cap);
+    attendToken(
+      q, keys + at, values + at, out, scores, heads, kvHeads, headSize, length - first, kvStride, scale, cap, halves !== 0,
+    );
     q += bytes;
     out += bytes;
     length += growth;

@@ -44,6 +44,26 @@ export function copyFloats(from: usize, to: usize, n: i32): void {
   memory.copy(to, from, <usize>n << 2);
 }
 
+/**
+ * Floats to half floats: the nearest, of two the even one; what is beyond the largest, 65504, becomes that. n is a multiple of 4.
+ * Bits below the last are rounded away by an addition: to a float whose last bit is that of a subnormal half float, or to the
+ * integer that the bits are.
+ */
+export function narrowF16(src: usize, dst: usize, n: i32): void {
+  for (let left = n; left > 0; left -= 4) {
+    const bits = v128.load(src);
+    const magnitude = i32x4.min_u(v128.and(bits, i32x4.splat(0x7fffffff)), i32x4.splat(0x477fe000));
+    const subnormal = i32x4.sub(f32x4.add(magnitude, f32x4.splat(0.5)), i32x4.splat(0x3f000000));
+    const odd = v128.and(i32x4.shr_u(magnitude, 13), i32x4.splat(1));
+    const normal = i32x4.shr_u(i32x4.add(i32x4.sub(magnitude, i32x4.splat(0x37fff001)), odd), 13);
+    const half = v128.bitselect(subnormal, normal, i32x4.lt_u(magnitude, i32x4.splat(0x38800000)));
+    const signed = v128.or(half, v128.and(i32x4.shr_u(bits, 16), i32x4.splat(0x8000)));
+    v128.store64_lane(dst, i16x8.narrow_i32x4_u(signed, signed), 0);
+    src += 16;
+    dst += 8;
+  }
+}
+
 /** Add one bias row (n) to each of `tokens` rows of x. */
 export function addBias(x: usize, bias: usize, n: i32, tokens: i32): void {
   for (let t = 0; t < tokens; t++) {

@@ -1,15 +1,22 @@
 // Tokens in fours against an oct: 8 rows x 4 tokens at a time, so that one weight load serves four tokens and one activation
-// load eight rows. Each block of the oct meets all fours before the next block is touched: the weights come from memory as
+// load eight rows. Each group of the oct meets all fours before the next one is touched: the weights come from memory as
 // one steady stream however many tokens there are, which is a tenth faster than pauses between passes over an oct.
-// What is summed so far stands in memory meanwhile. q4 blocks are written out as q8 first, once for all tokens.
-import { BLOCK, storeOct } from './simd';
+// What is summed so far stands in memory meanwhile. Integers of fewer than 8 bits are written out as int8 first, scales and
+// minimums as floats, once for all tokens.
+import {
+  bitsOf, floatBytes, groupBytes, HALVES, integerBytes, MINIMUMS, minimumsAt, offsetOf, passSupers, scaleColsOf, scalesAt,
+  SUPER_SCALES,
+} from './form';
+import { storeOct } from './simd';
 
 /** Fours of tokens that go along together. */
 const MAX_FOURS: i32 = 8;
-/** (MAX_FOURS, token, row) floats: the products of an oct as far as its blocks are summed. */
+/** (MAX_FOURS, token, row) floats: the products of an oct as far as its groups are summed. */
 const SUMS: usize = memory.data(1024, 16);
-/** A q4 block as int8, with its scales and minimums. */
-const WIDE: usize = memory.data(320, 16);
+/** A group's integers as int8. */
+const WIDE: usize = memory.data(256, 16);
+/** A group's scales as floats, then its minimums. */
+const FLOATS: usize = memory.data(64, 16);
 
 /** acc + integers * (scale * x) in each lane. */
 // @ts-ignore: decorator
@@ -18,38 +25,65 @@ export function addScaled(acc: v128, integers: v128, scale: v128, x: v128): v128
   return f32x4.add(acc, f32x4.mul(f32x4.convert_i32x4_s(integers), f32x4.mul(scale, x)));
 }
 
-/** A q4 block at w as a q8 block at WIDE; `offset`: what a nibble is above its weight, in each byte. */
+/** A group's integers of fewer than 8 bits at w as int8, less what they are above their weights; where they are. */
 // @ts-ignore: decorator
 @inline
-function widenBlock(w: usize, offset: v128, minimums: bool): void {
+export function widenGroup(w: usize, form: i32): usize {
   const mask = i16x8.splat(15);
+  const offset = i8x16.splat(<i8>offsetOf(form));
+  const eights = scaleColsOf(form) >> 3;
+  const more = bitsOf(form) - 4;
+  const moreMask = i16x8.splat(more === 2 ? 3 : 1);
+  let lowBits = i16x8.splat(0), highBits = i16x8.splat(0);
+  if (more > 0) {
+    lowBits = v128.load(w + (<usize>eights << 5));
+    highBits = v128.load(w + (<usize>eights << 5), 16);
+  }
   let to = WIDE;
-  let k = 4;
+  let k = eights;
   do {
     let low = v128.load(w);
     let high = v128.load(w, 16);
     let j = 4;
     do {
-      const pair = i8x16.narrow_i16x8_u(v128.and(low, mask), v128.and(high, mask));
-      v128.store(to, i8x16.sub(pair, offset));
+      let a = v128.and(low, mask);
+      let b = v128.and(high, mask);
+      if (more > 0) {
+        a = v128.or(a, i16x8.shl(v128.and(lowBits, moreMask), 4));
+        b = v128.or(b, i16x8.shl(v128.and(highBits, moreMask), 4));
+        lowBits = i16x8.shr_u(lowBits, more);
+        highBits = i16x8.shr_u(highBits, more);
+      }
+      v128.store(to, i8x16.sub(i8x16.narrow_i16x8_u(a, b), offset));
       low = i16x8.shr_u(low, 4);
       high = i16x8.shr_u(high, 4);
       to += 16;
     } while (--j);
     w += 32;
   } while (--k);
-  v128.store(to, v128.load(w));
-  v128.store(to, v128.load(w, 16), 16);
-  if (minimums) {
-    v128.store(to, v128.load(w, 32), 32);
-    v128.store(to, v128.load(w, 48), 48);
-  }
+  return WIDE;
 }
 
-/** Four tokens against the columns of an oct that share a scale; adds to the 4 x 8 floats at `sums`. */
+/** The scales and minimums at w as floats; where they are. */
 // @ts-ignore: decorator
 @inline
-function fourTokens(w: usize, x: usize, xs: usize, xm: usize, sums: usize, scaleCols: i32, minimums: bool): void {
+function widenFloats(w: usize, form: i32): usize {
+  if (!(form & (HALVES | SUPER_SCALES))) return w;
+  v128.store(FLOATS, scalesAt(w, form, 0));
+  v128.store(FLOATS, scalesAt(w, form, 1), 16);
+  if (form & MINIMUMS) {
+    v128.store(FLOATS, minimumsAt(w + floatBytes(form), form, 0), 32);
+    v128.store(FLOATS, minimumsAt(w + floatBytes(form), form, 1), 48);
+  }
+  return FLOATS;
+}
+
+/** Four tokens against a group's int8 at w and floats at `floats`; adds to the 4 x 8 floats at `sums`. */
+// @ts-ignore: decorator
+@inline
+function fourTokens(
+  w: usize, floats: usize, x: usize, xs: usize, xm: usize, sums: usize, scaleCols: i32, minimums: bool,
+): void {
   let s0 = i32x4.splat(0), s1 = i32x4.splat(0), s2 = i32x4.splat(0), s3 = i32x4.splat(0);
   let t0 = i32x4.splat(0), t1 = i32x4.splat(0), t2 = i32x4.splat(0), t3 = i32x4.splat(0);
   let k = scaleCols >> 1;
@@ -71,8 +105,8 @@ function fourTokens(w: usize, x: usize, xs: usize, xm: usize, sums: usize, scale
     w += 16;
     x += 16;
   } while (--k);
-  let low = v128.load(w);
-  let high = v128.load(w, 16);
+  let low = v128.load(floats);
+  let high = v128.load(floats, 16);
   let scale = v128.load_splat<f32>(xs);
   let a0 = addScaled(v128.load(sums), s0, low, scale);
   let b0 = addScaled(v128.load(sums, 16), t0, high, scale);
@@ -86,8 +120,8 @@ function fourTokens(w: usize, x: usize, xs: usize, xm: usize, sums: usize, scale
   let a3 = addScaled(v128.load(sums, 96), s3, low, scale);
   let b3 = addScaled(v128.load(sums, 112), t3, high, scale);
   if (minimums) {
-    low = v128.load(w, 32);
-    high = v128.load(w, 48);
+    low = v128.load(floats, 32);
+    high = v128.load(floats, 48);
     let sum = v128.load_splat<f32>(xm);
     a0 = f32x4.add(a0, f32x4.mul(low, sum));
     b0 = f32x4.add(b0, f32x4.mul(high, sum));
@@ -111,35 +145,35 @@ function fourTokens(w: usize, x: usize, xs: usize, xm: usize, sums: usize, scale
   v128.store(sums, b3, 112);
 }
 
-/**
- * The tokens of one oct at w that stand in fours (activations.ts), all but the last tokens % 4; stores the first `rows` of
- * its rows. step: bytes of the columns that share a scale, with their floats. nibbles: whether the oct is q4, with
- * `offset` (in each byte) above its weights.
- */
+/** The tokens of one oct at w that stand in fours (activations.ts), all but the last tokens % 4; stores the first `rows` of its rows. */
 // @ts-ignore: decorator
 @inline
 export function multiplyFours(
-  w: usize, step: usize, nibbles: bool, offset: v128, minimums: bool, x: usize, xs: usize, xm: usize, out: usize,
-  rows: i32, cols: i32, tokens: i32, outStride: usize, scaleCols: i32,
+  w: usize, form: i32, x: usize, xs: usize, xm: usize, out: usize, rows: i32, cols: i32, tokens: i32, outStride: usize,
 ): void {
   const blocks = cols >> 5;
   const xStride = <usize>cols << 3;
   const sStride = <usize>blocks << 4;
-  // With a scale for 16 columns two of them meet one block of activations.
+  const scaleCols = scaleColsOf(form);
+  const minimums = (form & MINIMUMS) !== 0;
+  const integers = integerBytes(form);
+  const step = groupBytes(form);
+  // With a scale for 16 columns two groups meet one block of activations.
   const halves = scaleCols === 16;
   let left = tokens >> 2;
   while (left > 0) {
     const fours = min(left, MAX_FOURS);
     memory.fill(SUMS, 0, <usize>fours << 7);
     let wp = w, xp = x, sp = xs, mp = xm;
-    let n = halves ? blocks << 1 : blocks;
+    let n = cols / scaleCols;
     do {
-      if (nibbles) widenBlock(wp, offset, minimums);
-      const weights = nibbles ? WIDE : wp;
+      wp = passSupers(wp, form, n);
+      const weights = bitsOf(form) === 8 ? wp : widenGroup(wp, form);
+      const floats = widenFloats(wp + integers, form);
       let xf = xp, sf = sp, mf = mp, sums = SUMS;
       let f = fours;
       do {
-        fourTokens(weights, xf, sf, mf, sums, scaleCols, minimums);
+        fourTokens(weights, floats, xf, sf, mf, sums, scaleCols, minimums);
         xf += xStride;
         sf += sStride;
         mf += sStride;

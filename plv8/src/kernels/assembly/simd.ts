@@ -22,6 +22,22 @@ export function half(h: u32): f32 {
   return reinterpret<f32>(reinterpret<u32>(value) | ((h & 0x8000) << 16));
 }
 
+/** Four finite half floats, sign-extended to 32 bits, to floats: the bits in their places, times 2^112. */
+// @ts-ignore: decorator
+@inline
+export function widenHalves(halves: v128): v128 {
+  const bits = v128.and(i32x4.shl(halves, 13), i32x4.splat(0x8fffe000));
+  return f32x4.mul(bits, f32x4.splat(reinterpret<f32>(0x77800000)));
+}
+
+/** A float that is a half float, to that: widenHalves the other way round. */
+// @ts-ignore: decorator
+@inline
+export function narrowHalf(value: f32): u32 {
+  const bits = reinterpret<u32>(value);
+  return (reinterpret<u32>(abs<f32>(value) * reinterpret<f32>(0x07800000)) >> 13) | ((bits >> 16) & 0x8000);
+}
+
 /**
  * A float of magnitude below 2^22 plus this one is rounded to the nearest integer, ties to even, and its bits are this one's
  * plus that integer: one addition where `nearest` and `trunc_sat` take a dozen instructions of x86.
