@@ -43,7 +43,7 @@ const MAX_SHORTEST_BYTES = 1_000_000;
 const MAX_KEPT = 8;
 
 /** Milliseconds that a grammar may take to be made; bounds on its states come first where the machine is not busy. */
-const MAX_MAKING_MS = 30_000;
+const MAX_MAKING_MS = 60_000;
 
 /** Nodes of the tree between two polls. */
 const POLL_STRIDE = 32_768;
