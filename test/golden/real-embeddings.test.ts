@@ -1,5 +1,5 @@
 /**
- * Real bge and e5 models, their prefixes by option `kind`, against the makers' own ONNX graphs
+ * Real bge (en, zh) and e5 models, their prefixes by option `kind`, against the makers' own ONNX graphs
  * (make-real-embedding-golden.py made real-embeddings.json). Where a package cannot be fetched, CI fails and others are told.
  */
 import { createHash } from 'node:crypto';
