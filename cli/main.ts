@@ -30,6 +30,10 @@ import { packageRoot } from './package-root.ts';
 /** SQLSTATEs of a database that has no such function, relation or schema: Hartonomous is not installed there. */
 const NOT_INSTALLED: ReadonlySet<string> = new Set(['42883', '42P01', '3F000']);
 
+const INSUFFICIENT_PRIVILEGE = '42501';
+const RIGHTS =
+  'rights come with roles: grant hartonomous_user to NAME, who may ask then; hartonomous_admin ingests and removes';
+
 /** Characters of an error's line, whatever a server or a driver has put into it. */
 const MAX_LINE = 1000;
 
@@ -64,6 +68,7 @@ function report(error: unknown): number {
       hint = 'run: hartonomous install';
       code = EXIT.schemaMismatch;
     }
+    if (error.code === INSUFFICIENT_PRIVILEGE && message.includes('hartonomous')) hint ??= RIGHTS;
     ({ message, hint } = libraryError(error) ?? { message, hint });
   }
   tell(`hartonomous: ${oneLine(message)}\n`);

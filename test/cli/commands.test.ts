@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { packageRoot } from '../../cli/package-root.ts';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createDatabase, EXTENSION, OWN_LANGUAGE } from '../db/harness.ts';
+import { createDatabase, EXTENSION, OWN_LANGUAGE, roleName } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { hartonomous } from './program.ts';
 import type { ProgramResult } from './program.ts';
@@ -273,6 +273,36 @@ describe('errors', () => {
     }
     expect((await call(['cluster', 'add', '--help'])).stdout).toContain('--database-url');
   });
+});
+
+test('a role without rights is told in a line what it may not, and what gives it rights', async () => {
+  const role = roleName('outsider');
+  await database.createRole(role);
+  await database.pool.query(`alter role ${role} login password 'x'`);
+  const url = new URL(database.url);
+  url.username = role;
+  url.password = 'x';
+  for (const args of [
+    ['run', 'stories', PROMPT],
+    ['chat', 'stories'],
+    ['list'],
+    ['show', 'stories'],
+    ['explain', '--run', '1'],
+    ['export', 'stories', '/tmp/never.gguf'],
+    ['ingest', MODEL_FILE, '--name', 'mine'],
+    ['rm', 'stories'],
+    ['ps'],
+    ['status'],
+  ]) {
+    const { code, stdout, stderr } = await hartonomous(args, { url: url.toString() });
+    expect({ code, stdout, stderr }, args.join(' ')).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringMatching(
+        /^hartonomous: permission denied for schema hartonomous\nrights come with roles: .*\n$/,
+      ) as string,
+    });
+  }
 });
 
 describe('exit codes', () => {
