@@ -94,7 +94,7 @@ beforeAll(async () => {
   for (const { file } of CASES) {
     await ingestFile(database.url, modelPath(`${file}.gguf`), file.slice(file.lastIndexOf('/') + 1));
   }
-}, 180_000);
+}, 600_000);
 
 afterAll(async () => {
   await database?.drop();
