@@ -6,7 +6,7 @@ const SQL = readFileSync(new URL('../../dist/hartonomous.sql', import.meta.url),
 const TAG = '$hartonomous_bundle$';
 const LOADER = SQL.split(TAG)[1]!;
 /** What the SQL functions call. */
-const CALLED = new Set([...SQL.matchAll(/^return h\.(\w+)\(/gm)].map(([, name]) => name!));
+const CALLED = new Set([...SQL.matchAll(/^(?:try { )?return h\.(\w+)\(/gm)].map(([, name]) => name!));
 
 it('shows the bundle to other functions in one step, with everything that they call', () => {
   const shown: Record<string, unknown>[] = [];
