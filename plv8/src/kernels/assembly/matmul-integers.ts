@@ -2,9 +2,8 @@
 import { splitQuants } from './activations';
 import { bitsOf, octBytes } from './form';
 import { multiplyFours } from './four-tokens';
-import { bytesWithOneToken } from './matmul-bytes';
-import { nibblesWithOneToken } from './matmul-nibbles';
 import { octRelaxed } from './matmul-nibbles-relaxed';
+import { octWithOneToken } from './one-token';
 
 /**
  * out[t][row] = (matrix row) . (token t) for rows [0, rows) and tokens [0, tokens). w begins at an oct; x, xs, xi, xm are the
@@ -27,8 +26,7 @@ export function matmulIntegers(
       let ip = xi + inFours * sStride, mp = xm + inFours * sStride;
       let o = out + inFours * outStride;
       for (let t = tokens & 3; t > 0; t--) {
-        if (nibbles) nibblesWithOneToken(w, form, xp, sp, ip, mp, o, cols, left);
-        else bytesWithOneToken(w, form, xp, sp, mp, o, cols, left);
+        octWithOneToken(w, form, xp, sp, ip, mp, o, cols, left);
         xp += xStride;
         sp += sStride;
         ip += sStride;
