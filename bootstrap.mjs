@@ -288,7 +288,8 @@ function vitestTests(args) {
   if (process.env.CI === 'true') {
     // Weights made by others are not in the repository, and long tests are run by hand; everything else that the goldens need is there or fetched.
     const golden = skipped.filter(
-      ({ file, title }) => file.startsWith('test/golden/') && !/made by others|npm run test:long|ODD_MODELS/.test(title),
+      ({ file, title }) =>
+        file.startsWith('test/golden/') && !/made by others|npm run test:long|ODD_MODELS/.test(title),
     );
     if (golden.length > 0)
       process.stdout.write(`CI: ${golden.length} golden tests were skipped, which counts as failed\n`);
