@@ -31,7 +31,14 @@ const Kernels* const* all_kernels(size_t* count) {
 // not believed.
 static bool agrees(const Kernels& some, const Kernels& others) {
   constexpr size_t kRows = 16, kCols = kSuperCols, kTokens = 5, kBlocks = kCols / kBlock;
-  alignas(32) uint8_t weights[kRows / kOctRows * oct_bytes(kCols, kForms[0])];  // no form takes more
+  constexpr size_t kOctBytes = [] {
+    size_t most = 0;
+    for (const Form& form : kForms) {
+      if (oct_bytes(kCols, form) > most) most = oct_bytes(kCols, form);
+    }
+    return most;
+  }();
+  alignas(32) uint8_t weights[kRows / kOctRows * kOctBytes];
   float x[kTokens * kCols], out[2][kTokens * kRows];
   uint32_t state = 1;
   auto next = [&] { return (state = state * 1664525 + 1013904223) >> 8; };
