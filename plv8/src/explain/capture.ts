@@ -62,10 +62,14 @@ export function capture(
       attention(layer, queries, heads, added) {
         const tokens = added.length / dim;
         const qDim = queries.length / tokens;
+        const inChunk = ({ position }: Captured): boolean =>
+          position >= cache.length && position < cache.length + tokens;
+        // Half floats are copied out: only where somebody looks at them.
+        if (mean === null && !captured.some(inChunk)) return;
         const keys = cache.keys(layer, cache.length + tokens);
         for (const one of captured) {
+          if (!inChunk(one)) continue;
           const at = one.position - cache.length;
-          if (at < 0 || at >= tokens) continue;
           one.heads.push(row(heads, at, qDim));
           one.added.push(row(added, at, dim));
           const query = queries.subarray(at * qDim, (at + 1) * qDim);
