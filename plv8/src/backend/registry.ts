@@ -69,6 +69,12 @@ export function currentCatalog(): Catalog {
   return catalog;
 }
 
+/** Models that are loaded from now on use the host's kernels, where it has any. */
+function useHostKernels(): void {
+  const native = kernelHost();
+  offerNativeKernels(native === null ? null : (memory) => native.over(memory) as Partial<Kernels>);
+}
+
 /** Tokenizer and description of a model; reads no weights. A segment that holds the vocabulary saves reading it from rows. */
 export function useTokenizer(
   catalog: Catalog,
@@ -80,8 +86,7 @@ export function useTokenizer(
   const known = tokenizers.get(row.id);
   if (known !== undefined) return known;
   const entry = readingModel(row, () => {
-    const native = kernelHost();
-    offerNativeKernels(native === null ? null : (memory) => native.over(memory) as Partial<Kernels>);
+    useHostKernels();
     const segments = ModelSegments.of(row.digest, precision);
     const shared = segments?.vocabulary() ?? null;
     segments?.close();
@@ -110,9 +115,8 @@ function loadModel(
   const source = inModelForm(dbWeightSource(description.id, read), description.hyperparameters);
   const config = readConfig(description.architecture, description.hyperparameters, source.tensors());
   checkVocabularySize(description.name, config, tokenizer.vocabSize);
+  useHostKernels();
   makeRoom(description.name, planWeights(source.tensors(), precision, TILE_TARGET_BYTES).bytes, catalog.limits);
-  const native = kernelHost();
-  offerNativeKernels(native === null ? null : (memory) => native.over(memory) as Partial<Kernels>);
   const segments = ModelSegments.of(description.digest, precision, () => vocabulary ?? readVocabulary(description.id));
   const model = Model.load(config, source, {
     precision,

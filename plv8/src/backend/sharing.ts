@@ -4,6 +4,7 @@
  */
 import type { OpenSegment, SegmentStore } from '../db.ts';
 import { logEvent, poll, query, segmentStore } from '../db.ts';
+import { kernelBuild } from '../kernels/load.ts';
 import type { WasmMemory } from '../kernels/web-assembly.ts';
 import type { Precision } from '../model/model.ts';
 import type { MappableWeights, PublishedWeights, WeightSegments } from '../model/load-options.ts';
@@ -19,11 +20,15 @@ const PRECISIONS: Precision[] = ['auto', 'f32', 'q8'];
 /** More memories than a model of any use has. */
 const MOST_MEMORIES = 64;
 
-/** Number of the segment of one memory. Another build may lay weights out in another way, so its segments are not looked at. */
+/**
+ * Number of the segment of one memory. Another build may lay weights out in another way, as does one that runs without the host's
+ * kernels, so its segments are not looked at.
+ */
 function layoutOf(precision: Precision, memory: number): number | null {
   const id = (globalThis as { hartonomous?: { id?: string } }).hartonomous?.id;
   if (id === undefined || memory >= MOST_MEMORIES) return null;
-  return (parseInt(id.slice(0, 6), 16) * MOST_MEMORIES + memory) * 4 + PRECISIONS.indexOf(precision);
+  const build = parseInt(id.slice(0, 6), 16) ^ (kernelBuild() === 'native' ? 0 : 1);
+  return (build * MOST_MEMORIES + memory) * 4 + PRECISIONS.indexOf(precision);
 }
 
 /** Bytes that all segments may take. The host drops old ones to make room for a new one, be they of the same model. */

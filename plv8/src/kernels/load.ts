@@ -18,6 +18,7 @@ export interface Kernels {
   repackQ5_K(src: number, quants: number, scales: number, mins: number, supers: number, superblocks: number): void;
   repackQ6_K(src: number, quants: number, scales: number, supers: number, superblocks: number): void;
   repackQ3_K(src: number, quants: number, scales: number, superblocks: number): void;
+  lowerBytes(at: number, n: number, offset: number): void;
   widenF16(src: number, dst: number, n: number): void;
   widenBF16(src: number, dst: number, n: number): void;
   allFinite(src: number, n: number): number;

@@ -256,6 +256,11 @@ export function scalarKernels(memory: WasmMemory): Kernels {
     repackQ3_K: (src, quants, scales, blocks) =>
       repack('Q3_K', src, blocks, { quants, scales, mins: 0 }, { scaleCols: 16 }),
 
+    lowerBytes(at, n, offset) {
+      const { i8 } = views();
+      for (let i = 0; i < n; i++) i8[at + i] = i8[at + i]! - offset;
+    },
+
     widenF16(src, dst, n) {
       halves(src, dst, n, 2);
     },

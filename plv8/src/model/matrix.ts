@@ -7,6 +7,7 @@ import { ggmlTypeByName } from '../format/ggml-types.ts';
 import type { Form } from '../kernels/form.ts';
 import { formNumber, octBytes, SUPER_COLS } from '../kernels/form.ts';
 import type { Kernels } from '../kernels/load.ts';
+import { kernelBuild } from '../kernels/load.ts';
 import type { Arena } from './arena.ts';
 import { dequantizeRow } from './dequantize.ts';
 import type { TensorInfo } from './source.ts';
@@ -87,12 +88,28 @@ export interface Matrix {
   weights: number;
 }
 
+/**
+ * Bits in which a form's integers are held. Of 5 and 6 bits only the host's own kernels make much: in WebAssembly taking them apart
+ * costs more time than their bytes save, so there they are held in 8.
+ */
+function heldBits({ bits }: Form): Form['bits'] {
+  return (bits === 5 || bits === 6) && kernelBuild() !== 'native' ? 8 : bits;
+}
+
+/** How a layout holds a type's integers. */
+function formOf(type: string, layout: Layout): Form | null {
+  if (layout === 'f32') return null;
+  const known = INTEGER_FORMS.get(type);
+  if (known === undefined) return ROUNDED;
+  return layout === 'q8' && known.bits !== 8 ? { ...known, bits: 8, offset: 0 } : known;
+}
+
 /** Layout that a tensor takes: its own integers, or floats, or floats rounded to q8. */
 export function layoutOf(info: TensorInfo, precision: { floats: 'f32' | 'q8'; integers: boolean }): Layout {
   if (ggmlTypeByName(info.type) === undefined)
     raise(SQLSTATE.featureNotSupported, `tensor ${info.name} has type ${info.type}, which is not supported`);
   const known = INTEGER_FORMS.get(info.type);
-  if (known !== undefined) return precision.integers ? `q${known.bits}` : 'f32';
+  if (known !== undefined) return precision.integers ? `q${heldBits(known)}` : 'f32';
   return precision.floats === 'q8' && (info.shape[0] ?? 0) % BLOCK === 0 ? 'q8' : 'f32';
 }
 
@@ -108,8 +125,7 @@ export function unplacedMatrix(info: TensorInfo, layout: Layout, memory = 0): Ma
   const cols = info.shape[0] ?? 0;
   const rows = info.shape.slice(1).reduce((product, size) => product * size, 1);
   const stride = layout === 'f32' ? Math.ceil(cols / 4) * 4 : cols;
-  const form = layout === 'f32' ? null : (INTEGER_FORMS.get(info.type) ?? ROUNDED);
-  return { info, layout, rows, cols, stride, form, memory, weights: 0 };
+  return { info, layout, rows, cols, stride, form: formOf(info.type, layout), memory, weights: 0 };
 }
 
 export function allocateMatrix(arena: Arena, info: TensorInfo, layout: Layout, memory = 0): Matrix {
@@ -222,6 +238,7 @@ function fillIntegers(
   if (known !== undefined) {
     const blockBytes = ggmlTypeByName(info.type)!.blockBytes;
     known.unpack(kernels, staging, { integers, scales, mins, supers }, bytes.length / blockBytes);
+    if (known.offset !== form.offset) kernels.lowerBytes(integers, rows * cols, known.offset);
   } else {
     const row = mins + align(nScales * 4);
     const rowBytes = rowByteLength(info.type, cols);

@@ -1,4 +1,4 @@
-/** Every form of an integer matrix that the kernels have, by the type that has it. */
+/** Every form of an integer matrix, by the type that has it. */
 import type { Form } from '../../../plv8/src/kernels/form.ts';
 
 const plain = { offset: 0, hasMinimums: false, scaleCols: 32 } as const;
@@ -14,4 +14,11 @@ export const FORMS: Record<string, Form> = {
   Q5_1: { ...plain, bits: 5, scales: 'halves', hasMinimums: true },
   Q5_K: { ...plain, bits: 5, scales: 'super', hasMinimums: true },
   Q6_K: { ...plain, bits: 6, scales: 'super', scaleCols: 16, offset: 32 },
+};
+
+/** How 5 and 6 bits are held where the host has no kernels of its own. (Q5_0 becomes as Q8_0.) */
+export const WIDE_FORMS: Record<string, Form> = {
+  'wide Q5_1': { ...FORMS.Q5_1!, bits: 8 },
+  'wide Q5_K': { ...FORMS.Q5_K!, bits: 8 },
+  'wide Q6_K': { ...FORMS.Q6_K!, bits: 8, offset: 0 },
 };

@@ -11,7 +11,7 @@ import { webAssembly } from '../../../plv8/src/kernels/web-assembly.ts';
 import { readGguf } from '../gguf-source.ts';
 import { goldenPath } from '../golden-model.ts';
 import type { KernelCall } from './kernel-calls.ts';
-import { BLOCKS, CALLS, COLS, fillMemory, PAGES, QUANTS, SHAPES } from './kernel-calls.ts';
+import { BLOCKS, CALLS, COLS, fillMemory, PAGES, QUANTS, SHAPES, WIDE_SHAPES } from './kernel-calls.ts';
 
 const probe = vi.hoisted(() => ({ answer: null as boolean | null }));
 vi.mock('../../../plv8/src/kernels/relaxed-probe.ts', async (original) => {
@@ -64,7 +64,7 @@ describe.skipIf(!runnable && process.env.CI === undefined)('the relaxed build', 
     ]);
   });
 
-  it.each([...Object.entries(CALLS), ...Object.entries(SHAPES)])(
+  it.each(Object.entries({ ...CALLS, ...SHAPES, ...WIDE_SHAPES }))(
     '%s gives the same bits in both builds',
     (_name, call) => {
       const plain = results('plain', call);

@@ -3,7 +3,7 @@ import type { Form } from '../../../plv8/src/kernels/form.ts';
 import { formNumber } from '../../../plv8/src/kernels/form.ts';
 import type { Kernels } from '../../../plv8/src/kernels/load.ts';
 import type { WasmMemory } from '../../../plv8/src/kernels/web-assembly.ts';
-import { FORMS } from './forms.ts';
+import { FORMS, WIDE_FORMS } from './forms.ts';
 
 const K = 1024;
 export const PAGES = 64;
@@ -108,6 +108,10 @@ export const CALLS: Record<keyof Kernels, KernelCall> = {
   repackQ5_K: superScales('repackQ5_K'),
   repackQ6_K: (k) => k.repackQ6_K(BLOCKS, SCRATCH, SCRATCH + 64 * K, SCRATCH + 128 * K, 40),
   repackQ3_K: superblocks('repackQ3_K'),
+  lowerBytes: (k) => {
+    k.widenF16(BLOCKS, SCRATCH, 1001);
+    k.lowerBytes(SCRATCH, 4001, 16);
+  },
   widenF16: (k) => k.widenF16(BLOCKS, SCRATCH, 1001),
   widenBF16: (k) => k.widenBF16(BLOCKS, SCRATCH, 1001),
   allFinite: (k) => [k.allFinite(FLOATS, 1001), k.allFinite(INTEGERS, 1001)],
@@ -164,19 +168,24 @@ function shapes(seed: number, call: (k: Kernels, whole: (least: number, most: nu
 /** Large enough to be divided among threads. */
 const LARGE = { rows: 301, tokens: 32 };
 
+function largeProducts(forms: Record<string, Form>): Record<string, KernelCall> {
+  const product =
+    (form: Form): KernelCall =>
+    (k) => {
+      const { rows, tokens } = LARGE;
+      const cols = columnsOf(form, 256);
+      k.quantizeActivations(FLOATS, QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K, cols, tokens);
+      multiply(k, form, SCRATCH, [rows, cols, tokens]);
+    };
+  return Object.fromEntries(Object.entries(forms).map(([type, form]) => [`large ${type}`, product(form)]));
+}
+
+/** Products that WebAssembly alone has. */
+export const WIDE_SHAPES = largeProducts(WIDE_FORMS);
+
 /** Products of every layout, norms, activations and attention in random shapes, most of which are no multiple of anything. */
 export const SHAPES: Record<string, KernelCall> = {
-  ...Object.fromEntries(
-    Object.entries(FORMS).map(([type, form]) => [
-      `large ${type}`,
-      (k: Kernels) => {
-        const { rows, tokens } = LARGE;
-        const cols = columnsOf(form, 256);
-        k.quantizeActivations(FLOATS, QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K, cols, tokens);
-        multiply(k, form, SCRATCH, [rows, cols, tokens]);
-      },
-    ]),
-  ),
+  ...largeProducts(FORMS),
   'large f32': (k) => k.matmulF32(FLOATS, FLOATS + 128 * K, SCRATCH, 101, 200, 17, 404),
   'large attention': (k) => {
     const cached = [FLOATS + 16 * K, FLOATS + 96 * K] as const;

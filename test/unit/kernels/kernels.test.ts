@@ -4,7 +4,7 @@ import { formNumber, octBytes } from '../../../plv8/src/kernels/form.ts';
 import type { Form } from '../../../plv8/src/kernels/form.ts';
 import { instantiateKernels, newMemory } from '../../../plv8/src/kernels/load.ts';
 import { scalarKernels } from '../../../plv8/src/kernels/scalar.ts';
-import { FORMS } from './forms.ts';
+import { FORMS, WIDE_FORMS } from './forms.ts';
 
 /** Below lie the kernels' constants. */
 const BASE = 65536;
@@ -296,7 +296,7 @@ describe('matrix products', () => {
   }
 
   it.each(shapes)('products of %i x %i for %i tokens agree with the oracle in every form', (rows, asked, tokens) => {
-    for (const [type, form] of Object.entries(FORMS)) {
+    for (const [type, form] of Object.entries({ ...FORMS, ...WIDE_FORMS })) {
       const cols = columnsOf(form, asked);
       const [oracle, simd] = both((b) => {
         prepare(b, form, [rows, cols, tokens]);
@@ -321,7 +321,7 @@ describe('matrix products', () => {
   it.each(shapes)(
     'layouts of %i x %i are those of the oracle, byte for byte, and expand to the same floats',
     (rows, asked) => {
-      for (const [type, form] of Object.entries(FORMS)) {
+      for (const [type, form] of Object.entries({ ...FORMS, ...WIDE_FORMS })) {
         const cols = columnsOf(form, asked);
         const oct = octBytes(form, cols);
         const [oracle, simd] = both((b) => {
@@ -357,18 +357,21 @@ describe('matrix products', () => {
     expectClose(simd, oracle, cols);
   });
 
-  it.each(Object.entries(FORMS))('one token gives the same bits alone and among others: %s', (_type, form) => {
-    const b = bench(instantiateKernels);
-    const [rows, cols, tokens] = [6, 256, 7];
-    prepare(b, form, [rows, cols, tokens]);
-    const product = (from: number, count: number): number[] => {
-      multiply(b, form, [rows, cols, count], { stride: rows * 4, from });
-      return Array.from(b.f32.slice(places.out / 4, places.out / 4 + rows * count));
-    };
-    const together = product(0, tokens);
-    for (let t = 0; t < tokens; t++) expect(product(t, 1)).toEqual(together.slice(t * rows, (t + 1) * rows));
-    expect(product(1, 5)).toEqual(together.slice(rows, 6 * rows));
-  });
+  it.each(Object.entries({ ...FORMS, ...WIDE_FORMS }))(
+    'one token gives the same bits alone and among others: %s',
+    (_type, form) => {
+      const b = bench(instantiateKernels);
+      const [rows, cols, tokens] = [6, 256, 7];
+      prepare(b, form, [rows, cols, tokens]);
+      const product = (from: number, count: number): number[] => {
+        multiply(b, form, [rows, cols, count], { stride: rows * 4, from });
+        return Array.from(b.f32.slice(places.out / 4, places.out / 4 + rows * count));
+      };
+      const together = product(0, tokens);
+      for (let t = 0; t < tokens; t++) expect(product(t, 1)).toEqual(together.slice(t * rows, (t + 1) * rows));
+      expect(product(1, 5)).toEqual(together.slice(rows, 6 * rows));
+    },
+  );
 });
 
 describe('element-wise kernels', () => {

@@ -35,7 +35,9 @@ describe('some rows of a matrix', () => {
     ['Q4_0', 'q4'],
     ['Q4_1', 'q4'],
     ['Q5_1', 'q5'],
+    ['Q5_1', 'q8'],
     ['Q6_K', 'q6'],
+    ['Q6_K', 'q8'],
     ['Q4_K', 'q4'],
   ] as const)('of type %s held as %s are the rows of the whole', (type, layout) => {
     const { arena, matrix } = arbitraryMatrix(type, layout);

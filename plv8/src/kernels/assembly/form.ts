@@ -4,7 +4,7 @@
 //   32            16 columns share a scale, else 32
 //   64            scales and minimums are half floats
 //   128           they are signed bytes, which multiply a half float that 256 columns share ("super scale"); a minimum is the
-//                 negated product; not with 8 bits
+//                 negated product
 //   above 255     256 times what a held integer is above its weight
 // model/matrix.ts says which types take which; host/src/kernels/kernels.h knows the same.
 import { widenHalves } from './simd';

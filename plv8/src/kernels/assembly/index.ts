@@ -7,7 +7,7 @@ export * from './layout';
 export * from './activations';
 export * from './matmul-integers';
 export {
-  oneTokenOther, oneTokenQ4_0, oneTokenQ4_1, oneTokenQ4_K, oneTokenQ5_0, oneTokenQ5_K, oneTokenQ6_K, oneTokenQ8_0,
+  oneTokenOther, oneTokenQ4_0, oneTokenQ4_1, oneTokenQ4_K, oneTokenWideQ5_K, oneTokenWideQ6_K, oneTokenQ8_0,
 } from './one-token';
 export * from './matmul-f32';
 export * from './elementwise';

@@ -14,7 +14,7 @@
 // share what is done to the activations; and a matrix is read from memory as one stream, which is a tenth faster than
 // one of weights and one of scales. Rows that fill up the last oct are never stored, whatever they hold.
 import {
-  bitsOf, floatBytes, groupBytes, groupPlace, groupsOfSuper, HALVES, integerBytes, MINIMUMS, octBytes, offsetOf, scaleColsOf, SUPER_SCALES,
+  bitsOf, floatBytes, groupPlace, groupsOfSuper, HALVES, integerBytes, MINIMUMS, octBytes, offsetOf, scaleColsOf, SUPER_SCALES,
   superBytes,
 } from './form';
 import { half, narrowHalf } from './simd';
@@ -60,13 +60,13 @@ function storeHalves(to: usize, pairs: v128): void {
   v128.store_lane<u64>(to, pairs, 1, 16);
 }
 
-/** Four rows of 8 bits, `cols` bytes apart; to: the place of the first one's first pair. */
+/** Four rows of 8 bits, `cols` bytes apart; pairs: where the first one's first pair would be in the oct, were that a group. */
 // @ts-ignore: decorator
 @inline
-function placeFourRows(src: usize, to: usize, cols: i32, form: i32): void {
+function placeFourRows(src: usize, pairs: usize, cols: i32, form: i32): void {
   const scaleCols = scaleColsOf(form);
-  const behind = groupBytes(form) - integerBytes(form);
-  for (let g = cols / scaleCols; g > 0; g--) {
+  for (let g = 0; g < cols / scaleCols; g++) {
+    let to = pairs + groupPlace(form, g);
     for (let c = 0; c < scaleCols; c += 16) {
       const a = v128.load(src);
       const b = v128.load(src + <usize>cols);
@@ -83,7 +83,6 @@ function placeFourRows(src: usize, to: usize, cols: i32, form: i32): void {
       src += 16;
       to += 128;
     }
-    to += behind;
   }
 }
 

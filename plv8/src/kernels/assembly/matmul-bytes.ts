@@ -1,11 +1,11 @@
-// One token against an oct whose integers are int8.
+// One token against an oct whose integers are int8, or are written out as such (fewer bits without a function of their own).
 //   A row's product with a token is a sum over groups, in their order, of (exact integer sum) * (weight scale *
 //   activation scale), and of minimum * (sum of the block's activations) where there are minimums. The loops here, in
-//   matmul-nibbles.ts, matmul-mixed.ts and in four-tokens.ts do just that, so a token's results do not depend on the others that go along.
+//   matmul-nibbles.ts and in four-tokens.ts do just that, so a token's results do not depend on the others that go along.
 //   Loop bodies are small on purpose. V8 emits all loads of a basic block first, so that an unrolled one spills them; it
 //   unrolls such a loop itself; and every constant offset of a load takes a register, so pointers move by small steps.
-import { floatBytes, integerBytes, MINIMUMS, minimumsAt, passSupers, scaleColsOf, scalesAt } from './form';
-import { addScaled } from './four-tokens';
+import { bitsOf, floatBytes, integerBytes, MINIMUMS, minimumsAt, passSupers, scaleColsOf, scalesAt } from './form';
+import { addScaled, widenGroup } from './four-tokens';
 import { storeOct } from './simd';
 
 /** Stores the first `rows` of the oct's rows. */
@@ -23,7 +23,7 @@ export function bytesWithOneToken(
   let n = cols / scaleCols;
   do {
     w = passSupers(w, form, n);
-    let p = w;
+    let p = bitsOf(form) === 8 ? w : widenGroup(w, form);
     let s0 = i32x4.splat(0), u0 = i32x4.splat(0), s1 = i32x4.splat(0), u1 = i32x4.splat(0);
     let k = steps;
     do {

@@ -1,9 +1,8 @@
 // One token against an oct, a function for each form that a model's large matrices have: with its parts known, no branch stands in
 // the loops, whose values stay in registers (a third of the speed without). They are exported so that the optimizer leaves each of
-// them alone. The last one is for the others: 4 bits are all above.
-import { bitsOf } from './form';
+// them alone. The last one is for the others. Of 5 and 6 bits only the host's own kernels make much: here such matrices are held in 8
+// (model/matrix.ts).
 import { bytesWithOneToken } from './matmul-bytes';
-import { mixedWithOneToken } from './matmul-mixed';
 import { nibblesWithOneToken } from './matmul-nibbles';
 
 // Forms as numbers: form.ts.
@@ -11,24 +10,19 @@ const Q8_0: i32 = 72;
 const Q4_0: i32 = 2116;
 const Q4_1: i32 = 84;
 const Q4_K: i32 = 148;
-const Q5_0: i32 = 4165;
-const Q5_K: i32 = 149;
-const Q6_K: i32 = 8358;
+const WIDE_Q5_K: i32 = 152;
+const WIDE_Q6_K: i32 = 168;
 
 export function oneTokenQ8_0(w: usize, x: usize, xs: usize, xm: usize, out: usize, cols: i32, rows: i32): void {
   bytesWithOneToken(w, Q8_0, x, xs, xm, out, cols, rows);
 }
 
-export function oneTokenQ5_0(w: usize, x: usize, xs: usize, xi: usize, xm: usize, out: usize, cols: i32, rows: i32): void {
-  mixedWithOneToken(w, Q5_0, x, xs, xi, xm, out, cols, rows);
+export function oneTokenWideQ5_K(w: usize, x: usize, xs: usize, xm: usize, out: usize, cols: i32, rows: i32): void {
+  bytesWithOneToken(w, WIDE_Q5_K, x, xs, xm, out, cols, rows);
 }
 
-export function oneTokenQ5_K(w: usize, x: usize, xs: usize, xi: usize, xm: usize, out: usize, cols: i32, rows: i32): void {
-  mixedWithOneToken(w, Q5_K, x, xs, xi, xm, out, cols, rows);
-}
-
-export function oneTokenQ6_K(w: usize, x: usize, xs: usize, xi: usize, xm: usize, out: usize, cols: i32, rows: i32): void {
-  mixedWithOneToken(w, Q6_K, x, xs, xi, xm, out, cols, rows);
+export function oneTokenWideQ6_K(w: usize, x: usize, xs: usize, xm: usize, out: usize, cols: i32, rows: i32): void {
+  bytesWithOneToken(w, WIDE_Q6_K, x, xs, xm, out, cols, rows);
 }
 
 export function oneTokenQ4_0(w: usize, x: usize, xs: usize, xi: usize, xm: usize, out: usize, cols: i32, rows: i32): void {
@@ -43,11 +37,8 @@ export function oneTokenQ4_K(w: usize, x: usize, xs: usize, xi: usize, xm: usize
   nibblesWithOneToken(w, Q4_K, x, xs, xi, xm, out, cols, rows);
 }
 
-export function oneTokenOther(
-  w: usize, form: i32, x: usize, xs: usize, xi: usize, xm: usize, out: usize, cols: i32, rows: i32,
-): void {
-  if (bitsOf(form) === 8) bytesWithOneToken(w, form, x, xs, xm, out, cols, rows);
-  else mixedWithOneToken(w, form, x, xs, xi, xm, out, cols, rows);
+export function oneTokenOther(w: usize, form: i32, x: usize, xs: usize, xm: usize, out: usize, cols: i32, rows: i32): void {
+  bytesWithOneToken(w, form, x, xs, xm, out, cols, rows);
 }
 
 /** Stores the first `rows` of the oct's rows. */
@@ -59,9 +50,8 @@ export function octWithOneToken(
   if (form === Q8_0) oneTokenQ8_0(w, x, xs, xm, out, cols, rows);
   else if (form === Q4_0) oneTokenQ4_0(w, x, xs, xi, xm, out, cols, rows);
   else if (form === Q4_K) oneTokenQ4_K(w, x, xs, xi, xm, out, cols, rows);
-  else if (form === Q6_K) oneTokenQ6_K(w, x, xs, xi, xm, out, cols, rows);
-  else if (form === Q5_0) oneTokenQ5_0(w, x, xs, xi, xm, out, cols, rows);
-  else if (form === Q5_K) oneTokenQ5_K(w, x, xs, xi, xm, out, cols, rows);
+  else if (form === WIDE_Q6_K) oneTokenWideQ6_K(w, x, xs, xm, out, cols, rows);
+  else if (form === WIDE_Q5_K) oneTokenWideQ5_K(w, x, xs, xm, out, cols, rows);
   else if (form === Q4_1) oneTokenQ4_1(w, x, xs, xi, xm, out, cols, rows);
-  else oneTokenOther(w, form, x, xs, xi, xm, out, cols, rows);
+  else oneTokenOther(w, form, x, xs, xm, out, cols, rows);
 }

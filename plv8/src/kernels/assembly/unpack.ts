@@ -46,6 +46,20 @@ export function repackQ4_1(src: usize, quants: usize, scales: usize, mins: usize
   }
 }
 
+/** n bytes less `offset`. */
+export function lowerBytes(at: usize, n: i32, offset: i32): void {
+  const by = i8x16.splat(<i8>offset);
+  let left = n;
+  for (; left >= 16; left -= 16) {
+    v128.store(at, i8x16.sub(v128.load(at), by));
+    at += 16;
+  }
+  for (; left > 0; left--) {
+    store<i8>(at, <i8>(load<i8>(at) - <i8>offset));
+    at++;
+  }
+}
+
 /** n half floats to floats. */
 export function widenF16(src: usize, dst: usize, n: i32): void {
   for (let i = 0; i < n; i++) {
