@@ -96,5 +96,5 @@ for each in "${steps[@]}"; do
         *) say "unknown step $each"; exit 2 ;;
     esac
 done
-say "$(inside '. host/postgres.sh; "$pg_config" --version; sed -n "s/#define V8_\(MAJOR\|MINOR\)_VERSION //p" "$(find host/build -name v8-version.h)" | paste -sd.' | paste -sd' ')"
+say "$(inside '. host/postgres.sh; "$pg_config" --version; sed -n "s/#define V8_\(MAJOR\|MINOR\)_VERSION //p" "$(find host/build -name v8-version.h -print -quit)" | paste -sd.' | paste -sd' ')"
 exit $failed
