@@ -96,6 +96,8 @@ inline void tile(const Product& p, const uint8_t* weights, size_t oct, Tokens x,
       I32 all = {start, start, start, start, start, start, start, start};
       UNROLL for (int o = 0; o < kOcts; o++) sums[o][t] = all;
     }
+    // Sixteen registers do not hold both: what is added to once a group waits in memory for what is added to at every pair.
+    if constexpr (kOcts * kTokens >= 8) asm("" : "+m"(acc));
     each_pair<F, kOcts>(weights, oct, [&](I16 (&w)[kOcts], size_t pair) {
       if constexpr (kOffsetOnIntegers) {
         UNROLL for (int o = 0; o < kOcts; o++) w[o] -= static_cast<int16_t>(p.form.offset);
