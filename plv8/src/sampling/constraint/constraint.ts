@@ -5,14 +5,15 @@
 import { raise, SQLSTATE } from '../../errors.ts';
 import { writeJson } from '../../format/ordered-json.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
-import type { ByteClasses } from './byte-classes.ts';
 import { byteText, utf8Encoding } from './characters.ts';
 import type { Expression } from './expression.ts';
 import { Expressions, NEVER } from './expression.ts';
 import { compileGbnf } from './gbnf.ts';
 import { anyObject, compileSchema } from './json-schema.ts';
 import { compilePattern } from './pattern.ts';
+import type { TokenTree } from './token-trie.ts';
 import { TokenTrie } from './token-trie.ts';
+import { DEAD, Transitions, UNKNOWN } from './transitions.ts';
 import type { ToolGrammar } from './tool-grammar.ts';
 import { compileToolCalls, marksOf } from './tool-grammar.ts';
 
@@ -33,9 +34,6 @@ const MAX_GRAMMAR_LENGTH = 256 * 1024;
 /** Bytes of the remembered sets of one grammar. */
 const MAX_MASK_BYTES = 32 * 1024 * 1024;
 
-/** States whose successors are remembered, some hundred bytes each. */
-const MAX_SUCCESSORS = 100_000;
-
 /** Bytes of the shortest text that an answer may need. */
 const MAX_SHORTEST_BYTES = 1_000_000;
 
@@ -47,20 +45,6 @@ const MAX_MAKING_MS = 60_000;
 
 /** Nodes of the tree between two polls. */
 const POLL_STRIDE = 32_768;
-
-const UNKNOWN = -1;
-
-/** What follows a state. */
-interface Successors {
-  state: Expression;
-  classes: ByteClasses;
-  /** (classes) next state, UNKNOWN until it is asked for */
-  next: Int32Array;
-  /** (classes) tokens that suffice after the next state, UNKNOWN until they are asked for */
-  needed: Float64Array;
-  /** (classes) what follows the next state */
-  further: (Successors | undefined)[];
-}
 
 interface Mask {
   /** (vocabSize / 32) one bit for each token */
@@ -75,8 +59,10 @@ class Automaton {
   readonly start: Expression;
   /** Whether every shortest text can be written byte by byte, so that its bytes bound its tokens. */
   private readonly countsBytes: boolean;
-  private readonly successors = new Map<Expression, Successors>();
-  private readonly masks = new Map<Expression, Mask>();
+  private readonly transitions: Transitions;
+  /** by the tree and the state */
+  private readonly masks: Map<Expression, Mask>[];
+  private maskBytes = 0;
   private readonly costs = new Map<Expression, number>();
   /** keywords of the schema that nobody defines, with their places */
   readonly ignored: string[] = [];
@@ -88,6 +74,8 @@ class Automaton {
   ) {
     const expressions = new Expressions(poll);
     this.expressions = expressions;
+    this.transitions = new Transitions(expressions);
+    this.masks = trie.trees.map(() => new Map());
     this.start = this.texts(grammar);
     expressions.close();
     if (expressions.shortestLength(this.start) === Infinity) {
@@ -131,12 +119,12 @@ class Automaton {
   /** Whether nothing may follow. */
   isComplete(state: Expression): boolean {
     if (!this.acceptsEnd(state)) return false;
-    return this.successorsOf(state).classes.bytes.every((byte) => this.step(state, byte) === NEVER);
+    return this.expressions.classesOf(state).bytes.every((byte) => this.expressions.derive(state, byte) === NEVER);
   }
 
   after(state: Expression, bytes: Uint8Array): Expression {
     let at = state;
-    for (const byte of bytes) at = this.step(at, byte);
+    for (const byte of bytes) at = this.expressions.derive(at, byte);
     return at;
   }
 
@@ -160,57 +148,77 @@ class Automaton {
 
   /** Tokens after which the text can be ended with `left` more. */
   allowed(state: Expression, left: number, poll: () => void): Uint32Array {
-    // Where tokens are counted by bytes, states that no token tells apart share a set.
-    const { e, removed } = this.countsBytes
-      ? this.expressions.relax(state, this.trie.longest, (e) => this.cost(e))
-      : { e: state, removed: 0 };
-    let mask = this.masks.get(e);
-    if (mask === undefined) {
-      mask = this.walk(e, Infinity, poll);
-      if ((this.masks.size + 1) * mask.bits.byteLength > MAX_MASK_BYTES) this.masks.clear();
-      this.masks.set(e, mask);
+    const bits = new Uint32Array((this.trie.tokenizer.vocabSize + 31) >> 5);
+    this.trie.trees.forEach((tree, i) => {
+      const own = this.allowedOf(tree, this.masks[i]!, state, left, poll);
+      for (let word = 0; word < bits.length; word++) bits[word]! |= own[word]!;
+    });
+    for (const [token, others] of this.trie.twins) {
+      if ((bits[token >> 5]! & (1 << (token & 31))) === 0) continue;
+      for (const twin of others) bits[twin >> 5]! |= 1 << (twin & 31);
     }
-    return mask.worst + removed <= left ? mask.bits : this.walk(state, left, poll).bits;
+    return bits;
   }
 
-  private walk(state: Expression, left: number, poll: () => void): Mask {
-    const { bytes, depths, ends, tokens, twins, longest } = this.trie;
+  private allowedOf(
+    tree: TokenTree,
+    masks: Map<Expression, Mask>,
+    state: Expression,
+    left: number,
+    poll: () => void,
+  ): Uint32Array {
+    // Where tokens are counted by bytes, states that no token of the tree tells apart share a set.
+    const { e, removed } = this.countsBytes
+      ? this.expressions.relax(state, tree.longest, (e) => this.cost(e))
+      : { e: state, removed: 0 };
+    let mask = masks.get(e);
+    if (mask === undefined) {
+      mask = this.walk(tree, e, Infinity, poll);
+      this.maskBytes += mask.bits.byteLength;
+      if (this.maskBytes > MAX_MASK_BYTES) {
+        for (const each of this.masks) each.clear();
+        this.maskBytes = mask.bits.byteLength;
+      }
+      masks.set(e, mask);
+    }
+    return mask.worst + removed <= left ? mask.bits : this.walk(tree, state, left, poll).bits;
+  }
+
+  private walk(tree: TokenTree, state: Expression, left: number, poll: () => void): Mask {
+    const { bytes, depths, ends, tokens, longest } = tree;
+    const { transitions } = this;
     const bits = new Uint32Array((this.trie.tokenizer.vocabSize + 31) >> 5);
-    const stack = new Array<Successors>(longest + 1).fill(this.successorsOf(state));
+    const stack = new Int32Array(longest + 1); // (depths) number of the state there
+    stack[0] = transitions.begin(state);
+    let { next, needed } = transitions;
     let worst = 0;
     let pollAt = POLL_STRIDE;
-    let seen = 0;
-    for (let node = 0; node < bytes.length;) {
-      if (++seen >= pollAt) {
-        pollAt = seen + POLL_STRIDE;
+    // Few words and numbers only: the first masks of a backend are made before this is compiled.
+    for (let node = 0, seen = 0; node < bytes.length; seen++) {
+      if (seen === pollAt) {
+        pollAt += POLL_STRIDE;
         poll();
       }
       const depth = depths[node]!;
-      const at = stack[depth]!;
-      const place = at.classes.of[bytes[node]!]!;
-      let next = at.next[place]!;
-      if (next === UNKNOWN) next = this.step(at.state, bytes[node]!);
-      if (next === NEVER) {
+      const place = stack[depth]! * 256 + bytes[node]!;
+      let to = next[place]!;
+      if (to === UNKNOWN) {
+        to = transitions.find(stack, depth, bytes[node]!);
+        ({ next, needed } = transitions);
+      }
+      if (to === DEAD) {
         node = ends[node]!;
         continue;
       }
-      const token = tokens[node]!;
-      if (token >= 0) {
-        let needed = at.needed[place]!;
-        if (needed === UNKNOWN) at.needed[place] = needed = this.bound(next);
-        if (needed > left) needed = this.cost(next);
-        if (needed <= left && needed !== Infinity) {
-          bits[token >> 5]! |= 1 << (token & 31);
-          if (needed > worst) worst = needed;
-        }
-      }
-      // Nothing is asked about what follows a leaf.
-      if (ends[node]! > node + 1) stack[depth + 1] = at.further[place] ??= this.successorsOf(next);
-      node++;
-    }
-    for (const [token, others] of twins) {
-      if ((bits[token >> 5]! & (1 << (token & 31))) === 0) continue;
-      for (const twin of others) bits[twin >> 5]! |= 1 << (twin & 31);
+      stack[depth + 1] = to;
+      const token = tokens[node++]!;
+      if (token < 0) continue;
+      let least = needed[to]!;
+      if (least < 0) least = needed[to] = this.bound(transitions.states[to]!);
+      if (least > left) least = this.cost(transitions.states[to]!);
+      if (least > left || least === Infinity) continue;
+      bits[token >> 5]! |= 1 << (token & 31);
+      if (least > worst) worst = least;
     }
     return { bits, worst };
   }
@@ -219,40 +227,6 @@ class Automaton {
   private bound(state: Expression): number {
     const length = this.shortestLength(state);
     return this.countsBytes && length <= MAX_SHORTEST_BYTES ? length : this.cost(state);
-  }
-
-  private successorsOf(state: Expression): Successors {
-    let successors = this.successors.get(state);
-    if (successors === undefined) {
-      if (this.successors.size >= MAX_SUCCESSORS) this.forgetSuccessors();
-      const classes = this.expressions.classesOf(state);
-      const places = classes.bytes.length;
-      successors = {
-        state,
-        classes,
-        next: new Int32Array(places).fill(UNKNOWN),
-        needed: new Float64Array(places).fill(UNKNOWN),
-        further: new Array<undefined>(places).fill(undefined),
-      };
-      this.successors.set(state, successors);
-    }
-    return successors;
-  }
-
-  private forgetSuccessors(): void {
-    for (const each of this.successors.values()) each.further.fill(undefined);
-    this.successors.clear();
-  }
-
-  private step(state: Expression, byte: number): Expression {
-    const { classes, next } = this.successorsOf(state);
-    const place = classes.of[byte]!;
-    let found = next[place]!;
-    if (found === UNKNOWN) {
-      found = this.expressions.derive(state, byte);
-      next[place] = found;
-    }
-    return found;
   }
 }
 

@@ -16,6 +16,8 @@ export type Expression = number;
 export const NEVER: Expression = 0;
 /** Accepts the empty text. */
 export const EMPTY: Expression = 1;
+/** Accepts nothing, like NEVER, but counts as a text without bytes: it stands where no token comes to. */
+const WALL: Expression = 2;
 
 /** Nodes, with the members of alternatives and the states of machines counted: some hundred bytes each. */
 const MAX_SIZE = 300_000;
@@ -29,7 +31,7 @@ interface Relaxed {
 }
 
 type Node =
-  | { kind: 'never' | 'empty' }
+  | { kind: 'never' | 'empty' | 'wall' }
   | { kind: 'bytes'; set: Uint8Array } // (256) 1 for a byte that is accepted
   | { kind: 'literal'; text: string; from: number } // characters are bytes
   | { kind: 'sequence'; first: Expression; rest: Expression }
@@ -54,7 +56,8 @@ export class Expressions {
   private readonly derivatives = new Map<number, Expression>();
   readonly partitions = new BytePartitions();
   private readonly classes: (ByteClasses | undefined)[] = [];
-  private readonly relaxedForms = new Map<Expression, Relaxed>();
+  /** by the number of bytes */
+  private readonly relaxedForms = new Map<number, Map<Expression, Relaxed>>();
   private readonly shortestTexts = new Map<Expression, string>();
   private readonly nullable: boolean[] = [];
   /** Bytes of the shortest text; Infinity when there is none. */
@@ -67,6 +70,7 @@ export class Expressions {
   constructor(readonly poll: () => void = () => undefined) {
     this.add({ kind: 'never' });
     this.add({ kind: 'empty' });
+    this.add({ kind: 'wall' });
   }
 
   /** Whether the empty text is accepted. */
@@ -287,6 +291,7 @@ export class Expressions {
     switch (node.kind) {
       case 'never':
       case 'empty':
+      case 'wall':
         return NEVER;
       case 'bytes':
         return node.set[byte] === 1 ? EMPTY : NEVER;
@@ -350,12 +355,19 @@ export class Expressions {
    * repetitions that are gone cost.
    */
   relax(e: Expression, bytes: number, costOf: (e: Expression) => number): Relaxed {
-    let relaxed = this.relaxedForms.get(e);
+    const known = this.relaxedWithin(bytes);
+    let relaxed = known.get(e);
     if (relaxed === undefined) {
       relaxed = this.relaxNode(e, this.nodes[e]!, bytes, costOf);
-      this.relaxedForms.set(e, relaxed);
+      known.set(e, relaxed);
     }
     return relaxed;
+  }
+
+  private relaxedWithin(bytes: number): Map<Expression, Relaxed> {
+    let known = this.relaxedForms.get(bytes);
+    if (known === undefined) this.relaxedForms.set(bytes, (known = new Map()));
+    return known;
   }
 
   private relaxNode(e: Expression, node: Node, bytes: number, costOf: (e: Expression) => number): Relaxed {
@@ -368,11 +380,13 @@ export class Expressions {
       }
       case 'repeat': {
         // So many are begun at the most, and one more must not be told from none.
-        const within = Math.floor(bytes / Math.max(1, this.least[node.of]!)) + 2;
-        const least = Math.min(node.least, within);
-        const most = node.most > within ? Infinity : node.most;
-        const removed = node.least > least ? (node.least - least) * costOf(node.of) : 0;
-        return { e: this.repeat(node.of, least, most), removed };
+        const { of, least, most } = node;
+        const within = Math.floor(bytes / Math.max(1, this.least[of]!)) + 2;
+        if (least > within) {
+          // One, whose cost depends on how far a token goes into it, and then any number that never suffices.
+          return { e: this.sequence(of, this.repeat(of, 0, Infinity), WALL), removed: (least - 1) * costOf(of) };
+        }
+        return { e: this.repeat(of, least, most > within ? Infinity : most), removed: 0 };
       }
       default:
         return { e, removed: 0 };
@@ -381,10 +395,11 @@ export class Expressions {
 
   /** From the last part on, one after the other: an answer may nest deeper than calls do. */
   private relaxSequence(e: Expression, bytes: number, costOf: (e: Expression) => number): Relaxed {
+    const known = this.relaxedWithin(bytes);
     const sequences: { whole: Expression; first: Expression }[] = [];
     let rest = e;
     for (let node = this.nodes[rest]!; node.kind === 'sequence'; node = this.nodes[rest]!) {
-      if (this.relaxedForms.has(rest)) break;
+      if (known.has(rest)) break;
       sequences.push({ whole: rest, first: node.first });
       rest = node.rest;
     }
@@ -392,7 +407,7 @@ export class Expressions {
       (after, { whole, first }) => {
         const part = this.relax(first, bytes, costOf);
         const relaxed = { e: this.pair(part.e, after.e), removed: part.removed + after.removed };
-        this.relaxedForms.set(whole, relaxed);
+        known.set(whole, relaxed);
         return relaxed;
       },
       this.relax(rest, bytes, costOf),
@@ -552,6 +567,7 @@ export class Expressions {
       case 'never':
         return Infinity;
       case 'empty':
+      case 'wall':
         return 0;
       case 'bytes':
         return 1;

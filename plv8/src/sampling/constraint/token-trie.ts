@@ -1,61 +1,14 @@
-/** The bytes of every token of a vocabulary as a tree, so that what cannot begin is left out with all that begins so. */
+/** The bytes of every token of a vocabulary as trees, so that what cannot begin is left out with all that begins so. */
 import { encodeUtf8 } from '../../format/utf8.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
+import type { TokenTexts } from './token-order.ts';
+import { inOrder } from './token-order.ts';
 
-/** The tree as tokens are put in; node 0 is its root. */
-class GrowingTree {
-  /** (nodes) the first node below; -1 for none */
-  readonly below: Int32Array;
-  /** (nodes) the next node below the same one; -1 for none */
-  readonly beside: Int32Array;
-  /** (nodes) byte on the way to the node */
-  readonly last: Uint8Array;
-  /** (nodes) token that ends here; -1 for none */
-  readonly ending: Int32Array;
-  readonly twins = new Map<number, number[]>();
-  count = 1;
-  longest = 0;
-  /** (256 * 256) node after two bytes, up to which there are many beside each other; 0 for none yet */
-  private readonly afterTwo = new Int32Array(65536);
+/** Bytes of the longest tokens of each tree but the last: how far a tree reaches decides which states are one for it. */
+const REACHES = [8, 16];
 
-  constructor(nodes: number) {
-    this.below = new Int32Array(nodes).fill(-1);
-    this.beside = new Int32Array(nodes).fill(-1);
-    this.last = new Uint8Array(nodes);
-    this.ending = new Int32Array(nodes).fill(-1);
-  }
-
-  /** Put in the token `id` with the bytes from `from` to `end`. */
-  add(id: number, bytes: Uint8Array, from: number, end: number): void {
-    const pair = end - from > 1 ? bytes[from]! * 256 + bytes[from + 1]! : -1;
-    let at = pair < 0 ? 0 : this.afterTwo[pair]!;
-    if (at === 0) {
-      at = this.child(0, bytes[from]!);
-      if (pair >= 0) this.afterTwo[pair] = at = this.child(at, bytes[from + 1]!);
-    }
-    for (let i = from + 2; i < end; i++) at = this.child(at, bytes[i]!);
-    const first = this.ending[at]!;
-    if (first < 0) this.ending[at] = id;
-    else if (this.twins.get(first)?.push(id) === undefined) this.twins.set(first, [id]);
-    this.longest = Math.max(this.longest, end - from);
-  }
-
-  private child(at: number, byte: number): number {
-    const { below, beside, last } = this;
-    let before = -1;
-    for (let node = below[at]!; node >= 0; node = beside[node]!) {
-      if (last[node] === byte) return node;
-      before = node;
-    }
-    last[this.count] = byte;
-    if (before < 0) below[at] = this.count;
-    else beside[before] = this.count;
-    return this.count++;
-  }
-}
-
-/** Nodes in depth-first order; the root is not among them. */
-export class TokenTrie {
+/** Tokens of some lengths as a tree: its nodes in depth-first order, without the root. */
+export class TokenTree {
   /** (nodes) byte on the way to the node */
   readonly bytes: Uint8Array;
   /** (nodes) bytes before that one */
@@ -64,10 +17,94 @@ export class TokenTrie {
   readonly ends: Int32Array;
   /** (nodes) token that ends here; -1 for none */
   readonly tokens: Int32Array;
-  /** Further tokens with the bytes of a token. */
-  readonly twins: ReadonlyMap<number, readonly number[]>;
   /** (256) node of the first byte; -1 for none */
   private readonly roots = new Int32Array(256).fill(-1);
+
+  /**
+   * Of the tokens of more than `shorter` and at most `longest` bytes; `order` has places in `texts` in the order of their bytes.
+   * Further tokens with the bytes of a token go to `twins`.
+   */
+  constructor(
+    texts: TokenTexts,
+    order: Int32Array,
+    shorter: number,
+    readonly longest: number,
+    twins: Map<number, number[]>,
+  ) {
+    const { bytes, starts, stops, tokens } = texts;
+    let most = 0;
+    for (let i = 0; i < order.length; i++) {
+      const size = stops[order[i]!]! - starts[order[i]!]!;
+      if (size > shorter && size <= longest) most += size;
+    }
+    const path = new Uint8Array(most);
+    const depths = new Uint16Array(most);
+    const ends = new Int32Array(most);
+    const ending = new Int32Array(most).fill(-1);
+    const open = new Int32Array(longest); // (depths) node on the way to the token before
+    let nodes = 0;
+    let before = 0; // where the token before begins
+    let length = 0; // of the token before
+    for (let i = 0; i < order.length; i++) {
+      const place = order[i]!;
+      const start = starts[place]!;
+      const size = stops[place]! - start;
+      if (size <= shorter || size > longest) continue;
+      const common = Math.min(length, size);
+      let depth = 0;
+      while (depth < common && bytes[before + depth] === bytes[start + depth]) depth++;
+      if (depth === size) {
+        // A token comes after what it begins with, so these are the bytes of the token before.
+        const first = ending[nodes - 1]!;
+        if (twins.get(first)?.push(tokens[place]!) === undefined) twins.set(first, [tokens[place]!]);
+        continue;
+      }
+      while (length > depth) ends[open[--length]!] = nodes;
+      for (; length < size; length++) {
+        path[nodes] = bytes[start + length]!;
+        depths[nodes] = length;
+        open[length] = nodes++;
+      }
+      ending[nodes - 1] = tokens[place]!;
+      before = start;
+    }
+    while (length > 0) ends[open[--length]!] = nodes;
+    this.bytes = path.slice(0, nodes);
+    this.depths = depths.slice(0, nodes);
+    this.ends = ends.slice(0, nodes);
+    this.tokens = ending.slice(0, nodes);
+    for (let root = 0; root < nodes; root = ends[root]!) this.roots[path[root]!] = root;
+  }
+
+  hasByte(byte: number): boolean {
+    const root = this.roots[byte]!;
+    return root >= 0 && this.tokens[root]! >= 0;
+  }
+
+  /** With `fewest` (length + 1) known for the places of `text` after `from`: fewest tokens from there on, the first one of this tree. */
+  fewestFrom(text: string, from: number, fewest: Float64Array): number {
+    const { bytes, ends, tokens } = this;
+    const root = this.roots[text.charCodeAt(from)]!;
+    let node = root < 0 ? 0 : root;
+    let end = root < 0 ? 0 : ends[root]!;
+    let least = Infinity;
+    for (let at = from; at < text.length; at++) {
+      const byte = text.charCodeAt(at);
+      while (node < end && bytes[node] !== byte) node = ends[node]!;
+      if (node >= end) break;
+      if (tokens[node]! >= 0) least = Math.min(least, 1 + fewest[at + 1]!);
+      end = ends[node]!;
+      node++;
+    }
+    return least;
+  }
+}
+
+export class TokenTrie {
+  /** By the length of tokens, the shortest first. */
+  readonly trees: readonly TokenTree[];
+  /** Further tokens with the bytes of a token. */
+  readonly twins: ReadonlyMap<number, readonly number[]>;
   /** Bytes of the longest token. */
   readonly longest: number;
   /** Bytes that are tokens of their own, as bits. */
@@ -78,59 +115,55 @@ export class TokenTrie {
     readonly tokenizer: Tokenizer,
     private readonly named: ReadonlySet<number> = new Set(),
   ) {
-    const { below, beside, last, ending, twins, count, longest } = this.grown();
-    const nodes = count - 1;
-    const bytes = new Uint8Array(nodes);
-    const depths = new Uint16Array(nodes);
-    const tokens = new Int32Array(nodes);
-    const ends = new Int32Array(nodes);
-    const path = new Int32Array(longest); // (depths) node of the tree as it grew
-    const open = new Int32Array(longest); // (depths) the same node here
-    let node = 0;
-    let depth = 0;
-    for (let at = below[0]!; at >= 0;) {
-      bytes[node] = last[at]!;
-      depths[node] = depth;
-      tokens[node] = ending[at]!;
-      path[depth] = at;
-      open[depth] = node++;
-      if (below[at]! >= 0) {
-        at = below[at]!;
-        depth++;
-        continue;
-      }
-      ends[open[depth]!] = node;
-      while (beside[at]! < 0 && depth > 0) {
-        at = path[--depth]!;
-        ends[open[depth]!] = node;
-      }
-      at = beside[at]!;
-    }
-    this.bytes = bytes;
-    this.depths = depths;
-    this.tokens = tokens;
-    this.ends = ends;
+    const texts = this.texts();
+    const order = inOrder(texts);
+    this.longest = texts.longest;
+    const reaches = [...REACHES.filter((reach) => reach < this.longest), this.longest];
+    const twins = new Map<number, number[]>();
+    this.trees = reaches.map((reach, i) => new TokenTree(texts, order, i === 0 ? 0 : reaches[i - 1]!, reach, twins));
     this.twins = twins;
-    this.longest = longest;
-    for (let root = 0; root < nodes; root = ends[root]!) this.roots[bytes[root]!] = root;
-    this.singleBytes = this.roots.reduce(
-      (bits, root, byte) => (root >= 0 && tokens[root]! >= 0 ? bits | (1n << BigInt(byte)) : bits),
-      0n,
-    );
+    let single = 0n;
+    for (let byte = 0; byte < 256; byte++) if (this.trees[0]!.hasByte(byte)) single |= 1n << BigInt(byte);
+    this.singleBytes = single;
   }
 
-  private grown(): GrowingTree {
-    const { tokenizer, named } = this;
-    const { bytes, ends } = tokenizer.allTokenBytes();
-    const names = [...named]
-      .filter((id) => !tokenizer.isEndOfGeneration(id))
-      .map((id) => ({ id, name: encodeUtf8(tokenizer.tokenText(id)) }));
-    const tree = new GrowingTree(names.reduce((sum, { name }) => sum + name.length, 1 + (ends.at(-1) ?? 0)));
-    for (let id = 0, from = 0; id < ends.length; from = ends[id++]!) {
-      if (ends[id]! > from && !tokenizer.isEndOfGeneration(id)) tree.add(id, bytes, from, ends[id]!);
+  private texts(): TokenTexts & { longest: number } {
+    const { tokenizer } = this;
+    const { bytes: ofTokens, ends } = tokenizer.allTokenBytes();
+    const size = ends.at(-1) ?? 0;
+    const named = [...this.named];
+    const names = named.map((id) => encodeUtf8(tokenizer.tokenText(id)));
+    const bytes = new Uint8Array(names.reduce((sum, name) => sum + name.length, size));
+    bytes.set(ofTokens.subarray(0, size));
+    const starts = new Int32Array(ends.length + names.length);
+    const stops = new Int32Array(starts.length);
+    const tokens = new Int32Array(starts.length);
+    let count = 0;
+    let longest = 0;
+    const add = (token: number, from: number, end: number): void => {
+      longest = Math.max(longest, end - from);
+      starts[count] = from;
+      stops[count] = end;
+      tokens[count++] = token;
+    };
+    const ending = new Set(tokenizer.endOfGeneration);
+    let from = 0;
+    for (let id = 0; id < ends.length; id++) {
+      if (ends[id]! > from && !ending.has(id)) add(id, from, ends[id]!);
+      from = ends[id]!;
     }
-    for (const { id, name } of names) tree.add(id, name, 0, name.length);
-    return tree;
+    names.forEach((name, i) => {
+      bytes.set(name, from);
+      if (!ending.has(named[i]!)) add(named[i]!, from, from + name.length);
+      from += name.length;
+    });
+    return {
+      bytes,
+      starts: starts.subarray(0, count),
+      stops: stops.subarray(0, count),
+      tokens: tokens.subarray(0, count),
+      longest,
+    };
   }
 
   /** What a token stands for in the text. */
@@ -143,17 +176,7 @@ export class TokenTrie {
     const fewest = new Float64Array(text.length + 1).fill(Infinity); // [i] for the text from i on
     fewest[text.length] = 0;
     for (let from = text.length - 1; from >= 0; from--) {
-      const root = this.roots[text.charCodeAt(from)]!;
-      let node = root < 0 ? 0 : root;
-      let end = root < 0 ? 0 : this.ends[root]!;
-      for (let at = from; at < text.length; at++) {
-        const byte = text.charCodeAt(at);
-        while (node < end && this.bytes[node] !== byte) node = this.ends[node]!;
-        if (node >= end) break;
-        if (this.tokens[node]! >= 0) fewest[from] = Math.min(fewest[from]!, 1 + fewest[at + 1]!);
-        end = this.ends[node]!;
-        node++;
-      }
+      for (const tree of this.trees) fewest[from] = Math.min(fewest[from]!, tree.fewestFrom(text, from, fewest));
     }
     return fewest[0]!;
   }
