@@ -4,6 +4,12 @@ import type { ReadStream } from 'node:tty';
 
 const CTRL_C = 0x03;
 
+/** What else is to be done where the terminal is left to others for a while, and when it is back. */
+export interface Neighbour {
+  leave(): void;
+  back(): void;
+}
+
 /** Keys that come together and are handed on one by one, which takes a time that is quadratic in a line's length. */
 const MOST_ONE_BY_ONE = 4096;
 /** What a terminal that is not raw makes of these keys. */
@@ -21,8 +27,12 @@ export class Keyboard {
   private onInterrupt: (() => void) | null = null;
   private waiting: Buffer[] = [];
 
-  constructor(private readonly terminal: ReadStream) {
+  constructor(
+    private readonly terminal: ReadStream,
+    private readonly neighbour: Neighbour,
+  ) {
     terminal.on('data', (keys: Buffer) => this.take(keys));
+    process.on('SIGCONT', this.back);
     for (const end of ['end', 'error']) terminal.once(end, () => this.stream.end());
   }
 
@@ -38,7 +48,15 @@ export class Keyboard {
   }
 
   close(): void {
+    process.off('SIGCONT', this.back);
     this.terminal.pause();
+  }
+
+  /** End or pause the program as the terminal would, which is raw again when the program goes on. */
+  leave(signal: NodeJS.Signals): void {
+    this.neighbour.leave();
+    this.terminal.setRawMode(false);
+    process.kill(process.pid, signal);
   }
 
   private take(keys: Buffer): void {
@@ -57,10 +75,10 @@ export class Keyboard {
     else for (const key of keys) this.stream.write(Buffer.of(key));
   }
 
-  /** End or pause the program as the terminal would, which is raw again when the program goes on. */
-  private leave(signal: NodeJS.Signals): void {
+  /** The shell had the terminal and made of it what it wanted. */
+  private readonly back = (): void => {
     this.terminal.setRawMode(false);
-    process.once('SIGCONT', () => this.terminal.setRawMode(true));
-    process.kill(process.pid, signal);
-  }
+    this.terminal.setRawMode(true);
+    this.neighbour.back();
+  };
 }

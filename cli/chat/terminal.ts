@@ -14,6 +14,9 @@ const PRIVATE_FOLDER = 0o700;
 const MARK_PASTES = '\x1b[?2004h';
 const LEAVE_PASTES = '\x1b[?2004l';
 
+/** Stands in the file of history for a line's end within a prompt; readline ends a line at it, so that no prompt has one. */
+const LINE_WITHIN = '\u2028';
+
 /** What reading a line came to: a line, Ctrl-C at the prompt, or the end of input. */
 export type Input = { line: string } | 'interrupt' | 'end';
 
@@ -34,19 +37,28 @@ export class Terminal {
   /** Lines so far of what is pasted; it is one prompt. */
   private pasted: string[] = [];
   private pasting = false;
+  private readonly marksPastes: boolean;
+  /** Prompts of before, latest first, and readline's list of them. */
+  private past: string[];
+  private listed: string[] = [];
 
   constructor(private readonly historyFile: string) {
     const { stdin, stdout, stderr } = process;
     this.screen = this.interactive ? (stdout.isTTY ? stdout : stderr) : undefined;
-    this.keyboard = this.screen?.isTTY === true ? new Keyboard(stdin) : null;
+    this.keyboard =
+      this.screen?.isTTY === true ? new Keyboard(stdin, { leave: () => this.leave(), back: () => this.back() }) : null;
+    this.marksPastes = this.keyboard !== null && process.env.TERM !== 'dumb';
+    this.past = this.interactive ? this.readHistory() : [];
     this.lines = createInterface({
       input: this.keyboard?.stream ?? stdin,
       ...(this.screen === undefined ? {} : { output: this.screen }),
       terminal: this.keyboard !== null,
       historySize: HISTORY_LINES,
-      history: this.interactive ? this.readHistory() : [],
+      history: [...this.past],
     });
-    if (this.keyboard !== null && process.env.TERM !== 'dumb') this.markPastes(this.keyboard);
+    if (this.marksPastes) this.markPastes(this.keyboard!);
+    if (this.keyboard !== null) this.lines.on('SIGTSTP', () => this.keyboard!.leave('SIGTSTP'));
+    this.lines.on('history', (history) => this.list(history));
     this.lines.on('line', (line) => this.take(line));
     this.lines.on('SIGINT', () => {
       this.pasted = [];
@@ -110,14 +122,34 @@ export class Terminal {
 
   private markPastes({ stream }: Keyboard): void {
     this.screen?.write(MARK_PASTES);
-    process.once('exit', () => this.screen?.write(LEAVE_PASTES));
+    process.once('exit', () => this.leave());
     process.once('SIGTERM', (signal) => {
-      this.screen?.write(LEAVE_PASTES);
+      this.leave();
       process.kill(process.pid, signal);
     });
     stream.on('keypress', (_text, { name }: Key) => {
       if (name === 'paste-start' || name === 'paste-end') this.pasting = name === 'paste-start';
     });
+  }
+
+  /** Leave the terminal to others as it was. */
+  private leave(): void {
+    if (this.marksPastes) this.screen?.write(LEAVE_PASTES);
+  }
+
+  /** Show the line again, below what others wrote meanwhile. */
+  private back(): void {
+    if (this.marksPastes) this.screen?.write(MARK_PASTES);
+    if (this.waiting === null) return;
+    this.screen?.write('\n'.repeat(this.lines.getCursorPos().rows));
+    this.lines.prompt(true);
+  }
+
+  /** readline has put a line in front of its list: one of a paste is none of its own there. */
+  private list(history: string[]): void {
+    this.listed = history;
+    if (this.pasting || this.pasted.length > 0) history.splice(0, history.length, ...this.past);
+    else this.past = [...history];
   }
 
   /** A line has ended; within what is pasted it is a part of one. */
@@ -129,9 +161,15 @@ export class Terminal {
       return;
     }
     const lines = this.pasted.splice(0);
+    const several = lines.length > 1;
     // What is pasted often ends with a line's end.
-    if (lines.length > 1 && lines.at(-1) === '') lines.pop();
-    this.deliver({ line: lines.join('\n') });
+    if (several && lines.at(-1) === '') lines.pop();
+    const prompt = lines.join('\n');
+    if (several && prompt.trim() !== '') {
+      this.past = [prompt, ...this.past].slice(0, HISTORY_LINES);
+      this.listed.splice(0, this.listed.length, ...this.past);
+    }
+    this.deliver({ line: prompt });
   }
 
   private deliver(input: Input): void {
@@ -144,7 +182,8 @@ export class Terminal {
   /** Latest line first, as readline wants it. */
   private readHistory(): string[] {
     try {
-      return readFileSync(this.historyFile, 'utf8').split('\n').filter(Boolean).slice(-HISTORY_LINES).reverse();
+      const lines = readFileSync(this.historyFile, 'utf8').split('\n').filter(Boolean).slice(-HISTORY_LINES);
+      return lines.reverse().map((line) => line.replaceAll(LINE_WITHIN, '\n'));
     } catch {
       return [];
     }
@@ -154,7 +193,7 @@ export class Terminal {
     if (!this.interactive || !this.saveHistory || line.trim() === '') return;
     try {
       mkdirSync(dirname(this.historyFile), { recursive: true, mode: PRIVATE_FOLDER });
-      appendFileSync(this.historyFile, `${line}\n`, { mode: PRIVATE_FILE });
+      appendFileSync(this.historyFile, `${line.replaceAll('\n', LINE_WITHIN)}\n`, { mode: PRIVATE_FILE });
     } catch {
       // A home that cannot be written to keeps nobody from chatting.
       this.saveHistory = false;

@@ -9,14 +9,17 @@ import { createDatabase, ingestFile } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { hartonomous } from './program.ts';
-import { CTRL_C, CTRL_D, ENTER, PseudoTerminal, UP } from './pseudo-terminal.ts';
+import { CTRL_C, CTRL_D, CTRL_Z, ENTER, PseudoTerminal, UP } from './pseudo-terminal.ts';
 import type { PseudoTerminalOptions } from './pseudo-terminal.ts';
 
 const TINY = join(packageRoot(), 'models/tiny/hartonomous-tiny-q8_0.gguf');
-/** What a terminal puts around a paste, and what the program wrote last of it. */
+/** What a terminal puts around a paste, and what the program writes to have that and to have it no longer. */
 const PASTE = '\x1b[200~';
 const PASTED = '\x1b[201~';
+const MARK_PASTES = '\x1b[?2004h';
 const NO_MORE_PASTES = '\x1b[?2004l';
+/** A shell with jobs: one that pauses gives way to a line of a person, and then goes on. */
+const WITH_JOBS = 'set -m; "$@"; until echo paused; read -r line; fg; do :; done';
 const GREETING = 'Hello! How can I help you?';
 
 let database: TestDatabase;
@@ -153,6 +156,61 @@ describe('a conversation', () => {
     terminal.type(CTRL_D);
     expect(await terminal.end()).toBe(0);
     expect(terminal.raw.endsWith(NO_MORE_PASTES), 'the terminal is left as it was').toBe(true);
+  });
+
+  test('keeps a paste as one prompt of its history, which Up shows and a later session has', async () => {
+    const first = await chat();
+    for (const [line, pasted] of [
+      ['before', ''],
+      ['one', `\ntwo${PASTED}`],
+      ['three', `\nfour\n${PASTED}`],
+    ]) {
+      first.type(`${pasted === '' ? '' : PASTE}${line}${pasted}`);
+      await first.ask('');
+    }
+    first.type(UP);
+    await first.see(/>>> three\nfour$/);
+    first.type(UP);
+    await first.see(/>>> one\ntwo$/);
+    first.type(`!${ENTER}`);
+    await first.prompt(5);
+    expect(await first.ask('/show messages')).toMatch(/user: one\ntwo!\nassistant: /);
+    first.type(CTRL_D);
+    await first.end();
+    const second = await chat();
+    second.type(UP + UP);
+    await second.see(/>>> one\ntwo!$/);
+    second.type(UP + UP + UP);
+    await second.see(/>>> before$/);
+    second.type(CTRL_C + CTRL_D);
+    expect(await second.end()).toBe(0);
+  });
+
+  test('pauses at Ctrl-Z, leaves the terminal as it was, and shows its line when it goes on', async () => {
+    const terminal = await chat({ shell: WITH_JOBS, columns: 40 });
+    await terminal.ask('hello');
+    const line = `what is ${'x'.repeat(50)}`;
+    terminal.type(line);
+    await terminal.see(/x{28}\nx{22}$/);
+    terminal.type(CTRL_Z);
+    await terminal.see(/paused$/);
+    expect(terminal.raw.lastIndexOf(NO_MORE_PASTES)).toBeGreaterThan(terminal.raw.lastIndexOf(MARK_PASTES));
+    terminal.type(`a shell's line${ENTER}`);
+    await terminal.see(/a shell's line\n(.*\n)+>>> what is x{28}\nx{22}$/);
+    expect(terminal.raw.lastIndexOf(MARK_PASTES)).toBeGreaterThan(terminal.raw.lastIndexOf(NO_MORE_PASTES));
+    terminal.type(CTRL_C);
+    await terminal.see(/leave\n>>> $/);
+    // So it does while an answer is computed, whose keys are still not shown.
+    await whileNothingIsRead(async (waiting) => {
+      terminal.type(`/explain Hello${ENTER}`);
+      await waiting();
+      terminal.type(CTRL_Z);
+      await terminal.see(/paused[^]*paused$/);
+      terminal.type(`${ENTER}/show messages`);
+    });
+    await terminal.see(/run \d+, step 0[^]*>>> \/show messages$/);
+    terminal.type(CTRL_C + CTRL_D);
+    expect(await terminal.end()).toBe(0);
   });
 
   test('keeps what is typed during an answer for the next prompt, around Ctrl-C', async () => {
@@ -370,6 +428,24 @@ describe('the terminal itself', () => {
     expect(await terminal.end()).toBe(0);
   });
 
+  test('may be resized while a line is typed, which is shown once at each width', async () => {
+    const terminal = await chat({ columns: 60 });
+    const words = 'why is the sky blue and the grass green, tell me in a few words please';
+    const shownAt = (columns: number): string => `>>> ${words}`.match(new RegExp(`.{1,${columns}}`, 'g'))!.join('\n');
+    const shown = (): string => terminal.screen().slice(terminal.screen().indexOf('>>>'));
+    terminal.type(words);
+    await terminal.see(shownAt(60));
+    for (const columns of [30, 100, 17, 45]) {
+      terminal.resize(columns, 24);
+      await expect.poll(shown, { timeout: 30_000 }).toBe(shownAt(columns));
+    }
+    terminal.type(`!${ENTER}`);
+    await terminal.prompt(2);
+    expect(await terminal.ask('/show messages')).toContain('few');
+    terminal.type(CTRL_D);
+    expect(await terminal.end()).toBe(0);
+  });
+
   test.each([{ NO_COLOR: '1' }, { TERM: 'dumb' }])('shows no colours under %o', async (env) => {
     const terminal = await chat({ env: env as Record<string, string> });
     terminal.type(`hello${ENTER}`);
@@ -382,7 +458,7 @@ describe('the terminal itself', () => {
 
   test('shows prompts while a file takes the answers', async () => {
     const file = join(home, 'answers.txt');
-    const terminal = await chat({ redirect: `> '${file}'` });
+    const terminal = await chat({ shell: `exec "$@" > '${file}'` });
     await terminal.ask('hello');
     await terminal.ask('/set verbose');
     terminal.type(CTRL_D);

@@ -15,6 +15,7 @@ const TIMEOUT_MS = 60_000;
 
 export const CTRL_C = '\x03';
 export const CTRL_D = '\x04';
+export const CTRL_Z = '\x1a';
 export const UP = '\x1b[A';
 export const ENTER = '\r';
 
@@ -23,8 +24,8 @@ export interface PseudoTerminalOptions {
   env?: Record<string, string>;
   columns?: number;
   rows?: number;
-  /** Shell text after the program's arguments, as `> FILE`. */
-  redirect?: string;
+  /** Shell text that runs the program, which is "$@" there: `exec "$@" > FILE`. */
+  shell?: string;
 }
 
 export class PseudoTerminal {
@@ -38,8 +39,7 @@ export class PseudoTerminal {
     const { columns = 80, rows = 24 } = options;
     this.emulator = new xterm.Terminal({ cols: columns, rows, scrollback: 10_000, allowProposedApi: true });
     const words = [process.execPath, PROGRAM, ...args];
-    const command =
-      options.redirect === undefined ? words : ['sh', '-c', `exec "$@" ${options.redirect}`, 'sh', ...words];
+    const command = options.shell === undefined ? words : ['sh', '-c', options.shell, 'sh', ...words];
     const env: NodeJS.ProcessEnv = {
       ...process.env,
       TERM: 'xterm-256color',
