@@ -45,6 +45,27 @@ TOOL = {
     },
 }
 CALL = {"type": "function", "id": "abc123def", "function": {"name": "get_weather", "arguments": {"place": "Zürich", "days": 2}}}
+# Parameters without descriptions, and arguments of every kind.
+BOOK = {
+    "type": "function",
+    "function": {
+        "name": "book",
+        "description": "",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "who": {"type": "array", "items": {"type": "string"}},
+                "where": {"anyOf": [{"type": "string", "enum": ["Rome", "Oslo"]}, {"type": "null"}]},
+                "how": {"type": "object", "properties": {"fast": {"type": "boolean", "default": False}}},
+            },
+        },
+    },
+}
+NOTHING = {"type": "function", "function": {"name": "nothing", "description": "Nothing", "parameters": {"type": "object", "properties": {}}}}
+BOOKING = {"type": "function", "id": "ghi456jkl", "function": {"name": "book", "arguments": {"who": ["a", "b\"c"], "where": None, "how": {"fast": True, "price": 1.5, "seats": -3}}}}
+# Under both names that templates read.
+THOUGHT = {"reasoning_content": "Hm.\nYes.", "thinking": "Hm.\nYes."}
+result = lambda call, text: {"role": "tool", "name": call["function"]["name"], "tool_call_id": call["id"], "content": text}
 user = lambda text: {"role": "user", "content": text}
 assistant = lambda text: {"role": "assistant", "content": text}
 system = lambda text: {"role": "system", "content": text}
@@ -57,6 +78,16 @@ CASES = [
     {"messages": [user("Weather?")], "tools": [TOOL], "add_generation_prompt": True},
     {"messages": [system("S"), user("Weather?"), {"role": "assistant", "content": "", "tool_calls": [CALL]}, {"role": "tool", "name": "get_weather", "tool_call_id": "abc123def", "content": "{\"rain\": true}"}], "tools": [TOOL], "add_generation_prompt": True},
     {"messages": [user("a"), user("b")], "add_generation_prompt": True},
+    {"messages": [user("Book."), {**assistant(""), "tool_calls": [BOOKING]}, result(BOOKING, "null")], "tools": [BOOK], "add_generation_prompt": True},
+    {"messages": [user("Both?"), {**assistant("Let me see."), "tool_calls": [CALL, BOOKING]}, result(CALL, "rain"), result(BOOKING, "done\n"), assistant("Rain."), user("And?")], "tools": [TOOL, BOOK], "add_generation_prompt": True},
+    {"messages": [system("S"), user("Hello")], "tools": [BOOK, NOTHING], "add_generation_prompt": True},
+    {"messages": [system("S"), user("Weather?"), {**assistant(""), "tool_calls": [CALL]}, result(CALL, "rain"), assistant("Rain.")], "tools": [TOOL], "add_generation_prompt": False},
+    {"messages": [turn for n in range(30) for turn in (user(f"Question {n}?"), assistant(f"Answer {n}."))] + [user("Last?")], "add_generation_prompt": True},
+    {"messages": [user("Weather?"), {**assistant(""), **THOUGHT, "tool_calls": [CALL]}, result(CALL, "rain")], "tools": [TOOL], "add_generation_prompt": True},
+    {"messages": [user("a"), {**assistant("b"), **THOUGHT}, user("{{ c }} {% if d %}\n\te\r\n\u200b\U0001f469\u200d\U0001f4bb \ufeff")], "add_generation_prompt": True},
+    {"messages": [user(""), assistant(""), user("a")], "add_generation_prompt": True},
+    {"messages": [system("S"), user("a"), assistant("b"), system("T"), user("c")], "add_generation_prompt": True},
+    {"messages": [assistant("Welcome."), user("a"), assistant("b")], "add_generation_prompt": True},
 ]
 
 

@@ -4,19 +4,21 @@ import { readGgufHeader } from '../../cli/sources/gguf.ts';
 import { arrayPair, ggufBytes, pair, string, stringPair, u32 } from '../unit/gguf-writer.ts';
 import { modelPath } from './model-files.ts';
 
-/** Keys without tokenizer. or general. in front are those of the file's architecture. */
-export type MoreKeys = Readonly<Record<string, string | number | boolean | readonly (number | boolean)[]>>;
+/** Keys without tokenizer. or general. in front are those of the file's architecture; null takes one away. */
+export type MoreKeys = Readonly<Record<string, string | number | boolean | readonly (number | boolean)[] | null>>;
 
 /** Floats among the numbers; the others are u32, in lists i32. */
-const FLOATS = /(factor|freq_base)$/;
+const FLOATS = /(factor|freq_base|scale_linear|softcapping)$/;
 const POSITIONS = 'position_embd.weight';
 const LONGER_CONTEXT = 2048;
+/** In front of a text. */
+const LENGTH_BYTES = 8;
 /** Magic, version and both counts. */
 const FIXED_BYTES = 24;
 
 const flag = (value: unknown): Buffer => Buffer.of(value === true ? 1 : 0);
 
-function encodedPair(key: string, value: MoreKeys[string]): Buffer {
+function encodedPair(key: string, value: NonNullable<MoreKeys[string]>): Buffer {
   if (typeof value === 'string') return stringPair(key, value);
   if (typeof value === 'boolean') return pair(key, 7, flag(value));
   if (typeof value !== 'number') {
@@ -41,7 +43,7 @@ function positions(first: number, dim: number): Buffer {
   return Buffer.from(rows.buffer);
 }
 
-/** A file of the zoo with more keys; `longer` makes its context one of 2,048 tokens. */
+/** A file of the zoo with more keys, which take the place of its own; `longer` makes its context one of 2,048 tokens. */
 export function zooFile(name: string, more: MoreKeys, longer = false): Buffer {
   const path = modelPath(`zoo/${name}.gguf`);
   const bytes = readFileSync(path);
@@ -55,9 +57,12 @@ export function zooFile(name: string, more: MoreKeys, longer = false): Buffer {
   }
   const { name: firstName, shape } = header.tensors[0]!;
   const metadataEnd = bytes.indexOf(Buffer.concat([string(firstName), u32(shape.length)]), FIXED_BYTES);
-  const added = Object.entries(more).map(([key, value]) =>
-    encodedPair(/^(tokenizer|general)\./.test(key) ? key : `${architecture}.${key}`, value),
-  );
+  const added = Object.entries(more).flatMap(([key, value]) => {
+    const whole = /^(tokenizer|general)\./.test(key) ? key : `${architecture}.${key}`;
+    // Under another name of the same length the file's own is nobody's.
+    if (header.metadata.has(whole)) bytes.write('x', bytes.indexOf(string(whole)) + LENGTH_BYTES);
+    return value === null ? [] : [encodedPair(whole, value)];
+  });
   let data = bytes.subarray(header.dataOffset);
   const tensors = header.tensors.map(({ name: tensor, shape: given, type, offset, sizeBytes }) => {
     const plain = { name: tensor, shape: given, type: type.id, offset: offset - header.dataOffset };
