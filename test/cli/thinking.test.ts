@@ -15,6 +15,8 @@ const MESSAGES = JSON.stringify(HELLO);
 const QWEN3 = `{%- if add_generation_prompt and enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}`;
 const EMPTY = '<think>\n\n</think>\n\n';
 const THINKING = '! How can I';
+/** A template that shows what was thought. */
+const SHOW = '{% for m in messages %}{{ m.content }}({{ m.reasoning_content }}{{ m.thinking }}){% endfor %}';
 const ANSWER = 'you?';
 
 let database: TestDatabase;
@@ -146,8 +148,7 @@ describe('in SQL', () => {
       { role: 'assistant', content: 'Yes.', thinking: 'Hm.' },
       { role: 'user', content: 'And?' },
     ];
-    const template = '{% for m in messages %}{{ m.content }}({{ m.reasoning_content }}{{ m.thinking }}){% endfor %}';
-    const shown = JSON.stringify({ template });
+    const shown = JSON.stringify({ template: SHOW });
     expect(await value('hartonomous.render_chat($1, options => $2)', [JSON.stringify(before), shown])).toBe(
       'hello()Yes.(Hm.Hm.)And?()',
     );
@@ -231,8 +232,35 @@ describe('over HTTP', () => {
     const newer = { model: 'thinker', messages: HELLO, max_tokens: 4, reasoning: { effort: 'none' } };
     await openai.chat.completions.create(newer);
     expect((await lastPrompt()).endsWith(EMPTY)).toBe(true);
+    for (const fields of [
+      { think: false },
+      { enable_thinking: false },
+      { chat_template_kwargs: { enable_thinking: false } },
+    ]) {
+      const request = { model: 'thinker', messages: HELLO, max_tokens: 4, seed: 1 };
+      await openai.chat.completions.create({ ...request, ...fields } as typeof request);
+      expect((await lastPrompt()).endsWith(EMPTY), JSON.stringify(fields)).toBe(true);
+    }
     await ollama.chat({ model: 'thinker', messages: HELLO, options, think: 'max' as 'high' });
     await openai.chat.completions.create({ model: 'thinker', messages: HELLO, max_tokens: 4 });
     expect((await lastPrompt()).endsWith(EMPTY)).toBe(false);
+  });
+
+  test("what was thought before is the template's to show or drop", async () => {
+    await database.pool.query(`select hartonomous.copy_model('thinker', 'shower')`);
+    await database.pool.query(`update hartonomous.models set chat_template = $1 where name = 'shower'`, [SHOW]);
+    const after = { role: 'user' as const, content: 'And?' };
+    for (const [model, expected] of [
+      ['shower', /^hello\(\)Yes\.\(Hm\.Hm\.\)And\?\(\)$/],
+      ['thinker', /^(?=[^]*Yes\.)(?![^]*Hm\.)/],
+    ] as const) {
+      const said = { role: 'assistant' as const, content: 'Yes.' };
+      await ollama.chat({ model, messages: [...HELLO, { ...said, thinking: 'Hm.' }, after], options });
+      expect(await lastPrompt(), `Ollama, ${model}`).toMatch(expected);
+      const reasoned = { ...said, reasoning: 'Hm.' };
+      await openai.chat.completions.create({ model, messages: [...HELLO, reasoned, after], temperature: 0 });
+      expect(await lastPrompt(), `OpenAI, ${model}`).toMatch(expected);
+    }
+    await database.pool.query(`select hartonomous.remove_model('shower')`);
   });
 });

@@ -1,10 +1,13 @@
-/** docs/serve.md has a row for every field that the clients of OpenAI and Ollama know, and for every field that serve reads. */
+/**
+ * docs/serve.md has a row for every field that the clients of OpenAI and Ollama know, and for every field that serve reads; the row
+ * of what is passed over says so, and that of what is refused.
+ */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
 import { expect, test } from 'vitest';
 import { packageRoot } from '../../cli/package-root.ts';
-import type { FieldTable } from '../../cli/serve/fields.ts';
+import type { FieldTable, Treatment } from '../../cli/serve/fields.ts';
 import {
   CHAT_COMPLETIONS,
   COMPLETIONS,
@@ -34,15 +37,25 @@ function members(file: string, name: string): string[] {
   return found.flatMap((each) => each.members.map((member) => (member.name as ts.Identifier).text));
 }
 
-/** What stands between backticks in the first columns of the tables below some headings. */
-function documented(...headings: string[]): Set<string> {
+/** What is said in the last column of each name between backticks in the tables below some headings. */
+function documented(...headings: string[]): Map<string, string[]> {
   const page = readFileSync(join(packageRoot(), 'docs/serve.md'), 'utf8');
   const sections = page.split(/^##+ /m).filter((section) => headings.includes(section.split('\n')[0]!));
   expect(sections).toHaveLength(headings.length);
-  const names = sections
-    .flatMap((section) => section.split('\n').filter((line) => line.startsWith('|')))
-    .flatMap((row) => [...row.matchAll(/`([^`]+)`/g)].flatMap(([, text]) => text!.split(/, |\.|\[\]/)));
-  return new Set(names);
+  const rows = new Map<string, string[]>();
+  for (const row of sections.flatMap((section) => section.split('\n').filter((line) => line.startsWith('|')))) {
+    const here = row.split('|').at(-2)!.trim();
+    for (const [, text] of row.matchAll(/`([^`]+)`/g))
+      for (const name of text!.split(/, |\.|\[\]/)) rows.set(name, [...(rows.get(name) ?? []), here]);
+  }
+  return rows;
+}
+
+/** Whether a row says what becomes of a field. */
+function isTold(treatment: Treatment | undefined, rows: readonly string[]): boolean {
+  if (treatment === undefined || treatment === 'ignore') return rows.some((here) => here.includes('ignored and named'));
+  if (typeof treatment === 'object' && 'harmless' in treatment) return rows.some((here) => here.includes('refused'));
+  return rows.some((here) => !here.startsWith('ignored'));
 }
 
 const BOTH = 'Both';
@@ -85,5 +98,9 @@ test.each<[string, FieldTable[], [file: string, name: string][], string[]]>([
       name,
     ).toEqual([]);
   }
-  expect(tables.flatMap((table) => Object.keys(table)).filter((field) => !rows.has(field))).toEqual([]);
+  const read: FieldTable = Object.assign({}, ...tables.toReversed()) as FieldTable;
+  expect(Object.keys(read).filter((field) => !rows.has(field))).toEqual([]);
+  // Fields of messages are SQL's to take or to refuse.
+  const sent = interfaces.flatMap(([file, name]) => (name === 'Message' ? [] : members(file, name)));
+  expect([...Object.keys(read), ...sent].filter((field) => !isTold(read[field], rows.get(field)!))).toEqual([]);
 });
