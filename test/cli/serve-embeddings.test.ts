@@ -20,12 +20,12 @@ beforeAll(async () => {
   database = await createDatabase();
   await ingestFile(database.url, modelPath('zoo/bert-tiny-f32.gguf'), 'bert');
   for (const role of ROLES) await database.createRole(role, 'hartonomous_user');
-  pg.Client.prototype.connect = function (this: pg.Client, ...args: []) {
+  pg.Client.prototype.connect = function (this: pg.Client, ...args: unknown[]) {
     this.on('notice', ({ message = '' }) => {
       if (message.startsWith('hartonomous {"event":"embed"'))
         events.push(JSON.parse(message.slice('hartonomous '.length)) as (typeof events)[number]);
     });
-    return connect.apply(this, args);
+    return Reflect.apply(connect, this, args) as unknown;
   } as typeof connect;
   const url = new URL(database.url);
   url.searchParams.set('options', '-c client_min_messages=debug1');

@@ -98,7 +98,7 @@ test.each<[string, FieldTable[], [file: string, name: string][], string[]]>([
       name,
     ).toEqual([]);
   }
-  const read: FieldTable = Object.assign({}, ...tables.toReversed()) as FieldTable;
+  const read: FieldTable = Object.assign({}, ...[...tables].reverse()) as FieldTable;
   expect(Object.keys(read).filter((field) => !rows.has(field))).toEqual([]);
   // Fields of messages are SQL's to take or to refuse.
   const sent = interfaces.flatMap(([file, name]) => (name === 'Message' ? [] : members(file, name)));
