@@ -23,7 +23,7 @@ create function shelve() returns void language plv8 as $$ globalThis.fail = () =
 create function use() returns void language plv8 as $$ fail() $$;
 select shelve(), use();
 \set SHOW_CONTEXT errors
--- cursors, parameters, stored values
+-- cursors, parameters, messages, stored values
 do $$
   const cursor = plv8.prepare('select 1 / (2 - g) as q from generate_series(1, 3) g', []).cursor([]);
   plv8.elog(NOTICE, JSON.stringify(cursor.fetch(1)));
@@ -31,6 +31,9 @@ do $$
 $$ language plv8;
 do $$ try { plv8.execute('select $1::integer', ['x']) } catch (e) { plv8.elog(NOTICE, e.message) } $$ language plv8;
 do $$ try { plv8.prepare('select $1', ['integer']).execute(['x']) } catch (e) { plv8.elog(NOTICE, e.message) } $$ language plv8;
+set statement_timeout = 100;
+do $$ for (const from = Date.now(); Date.now() - from < 300; ); plv8.elog(NOTICE, 'late') $$ language plv8;
+reset statement_timeout;
 create table stored (c bytea);
 alter table stored alter c set storage external;
 insert into stored values (convert_to(repeat('x', 10000), 'UTF8'));

@@ -27,7 +27,12 @@ void elog_callback(Info info) {
     for (int i = 1; i < info.Length(); i++) text += (i > 1 ? " " : "") + std_string(info[i]);
     if (level == ERROR) throw_js(text);
     char* message = pg_string(js_string(text));
-    guarded([&] { ereport(level, (errmsg_internal("%s", message))); });
+    try {
+      guarded([&] { ereport(level, (errmsg_internal("%s", message))); });
+    } catch (const PgError& error) {
+      if (!portable()) throw;
+      refuse((std::string("an error while a message is sent, as a cancel is, ends the server there: ") + error.edata->message).c_str());
+    }
   });
 }
 

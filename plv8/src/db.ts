@@ -5,7 +5,8 @@
  *
  * What PL/V8 3.2 does not survive, and the bundle therefore does without (docs/managed.md): cursors; stored values that are
  * fetched from their TOAST table while a row is converted, so a query returns `content || ''::bytea` and not `content`, and an
- * expression for every other column that may be long; parameters of a plan that PostgreSQL cannot convert; typed arrays for array types.
+ * expression for every other column that may be long; parameters of a plan that PostgreSQL cannot convert; typed arrays for array
+ * types; `elog`, which raises a cancel over V8's frames.
  */
 
 export type SqlValue = string | number | bigint | boolean | null | Uint8Array | object;
@@ -79,7 +80,6 @@ interface Plv8 {
   execute(sql: string, args?: SqlValue[]): Row[] | number;
   prepare(sql: string, types?: string[]): Plv8Plan;
   return_next(row: unknown): void;
-  elog(level: number, ...message: unknown[]): void;
 }
 
 /** What our own host has beyond PL/V8's API, and only where its extras are on. */
@@ -92,8 +92,6 @@ interface Extras {
 }
 
 declare const plv8: Plv8;
-declare const DEBUG1: number;
-declare const NOTICE: number;
 
 /** Milliseconds between two polls for cancel and timeout; a poll costs about 4 microseconds. */
 const POLL_INTERVAL_MS = 4;
@@ -178,14 +176,16 @@ export function returnNext(row: unknown): void {
   plv8.return_next(row);
 }
 
+const TELL = 'select hartonomous._tell($1::boolean, $2::text)';
+
 /** One line of JSON to the server log at debug level 1; durations are nanoseconds. Never pass prompt text. */
 export function logEvent(event: string, facts: Record<string, SqlValue>): void {
-  plv8.elog(DEBUG1, `hartonomous ${JSON.stringify({ event, ...facts })}`);
+  query(TELL, [false, `hartonomous ${JSON.stringify({ event, ...facts })}`]);
 }
 
 /** Send a notice to the client. Never pass prompt text. */
 export function notice(message: string): void {
-  plv8.elog(NOTICE, message);
+  query(TELL, [true, message]);
 }
 
 let noticedAt = '';

@@ -15,6 +15,8 @@ import type { TestDatabase } from './harness.ts';
 const CONTEXT =
   /^_?[a-z_]+\(\) LINE 6: try \{ return h\.[a-zA-Z]+\([^\n]{0,120}\); \} catch \(error\) \{ throw error; \} ?$/;
 
+const LATE_MS = 50;
+
 let database: TestDatabase;
 
 beforeAll(async () => {
@@ -23,26 +25,43 @@ beforeAll(async () => {
   await ingestFile(database.url, modelPath('zoo/bert-tiny-f32.gguf'), 'bert');
   await database.pool.query(`select hartonomous.set_default_model('qwen')`);
   await database.pool.query(await raiser());
+  await database.pool.query(await teller());
 });
 
 afterAll(async () => {
   await database.drop();
 });
 
-/** A function that raises what it is told, through the class of the bundle. */
-async function raiser(): Promise<string> {
+/** A part of the bundle as a script that defines `part`. */
+async function partOf(exports: string): Promise<string> {
   const { outputFiles } = await build({
-    stdin: { contents: `export { raise } from './plv8/src/errors.ts'`, resolveDir: packageRoot(), loader: 'ts' },
+    stdin: { contents: exports, resolveDir: packageRoot(), loader: 'ts' },
     bundle: true,
     format: 'iife',
-    globalName: 'errors',
+    globalName: 'part',
     target: 'node18',
     write: false,
   });
+  return outputFiles[0]!.text;
+}
+
+/** A function that raises what it is told, through the class of the bundle. */
+async function raiser(): Promise<string> {
   return `create function public.raise_any(state text, message text, detail text, hint text) returns text language plv8 as $raiser$
-    ${outputFiles[0]!.text}
-    return errors.raise(state, message, { detail: detail ?? undefined, hint: hint ?? undefined });
+    ${await partOf(`export { raise } from './plv8/src/errors.ts'`)}
+    return part.raise(state, message, { detail: detail ?? undefined, hint: hint ?? undefined });
   $raiser$`;
+}
+
+/** A function that sends the client lines of both kinds. Before each it computes for longer than the timeout of the test. */
+async function teller(): Promise<string> {
+  return `create function public.tell_late(heard boolean) returns text language plv8 as $teller$
+    ${await partOf(`export { notice, logEvent } from './plv8/src/db.ts'`)}
+    for (const from = Date.now(); Date.now() - from < ${3 * LATE_MS}; );
+    if (heard) part.notice('late');
+    else part.logEvent('late', {});
+    return 'told';
+  $teller$`;
 }
 
 interface Case {
@@ -300,6 +319,21 @@ describe.each(WAYS)('%s', (_way, options) => {
     await client.query('rollback');
     expect([error.code, error.message]).toEqual(['25006', 'cannot execute INSERT in a read-only transaction']);
   });
+
+  test.each([true, false])(
+    'a timeout that waits while a line is sent is an error as ever (notice: %s)',
+    async (heard) => {
+      await client.query('set client_min_messages = debug1');
+      expect((await client.query('select public.tell_late($1) as told', [heard])).rows).toEqual([{ told: 'told' }]);
+      await client.query(`set statement_timeout = ${LATE_MS}`);
+      const error = await errorOf('select public.tell_late($1)', [heard]);
+      await client.query('reset statement_timeout; reset client_min_messages');
+      expect([error.code, error.message]).toEqual(['57014', 'canceling statement due to statement timeout']);
+      // Frames that such an error jumped over would end the server when garbage is collected.
+      const garbage = `select sum(hartonomous.token_count(repeat('some words ', 2000), 'qwen')) > 0 as counted from generate_series(1, 8)`;
+      expect((await client.query(garbage)).rows).toEqual([{ counted: true }]);
+    },
+  );
 
   test('a type error of JavaScript is an internal error, and names its kind', async () => {
     await client.query(`create or replace function pg_temp.wrong() returns text language plv8 as $$ return null.x $$`);
