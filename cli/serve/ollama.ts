@@ -206,8 +206,13 @@ async function listed(api: ApiContext, model: ListedModel): Promise<object> {
   };
 }
 
+/** `pooling_type` of a reranker. */
+const RANKS = 4;
+
 /** What Ollama's clients decide by. */
 function capabilitiesOf(details: ShownModel): string[] {
+  // Ollama has no name for what a reranker does.
+  if (details.metadata[`${details.architecture}.pooling_type`] === RANKS) return [];
   if (details.is_embedder) return ['embedding'];
   const template = details.chat_template ?? '';
   return [

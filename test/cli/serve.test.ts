@@ -451,7 +451,21 @@ describe('what clients take for granted', () => {
          hartonomous.default_embedding_model() as embeds, hartonomous.default_model() as writes`,
     );
     expect(rows).toEqual([{ width: 64, chosen: 'bert', embeds: 'bert', writes: 'tiny' }]);
-    await database.pool.query(`select hartonomous.remove_model('bert')`);
+    // A reranker beside it makes no embeddings; of two that do none is meant.
+    await database.pool.query(`select hartonomous.set_default_model(null)`);
+    await ingestFile(database.url, modelPath('zoo/bert-reranker-f32.gguf'), 'ranker');
+    expect((await ollama.show({ model: 'ranker' })).capabilities).toEqual([]);
+    expect(await model('/v1/embeddings', { input: 'hello' })).toBe('bert');
+    expect((await database.pool.query(`select cardinality(hartonomous.embed('hello')) as width`)).rows).toEqual([
+      { width: 64 },
+    ]);
+    await database.pool.query(`select hartonomous.copy_model('bert', 'second')`);
+    expect((await post('/v1/embeddings', { input: 'hello' })).status).toBe(404);
+    await expect(database.pool.query(`select hartonomous.embed('hello')`)).rejects.toThrow(
+      'no model named and no default set among 4 models',
+    );
+    for (const name of ['bert', 'ranker', 'second'])
+      await database.pool.query('select hartonomous.remove_model($1)', [name]);
   });
 
   test('in SQL, options about hardware are told of in a notice, any other unknown one is refused', async () => {

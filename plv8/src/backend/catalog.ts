@@ -70,12 +70,13 @@ export const DEFAULT_SETTING: Readonly<Record<Purpose, string>> = {
   embedding: 'default_embedding_model',
 };
 
-/** Ids of the models that are made for embeddings. */
-function embedders(): Set<number> {
+/** Ids of the models that are made for embeddings, and whether they only rank documents. */
+function embedders(): Map<number, boolean> {
   const rows = query(
-    `select id::float8 as id from hartonomous.models where state = 'ready' and hartonomous._embeds(architecture, hyperparameters)`,
+    `select id::float8 as id, hyperparameters ->> (architecture || '.pooling_type') = '4' as ranks
+     from hartonomous.models where state = 'ready' and hartonomous._embeds(architecture, hyperparameters)`,
   );
-  return new Set(rows.map((row) => Number(row.id)));
+  return new Map(rows.map((row) => [Number(row.id), row.ranks === true]));
 }
 
 /** What a model is the default of, when it is chosen as one. */
@@ -91,7 +92,10 @@ export function defaultName(catalog: Catalog, purpose: Purpose): string | null {
   if (models.length > 1) {
     const made = embedders();
     const fits = models.filter(({ id }) => made.has(id) === (purpose === 'embedding'));
-    if (fits.length === 1) return fits[0]!.name;
+    // Of several a reranker is not meant: it makes no embeddings.
+    const meant = fits.length === 1 ? fits : fits.filter(({ id }) => made.get(id) !== true);
+    if (meant.length === 1) return meant[0]!.name;
+    if (purpose === 'embedding' && meant.length > 1) return null;
   } else if (models.length === 1) return models[0]!.name;
   return purpose === 'embedding' ? defaultName(catalog, 'text') : null;
 }
