@@ -502,6 +502,7 @@ describe('what a client may send', () => {
     ['a role that is a number', chat({ messages: [{ role: 1, content: 'x' }] }), 400],
     ['a message without content', chat({ messages: [{ role: 'user' }] }), 400],
     ['a content that is misspelt', chat({ messages: [{ role: 'user', contents: 'typo' }] }), 400],
+    ['a content without parts', chat({ messages: [{ role: 'user', content: [] }] }), 400],
     ['a content that is null', chat({ messages: [{ role: 'user', content: null }] }), 400],
     [
       'a content that is null beside no calls of tools',

@@ -121,6 +121,7 @@ describe('messages', () => {
     ['{"role": "user"}', 'message 1 must have a content, a text'],
     ['{"role": "user", "contents": "typo"}', 'message 1 must have a content, a text'],
     ['{"role": "user", "content": null}', 'message 1 must have a content, a text'],
+    ['{"role": "user", "content": []}', 'message 1 must have a content, a text'],
     ['{"role": "user", "content": 7}', 'message 1 must have a content, a text or a list of parts'],
     ['{"role": "user", "content": [{"type": "text"}]}', 'message 1 has a part of type text without a text'],
     [

@@ -131,6 +131,24 @@ describe.each(RANKED)('%s', (model) => {
   });
 });
 
+it.each([{ kind: 'query' }, { pooling: 'mean' }, { dimensions: 8 }])('a reranker refuses %j', async (options) => {
+  for (const call of [
+    'hartonomous.rerank($1, array[$2], $3, $4)',
+    'hartonomous.classify($1, array[$2, $2 || $1], $3, $4)',
+  ]) {
+    const asked = database.pool.query(`select * from ${call}`, [
+      'a',
+      'b',
+      'bert-reranker-f32',
+      JSON.stringify(options),
+    ]);
+    await expect(asked).rejects.toMatchObject({
+      code: '22023',
+      message: expect.stringContaining(Object.keys(options)[0]!) as string,
+    });
+  }
+});
+
 it('reads special tokens out of the template of a reranker only', async () => {
   const model = 'qwen3-reranker-f32';
   const client = await database.pool.connect();

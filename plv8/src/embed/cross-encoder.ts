@@ -17,6 +17,9 @@ const QWEN3_TEMPLATE =
   '<|im_start|>user\n<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n\n<Query>: {query}\n\n<Document>: {document}<|im_end|>\n' +
   '<|im_start|>assistant\n<think>\n\n</think>\n\n';
 
+/** Options that say nothing to a classifier. */
+const FOR_EMBEDDINGS = ['kind', 'pooling', 'dimensions'] as const;
+
 interface Pair {
   ids: number[];
   /** First token of the document; the number of ids where tokens have no types. */
@@ -36,6 +39,12 @@ export function findRanker(
 ): Ranker | null {
   const options = parseEmbeddingOptions(given ?? {});
   if (!hasClassifier(model, purpose)) return null;
+  const other = FOR_EMBEDDINGS.find((name) => options[name] !== null);
+  if (other !== undefined)
+    raise(
+      SQLSTATE.invalidParameterValue,
+      `option ${other} is one of embeddings, and the model ranks documents without them`,
+    );
   return { used: useModel(currentCatalog(), model, options.precision, { inParallel: true, purpose }), options };
 }
 

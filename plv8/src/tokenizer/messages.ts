@@ -81,7 +81,8 @@ function withoutNulls(message: JsonObject): JsonObject {
 
 function contentOf(content: unknown, mayBeAbsent: boolean, where: string): string {
   if (typeof content === 'string') return content;
-  if (content === null) return mayBeAbsent ? '' : refuse(where, 'must have a content, a text');
+  if (content === null || (Array.isArray(content) && content.length === 0))
+    return mayBeAbsent ? '' : refuse(where, 'must have a content, a text');
   if (!Array.isArray(content)) refuse(where, 'must have a content, a text or a list of parts');
   return content
     .map((part: unknown) => {
