@@ -101,7 +101,9 @@ function bitPlace(row: number, col: number, bit: number, cols: number, form: For
     shift = (pair & 3) * 4 + bit;
   } else {
     word = group + form.scaleCols * 4;
-    shift = pair * (form.bits - 4) + bit - 4;
+    const more = form.bits - 4;
+    const field = pair >> 1; // of those that stand in four bits
+    shift = Math.floor((field * more) / 4) * 8 + ((field * more) % 4) + (pair & 1) * 4 + bit - 4;
   }
   return { at: word + (row & 7) * 4 + (col & 1) * 2 + (shift >> 3), shift: shift & 7 };
 }

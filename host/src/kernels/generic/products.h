@@ -38,8 +38,9 @@ inline F32 floats_of(const uint8_t* from, F32 top) {
   return top * to_floats(widen_bytes(from));
 }
 
-// The weights of one column pair of each oct, in the order of a group's pairs: kOcts vectors for each pair.
-template <typename F, int kOcts, typename Use>
+// The weights of one column pair of each oct, in the order of a group's pairs: kOcts vectors for each pair. With kInPlace every
+// second nibble is left where it is, and its weights come 16 times as large: a mask takes one operation, a shift and a mask two.
+template <typename F, int kOcts, bool kInPlace, typename Use>
 inline void each_pair(const uint8_t* weights, size_t oct, Use use) {
   I16 w[kOcts];
   if constexpr (F::bits == 8) {
@@ -48,26 +49,35 @@ inline void each_pair(const uint8_t* weights, size_t oct, Use use) {
       use(w, k);
     }
   } else {
-    constexpr int kMore = F::bits - 4;
+    constexpr int kMore = F::bits - 4, kMoreMask = (1 << kMore) - 1;
     U16 more[kOcts];
     if constexpr (kMore > 0) {
       UNROLL for (int o = 0; o < kOcts; o++) more[o] = load<U16>(weights + o * oct + 4 * F::scale_cols);
     }
-    for (int k = 0; k < F::scale_cols / 8; k++) {
+    // Where higher bits stand differs from word to word, so those are unrolled too.
+    auto words_at = [&](int k) {
       U16 words[kOcts];
       UNROLL for (int o = 0; o < kOcts; o++) words[o] = load<U16>(weights + o * oct + 32 * k);
       UNROLL for (int nibble = 0; nibble < 4; nibble++) {
+        const bool in_place = kInPlace && nibble % 2 == 1;
+        const int shift = 4 * (in_place ? nibble - 1 : nibble), to = in_place ? 8 : 4;
         UNROLL for (int o = 0; o < kOcts; o++) {
-          U16 shifted = words[o] >> (4 * nibble);
-          U16 integers = nibble == 3 ? shifted : shifted & 15;
+          U16 integers = words[o] >> shift;
+          if (nibble < 3 || in_place) integers &= splat_bits(in_place ? 0xf0 : 0x0f);
           if constexpr (kMore > 0) {
-            integers |= (more[o] & ((1 << kMore) - 1)) << 4;
-            more[o] >>= kMore;
+            const int field = (2 * k + nibble / 2) * kMore;
+            const int from = field / 4 * 8 + field % 4 + nibble % 2 * 4;
+            integers |= (to > from ? more[o] << (to - from) : more[o] >> (from - to)) & splat_bits(kMoreMask << to);
           }
           w[o] = reinterpret_cast<I16>(integers);
         }
         use(w, 4 * k + nibble);
       }
+    };
+    if constexpr (kMore > 0) {
+      UNROLL for (int k = 0; k < F::scale_cols / 8; k++) words_at(k);
+    } else {
+      for (int k = 0; k < F::scale_cols / 8; k++) words_at(k);
     }
   }
 }
@@ -77,6 +87,8 @@ inline void tile(const Product& p, const uint8_t* weights, size_t oct, Tokens x,
   // Sums of whole blocks stand beside the activations; where half a block shares a scale, the offset is taken off each integer.
   constexpr bool kOffsetOnSums = F::bits < 8 && F::scale_cols == kBlock;
   constexpr bool kOffsetOnIntegers = F::bits < 8 && !kOffsetOnSums;
+  // With one token there are registers for sums of weights that are 16 times as large.
+  constexpr bool kInPlace = F::bits < 8 && kTokens == 1;
   F32 acc[kOcts][kTokens] = {};
   F32 top[kOcts] = {}, bottom[kOcts] = {};
   size_t left = p.cols / F::scale_cols;
@@ -98,15 +110,24 @@ inline void tile(const Product& p, const uint8_t* weights, size_t oct, Tokens x,
     }
     // Sixteen registers do not hold both: what is added to once a group waits in memory for what is added to at every pair.
     if constexpr (kOcts * kTokens >= 8) asm("" : "+m"(acc));
-    each_pair<F, kOcts>(weights, oct, [&](I16 (&w)[kOcts], size_t pair) {
+    I32 sixteenfold[kOcts] = {};
+    each_pair<F, kOcts, kInPlace>(weights, oct, [&](I16 (&w)[kOcts], size_t pair) {
+      const bool in_place = kInPlace && pair % 2 == 1;
       if constexpr (kOffsetOnIntegers) {
-        UNROLL for (int o = 0; o < kOcts; o++) w[o] -= static_cast<int16_t>(p.form.offset);
+        const I16 offset = reinterpret_cast<I16>(splat_bits(in_place ? 16 * p.form.offset : p.form.offset));
+        UNROLL for (int o = 0; o < kOcts; o++) w[o] -= offset;
       }
       UNROLL for (int t = 0; t < kTokens; t++) {
         const I16 activations = splat_pair(x.quants + t * x.quant_step + pair * kPairStep);
-        UNROLL for (int o = 0; o < kOcts; o++) sums[o][t] = add_dot(sums[o][t], w[o], activations);
+        UNROLL for (int o = 0; o < kOcts; o++) {
+          I32& to = in_place ? sixteenfold[o] : sums[o][t];
+          to = add_dot(to, w[o], activations);
+        }
       }
     });
+    if constexpr (kInPlace) {
+      UNROLL for (int o = 0; o < kOcts; o++) sums[o][0] += sixteenfold[o] >> 4;
+    }
     weights += F::bits * F::scale_cols;
     x.quants += F::scale_cols / 2 * kPairStep;
     UNROLL for (int o = 0; o < kOcts; o++) {

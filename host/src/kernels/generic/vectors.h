@@ -33,6 +33,11 @@ inline void store(void* to, T value) {
 inline F32 splat(float x) { return F32{x, x, x, x, x, x, x, x}; }
 inline F4 splat4(float x) { return F4{x, x, x, x}; }
 
+inline U16 splat_bits(int x) {
+  const uint16_t bits = static_cast<uint16_t>(x);
+  return U16{bits, bits, bits, bits, bits, bits, bits, bits, bits, bits, bits, bits, bits, bits, bits, bits};
+}
+
 // Two int16 that stand together, in every lane.
 inline I16 splat_pair(const void* from) {
   int32_t pair = load<int32_t>(from);

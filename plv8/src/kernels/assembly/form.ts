@@ -87,6 +87,14 @@ export function groupPlace(form: i32, g: i32): usize {
   return <usize>g * groupBytes(form) + <usize>(g / groupsOfSuper(form) + 1) * superBytes(form);
 }
 
+/** Where the `more` higher bits of a column pair begin in their word (layout.ts). */
+// @ts-ignore: decorator
+@inline
+export function morePlace(pair: i32, more: i32): i32 {
+  const field = (pair >> 1) * more;
+  return ((field >> 2) << 3) + (field & 3) + ((pair & 1) << 2);
+}
+
 /** Read the super scales that stand at w, where a group with `left` groups to come, itself included, begins; what is behind them. */
 // @ts-ignore: decorator
 @inline

@@ -4,7 +4,7 @@
 // What is summed so far stands in memory meanwhile. Integers of fewer than 8 bits are written out as int8 first, scales and
 // minimums as floats, once for all tokens.
 import {
-  bitsOf, floatBytes, groupBytes, HALVES, integerBytes, MINIMUMS, minimumsAt, offsetOf, passSupers, scaleColsOf, scalesAt,
+  bitsOf, floatBytes, groupBytes, HALVES, integerBytes, MINIMUMS, minimumsAt, morePlace, offsetOf, passSupers, scaleColsOf, scalesAt,
   SUPER_SCALES,
 } from './form';
 import { storeOct } from './simd';
@@ -34,6 +34,7 @@ export function widenGroup(w: usize, form: i32): usize {
   const eights = scaleColsOf(form) >> 3;
   const more = bitsOf(form) - 4;
   const moreMask = i16x8.splat(more === 2 ? 3 : 1);
+  let pair = 0;
   let lowBits = i16x8.splat(0), highBits = i16x8.splat(0);
   if (more > 0) {
     lowBits = v128.load(w + (<usize>eights << 5));
@@ -49,10 +50,9 @@ export function widenGroup(w: usize, form: i32): usize {
       let a = v128.and(low, mask);
       let b = v128.and(high, mask);
       if (more > 0) {
-        a = v128.or(a, i16x8.shl(v128.and(lowBits, moreMask), 4));
-        b = v128.or(b, i16x8.shl(v128.and(highBits, moreMask), 4));
-        lowBits = i16x8.shr_u(lowBits, more);
-        highBits = i16x8.shr_u(highBits, more);
+        const place = morePlace(pair++, more);
+        a = v128.or(a, i16x8.shl(v128.and(i16x8.shr_u(lowBits, place), moreMask), 4));
+        b = v128.or(b, i16x8.shl(v128.and(i16x8.shr_u(highBits, place), moreMask), 4));
       }
       v128.store(to, i8x16.sub(i8x16.narrow_i16x8_u(a, b), offset));
       low = i16x8.shr_u(low, 4);

@@ -5,8 +5,9 @@
 //     4 bits    128 bytes: for each of 4 column eights, 16 uint16 (row 0 even and odd column, row 1, ... row 7) that hold the
 //               nibbles of columns 0, 2, 4, 6 (or 1, 3, 5, 7) from the lowest up
 //     5, 6 bits the lower four so, then as many bytes as the higher ones need: 16 uint16 in the same order of rows and
-//               columns, with the higher bit of columns 0, 2, 4, ... 30 (or 1, 3, ... 31) from the lowest up, or the higher
-//               two bits of 16 columns
+//               columns, with the higher bit of columns 0, 4, 8, 12; 2, 6, 10, 14; 16, 20, 24, 28; 18, 22, 26, 30 (or of the
+//               odd ones) from the lowest up, or the higher two bits of columns 0, 4; 2, 6; 8, 12; 10, 14: so those of two
+//               columns whose nibbles are neighbours in a word are four bits apart like these, and one shift serves both
 //   scales      one a row: floats, half floats or signed bytes (form.ts)
 //   minimums    in the same way, for the types that have them
 // Before every 256 columns stand the super scales of those whose scales are bytes: a half float a row, then those of minimums.
@@ -14,8 +15,8 @@
 // share what is done to the activations; and a matrix is read from memory as one stream, which is a tenth faster than
 // one of weights and one of scales. Rows that fill up the last oct are never stored, whatever they hold.
 import {
-  bitsOf, floatBytes, groupPlace, groupsOfSuper, HALVES, integerBytes, MINIMUMS, octBytes, offsetOf, scaleColsOf, SUPER_SCALES,
-  superBytes,
+  bitsOf, floatBytes, groupPlace, groupsOfSuper, HALVES, integerBytes, MINIMUMS, morePlace, octBytes, offsetOf, scaleColsOf,
+  SUPER_SCALES, superBytes,
 } from './form';
 import { half, narrowHalf } from './simd';
 
@@ -98,6 +99,13 @@ function placeBytes(src: usize, group: usize, lane: usize, scaleCols: i32): void
   }
 }
 
+/** Higher bits of four column pairs, 16 apart, next to each other: the second's 4 behind the first's, the others' `more` behind theirs. */
+// @ts-ignore: decorator
+@inline
+function neighboured(bits: u64, more: i32): u64 {
+  return (bits | (bits >> 12) | (bits >> (32 - <u64>more)) | (bits >> (44 - <u64>more))) & 0xffff;
+}
+
 /** The integers of a row's group of 4, 5 or 6 bits. */
 // @ts-ignore: decorator
 @inline
@@ -106,7 +114,6 @@ function placeNibbles(src: usize, group: usize, lane: usize, scaleCols: i32, bit
   const more = bits - 4;
   const mask: u64 = more === 2 ? 0x0003000300030003 : 0x0001000100010001;
   let evens: u64 = 0, odds: u64 = 0;
-  let shift: u64 = 0;
   for (let c = 0; c < scaleCols; c += 8) {
     // Bytes c0 c1 ... c7: nibbles 0, 2, 4, 6 of the even columns, then of the odd ones.
     const eight = load<u64>(src);
@@ -115,12 +122,9 @@ function placeNibbles(src: usize, group: usize, lane: usize, scaleCols: i32, bit
     store<u16>(to, <u16>(even | (even >> 12) | (even >> 24) | (even >> 36)));
     store<u16>(to, <u16>(odd | (odd >> 12) | (odd >> 24) | (odd >> 36)), 2);
     if (more > 0) {
-      const step = <u64>(16 - more);
-      const a = (eight >> 4) & mask;
-      const b = (eight >> 12) & mask;
-      evens |= ((a | (a >> step) | (a >> (2 * step)) | (a >> (3 * step))) & ((<u64>1 << <u64>(4 * more)) - 1)) << shift;
-      odds |= ((b | (b >> step) | (b >> (2 * step)) | (b >> (3 * step))) & ((<u64>1 << <u64>(4 * more)) - 1)) << shift;
-      shift += <u64>(4 * more);
+      const place = <u64>morePlace(c >> 1, more);
+      evens |= neighboured((eight >> 4) & mask, more) << place;
+      odds |= neighboured((eight >> 12) & mask, more) << place;
     }
     src += 8;
     to += 32;
@@ -200,7 +204,7 @@ export function expand(weights: usize, form: i32, dst: usize, cols: i32, lane: u
         const word = <i32>load<u16>(group + (<usize>(c >> 3) << 5) + (lane << 2) + odd);
         integer = (word >> (((c >> 1) & 3) << 2)) & 15;
         if (more > 0) {
-          const bit = (<i32>load<u16>(high + odd) >> ((c >> 1) * more)) & ((1 << more) - 1);
+          const bit = (<i32>load<u16>(high + odd) >> morePlace(c >> 1, more)) & ((1 << more) - 1);
           integer |= bit << 4;
         }
       }
