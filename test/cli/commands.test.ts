@@ -1,3 +1,5 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { modelPath } from '../golden/model-files.ts';
 import { join } from 'node:path';
 import { packageRoot } from '../../cli/package-root.ts';
@@ -114,6 +116,21 @@ describe('what the database holds', () => {
       { name: 'stories', license: null },
     ]);
     expect((await call(['rm', 'licensed'])).code).toBe(0);
+  });
+
+  test('tensors of vision are passed over, which ingest says', async () => {
+    const { code, stdout } = await call(['ingest', modelPath('zoo/ollama-gemma3-f32.gguf'), '--name', 'seeing']);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/\d+ tensors of vision are kept and not computed with: it reads text only/);
+    expect((await call(['rm', 'seeing'])).code).toBe(0);
+  });
+
+  test('export makes the folder that is not there', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'hartonomous-export-'));
+    const file = join(folder, 'new', 'stories.gguf');
+    const { code, stdout } = await call(['export', 'stories', file]);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringContaining(`wrote ${file}: `) as string });
+    rmSync(folder, { recursive: true });
   });
 
   test('a second ingest of the same file stores nothing', async () => {
