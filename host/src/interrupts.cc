@@ -89,7 +89,7 @@ void watch() {
     if (watched_ != nullptr && (pending || timed_out()) && !requested_.exchange(true)) {
       requested_at_ = Clock::now();
       watched_->RequestInterrupt(on_interrupt, nullptr);
-    } else if (watched_ != nullptr && requested_ && ((pending && interrupts_enabled) || timed_out()) &&
+    } else if (watched_ != nullptr && requested_ && ((pending && interrupts_enabled && !portable()) || timed_out()) &&
                Clock::now() - requested_at_ > kServedWithin && !terminated_.exchange(true)) {
       watched_->TerminateExecution();
     }
