@@ -246,10 +246,12 @@ describe('a conversation', () => {
   test('stops what has just been asked at a Ctrl-C that comes with it', async () => {
     const terminal = await chat();
     await terminal.ask('hello');
-    terminal.type(`/explain Hello${ENTER}${CTRL_C}`);
-    expect(await terminal.ask('/show messages')).toContain(`user: hello\nassistant: ${GREETING}`);
-    terminal.type(`how are you?${ENTER}${CTRL_C}`);
-    await terminal.ask('/show messages');
+    for (const line of ['/explain Hello', 'how are you?']) {
+      const prompts = terminal.prompts();
+      terminal.type(`${line}${ENTER}${CTRL_C}`);
+      await terminal.prompt(prompts + 1);
+      expect(await terminal.ask('/show messages')).toContain(`user: hello\nassistant: ${GREETING}`);
+    }
     expect(terminal.screen()).not.toMatch(/components sum|doing well|to leave/);
     terminal.type(CTRL_D);
     expect(await terminal.end()).toBe(0);
