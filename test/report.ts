@@ -23,25 +23,23 @@ export default class implements Reporter {
     const path = process.env.TEST_REPORT;
     if (path === undefined) return;
     const report: Report = { passed: 0, failed: [], skipped: [] };
+    const fail = (file: string, title: string, errors: readonly Partial<SerializedError>[] | undefined): void => {
+      report.failed.push({ file, title, message: messageOf(errors) });
+    };
     for (const module of modules) {
       const file = relative(process.cwd(), module.moduleId);
       for (const test of module.children.allTests()) {
         const { state, errors } = test.result();
         if (state === 'passed') report.passed++;
-        else if (state === 'failed') report.failed.push({ file, title: test.fullName, message: messageOf(errors) });
+        else if (state === 'failed') fail(file, test.fullName, errors);
         else report.skipped.push({ file, title: test.fullName });
       }
-      // A file that does not load, or whose hook outside every group fails, has errors of its own.
-      const suites = [module, ...module.children.allSuites()];
-      for (const suite of suites) {
-        const errors = suite.errors();
-        if (errors.length === 0) continue;
-        const title = suite === module ? '(the file itself)' : suite.type === 'suite' ? suite.fullName : '';
-        report.failed.push({ file, title, message: messageOf(errors) });
-      }
+      // A file that does not load, and a hook that fails, have errors of their own.
+      if (module.errors().length > 0) fail(file, '(the file itself)', module.errors());
+      for (const suite of module.children.allSuites())
+        if (suite.errors().length > 0) fail(file, suite.fullName, suite.errors());
     }
-    for (const error of unhandled)
-      report.failed.push({ file: '(outside any test)', title: '', message: messageOf([error]) });
+    for (const error of unhandled) fail('(outside any test)', '', [error]);
     writeFileSync(path, JSON.stringify(report));
   }
 }

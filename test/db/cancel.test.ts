@@ -5,12 +5,12 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { smollm2File } from '../golden/smollm2-file.ts';
 import { createDatabase, ingestFile } from './harness.ts';
+import { processorTime } from './processor-time.ts';
 
 const MODEL = 'smollm2';
 const TIMEOUT_MS = 500; // statement_timeout, and the delay before a cancel request
 const LATENCY_MS = 250; // stated: a call ends this soon after it was asked to
 const ASSERTED_MS = 4 * LATENCY_MS; // of the processor: machines that run tests are busy, and what others take does not count
-const TICK_MS = 10; // of the times in /proc
 const QUERY_CANCELED = '57014';
 
 const ENDLESS = `select hartonomous.complete(repeat('Tell a very long story. ', 20), '${MODEL}',
@@ -42,13 +42,6 @@ interface Ended {
   /** Milliseconds from when it was asked to end to its error: as they passed, and those of the processor that its backend took. */
   passed: number;
   computed: number;
-}
-
-/** Processor time of a process with all its threads, in milliseconds. */
-function processorTime(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
 }
 
 /** Run a statement that has to fail, and is asked to after `ms` milliseconds: by itself, or by `ask`. */

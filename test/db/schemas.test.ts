@@ -3,7 +3,6 @@
  * valid under ajv and under Python's jsonschema. Hostile ones end in one line. npm run schemas tries 500 at random.
  */
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -16,6 +15,7 @@ import { SchemaMaker } from '../unit/sampling/constraint/random-schema.ts';
 import { validatorOf, WRITTEN_SCHEMAS } from '../unit/sampling/constraint/written-schemas.ts';
 import { createDatabase, ingestFile } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
+import { processorTime } from './processor-time.ts';
 
 const SCHEMAS = Number(process.env.SCHEMAS ?? 8);
 /** npm run schemas: written schemas in all ways, all hostile ones, and how long these take. */
@@ -163,12 +163,6 @@ async function overHttpAtOnce(schema: string): Promise<{ status: number; message
 const orLate = (message: RegExp): RegExp =>
   new RegExp(`${message.source}|json schema takes more than 60 seconds to be prepared`);
 
-/** Seconds of processor time that a process has had. */
-function processorSeconds(pid: number): number {
-  const [user, system] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ').slice(11, 13).map(Number);
-  return (user! + system!) / 100;
-}
-
 test.each([...HOSTILE, ...SLOW.slice(0, ALL ? SLOW.length : 1)])(
   'a hostile schema ends in one line: %s',
   async (name, schema, message) => {
@@ -177,14 +171,14 @@ test.each([...HOSTILE, ...SLOW.slice(0, ALL ? SLOW.length : 1)])(
       await client.query(`set statement_timeout = '${MOST_SECONDS}s'`);
       await client.query(`select hartonomous.generate_json('hello', '{"type": "null"}')`);
       const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
-      const before = ALL ? processorSeconds(rows[0]!.pid) : 0;
+      const before = ALL ? processorTime(rows[0]!.pid) : 0;
       const error = await client.query(`select hartonomous.generate_json('hello', $1::text)`, [schema]).then(
         () => new Error('nothing was wrong'),
         (found: Error) => found,
       );
       if (ALL)
         console.log(
-          `${name}: ${(processorSeconds(rows[0]!.pid) - before).toFixed(1)} s of the backend, ${error.message}`,
+          `${name}: ${((processorTime(rows[0]!.pid) - before) / 1000).toFixed(1)} s of the backend, ${error.message}`,
         );
       expect(error.message).toMatch(orLate(message));
       expect(error.message).not.toContain('\n');

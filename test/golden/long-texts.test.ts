@@ -10,6 +10,7 @@ import { LONG } from '../long.ts';
 import { FileFolder } from '../unit/gguf-writer.ts';
 import { cosine, decodeFloats, maxDifference } from './agreement.ts';
 import { zooFile } from './zoo-file.ts';
+import { zooPrompt } from './zoo-prompt.ts';
 
 interface Item {
   /** Of a text, and of a pair with what stands before and between. */
@@ -63,10 +64,6 @@ async function value<T>(sql: string, parameters: unknown[]): Promise<T> {
   return rows[0].value;
 }
 
-function prompt(length: number): number[] {
-  return [1, ...Array.from({ length: length - 1 }, (_, i) => 3 + ((7 * i * i + 11 * i) % 500))];
-}
-
 function textOf({ words, more }: Pick<Item, 'words' | 'more'>): string {
   const written = Array.from({ length: words }, (_, i) => WORDS[(7 * i * i + 11 * i) % WORDS.length]!);
   return [...written, ...new Array<string>(more).fill('a')].join(' ');
@@ -76,7 +73,7 @@ function textOf({ words, more }: Pick<Item, 'words' | 'more'>): string {
 async function numbersOf(model: string, mode: Case['mode'], item: Item): Promise<number[]> {
   const exact = { precision: 'f32' };
   if (mode === 'logits') {
-    const logits = await value<number[]>('hartonomous.logits($1, $2, $3)', [prompt(item.tokens), model, exact]);
+    const logits = await value<number[]>('hartonomous.logits($1, $2, $3)', [zooPrompt(item.tokens), model, exact]);
     expect(logits.indexOf(Math.max(...logits))).toBe(item.best);
     return logits.filter((_, i) => i % 8 === item.tokens % 8);
   }

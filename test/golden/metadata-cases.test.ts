@@ -10,6 +10,7 @@ import { cosine, decodeFloats, maxDifference } from './agreement.ts';
 import { modelPath } from './model-files.ts';
 import type { MoreKeys } from './zoo-file.ts';
 import { zooFile } from './zoo-file.ts';
+import { zooPrompt } from './zoo-prompt.ts';
 
 interface Case {
   file: string;
@@ -33,14 +34,10 @@ afterAll(async () => {
   folder.remove();
 });
 
-function prompt(length: number): number[] {
-  return [1, ...Array.from({ length: length - 1 }, (_, i) => 3 + ((7 * i * i + 11 * i) % 500))];
-}
-
 async function logits(model: string, tokens: number): Promise<number[]> {
   const { rows } = await database.pool.query<{ logits: number[] }>(
     `select hartonomous.logits($1, $2, '{"precision": "f32"}') as logits`,
-    [prompt(tokens), model],
+    [zooPrompt(tokens), model],
   );
   return rows[0]!.logits;
 }

@@ -20,6 +20,7 @@ import { arrayPair, ggufBytes, pair, string, stringPair, u32 } from '../unit/ggu
 import { cosine, maxDifference } from './agreement.ts';
 import { readGgufMetadata } from './gguf-vocabulary.ts';
 import { modelPath } from './model-files.ts';
+import { zooPrompt } from './zoo-prompt.ts';
 
 const { ODD_MODELS: llamaFolder = '', ODD_SHAPES: shapes = '4', ODD_SEED: seed = '25' } = process.env;
 const LENGTHS = [5, 33, 257];
@@ -205,10 +206,6 @@ function modelFile(name: Name, kind: Kind, { dim, hidden, heads, kvHeads, headSi
   return ggufBytes({ metadata, tensors, data: Buffer.concat(parts) });
 }
 
-function prompt(length: number): number[] {
-  return [1, ...Array.from({ length: length - 1 }, (_, i) => 3 + ((7 * i * i + 11 * i) % 500))];
-}
-
 let worker: ChildProcess;
 let answers: AsyncIterator<string>;
 let folder: string;
@@ -249,7 +246,7 @@ async function compare(file: string, reference: string): Promise<{ difference: n
   const model = Model.load(config, source, { precision: 'f32', poll });
   const found = { difference: 0, least: 1 };
   for (const length of LENGTHS) {
-    const ids = prompt(length);
+    const ids = zooPrompt(length);
     const wanted = await llama(reference, ids);
     const logits = [...model.forward(ids, model.newCache(CONTEXT), { poll })];
     found.difference = Math.max(found.difference, maxDifference(logits, wanted));
