@@ -3,7 +3,8 @@
  * among all of the prompt's words, all heads and all networks, each left out alone. Explanations come from the database; the
  * places are counted here, from the GGUF file itself, without any code of explain/. Also how often the deletion check holds.
  *
- *   npx tsx test/explanation-causes.ts DATABASE_URL MODEL FILE.gguf      the database has the file as MODEL
+ *   npx vite-node --config vitest.config.ts test/explanation-causes.ts -- DATABASE_URL MODEL FILE.gguf
+ * The database has the file as MODEL.
  */
 import pg from 'pg';
 import { ablation } from '../plv8/src/model/ablation.ts';
@@ -30,7 +31,10 @@ const STEPS = 5;
 const PLACES = 3;
 
 const [url, name, file] = process.argv.slice(2);
-if (file === undefined) throw new Error('usage: tsx test/explanation-causes.ts DATABASE_URL MODEL FILE.gguf');
+if (file === undefined)
+  throw new Error(
+    'usage: vite-node --config vitest.config.ts test/explanation-causes.ts -- DATABASE_URL MODEL FILE.gguf',
+  );
 const client = new pg.Client({ connectionString: url });
 await client.connect();
 const poll = (): void => undefined;
