@@ -1,5 +1,6 @@
 /**
- * llama.cpp as our results are compared with it (node-llama-cpp, on the CPU): flash attention off, keys and values in F32.
+ * llama.cpp as our results are compared with it (node-llama-cpp, on the CPU): flash attention off, keys and values in F32
+ * where nothing else is asked for.
  */
 import { getLlama, LlamaLogLevel } from 'node-llama-cpp';
 
@@ -10,8 +11,8 @@ export const llama = await getLlama({
   logLevel: LlamaLogLevel.error,
 });
 
-/** A model and a context of `contextSize` tokens, which one batch may fill. */
-export async function openModel(file, contextSize, threads = 1) {
+/** A model and a context of `contextSize` tokens, which one batch may fill; keys and values are held as `cacheType`. */
+export async function openModel(file, contextSize, threads = 1, cacheType = 'F32') {
   const model = await llama.loadModel({ modelPath: file, useMmap: false, defaultContextFlashAttention: false });
   const context = await model.createContext({
     contextSize,
@@ -19,8 +20,8 @@ export async function openModel(file, contextSize, threads = 1) {
     sequences: 1,
     flashAttention: false,
     threads: { ideal: threads, min: threads },
-    experimentalKvCacheKeyType: 'F32',
-    experimentalKvCacheValueType: 'F32',
+    experimentalKvCacheKeyType: cacheType,
+    experimentalKvCacheValueType: cacheType,
   });
   return { model, context };
 }
