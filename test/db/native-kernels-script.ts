@@ -102,6 +102,9 @@ const RIGHT_CALLS: Record<string, [Argument, number | boolean][]> = {
   quantizeActivations: [...addresses(5), ['length', 64], ['count', 3]],
   // Form 84: 4 bits, half floats with minimums; 2116: without, 8 above the weights.
   matmulIntegers: [...addresses(1), ['form', 84], ...addresses(5), ['count', 9], ['length', 64], ['count', 3], ['length', 36]],
+  matmulTogether: [
+    ...addresses(4), ['length', 64], ['count', 3], ['address', 5 << 17], ['form', 84], ['address', 6 << 17], ['count', 9], ['length', 36],
+  ],
   matmulF32: [...addresses(3), ['count', 9], ['length', 64], ['count', 3], ['length', 36]],
   rmsNorm: [...addresses(3), ['length', 65], ['count', 3], ['number', 1e-5]],
   layerNorm: [...addresses(4), ['length', 65], ['count', 3], ['number', 1e-5]],

@@ -93,6 +93,34 @@ Form form_of(Arguments& a) {
   return f;
 }
 
+void check_columns(Arguments& a, const Product& p) {
+  const uint64 whole = p.form.scales == Scales::kSuper ? kSuperCols : kBlock;
+  if (p.cols % whole != 0) a.refuse(whole == kBlock ? "must be a multiple of 32" : "must be a multiple of 256");
+}
+
+struct ActivationsAt {
+  uint64 quants, scales, sums, scaled_sums;
+};
+
+ActivationsAt take_activations(Arguments& a) {
+  ActivationsAt at;
+  at.quants = a.count(), at.scales = a.count(), at.sums = a.count(), at.scaled_sums = a.count();
+  return at;
+}
+
+// Find what a product reads and writes; its form, shape and stride are set.
+void place(Arguments& a, Product& p, uint64 weights, const ActivationsAt& x, uint64 out) {
+  const Size floats = Size(p.cols) * p.tokens, blocks = Size(p.cols / kBlock) * p.tokens;
+  const uint64 octs = (p.rows + kOctRows - 1) / kOctRows;
+  p.weights = reinterpret_cast<const uint8_t*>(a.read<float>(weights, Size(oct_bytes(p.cols, p.form) / sizeof(float)) * octs));
+  p.quants = a.read<int16_t>(x.quants, floats);
+  p.scales = a.read<float>(x.scales, blocks);
+  p.sums = p.form.bits < 8 ? a.read<int32_t>(x.sums, blocks) : nullptr;
+  p.scaled_sums = p.form.minimums ? a.read<float>(x.scaled_sums, blocks) : nullptr;
+  check_stride(a, p.out_stride, p.rows);
+  if (p.tokens > 0 && p.rows > 0) p.out = a.write<float>(out, Size(p.out_stride / sizeof(float)) * (p.tokens - 1) + p.rows);
+}
+
 // matmulIntegers(w, form, x, xs, xi, xm, out, rows, cols, tokens, outStride)
 void product_of_integers(Info info) {
   callback_body(info, [&] {
@@ -100,24 +128,61 @@ void product_of_integers(Info info) {
     Product p;
     const uint64 weights = a.count();
     p.form = form_of(a);
-    const uint64 quants = a.count(), scales = a.count(), sums = a.count(), scaled_sums = a.count(), out = a.count();
+    const ActivationsAt x = take_activations(a);
+    const uint64 out = a.count();
     p.rows = a.count();
     p.cols = a.positive();
-    const uint64 whole = p.form.scales == Scales::kSuper ? kSuperCols : kBlock;
-    if (p.cols % whole != 0) a.refuse(whole == kBlock ? "must be a multiple of 32" : "must be a multiple of 256");
+    check_columns(a, p);
     p.tokens = a.count();
     p.out_stride = a.count();
-    const Size floats = Size(p.cols) * p.tokens, blocks = Size(p.cols / kBlock) * p.tokens;
-    const uint64 octs = (p.rows + kOctRows - 1) / kOctRows;
-    p.weights = reinterpret_cast<const uint8_t*>(a.read<float>(weights, Size(oct_bytes(p.cols, p.form) / sizeof(float)) * octs));
-    p.quants = a.read<int16_t>(quants, floats);
-    p.scales = a.read<float>(scales, blocks);
-    p.sums = p.form.bits < 8 ? a.read<int32_t>(sums, blocks) : nullptr;
-    p.scaled_sums = p.form.minimums ? a.read<float>(scaled_sums, blocks) : nullptr;
-    check_stride(a, p.out_stride, p.rows);
+    place(a, p, weights, x, out);
     if (p.tokens == 0 || p.rows == 0) return;
-    p.out = a.write<float>(out, Size(p.out_stride / sizeof(float)) * (p.tokens - 1) + p.rows);
-    run(best_kernels().product, p, octs, kOctRows * p.cols * p.tokens);
+    run(best_kernels().product, p, (p.rows + kOctRows - 1) / kOctRows, kOctRows * p.cols * p.tokens);
+  });
+}
+
+// Several products of the same activations, whose units stand one product's after the other's.
+constexpr int kMostTogether = 4;
+struct Products {
+  int count = 0;
+  Product each[kMostTogether];
+  size_t ends[kMostTogether];  // units up to the end of each
+};
+
+void product_of_several(const Products& all, size_t first, size_t end) {
+  size_t before = 0;
+  for (int i = 0; i < all.count; i++) {
+    const size_t from = std::max(first, before), to = std::min(end, all.ends[i]);
+    if (from < to) best_kernels().product(all.each[i], from - before, to - before);
+    before = all.ends[i];
+  }
+}
+
+// matmulTogether(x, xs, xi, xm, cols, tokens, w, form, out, rows, outStride, ...): as matmulIntegers for each matrix, but the
+// threads meet once. At most four matrices.
+void products_together(Info info) {
+  callback_body(info, [&] {
+    Arguments a(info);
+    const ActivationsAt x = take_activations(a);
+    const uint64 cols = a.positive(), tokens = a.count();
+    Products all;
+    size_t units = 0;
+    do {
+      if (all.count == kMostTogether) throw_js("kernel takes at most " + std::to_string(kMostTogether) + " matrices");
+      Product& p = all.each[all.count];
+      p.cols = cols, p.tokens = tokens;
+      const uint64 weights = a.count();
+      p.form = form_of(a);
+      check_columns(a, p);
+      const uint64 out = a.count();
+      p.rows = a.count();
+      p.out_stride = a.count();
+      place(a, p, weights, x, out);
+      if (tokens == 0) p.rows = 0;
+      units += (p.rows + kOctRows - 1) / kOctRows;
+      all.ends[all.count++] = units;
+    } while (a.left() > 0);
+    run(product_of_several, all, units, kOctRows * cols * tokens);
   });
 }
 
@@ -294,6 +359,7 @@ void over(Info info) {
     };
     member("quantizeActivations", quantize);
     member("matmulIntegers", product_of_integers);
+    member("matmulTogether", products_together);
     member("matmulF32", product_f32);
     member("rmsNorm", norm<false>);
     member("layerNorm", norm<true>);

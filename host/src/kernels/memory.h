@@ -45,6 +45,7 @@ class Arguments {
  public:
   explicit Arguments(const v8::FunctionCallbackInfo<v8::Value>& info);
 
+  int left() const { return info_.Length() - next_; }  // arguments that nobody has taken
   uint64 count();     // an integer from 0 to 2^32 - 1
   uint64 positive();  // the same without 0
   float number();

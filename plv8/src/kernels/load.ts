@@ -57,6 +57,11 @@ export interface Kernels {
     tokens: number,
     outStride: number,
   ): void;
+  /**
+   * As matmulIntegers for each of up to four matrices with the same activations: (x, xs, xi, xm, cols, tokens), then
+   * (w, form, out, rows, outStride) for each. The host's kernels have it, whose threads then meet once.
+   */
+  matmulTogether?(...numbers: number[]): void;
   matmulF32(w: number, x: number, out: number, rows: number, cols: number, tokens: number, outStride: number): void;
   rmsNorm(x: number, weight: number, out: number, n: number, tokens: number, eps: number): void;
   layerNorm(x: number, weight: number, bias: number, out: number, n: number, tokens: number, eps: number): void;

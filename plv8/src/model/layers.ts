@@ -4,7 +4,7 @@ import type { Buffers } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
 import { multiplyExperts } from './experts.ts';
 import type { Matrix } from './matrix.ts';
-import { copyRow, multiplyIntegers } from './matrix.ts';
+import { copyRow, multiplyIntegers, multiplyTogether } from './matrix.ts';
 import type { RopeTables } from './rope.ts';
 import type { LayerWeights, Norm, Weights } from './weights.ts';
 
@@ -227,17 +227,24 @@ export class Layers {
       sums: buffers.quantSums,
       scaledSums: buffers.quantScaledSums,
     };
+    const quantize = (cols: number): void => {
+      const { quants, scales, sums, scaledSums } = activations;
+      kernels.quantizeActivations(x, quants, scales, sums, scaledSums, cols, tokens);
+    };
     let quantized = false;
+    const ops = matrices.reduce((sum, { rows, cols }) => sum + rows * cols * tokens, 0);
+    if (matrices.length > 1 && ops <= OPS_PER_CALL && matrices.every(({ layout }) => layout !== 'f32')) {
+      quantize(matrices[0]!.cols);
+      quantized = true;
+      if (multiplyTogether(arena, matrices, activations, tokens, outs)) return poll();
+    }
     matrices.forEach((matrix, i) => {
       const { cols, stride, rows } = matrix;
       const out = outs[i]!;
       const rowsPerCall = Math.max(8, Math.floor(OPS_PER_CALL / (cols * tokens)) & ~7);
       if (matrix.layout !== 'f32') {
-        if (!quantized) {
-          const { quants, scales, sums, scaledSums } = activations;
-          kernels.quantizeActivations(x, quants, scales, sums, scaledSums, cols, tokens);
-          quantized = true;
-        }
+        if (!quantized) quantize(cols);
+        quantized = true;
         for (let r = 0; r < rows; r += rowsPerCall) {
           const count = Math.min(rowsPerCall, rows - r);
           multiplyIntegers(arena, matrix, r, count, activations, tokens, out + r * 4, rows * 4);

@@ -303,3 +303,24 @@ export function multiplyIntegers(
   const form = formNumber(matrix.form!);
   arena.kernels.matmulIntegers(oct, form, quants, scales, sums, scaledSums, out, rows, matrix.cols, tokens, outStride);
 }
+
+/** All rows of several integer matrices of as many columns in one call, where the kernels have that; false where not. */
+export function multiplyTogether(
+  { kernels }: Arena,
+  matrices: readonly Matrix[],
+  x: QuantizedActivations,
+  tokens: number,
+  outs: readonly number[],
+): boolean {
+  if (kernels.matmulTogether === undefined) return false;
+  const { quants, scales, sums, scaledSums } = x;
+  const each = matrices.flatMap((matrix, i) => [
+    octAt(matrix, 0),
+    formNumber(matrix.form!),
+    outs[i]!,
+    matrix.rows,
+    matrix.rows * 4,
+  ]);
+  kernels.matmulTogether(quants, scales, sums, scaledSums, matrices[0]!.cols, tokens, ...each);
+  return true;
+}

@@ -65,6 +65,29 @@ function integers(k: Kernels): void {
   }
 }
 
+/** Products of three matrices with the same activations: in one call where the kernels have that. */
+function together(k: Kernels): void {
+  let to = OUT;
+  for (const form of Object.values(FORMS)) {
+    const cols = columnsOf(form, COLS);
+    const number = formNumber(form);
+    for (const tokens of [1, 3]) {
+      k.quantizeActivations(FLOATS, QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K, cols, tokens);
+      k.interleave(...parts(form), WEIGHTS, number, 0, ROWS, cols);
+      const each = [ROWS, 5, 16].map((rows) => {
+        const at = to;
+        to += rows * tokens * 4;
+        return [WEIGHTS, number, at, rows, rows * 4] as const;
+      });
+      const activations = [QUANTS, SUMS, SUMS + 64 * K, SUMS + 128 * K] as const;
+      if (k.matmulTogether !== undefined) k.matmulTogether(...activations, cols, tokens, ...each.flat());
+      else
+        for (const [w, form, out, rows, stride] of each)
+          k.matmulIntegers(w, form, ...activations, out, rows, cols, tokens, stride);
+    }
+  }
+}
+
 function expansions(k: Kernels): void {
   Object.values(FORMS).forEach((form, i) => {
     const cols = columnsOf(form, COLS);
@@ -120,6 +143,7 @@ export const CALLS: Record<keyof Kernels, KernelCall> = {
   expand: expansions,
   quantizeActivations: (k) => quantize(k, 7),
   matmulIntegers: integers,
+  matmulTogether: together,
   matmulF32: (k) => k.matmulF32(FLOATS, FLOATS + 64 * K, OUT, ROWS, COLS, 7, ROWS * 4),
   rmsNorm: (k) => k.rmsNorm(FLOATS, FLOATS + 64 * K, OUT, 577, 3, 1e-5),
   layerNorm: (k) => k.layerNorm(FLOATS, FLOATS + 64 * K, FLOATS + 96 * K, OUT, 577, 3, 1e-5),
