@@ -247,7 +247,7 @@ function hostTests() {
   const result = spawnSync('bash', [join(ROOT, 'host/test.sh')], {
     cwd: ROOT,
     encoding: 'utf8',
-    env: { FUZZ_SECONDS: '20', ...process.env },
+    env: { FUZZ_SECONDS: '10', ...process.env },
     stdio: ['ignore', 'pipe', 'inherit'],
     maxBuffer: 64 * 1024 * 1024,
   });

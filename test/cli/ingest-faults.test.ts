@@ -13,7 +13,7 @@ import { hartonomous } from './program.ts';
 
 const SEED = Number(process.env.FAULT_SEED ?? 1);
 /** Each in its part of the time that an ingest takes. */
-const KILLS = LONG ? 10 : 4;
+const KILLS = LONG ? 10 : 2;
 const QWEN = modelPath('zoo/qwen2-tiny-f32.gguf');
 
 /** Lehmer's generator. */

@@ -1,5 +1,5 @@
 /**
- * Tokenizers on random Unicode texts against llama.cpp in the same run: TOKENIZER_TEXTS texts a vocabulary, 300 by default
+ * Tokenizers on random Unicode texts against llama.cpp in the same run: TOKENIZER_TEXTS texts a vocabulary, 100 by default
  * and 5,000 for the long form. Where llama.cpp or the vocabularies cannot be fetched, CI fails and others are told.
  */
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { fetchVocabularies } from './fetch-vocabularies.mjs';
 import { modelPath } from './model-files.ts';
 import { tokenizerDifferences } from './random-texts.ts';
 
-const TEXTS = Number(process.env.TOKENIZER_TEXTS ?? 300);
+const TEXTS = Number(process.env.TOKENIZER_TEXTS ?? 100);
 /** Not BERT's: it is to be what sentence-transformers has (minilm-tokens.test.ts), from which llama.cpp differs. */
 const NAMES = ['qwen2', 'llama-bpe', 'gpt-2', 'llama-spm', 'phi-3', 'nomic-bert-moe', 'deepseek-llm', 'deepseek-coder'];
 /** Byte-level ways of splitting words that no architecture here needs, compared in the long form. */
@@ -29,7 +29,7 @@ function vocabularies(): string | null {
 
 const folder = vocabularies();
 const FILES = [
-  ...(TEXTS > 300 ? [...NAMES, ...OTHERS] : NAMES).map((name) => [name, join(folder ?? '', `ggml-vocab-${name}.gguf`)]),
+  ...(TEXTS > 100 ? [...NAMES, ...OTHERS] : NAMES).map((name) => [name, join(folder ?? '', `ggml-vocab-${name}.gguf`)]),
   ...ZOO.map((name) => [name, modelPath(`zoo/${name}.gguf`)]),
 ] as [string, string][];
 
