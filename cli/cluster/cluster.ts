@@ -261,10 +261,21 @@ export class Cluster {
     if (this.start(port)) return;
     // The remembered port may have been taken since.
     if (this.start(await freePort())) return;
+    this.checkVersion();
     const log = existsSync(this.log)
       ? readFileSync(this.log, 'utf8').trim().split('\n').slice(-LOG_LINES).join('\n')
       : '';
     throw new CommandError(`PostgreSQL did not start: ${reasonIn(log)}`, { hint: `see ${this.log}` });
+  }
+
+  /** PostgreSQL starts no data of another major version, as they are after an upgrade of Debian. */
+  private checkVersion(): void {
+    const made = readFileSync(join(this.data, 'PG_VERSION'), 'utf8').trim();
+    const program = /\d+/.exec(runServerProgram('postgres', ['--version']).output)![0];
+    if (made === program) return;
+    throw new CommandError(`the private database is of PostgreSQL ${made}, and ${postgresBin()} is ${program}`, {
+      hint: `PG_MAJOR=${made} hartonomous up, while that is installed; host/upgrade.sh OLD_BIN brings the data over`,
+    });
   }
 
   /** Make the logins, and their rights as far as hartonomous is installed. */

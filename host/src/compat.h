@@ -3,6 +3,7 @@
 // something, give it a name here that means the same on all of them, and call that. docs/systems.md says what was tested.
 #pragma once
 
+#include <v8-platform.h>
 #include <v8.h>
 
 extern "C" {
@@ -87,5 +88,104 @@ inline v8::ScriptOrigin script_origin(v8::Local<v8::Value> name) {
   return v8::ScriptOrigin(v8::Isolate::GetCurrent(), name);
 #endif
 }
+
+// Hands everything on to the allocator of pages that it is made of.
+class ForwardingPages : public v8::PageAllocator {
+ public:
+  explicit ForwardingPages(v8::PageAllocator* pages) : pages_(pages) {}
+
+  size_t AllocatePageSize() override { return pages_->AllocatePageSize(); }
+  size_t CommitPageSize() override { return pages_->CommitPageSize(); }
+  void SetRandomMmapSeed(int64_t seed) override { pages_->SetRandomMmapSeed(seed); }
+  void* GetRandomMmapAddr() override { return pages_->GetRandomMmapAddr(); }
+  void* AllocatePages(void* at, size_t length, size_t alignment, Permission permissions) override {
+    return pages_->AllocatePages(at, length, alignment, permissions);
+  }
+  bool FreePages(void* at, size_t length) override { return pages_->FreePages(at, length); }
+  bool ReleasePages(void* at, size_t length, size_t left) override { return pages_->ReleasePages(at, length, left); }
+  bool SetPermissions(void* at, size_t length, Permission permissions) override {
+    return pages_->SetPermissions(at, length, permissions);
+  }
+#if V8_MAJOR_VERSION >= 11
+  bool RecommitPages(void* at, size_t length, Permission permissions) override {
+    return pages_->RecommitPages(at, length, permissions);
+  }
+#endif
+#if V8_MAJOR_VERSION >= 13
+  bool SealPages(void* at, size_t length) override { return pages_->SealPages(at, length); }
+#endif
+  bool DiscardSystemPages(void* at, size_t size) override { return pages_->DiscardSystemPages(at, size); }
+  bool DecommitPages(void* at, size_t size) override { return pages_->DecommitPages(at, size); }
+  bool ReserveForSharedMemoryMapping(void* at, size_t size) override {
+    return pages_->ReserveForSharedMemoryMapping(at, size);
+  }
+  std::unique_ptr<SharedMemory> AllocateSharedPages(size_t length, const void* at) override {
+    return pages_->AllocateSharedPages(length, at);
+  }
+  bool CanAllocateSharedPages() override { return pages_->CanAllocateSharedPages(); }
+
+ private:
+  v8::PageAllocator* pages_;
+};
+
+// Hands everything on to the platform that it is made of.
+class ForwardingPlatform : public v8::Platform {
+ public:
+  explicit ForwardingPlatform(v8::Platform* platform) : platform_(platform) {}
+
+  v8::PageAllocator* GetPageAllocator() override { return platform_->GetPageAllocator(); }
+  void OnCriticalMemoryPressure() override { platform_->OnCriticalMemoryPressure(); }
+  int NumberOfWorkerThreads() override { return platform_->NumberOfWorkerThreads(); }
+  bool IdleTasksEnabled(v8::Isolate* isolate) override { return platform_->IdleTasksEnabled(isolate); }
+  double MonotonicallyIncreasingTime() override { return platform_->MonotonicallyIncreasingTime(); }
+  double CurrentClockTimeMillis() override { return platform_->CurrentClockTimeMillis(); }
+  StackTracePrinter GetStackTracePrinter() override { return platform_->GetStackTracePrinter(); }
+  v8::TracingController* GetTracingController() override { return platform_->GetTracingController(); }
+#if V8_MAJOR_VERSION >= 12
+  v8::ThreadIsolatedAllocator* GetThreadIsolatedAllocator() override { return platform_->GetThreadIsolatedAllocator(); }
+  std::shared_ptr<v8::TaskRunner> GetForegroundTaskRunner(v8::Isolate* isolate, v8::TaskPriority priority) override {
+    return platform_->GetForegroundTaskRunner(isolate, priority);
+  }
+
+ protected:
+  std::unique_ptr<v8::JobHandle> CreateJobImpl(v8::TaskPriority priority, std::unique_ptr<v8::JobTask> task,
+                                               const v8::SourceLocation& location) override {
+    return platform_->CreateJob(priority, std::move(task), location);
+  }
+  void PostTaskOnWorkerThreadImpl(v8::TaskPriority priority, std::unique_ptr<v8::Task> task,
+                                  const v8::SourceLocation& location) override {
+    platform_->PostTaskOnWorkerThread(priority, std::move(task), location);
+  }
+  void PostDelayedTaskOnWorkerThreadImpl(v8::TaskPriority priority, std::unique_ptr<v8::Task> task, double seconds,
+                                         const v8::SourceLocation& location) override {
+    platform_->PostDelayedTaskOnWorkerThread(priority, std::move(task), seconds, location);
+  }
+#else
+  std::shared_ptr<v8::TaskRunner> GetForegroundTaskRunner(v8::Isolate* isolate) override {
+    return platform_->GetForegroundTaskRunner(isolate);
+  }
+  void CallOnWorkerThread(std::unique_ptr<v8::Task> task) override { platform_->CallOnWorkerThread(std::move(task)); }
+  void CallBlockingTaskOnWorkerThread(std::unique_ptr<v8::Task> task) override {
+    platform_->CallBlockingTaskOnWorkerThread(std::move(task));
+  }
+  void CallLowPriorityTaskOnWorkerThread(std::unique_ptr<v8::Task> task) override {
+    platform_->CallLowPriorityTaskOnWorkerThread(std::move(task));
+  }
+  void CallDelayedOnWorkerThread(std::unique_ptr<v8::Task> task, double seconds) override {
+    platform_->CallDelayedOnWorkerThread(std::move(task), seconds);
+  }
+  std::unique_ptr<v8::JobHandle> PostJob(v8::TaskPriority priority, std::unique_ptr<v8::JobTask> task) override {
+    return platform_->PostJob(priority, std::move(task));
+  }
+#if V8_MAJOR_VERSION >= 11
+  std::unique_ptr<v8::JobHandle> CreateJob(v8::TaskPriority priority, std::unique_ptr<v8::JobTask> task) override {
+    return platform_->CreateJob(priority, std::move(task));
+  }
+#endif
+#endif
+
+ private:
+  v8::Platform* platform_;
+};
 
 }  // namespace host

@@ -3,8 +3,6 @@
 // reserves the whole range that a memory may ever have, guards included, and makes accessible what the memory has at present.
 #include "allocator.h"
 
-#include <v8-platform.h>
-
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -40,12 +38,12 @@ bool is_limited(Oid role) {
   return role != exempt;
 }
 
-class LimitedPages : public v8::PageAllocator {
+class LimitedPages : public ForwardingPages {
  public:
-  explicit LimitedPages(v8::PageAllocator* pages) : pages_(pages) {}
+  using ForwardingPages::ForwardingPages;
 
   void* AllocatePages(void* address, size_t length, size_t alignment, Permission permissions) override {
-    void* at = pages_->AllocatePages(address, length, alignment, permissions);
+    void* at = ForwardingPages::AllocatePages(address, length, alignment, permissions);
     Instance* instance = on_backend_thread() ? current_instance() : nullptr;
     if (at != nullptr && length >= kLeastReservation && instance != nullptr && is_limited(instance->shared->role)) {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -56,7 +54,7 @@ class LimitedPages : public v8::PageAllocator {
 
   bool SetPermissions(void* address, size_t length, Permission permissions) override {
     if (permissions == kReadWrite && !grant(static_cast<char*>(address), length)) return false;
-    return pages_->SetPermissions(address, length, permissions);
+    return ForwardingPages::SetPermissions(address, length, permissions);
   }
 
   bool FreePages(void* address, size_t length) override {
@@ -65,23 +63,8 @@ class LimitedPages : public v8::PageAllocator {
       std::lock_guard<std::mutex> lock(mutex_);
       reserved_.erase(static_cast<char*>(address));
     }
-    return pages_->FreePages(address, length);
+    return ForwardingPages::FreePages(address, length);
   }
-
-  size_t AllocatePageSize() override { return pages_->AllocatePageSize(); }
-  size_t CommitPageSize() override { return pages_->CommitPageSize(); }
-  void SetRandomMmapSeed(int64_t seed) override { pages_->SetRandomMmapSeed(seed); }
-  void* GetRandomMmapAddr() override { return pages_->GetRandomMmapAddr(); }
-  bool ReleasePages(void* at, size_t length, size_t left) override { return pages_->ReleasePages(at, length, left); }
-  bool DiscardSystemPages(void* at, size_t size) override { return pages_->DiscardSystemPages(at, size); }
-  bool DecommitPages(void* at, size_t size) override { return pages_->DecommitPages(at, size); }
-  bool ReserveForSharedMemoryMapping(void* at, size_t size) override {
-    return pages_->ReserveForSharedMemoryMapping(at, size);
-  }
-  std::unique_ptr<SharedMemory> AllocateSharedPages(size_t length, const void* at) override {
-    return pages_->AllocateSharedPages(length, at);
-  }
-  bool CanAllocateSharedPages() override { return pages_->CanAllocateSharedPages(); }
 
  private:
   static bool on_backend_thread() { return syscall(SYS_gettid) == getpid(); }
@@ -109,45 +92,17 @@ class LimitedPages : public v8::PageAllocator {
     return true;
   }
 
-  v8::PageAllocator* pages_;
   std::mutex mutex_;
   std::map<char*, Reservation> reserved_;  // by where they start
 };
 
-// Hands everything on to the platform it is made of, but the pages.
-class LimitedPlatform : public v8::Platform {
+class LimitedPlatform : public ForwardingPlatform {
  public:
-  explicit LimitedPlatform(v8::Platform* platform) : platform_(platform), pages_(platform->GetPageAllocator()) {}
-
+  explicit LimitedPlatform(v8::Platform* platform)
+      : ForwardingPlatform(platform), pages_(platform->GetPageAllocator()) {}
   v8::PageAllocator* GetPageAllocator() override { return &pages_; }
-  v8::ZoneBackingAllocator* GetZoneBackingAllocator() override { return platform_->GetZoneBackingAllocator(); }
-  void OnCriticalMemoryPressure() override { platform_->OnCriticalMemoryPressure(); }
-  bool OnCriticalMemoryPressure(size_t length) override { return platform_->OnCriticalMemoryPressure(length); }
-  int NumberOfWorkerThreads() override { return platform_->NumberOfWorkerThreads(); }
-  std::shared_ptr<v8::TaskRunner> GetForegroundTaskRunner(v8::Isolate* isolate) override {
-    return platform_->GetForegroundTaskRunner(isolate);
-  }
-  void CallOnWorkerThread(std::unique_ptr<v8::Task> task) override { platform_->CallOnWorkerThread(std::move(task)); }
-  void CallBlockingTaskOnWorkerThread(std::unique_ptr<v8::Task> task) override {
-    platform_->CallBlockingTaskOnWorkerThread(std::move(task));
-  }
-  void CallLowPriorityTaskOnWorkerThread(std::unique_ptr<v8::Task> task) override {
-    platform_->CallLowPriorityTaskOnWorkerThread(std::move(task));
-  }
-  void CallDelayedOnWorkerThread(std::unique_ptr<v8::Task> task, double seconds) override {
-    platform_->CallDelayedOnWorkerThread(std::move(task), seconds);
-  }
-  bool IdleTasksEnabled(v8::Isolate* isolate) override { return platform_->IdleTasksEnabled(isolate); }
-  std::unique_ptr<v8::JobHandle> PostJob(v8::TaskPriority priority, std::unique_ptr<v8::JobTask> task) override {
-    return platform_->PostJob(priority, std::move(task));
-  }
-  double MonotonicallyIncreasingTime() override { return platform_->MonotonicallyIncreasingTime(); }
-  double CurrentClockTimeMillis() override { return platform_->CurrentClockTimeMillis(); }
-  StackTracePrinter GetStackTracePrinter() override { return platform_->GetStackTracePrinter(); }
-  v8::TracingController* GetTracingController() override { return platform_->GetTracingController(); }
 
  private:
-  v8::Platform* platform_;
   LimitedPages pages_;
 };
 

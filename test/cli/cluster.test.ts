@@ -73,6 +73,22 @@ test('down stops it, twice is no error, and up brings the data back', async () =
   expect(await ask(await up(), 'select count(*)::int as n from kept')).toEqual([{ n: 0 }]);
 });
 
+test('up says where the data are of another major version, and what to do', async () => {
+  await up();
+  expect((await hartonomous(['down'], { env })).code).toBe(0);
+  const file = join(env.HARTONOMOUS_HOME, 'data/PG_VERSION');
+  const version = readFileSync(file, 'utf8');
+  writeFileSync(file, '14\n');
+  try {
+    const { code, stderr } = await hartonomous(['up'], { env });
+    expect(stderr).toMatch(/^hartonomous: the private database is of PostgreSQL 14, and \S+ is \d+\n.*PG_MAJOR=14/);
+    expect(code).toBe(1);
+  } finally {
+    writeFileSync(file, version);
+  }
+  await up();
+});
+
 test('up gets over the pid file of a server that is gone', async () => {
   await up();
   expect((await hartonomous(['down'], { env })).code).toBe(0);

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Bring the private database of `hartonomous up` to another major version of PostgreSQL: from the one whose programs are in
+# OLD_BIN to the one that postgres.sh chooses, for which setup.sh has built the extension. The data of before stay, as data.OLD.
+# Usage: host/upgrade.sh OLD_BIN        for example /usr/lib/postgresql/15/bin
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+. ./postgres.sh
+old_bin=${1:?usage: host/upgrade.sh OLD_BIN}
+new_bin=$("$pg_config" --bindir)
+home=/var/lib/hartonomous
+[ "$(id -u)" = 0 ] || home=${XDG_DATA_HOME:-$HOME/.local/share}/hartonomous
+home=${HARTONOMOUS_HOME:-$home} # as clusterHome() of cli/cluster/cluster.ts
+old=$(cat "$home/data/PG_VERSION")
+
+as_server() { env LC_ALL=C.UTF-8 "$@"; }
+[ "$(id -u)" != 0 ] || as_server() { runuser -u postgres -- env LC_ALL=C.UTF-8 "$@"; }
+
+if as_server "$old_bin/pg_ctl" -D "$home/data" status >/dev/null; then
+    printf 'the server runs; stop it: hartonomous down\n' >&2
+    exit 1
+fi
+# From 18 on initdb makes checksums unless told, and both sides have to be alike.
+checksums=""
+if as_server "$old_bin/pg_controldata" "$home/data" | grep -q '^Data page checksum version: *[1-9]'; then checksums=--data-checksums
+elif "$new_bin/initdb" --help | grep -q -- --no-data-checksums; then checksums=--no-data-checksums; fi
+rm -rf "$home/data.part"
+as_server "$new_bin/initdb" -D "$home/data.part" -U postgres --pwfile "$home/password" -A scram-sha-256 -E UTF8 --locale C.UTF-8 $checksums >/dev/null
+work=$(mktemp -d)
+[ "$(id -u)" != 0 ] || chown postgres "$work"
+trap 'rm -rf "$work"' EXIT
+(cd "$work" && as_server PGPASSWORD="$(cat "$home/password")" "$new_bin/pg_upgrade" \
+    -b "$old_bin" -B "$new_bin" -d "$home/data" -D "$home/data.part" -U postgres)
+cp -p "$home/data/postgresql.auto.conf" "$home/data.part/"
+mv "$home/data" "$home/data.$old"
+mv "$home/data.part" "$home/data"
+printf 'now PostgreSQL %s; the data of before are in %s\n' "$(cat "$home/data/PG_VERSION")" "$home/data.$old"
