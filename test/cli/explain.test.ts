@@ -12,7 +12,9 @@ import type { TestDatabase } from '../db/harness.ts';
 import { hartonomous } from './program.ts';
 
 const TINY = fileURLToPath(new URL('../../models/tiny/hartonomous-tiny-q8_0.gguf', import.meta.url));
-const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
+/** A browser; CHROMIUM names one that is elsewhere. */
+const CHROMIUM =
+  process.env.CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
 const MAX_PAGE_BYTES = 2_000_000;
 /** Where screenshots go for a person to look at; none are taken when it is not set. */
 const SCREENSHOTS = process.env.EXPLAIN_SCREENSHOTS;
@@ -119,7 +121,7 @@ describe.skipIf(CHROMIUM === undefined)('the page in a browser', () => {
 
   beforeAll(async () => {
     const file = join(folder, 'page.html');
-    await hartonomous(['explain', `'well'`, '--html', file], { url: database.url });
+    await hartonomous(['explain', '--run', '1', '--step', '3', '--html', file], { url: database.url });
     browser = await chromium.launch({ executablePath: CHROMIUM!, args: ['--no-sandbox'] });
     page = await browser.newPage({ viewport: { width: 1000, height: 900 } });
     page.on('console', (message) => {
@@ -147,11 +149,34 @@ describe.skipIf(CHROMIUM === undefined)('the page in a browser', () => {
     expect(await summary()).toMatch(/^Token 'I' selected via:/);
   });
 
+  test('shows doubt in the tokens, the likeliest candidate first, and no certainty that there was not', async () => {
+    const p = (JSON.parse(await page.locator('#data').innerText()) as { tokens: { p: number }[] }).tokens.map(
+      (t) => t.p,
+    );
+    const shown = await page
+      .locator('.written button')
+      .evaluateAll((all) => all.map((one) => Number(one.style.getPropertyValue('--doubted'))));
+    expect(shown).toEqual(p.map((each) => Number((1 - each).toFixed(2))));
+    const finals = await page.locator('#panel tbody td:nth-child(5)').allInnerTexts();
+    expect(finals[0]).toBe('100.0 %');
+    const models = await page.locator('#panel tbody td:nth-child(3)').allInnerTexts();
+    expect(models.some((each) => each === '< 0.1 %')).toBe(true);
+    expect(models).not.toContain('0.0 %');
+    expect(models).not.toContain('100.0 %');
+  });
+
+  test("marks what the template wrote, and names whose words the caller's are", async () => {
+    expect(await page.locator('#text .template').allInnerTexts()).toContain('<|im_start|>');
+    expect(await page.locator('#text .prompt[title=user]').allInnerTexts()).toContain(' how');
+  });
+
   test('has every view behind its tab', async () => {
     for (const [tab, words] of [
       ['Lens', 'likeliest'],
+      ['Components', "For 'I' and against '"],
       ['Components', 'layer 3 FFN'],
       ['Attention', 'Attention rollout'],
+      ['Attention', "' at 1"],
       ['Inputs', 'speaks for it'],
       ['Candidates', 'Entropy'],
     ] as const) {
@@ -184,9 +209,18 @@ describe.skipIf(CHROMIUM === undefined)('the page in a browser', () => {
     for (const tab of ['Lens', 'Components', 'Attention', 'Inputs', 'Candidates']) {
       await page.getByRole('tab', { name: tab }).click();
       expect(await page.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(400);
-      // The lens is as wide as the answer and scrolls; all other tables are there as a whole.
-      const hidden = `Math.max(...[...document.querySelectorAll('.scroll')].map((box) => box.scrollWidth - box.clientWidth), 0)`;
-      if (tab !== 'Lens') expect(await page.evaluate(hidden), tab).toBe(0);
+      // Only what is as wide as the text may be cut off, and it says so.
+      const cut = `[...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth - box.clientWidth > 1)`;
+      const count = await page.evaluate(`${cut}.length`);
+      if (tab !== 'Lens' && tab !== 'Attention') expect(count, tab).toBe(0);
+      const told = `${cut}.filter((box) => box.dataset.more === 'right' && box.tabIndex === 0 && getComputedStyle(box.nextSibling).display !== 'none').length`;
+      expect(await page.evaluate(told), tab).toBe(count);
+      if (tab === 'Lens') {
+        expect(count).toBeGreaterThan(0);
+        await page.locator('.scroll').first().focus();
+        await page.keyboard.press('ArrowRight');
+        await page.waitForFunction(`document.querySelector('.scroll').dataset.more === 'both'`);
+      }
       await look(`narrow-dark-${tab.toLowerCase()}`);
     }
   });

@@ -226,6 +226,27 @@ describe('similarity and rerank', () => {
     expect(rows[0]!.seen).toBe(true);
   });
 
+  test('explain_similarity is near a separate computation in float64, pair by pair', async () => {
+    const pairs = JSON.parse(readFileSync(new URL('../golden/similarity.json', import.meta.url), 'utf8')) as {
+      a: string;
+      b: string;
+      contributions: number[][];
+    }[];
+    expect(pairs).toHaveLength(3);
+    for (const { a, b, contributions } of pairs) {
+      const { rows } = await database.pool.query<{ a_position: number; b_position: number; contribution: number }>(
+        `select * from hartonomous.explain_similarity($1, $2, 'bert')`,
+        [a, b],
+      );
+      expect(rows).toHaveLength(contributions.flat().length);
+      const most = Math.max(...contributions.flat().map(Math.abs));
+      for (const row of rows) {
+        const expected = contributions[row.a_position]![row.b_position]!;
+        expect(Math.abs(row.contribution - expected) / most, `${a} ${b}`).toBeLessThan(1e-3);
+      }
+    }
+  });
+
   test('rerank without a model takes the one for embeddings, and loads no other', async () => {
     const client = new pg.Client({ connectionString: database.url });
     await client.connect();

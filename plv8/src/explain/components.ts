@@ -18,6 +18,8 @@ export interface Component {
   head: number;
   /** Share of the logit of each token asked about, in their order. */
   shares: number[];
+  /** Of a head: how long what it wrote is beside the residual stream that it was added to. */
+  size?: number;
 }
 
 /** One explained position and the tokens whose logits are taken apart. */
@@ -46,8 +48,8 @@ export function componentsOf(model: Model, targets: readonly Target[], poll: () 
     const ffnBias = layer.feedForwardOutputNorm === null ? vectorOf(model, layer.downBias) : null;
     targets.forEach(({ captured }, t) => {
       const own = directions[t]!;
-      const { inner, pulled } = reading[t]!;
-      all[t]!.push(...headComponents(model, captured.heads[index]!, index, pulled));
+      const { inner, pulled, lengths } = reading[t]!;
+      all[t]!.push(...headComponents(model, captured, index, pulled, lengths));
       const constants = inner.map(
         (direction, i) =>
           direction.constant - own[i]!.constant + (attentionBias === null ? 0 : along(direction, attentionBias)),
@@ -103,6 +105,13 @@ interface HeadDirections {
   inner: Direction[];
   /** The same seen from the heads' outputs: (nHeads * headSize) a direction. */
   pulled: Float64Array[];
+  lengths: HeadLengths;
+}
+
+/** How long what each head (nHeads) writes is before any norm, and what all of them write together. */
+interface HeadLengths {
+  each: Float64Array;
+  together: number;
 }
 
 /** How each target's directions read the heads' outputs of a layer. */
@@ -115,26 +124,30 @@ function headDirections(
   poll: () => void,
 ): HeadDirections[] {
   const norm = layer.attentionOutputNorm;
+  const outputs = targets.map(({ captured }) => captured.heads[index]!);
   let inner = directions.map((own) => [...own]);
   if (norm !== null) {
-    const outputs = targets.map(({ captured }) => captured.heads[index]!);
     const bias = vectorOf(model, layer.attnOutBias);
     const projected = project(model, layer, outputs, poll);
     if (bias !== null) projected.forEach((each) => each.forEach((_, d) => (each[d]! += bias[d]!)));
     inner = inner.map((own, t) => own.map((direction) => throughNorm(model, norm, direction, projected[t]!)));
   }
-  const pulled = pullBack(model, layer, inner.flat(), poll);
+  const { pulled, lengths } = pullBack(model, layer, inner.flat(), outputs, poll);
   let next = 0;
-  return inner.map((own) => ({ inner: own, pulled: own.map(() => pulled[next++]!) }));
+  return inner.map((own, t) => ({ inner: own, pulled: own.map(() => pulled[next++]!), lengths: lengths[t]! }));
 }
 
 function headComponents(
   model: Model,
-  heads: Float32Array,
+  captured: Captured,
   layer: number,
   pulled: readonly Float64Array[],
+  { each, together }: HeadLengths,
 ): Component[] {
   const { nHeads, headSize } = model.config;
+  const heads = captured.heads[layer]!;
+  // A norm behind the output matrix makes all of them longer or shorter alike.
+  const scale = lengthOf(captured.added[layer]!) / (together * lengthOf(captured.residuals[layer]!));
   return Array.from({ length: nHeads }, (_, head): Component => ({
     kind: 'head',
     layer,
@@ -144,7 +157,12 @@ function headComponents(
       for (let i = head * headSize; i < (head + 1) * headSize; i++) sum += reading[i]! * heads[i]!;
       return sum;
     }),
+    size: Number.isFinite(scale) ? each[head]! * scale : 0,
   }));
+}
+
+function lengthOf(vector: Float32Array): number {
+  return Math.sqrt(vector.reduce((sum, x) => sum + x * x, 0));
 }
 
 /** Call `visit` with every row (nHeads * headSize) of the layer's output matrix. */
@@ -175,20 +193,38 @@ function project(model: Model, layer: LayerWeights, inputs: readonly Float32Arra
   return out;
 }
 
-/** Each direction seen from the heads' outputs, through the layer's output matrix: (nHeads * headSize) a direction. */
+/**
+ * Each direction seen from the heads' outputs, through the layer's output matrix: (nHeads * headSize) a direction; and how long
+ * what each of `outputs` (nHeads * headSize) is behind it.
+ */
 function pullBack(
   model: Model,
   layer: LayerWeights,
   directions: readonly Direction[],
+  outputs: readonly Float32Array[],
   poll: () => void,
-): Float64Array[] {
+): { pulled: Float64Array[]; lengths: HeadLengths[] } {
+  const { nHeads, headSize } = model.config;
   const pulled = directions.map(() => new Float64Array(layer.attnOut.cols));
+  const squares = outputs.map(() => ({ each: new Float64Array(nHeads), together: 0 }));
   eachOutputRow(model, layer, poll, (d, row) => {
     directions.forEach(({ vector }, i) => {
       const weight = vector[d]!;
       const out = pulled[i]!;
       for (let c = 0; c < row.length; c++) out[c]! += weight * row[c]!;
     });
+    outputs.forEach((output, t) => {
+      const { each } = squares[t]!;
+      let all = 0;
+      for (let head = 0, c = 0; head < nHeads; head++) {
+        let sum = 0;
+        for (const end = c + headSize; c < end; c++) sum += row[c]! * output[c]!;
+        each[head]! += sum * sum;
+        all += sum;
+      }
+      squares[t]!.together += all * all;
+    });
   });
-  return pulled;
+  const lengths = squares.map(({ each, together }) => ({ each: each.map(Math.sqrt), together: Math.sqrt(together) }));
+  return { pulled, lengths };
 }

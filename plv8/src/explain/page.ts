@@ -5,9 +5,13 @@ import type { RecordedRun, RunModel } from './recorded-run.ts';
 
 /** Candidates of a token that the page shows. */
 const CANDIDATES = 10;
+/** Heads and networks that the page compares. */
+const PARTS = 14;
 
 const rounded = (x: number, digits: number): number => Number(x.toFixed(digits));
-const share = (x: number): number => rounded(x, 4);
+/** Three digits of what is small; 1 and 0 only where it is. */
+const share = (x: number): number =>
+  x > 0.999 && x < 1 ? Math.min(rounded(x, 6), 0.999999) : Number(x.toPrecision(3));
 /** Shares in long lists are whole thousandths, and tokens of the lens numbers of a list of texts. */
 const thousandths = (x: number): number => Math.round(x * 1000);
 
@@ -30,7 +34,11 @@ export function pageOf(
     digest: run.digest,
     layers: nLayers,
     temperature: run.sampler.temperature,
-    prompt: run.promptIds.map((id) => ({ text: textOf(tokenizer, id), control: tokenizer.isControl(id) })),
+    prompt: explanations[0]!.inputs.slice(0, run.promptIds.length).map(({ role, is_template }, p) => ({
+      text: textOf(tokenizer, run.promptIds[p]!),
+      role,
+      template: is_template,
+    })),
     tokens: explanations.map(({ token, candidates, components, lens, inputs, edges }) => {
       const layerSum = (layer: number, kinds: readonly string[]): number =>
         components
@@ -41,6 +49,7 @@ export function pageOf(
       const units = inputs.filter((row) => row.leave_one_out !== null);
       return {
         text: token.token,
+        other: token.runner_up,
         p: share(Math.exp(token.logprob)),
         final: share(token.probability),
         logit: rounded(token.logit, 3),
@@ -64,11 +73,13 @@ export function pageOf(
         outside: rounded(layerSum(-1, ['embedding', 'position']) + layerSum(nLayers, ['norm_bias']), 3),
         attention: layers.map((layer) => rounded(layerSum(layer, ['head', 'attention_bias']), 3)),
         ffn: layers.map((layer) => rounded(layerSum(layer, ['ffn', 'ffn_bias']), 3)),
-        heads: components
-          .filter((one) => one.component === 'head')
-          .sort((a, b) => Math.abs(b.contribution) - Math.abs(a.contribution))
-          .slice(0, CANDIDATES)
-          .map((one) => [one.layer, one.head, rounded(one.contribution, 3)]),
+        parts: components
+          .filter((one) => one.component === 'head' || one.component === 'ffn')
+          .map((one) => ({ ...one, difference: one.contribution - one.versus_contribution }))
+          .sort((a, b) => Math.abs(b.difference) - Math.abs(a.difference))
+          .slice(0, PARTS)
+          .sort((a, b) => b.difference - a.difference)
+          .map((one) => [one.layer, one.head, rounded(one.contribution, 3), rounded(one.difference, 3)]),
         edges: edges.map((one) => [one.layer, one.head, one.position, rounded(one.weight, 3)]),
         lens: lens.map((row) => [
           row.rank,

@@ -7,8 +7,12 @@ import { ablation } from '../model/ablation.ts';
 import type { Component } from './components.ts';
 import { distribution } from './distribution.ts';
 
-/** Heads that are left out one by one: those that did most for the token and against the runner-up. Of networks as many. */
-const HEADS = 24;
+/**
+ * Heads that are left out one by one: those that wrote most, whose effect is mostly through later layers, and those that did
+ * most for the token and against the runner-up directly; and all networks of models that have no more of them.
+ */
+const LARGE_HEADS = 24;
+const DIRECT_HEADS = 8;
 const NETWORKS = 32;
 
 /** A head, or with -1 the feed-forward network of a layer. */
@@ -30,12 +34,20 @@ export interface CostsAsked {
   components: readonly Component[];
 }
 
-/** The parts of one kind that did most, by their difference. */
-function candidates(components: readonly Component[], kind: Component['kind'], most: number): Component[] {
-  return components
-    .filter((one) => one.kind === kind)
-    .sort((a, b) => b.shares[0]! - b.shares[1]! - (a.shares[0]! - a.shares[1]!))
-    .slice(0, most);
+function candidates(components: readonly Component[]): Component[] {
+  const most = (kind: Component['kind'], count: number, of: (one: Component) => number): Component[] =>
+    components
+      .filter((one) => one.kind === kind)
+      .sort((a, b) => of(b) - of(a))
+      .slice(0, count);
+  const difference = ({ shares }: Component): number => shares[0]! - shares[1]!;
+  return [
+    ...new Set([
+      ...most('head', LARGE_HEADS, ({ size }) => size!),
+      ...most('head', DIRECT_HEADS, difference),
+      ...most('ffn', NETWORKS, difference),
+    ]),
+  ];
 }
 
 /**
@@ -56,7 +68,7 @@ export function partCosts(
   const order = [...asked.keys()].sort((a, b) => asked[b]!.position - asked[a]!.position);
   for (const a of order) {
     const { position, components } = asked[a]!;
-    for (const part of [...candidates(components, 'head', HEADS), ...candidates(components, 'ffn', NETWORKS)]) {
+    for (const part of candidates(components)) {
       const { layer, head } = part;
       const left = part.kind === 'head' ? { heads: [{ layer, head }], ffns: [] } : { heads: [], ffns: [{ layer }] };
       const intervention = ablation(model, { ...left, neurons: [], by: 'zero', from: position });
