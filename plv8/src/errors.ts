@@ -1,3 +1,5 @@
+import { wellFormed } from './format/utf8.ts';
+
 /** SQLSTATEs raised by the bundle; names and classes as in PostgreSQL's appendix A. */
 export const SQLSTATE = {
   featureNotSupported: '0A000',
@@ -33,6 +35,7 @@ function packed(state: string): number {
 /**
  * An error with a SQLSTATE. PL/V8 reads `code` (an integer), `detail` and `hint` from a thrown object, so a client sees
  * them as it would those of a built-in function. PL/V8 shows an error as text and takes "Error: " away, so the class has no name of its own.
+ * A text that was cut, or that V8 quotes from, may end in half a character: PL/V8 would send the client bytes that are no UTF-8.
  */
 export class HartonomousError extends Error {
   readonly code: number;
@@ -41,11 +44,11 @@ export class HartonomousError extends Error {
   readonly hint: string | undefined;
 
   constructor(sqlerrcode: SqlState, message: string, fields: ErrorFields = {}) {
-    super(message, fields.cause === undefined ? undefined : { cause: fields.cause });
+    super(wellFormed(message), fields.cause === undefined ? undefined : { cause: fields.cause });
     this.code = packed(sqlerrcode);
     this.sqlerrcode = sqlerrcode;
-    this.detail = fields.detail;
-    this.hint = fields.hint;
+    this.detail = fields.detail === undefined ? undefined : wellFormed(fields.detail);
+    this.hint = fields.hint === undefined ? undefined : wellFormed(fields.hint);
   }
 }
 

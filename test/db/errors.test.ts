@@ -160,6 +160,26 @@ const CASES: Case[] = [
     hint: 'runs you may see: hartonomous.run_list',
   },
   {
+    sql: `select hartonomous.explain(9223372036854775807, 0)`,
+    code: '42704',
+    message: 'run 9223372036854776000 does not exist',
+    hint: 'runs you may see: hartonomous.run_list',
+  },
+  {
+    // Cut within a character: PL/V8 would send half of it, which is no UTF-8, and our own host no message at all.
+    sql: `select hartonomous.generate('x', 'a' || repeat('\u{1f600}', 150))`,
+    code: '42704',
+    message: `model a${'\u{1f600}'.repeat(65)}\ufffd...\ufffd${'\u{1f600}'.repeat(32)} does not exist`,
+    hint: 'models here: bert, qwen',
+  },
+  {
+    // V8 quotes the first half of the character that it did not expect.
+    sql: `select hartonomous.chat('\u{1f600}')`,
+    code: '22P02',
+    message: 'invalid input syntax for type json',
+    detail: 'Unexpected token \ufffd in JSON at position 0',
+  },
+  {
     sql: `select hartonomous.close_session(1)`,
     code: '42704',
     message: 'session N is not in this backend N, it was opened in backend 1',

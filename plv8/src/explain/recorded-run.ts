@@ -37,6 +37,10 @@ export interface RecordedRun {
 
 /** Read a run that the caller may see. Throws undefinedObject for others, existing or not. */
 export function readRun(id: number): RecordedRun {
+  const nobody = (): never =>
+    raise(SQLSTATE.undefinedObject, `run ${id} does not exist`, { hint: 'runs you may see: hartonomous.run_list' });
+  // Beyond 2^53 digits are lost, and 2^63, which the largest bigint becomes, only our own host refuses to send.
+  if (!Number.isSafeInteger(id)) nobody();
   const row = query(
     `select model_name, encode(model_digest, 'hex') as digest, array_to_json(prompt_ids) as prompt_ids,
        array_to_json(output_ids) as output_ids, sampling::json as sampling, held_as, build_id, erased_at::text as erased_at,
@@ -46,9 +50,7 @@ export function readRun(id: number): RecordedRun {
      from hartonomous.runs r where id = $1::bigint and hartonomous._sees_runs_of(caller)`,
     [id],
   )[0];
-  if (row === undefined) {
-    raise(SQLSTATE.undefinedObject, `run ${id} does not exist`, { hint: 'runs you may see: hartonomous.run_list' });
-  }
+  if (row === undefined) return nobody();
   if (row.erased_at !== null) {
     raise(SQLSTATE.objectNotInPrerequisiteState, `run ${id} was erased at ${String(row.erased_at)}`);
   }

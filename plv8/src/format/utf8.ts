@@ -8,6 +8,11 @@ const REPLACEMENT = 0xfffd;
 /** Code units handed to String.fromCharCode at once; more would overflow the argument stack. */
 const CHUNK = 8192;
 
+/** Lone surrogates, which no UTF-8 text has, become U+FFFD. */
+export function wellFormed(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, '\ufffd');
+}
+
 /** Bytes of the UTF-8 form of `text`; a lone surrogate counts as U+FFFD (3 bytes). */
 export function utf8Length(text: string): number {
   let bytes = 0;

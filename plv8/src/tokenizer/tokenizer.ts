@@ -1,5 +1,5 @@
 import { raise, SQLSTATE } from '../errors.ts';
-import { decodeUtf8, writeUtf8 } from '../format/utf8.ts';
+import { decodeUtf8, wellFormed, writeUtf8 } from '../format/utf8.ts';
 import { CHARACTER_BYTES } from './byte-bpe.ts';
 import { cleanSpaces } from './clean-spaces.ts';
 import type { EncodeText } from './encoders.ts';
@@ -235,11 +235,6 @@ function writeByteText(text: string, out: Uint8Array, from: number): number {
     }
   }
   return at;
-}
-
-/** Lone surrogates, which no UTF-8 text has, become U+FFFD. */
-function wellFormed(text: string): string {
-  return text.replace(/\p{Surrogate}/gu, '\ufffd');
 }
 
 /** Build a tokenizer. Throws featureNotSupported, naming the value, for a kind of tokenizer that is not known here. */
