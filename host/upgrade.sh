@@ -23,6 +23,12 @@ fi
 checksums=""
 if as_server "$old_bin/pg_controldata" "$home/data" | grep -q '^Data page checksum version: *[1-9]'; then checksums=--data-checksums
 elif "$new_bin/initdb" --help | grep -q -- --no-data-checksums; then checksums=--no-data-checksums; fi
+# What `up` takes from PUBLIC of PostgreSQL's own functions, the next `up` takes again; a newer PostgreSQL has others.
+rights="do \$\$ declare f regprocedure; begin \
+for f in select oid from pg_proc where pronamespace = 'pg_catalog'::regnamespace and proacl::text like '%local=%' loop \
+execute format('grant execute on function %s to public', f); \
+execute format('revoke execute on function %s from local, hartonomous_owner', f); end loop; end \$\$"
+if as_server "$old_bin/postgres" --single -D "$home/data" hartonomous <<<"$rights" 2>&1 | grep ERROR; then exit 1; fi
 rm -rf "$home/data.part"
 as_server "$new_bin/initdb" -D "$home/data.part" -U postgres --pwfile "$home/password" -A scram-sha-256 -E UTF8 --locale C.UTF-8 $checksums >/dev/null
 work=$(mktemp -d)

@@ -105,7 +105,9 @@ begin
     -- Our own functions take locks as their owner, who is there once hartonomous is installed.
     for f in select p.oid from pg_proc p where p.pronamespace = 'pg_catalog'::regnamespace
         and p.proname ~ '^(pg_(try_)?advisory|lo_|lo(read|write)|lowrite|pg_terminate_backend|pg_logical_emit_message)'
-        and to_regrole('hartonomous_owner') is not null loop
+        and to_regrole('hartonomous_owner') is not null
+        -- lo_import and lo_export, which read and write the server's files, are nobody's to begin with.
+        and not exists (select from pg_init_privs i where i.classoid = 'pg_proc'::regclass and i.objoid = p.oid) loop
         execute format('revoke execute on function %s from public', f);
         execute format('grant execute on function %s to ${DAILY}, hartonomous_owner', f);
     end loop;

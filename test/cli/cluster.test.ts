@@ -136,6 +136,9 @@ describe('the login for daily use', () => {
          from pg_roles r where rolname = current_user`,
       ),
     ).toEqual([{ mighty: false, admin: true, owner: false, schemas: ['local'], creates: false }]);
+    await expect(ask(url, `select lo_import('/etc/hostname')`)).rejects.toThrow(
+      'permission denied for function lo_import',
+    );
     await ask(url, 'create table runs (id integer); create table notes as select 1 as n');
     expect(await ask(url, `select schemaname from pg_tables where tablename = 'notes'`)).toEqual([
       { schemaname: 'local' },
