@@ -104,6 +104,36 @@ export interface Kernels {
   ): void;
 }
 
+/** Further exports of assembly/, for constrained decoding. */
+export interface TokenKernels {
+  longestToken(starts: number, stops: number, count: number): number;
+  sortTokens(
+    bytes: number,
+    starts: number,
+    stops: number,
+    count: number,
+    order: number,
+    room: number,
+    counts: number,
+    groups: number,
+  ): number;
+  growTree(
+    bytes: number,
+    starts: number,
+    stops: number,
+    order: number,
+    count: number,
+    shorter: number,
+    longest: number,
+    open: number,
+    path: number,
+    depths: number,
+    ends: number,
+    tokens: number,
+    twins: number,
+  ): number;
+}
+
 /**
  * Builds with the same results, bit for bit: `relaxed` has products of bytes, in relaxed SIMD; `native` is the host's own
  * code for what a forward pass calls, and the plain build for loading.
@@ -156,15 +186,23 @@ function timed(kernels: Kernels, times: () => KernelTimes): Kernels {
   return Object.fromEntries(wrapped) as Kernels;
 }
 
-export function instantiateKernels(memory: WasmMemory, build = kernelBuild()): Kernels {
+/** The module's exports over a memory. */
+function exportsOf(memory: WasmMemory, build: KernelBuild): unknown {
   const text = build === 'native' ? 'plain' : build;
   let module = modules.get(text);
   if (module === undefined) {
     module = new (webAssembly().Module)(decodeBase64(TEXTS[text]));
     modules.set(text, module);
   }
-  const instance = new (webAssembly().Instance)(module, { env: { memory, abort: () => undefined } });
-  const exports = instance.exports as Kernels;
+  return new (webAssembly().Instance)(module, { env: { memory, abort: () => undefined } }).exports;
+}
+
+export function instantiateTokenKernels(memory: WasmMemory): TokenKernels {
+  return exportsOf(memory, kernelBuild()) as TokenKernels;
+}
+
+export function instantiateKernels(memory: WasmMemory, build = kernelBuild()): Kernels {
+  const exports = exportsOf(memory, build) as Kernels;
   const kernels = build === 'native' && native !== null ? { ...exports, ...native(memory) } : exports;
   const profile = globalThis as { hartonomousKernelTimes?: KernelTimes };
   return profile.hartonomousKernelTimes === undefined

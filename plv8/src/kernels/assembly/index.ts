@@ -1,6 +1,6 @@
 // Kernels of the forward pass, compiled by AssemblyScript to WebAssembly with 128-bit SIMD. All arguments are byte
 // addresses in the imported memory, laid out by model/arena.ts, and counts. Loading goes through unpack and layout, a
-// product through activations and one of the matmuls.
+// product through activations and one of the matmuls. Of constrained decoding: token-trees.
 export * from './unpack';
 export * from './unpack-k';
 export * from './layout';
@@ -15,3 +15,4 @@ export * from './layer-norm';
 export * from './gelu';
 export * from './softcap';
 export * from './attention';
+export * from './token-trees';

@@ -169,7 +169,7 @@ class Automaton {
   ): Uint32Array {
     // Where tokens are counted by bytes, states that no token of the tree tells apart share a set.
     const { e, removed } = this.countsBytes
-      ? this.expressions.relax(state, tree.longest, (e) => this.cost(e))
+      ? this.expressions.relax(state, tree.nodes.longest, (e) => this.cost(e))
       : { e: state, removed: 0 };
     let mask = masks.get(e);
     if (mask === undefined) {
@@ -185,7 +185,7 @@ class Automaton {
   }
 
   private walk(tree: TokenTree, state: Expression, left: number, poll: () => void): Mask {
-    const { bytes, depths, ends, tokens, longest } = tree;
+    const { bytes, depths, ends, tokens, longest } = tree.nodes;
     const { transitions } = this;
     const bits = new Uint32Array((this.trie.tokenizer.vocabSize + 31) >> 5);
     const stack = new Int32Array(longest + 1); // (depths) number of the state there
