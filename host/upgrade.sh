@@ -34,7 +34,8 @@ as_server "$new_bin/initdb" -D "$home/data.part" -U postgres --pwfile "$home/pas
 work=$(mktemp -d)
 [ "$(id -u)" != 0 ] || chown postgres "$work"
 trap 'rm -rf "$work"' EXIT
-(cd "$work" && as_server PGPASSWORD="$(cat "$home/password")" "$new_bin/pg_upgrade" \
+# In the environment, and not among the arguments, which other users see.
+(cd "$work" && PGPASSWORD=$(cat "$home/password") as_server "$new_bin/pg_upgrade" \
     -b "$old_bin" -B "$new_bin" -d "$home/data" -D "$home/data.part" -U postgres)
 cp -p "$home/data/postgresql.auto.conf" "$home/data.part/"
 mv "$home/data" "$home/data.$old"

@@ -231,13 +231,14 @@ export class Layers {
       const { quants, scales, sums, scaledSums } = activations;
       kernels.quantizeActivations(x, quants, scales, sums, scaledSums, cols, tokens);
     };
-    let quantized = false;
     const ops = matrices.reduce((sum, { rows, cols }) => sum + rows * cols * tokens, 0);
-    if (matrices.length > 1 && ops <= OPS_PER_CALL && matrices.every(({ layout }) => layout !== 'f32')) {
+    const joint = kernels.matmulTogether !== undefined && matrices.length > 1 && ops <= OPS_PER_CALL;
+    if (joint && matrices.every(({ layout }) => layout !== 'f32')) {
       quantize(matrices[0]!.cols);
-      quantized = true;
-      if (multiplyTogether(arena, matrices, activations, tokens, outs)) return poll();
+      multiplyTogether(arena, matrices, activations, tokens, outs);
+      return poll();
     }
+    let quantized = false;
     matrices.forEach((matrix, i) => {
       const { cols, stride, rows } = matrix;
       const out = outs[i]!;

@@ -304,15 +304,14 @@ export function multiplyIntegers(
   arena.kernels.matmulIntegers(oct, form, quants, scales, sums, scaledSums, out, rows, matrix.cols, tokens, outStride);
 }
 
-/** All rows of several integer matrices of as many columns in one call, where the kernels have that; false where not. */
+/** All rows of several integer matrices of as many columns in one call; for kernels that have matmulTogether. */
 export function multiplyTogether(
   { kernels }: Arena,
   matrices: readonly Matrix[],
   x: QuantizedActivations,
   tokens: number,
   outs: readonly number[],
-): boolean {
-  if (kernels.matmulTogether === undefined) return false;
+): void {
   const { quants, scales, sums, scaledSums } = x;
   const each = matrices.flatMap((matrix, i) => [
     octAt(matrix, 0),
@@ -321,6 +320,5 @@ export function multiplyTogether(
     matrix.rows,
     matrix.rows * 4,
   ]);
-  kernels.matmulTogether(quants, scales, sums, scaledSums, matrices[0]!.cols, tokens, ...each);
-  return true;
+  kernels.matmulTogether!(quants, scales, sums, scaledSums, matrices[0]!.cols, tokens, ...each);
 }
