@@ -28,7 +28,7 @@ export interface HeldBytes {
 export interface ThreadsMeasurement {
   prefill: number[];
   decode: number[];
-  /** Of 1,024 tokens. */
+  /** Of 1,024 tokens; none where only the short figures were asked for, as `batch`. */
   prefill_long: number[];
   /** Of eight prompts' answers together. */
   batch: number[];
@@ -36,8 +36,6 @@ export interface ThreadsMeasurement {
 
 /** Figures that have no counterpart. */
 export interface OwnMeasurement {
-  /** Decode at a context of 2,048 tokens / at 64. */
-  longContext: number;
   /** Tokens per second of 8 prompts together / of one alone. */
   batch: number;
   /** Milliseconds of a call that writes no token. */
@@ -190,9 +188,6 @@ export async function measureOwn(target: Target): Promise<OwnMeasurement> {
   const { model } = target;
   try {
     await backend.complete(PREFILL, 8); // warm-up
-    const near = decodeRate(await backend.complete(64, DECODE + 1));
-    const far = decodeRate(await backend.complete(CONTEXT - DECODE - 8, DECODE + 1));
-
     const zero: number[] = [];
     const none = [WORD, model, backend.options(0)];
     for (let i = 0; i < CALLS; i++)
@@ -220,10 +215,26 @@ export async function measureOwn(target: Target): Promise<OwnMeasurement> {
         throw new Error(`"${prompt}" is answered otherwise among others: ${together.texts[i]} and ${alone[i]}`);
     });
     return {
-      longContext: far / near,
       batch: (BATCH * DECODE) / together.seconds / median(one),
       zeroTokensMs: median(zero),
     };
+  } finally {
+    await backend.client.end();
+  }
+}
+
+/** Decode after as many tokens as a context of 2,048 leaves room for / after 64, of `pairs` alternating runs each. */
+export async function measureLongContext(target: Target, pairs = 5): Promise<number[]> {
+  const backend = await Backend.open(target);
+  try {
+    const rate = async (words: number): Promise<number> => decodeRate(await backend.complete(words, DECODE + 1));
+    const ratios: number[] = [];
+    await rate(CONTEXT - DECODE - 8); // the prompts of later runs begin as this one does, and are in its cache
+    for (let i = 0; i < pairs; i++) {
+      const near = await rate(64);
+      ratios.push((await rate(CONTEXT - DECODE - 8)) / near);
+    }
+    return ratios;
   } finally {
     await backend.client.end();
   }

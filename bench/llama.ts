@@ -49,9 +49,12 @@ export function measureLlamaThreads(
   program: string,
   file: string,
   threads: number,
-  repeats: number,
+  options: { repeats: number; short: boolean },
 ): ThreadsMeasurement {
-  return runPinned([program, LIBRARIES, file, String(threads), String(repeats), 'long'], `0-${threads - 1}`);
+  const { repeats, short } = options;
+  const args = [program, LIBRARIES, file, String(threads), String(repeats), ...(short ? [] : ['long'])];
+  const measured = runPinned<Partial<ThreadsMeasurement>>(args, `0-${threads - 1}`);
+  return { prefill: [], decode: [], prefill_long: [], batch: [], ...measured };
 }
 
 /** llama.cpp as WebAssembly; prefill and decode alone. */

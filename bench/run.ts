@@ -2,7 +2,7 @@
  * Hartonomous beside llama.cpp, one thread each on the same processor, alternating.
  *   npm run bench -- [--models qwen-q8_0,smollm2] [--rounds 5] [--repeats 1] [--extra-rounds 2]
  *   npm run bench -- --profile [--models ...]       where a token's time goes, by kernel
- *   npm run bench -- --threads 1,2 [--models ...]   with one thread and with all processors, see threads.ts
+ *   npm run bench -- --threads 1,2 [--short] [--models ...]   with one thread and with all processors, see threads.ts
  *   npm run bench -- --shared [--rounds 5]          weights that backends share, see shared.ts
  * The peer is the faster of node-llama-cpp and the same library from C, for each figure; wllama is llama.cpp as
  * WebAssembly. Writes results/KEY.json for each model, results/table.json and results/ratios.svg.
@@ -17,7 +17,13 @@ import { install } from '../cli/install/install.ts';
 import { cacheFolder } from '../python-package.mjs';
 import { privateDatabase, withClient } from './database.ts';
 import type { Measurement, OwnMeasurement, Target } from './hartonomous.ts';
-import { measureHartonomous, measureOwn, profileHartonomous, UPSTREAM_ONLY } from './hartonomous.ts';
+import {
+  measureHartonomous,
+  measureLongContext,
+  measureOwn,
+  profileHartonomous,
+  UPSTREAM_ONLY,
+} from './hartonomous.ts';
 import { measureLlamaLibrary, measureLlamaNode, measureWllama, preparePeers } from './llama.ts';
 import type { Row } from './report.ts';
 import { printTable, ratioPlot } from './report.ts';
@@ -56,6 +62,7 @@ const { values } = parseArgs({
     'extra-rounds': { type: 'string', default: '2' },
     profile: { type: 'boolean', default: false },
     threads: { type: 'string' },
+    short: { type: 'boolean', default: false },
     shared: { type: 'boolean', default: false },
   },
 });
@@ -183,12 +190,6 @@ function extraRowsOf(list: readonly ExtraRound[], ours: readonly Round[]): Row[]
       { bar: 1.5 },
     ),
     alone(
-      'decode at 2,048 tokens / at 64',
-      'x',
-      list.map((round) => round.own.longContext),
-      { bar: 0.75 },
-    ),
-    alone(
       'a call of no tokens',
       'ms',
       list.map((round) => round.own.zeroTokensMs),
@@ -283,6 +284,12 @@ async function compare(): Promise<void> {
       );
     }
     const rows = rowsOf(subject, list);
+    if (extraRounds > 0) {
+      const ratios = await measureLongContext(target);
+      rows.push(
+        alone(`${subject.title}: decode at 2,048 tokens / at 64`, 'x', ratios, { bar: subject.longContextBar }),
+      );
+    }
     if (subject.key === MAIN) {
       for (let i = 0; i < extraRounds; i++) {
         progress(`${subject.title}, figures without a native peer, round ${i + 1} of ${extraRounds}`);
@@ -319,6 +326,7 @@ else if (values.threads !== undefined)
   await compareThreads(subjects, values.threads.split(',').map(Number), {
     rounds,
     repeats,
+    short: values.short,
     results,
     ingest: ingestSubject,
     progress,

@@ -18,6 +18,8 @@ export interface Subject {
   bars: { prefill: number | null; decode: number | null };
   /** Most bytes of the weights in memory / of the tensors. */
   weightsBar: number | null;
+  /** Least decode at 2,048 tokens / at 64 that the project promises; null where it promises nothing. */
+  longContextBar: number | null;
   /** Whether the project promises ratios with one thread and with all (see threads.ts). */
   threads: boolean;
   /** Some gigabytes: measured only by name. */
@@ -37,6 +39,7 @@ function subject(options: Options): Subject {
     ends: QWEN_ENDS,
     bars: { prefill: null, decode: 0.8 },
     weightsBar: 1.15,
+    longContextBar: null,
     threads: true,
     large: false,
     everyPeer: false,
@@ -51,6 +54,7 @@ export const SUBJECTS: readonly Subject[] = [
     file: () => randomModel('qwen2.5-0.5b-q8_0'),
     bars: { prefill: 0.5, decode: 0.9 },
     weightsBar: 1.05,
+    longContextBar: 0.9,
     everyPeer: true,
   }),
   subject({
@@ -58,6 +62,7 @@ export const SUBJECTS: readonly Subject[] = [
     title: 'Qwen2.5-0.5B shape, Q4_0',
     file: () => randomModel('qwen2.5-0.5b-q4_0'),
     weightsBar: 1.05,
+    longContextBar: 0.85,
   }),
   subject({ key: 'qwen-q4_k_m', title: 'Qwen2.5-0.5B shape, Q4_K_M', file: () => randomModel('qwen2.5-0.5b-q4_k_m') }),
   subject({

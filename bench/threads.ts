@@ -1,10 +1,10 @@
 /**
  * Hartonomous beside llama.cpp with one thread and with all processors, alternating: `npm run bench -- --threads 1,2`.
- * Prefill of 128 and of 1,024 tokens, decode of 64, and eight prompts together. The peer is llama.cpp's library from C.
- * Writes results/threads.json.
+ * Prefill of 128 and of 1,024 tokens, decode of 64, and eight prompts together; with --short decode and the prefill of 128
+ * alone. The peer is llama.cpp's library from C. Rows go to results/threads.json, in the place of those of the same name.
  */
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -48,7 +48,11 @@ interface Counts {
   eval_duration: number; // ns
 }
 
-async function measureThreads(target: Target, threads: number, repeats: number): Promise<ThreadsMeasurement> {
+async function measureThreads(
+  target: Target,
+  threads: number,
+  { repeats, short }: { repeats: number; short: boolean },
+): Promise<ThreadsMeasurement> {
   const client = new pg.Client({ connectionString: target.url });
   await client.connect();
   try {
@@ -91,6 +95,7 @@ async function measureThreads(target: Target, threads: number, repeats: number):
       result.prefill.push(rate(short.prompt_eval_count, short.prompt_eval_duration));
       result.decode.push(rate(short.eval_count - 1, short.eval_duration)); // the first token comes out of the prompt's logits
     }
+    if (short) return result;
     for (let i = 0; i < repeats; i++) {
       const long = await complete(PREFILL_LONG, 1);
       result.prefill_long.push(rate(long.prompt_eval_count, long.prompt_eval_duration));
@@ -107,7 +112,8 @@ async function measureThreads(target: Target, threads: number, repeats: number):
 }
 
 function rowsOf(subject: Subject, threads: number, rounds: readonly [ThreadsMeasurement, ThreadsMeasurement][]): Row[] {
-  return (Object.keys(TITLES) as Figure[]).map((figure) => {
+  const measured = (Object.keys(TITLES) as Figure[]).filter((figure) => rounds[0]![0][figure].length > 0);
+  return measured.map((figure) => {
     const ours = rounds.map(([mine]) => median(mine[figure]));
     const peer = rounds.map(([, theirs]) => median(theirs[figure]));
     return {
@@ -131,36 +137,36 @@ export async function compareThreads(
   options: {
     rounds: number;
     repeats: number;
+    short: boolean;
     results: string;
     ingest: (subject: Subject) => Promise<Target>;
     progress: (text: string) => void;
   },
 ): Promise<void> {
   const program = preparePeers(cacheFolder());
-  const about = {
-    processor: cpus()[0]?.model,
-    processors: cpus().length,
-    load_before: loadavg()[0],
-    measured_at: new Date().toISOString(),
-  };
+  const about = { processor: cpus()[0]?.model, processors: cpus().length };
+  const circumstances = { rounds: options.rounds, load_before: loadavg()[0], measured_at: new Date().toISOString() };
+  const file = join(options.results, 'threads.json');
+  const earlier = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as { rows: Row[] }).rows : [];
   const table: Row[] = [];
   for (const subject of subjects) {
     options.progress(`${subject.title}: ingest`);
-    const file = subject.file();
+    const model = subject.file();
     const target = await options.ingest(subject);
     for (const threads of counts) {
       const rounds: [ThreadsMeasurement, ThreadsMeasurement][] = [];
       for (let i = 0; i < options.rounds; i++) {
-        const ours = await measureThreads(target, threads, options.repeats);
-        const peer = measureLlamaThreads(program, file, threads, options.repeats);
+        const ours = await measureThreads(target, threads, options);
+        const peer = measureLlamaThreads(program, model, threads, options);
         rounds.push([ours, peer]);
         const [mine, theirs] = [median(ours.decode), median(peer.decode)];
         options.progress(
           `${subject.title}, ${threads} thread(s), round ${i + 1} of ${options.rounds}: decode ${mine.toFixed(1)} and ${theirs.toFixed(1)} tok/s`,
         );
       }
-      table.push(...rowsOf(subject, threads, rounds));
-      writeFileSync(join(options.results, 'threads.json'), `${JSON.stringify({ ...about, rows: table }, null, 1)}\n`);
+      table.push(...rowsOf(subject, threads, rounds).map((row) => ({ ...row, ...circumstances })));
+      const kept = earlier.filter((row) => !table.some(({ what }) => what === row.what));
+      writeFileSync(file, `${JSON.stringify({ ...about, rows: [...table, ...kept] }, null, 1)}\n`);
     }
   }
   printTable(`threads on ${about.processor ?? 'this processor'}`, table);

@@ -13,6 +13,7 @@ import { languageHost, languageVersion, OWN_HOST } from '../install/language.ts'
 import { refuseOtherSchemas } from '../install/schema-version.ts';
 import { formatBytes, print, printJson } from '../output.ts';
 import { globalsOf } from './globals.ts';
+import { kernelChecks } from './kernel-checks.ts';
 import type { Finding } from './operation-checks.ts';
 import { operationChecks } from './operation-checks.ts';
 
@@ -174,7 +175,7 @@ async function database(
     found: `${segments.rows[0]!.n} segments, ${formatBytes(Number(segments.rows[0]!.bytes))}${swept > 0 ? `, ${swept} files swept` : ''}`,
     next: '',
   });
-  findings.push(...(await operationChecks(client)));
+  findings.push(...(await kernelChecks(client, host)), ...(await operationChecks(client)));
   const problems = await client.query<{ n: string }>('select count(*) as n from hartonomous.check_integrity(false)');
   const broken = Number(problems.rows[0]?.n);
   findings.push({

@@ -64,6 +64,13 @@ comment on column hartonomous.loaded_models.memories is 'WebAssembly memories th
 comment on column hartonomous.loaded_models.kernels is 'build of the kernels that computes: native, the host''s own code, with what the processor gives; relaxed where V8 and the processor have relaxed SIMD''s dot product; or plain; results are the same';
 comment on column hartonomous.loaded_models.threads is 'threads that a call of this backend may have, as far as other calls leave cores';
 
+create or replace function hartonomous._kernels(out kernels text, out threads integer)
+returns record
+language plv8 volatile parallel unsafe cost 100 security definer set search_path = hartonomous, pg_temp
+as $$ {{entry.kernelFacts()}} $$;
+comment on function hartonomous._kernels() is
+    'build of the kernels that models of this backend compute with, and threads that a call may have; see loaded_models';
+
 create or replace function hartonomous.build_id()
 returns text
 language sql immutable parallel safe
@@ -71,7 +78,7 @@ as $$ select '{{build_id}}'::text $$;
 comment on function hartonomous.build_id() is 'content hash of the installed bundle and functions';
 
 revoke all on function
-    hartonomous.set_default_model(text), hartonomous.unload(text), hartonomous.default_model(), hartonomous.default_embedding_model(), hartonomous.build_id(), hartonomous._loaded()
+    hartonomous.set_default_model(text), hartonomous.unload(text), hartonomous.default_model(), hartonomous.default_embedding_model(), hartonomous.build_id(), hartonomous._loaded(), hartonomous._kernels()
 from public;
 grant execute on function
     hartonomous.set_default_model(text)
@@ -80,6 +87,6 @@ grant execute on function
     hartonomous.unload(text)
 to hartonomous_user;
 grant execute on function
-    hartonomous.default_model(), hartonomous.default_embedding_model(), hartonomous.build_id(), hartonomous._loaded()
+    hartonomous.default_model(), hartonomous.default_embedding_model(), hartonomous.build_id(), hartonomous._loaded(), hartonomous._kernels()
 to hartonomous_user, hartonomous_reader;
 grant select on hartonomous.loaded_models to hartonomous_user, hartonomous_reader;

@@ -370,7 +370,29 @@ describe('exit codes', () => {
     if (EXTENSION === 'plv8') {
       expect(stdout).toMatch(/^ok {3}LANGUAGE plv8 +from plv8 \S+ -> beside hartonomous_v8 it lacks .*native kernels/m);
       expect(stdout).toMatch(/^ok {3}hartonomous_v8 +(installed|not installed, and not needed)$/m);
-    } else expect(stdout).toMatch(/^ok {3}LANGUAGE plv8 +from hartonomous_v8 \S+$/m);
+      expect(stdout).toMatch(/^ok {3}kernels +\S+, which is slow: plv8 has no native kernels -> docs\/managed.md$/m);
+      expect(stdout).toMatch(/^ok {3}threads +1 a call$/m);
+    } else {
+      expect(stdout).toMatch(/^ok {3}LANGUAGE plv8 +from hartonomous_v8 \S+$/m);
+      expect(stdout).toMatch(/^ok {3}threads +\d+ a call, hartonomous_v8.threads -?\d+( -> .*)?$/m);
+    }
+  });
+
+  test('doctor tells which kernels compute, and why they are slow', async (context) => {
+    if (!OWN_LANGUAGE) context.skip('only our own host has several kinds');
+    const line = async (settings: string): Promise<string> => {
+      const env = { PGOPTIONS: settings };
+      const { code, stdout } = await hartonomous(['doctor'], { url: database.url, env });
+      expect({ code, stdout }).toMatchObject({ code: 0 });
+      return stdout.split('\n').find((found) => /^ok {3}kernels /.test(found))!;
+    };
+    expect(await line('')).toMatch(/ native \(\w+\)/);
+    expect(await line('-c hartonomous_v8.extras=off')).toMatch(
+      / (plain|relaxed), which is slow: hartonomous_v8.extras is off -> alter system reset hartonomous_v8.extras$/,
+    );
+    expect(await line('-c hartonomous_v8.segment_role=nobody')).toMatch(
+      / (plain|relaxed), which is slow: hartonomous_v8.segment_role is not hartonomous_owner -> run as a superuser: hartonomous install$/,
+    );
   });
 
   test('doctor tells of settings, limits, backends, errors and runs, and what to do', async () => {

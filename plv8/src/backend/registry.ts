@@ -199,10 +199,20 @@ export function unloadModels(name: string | null): number {
   return freed;
 }
 
+/** Build of the kernels that a model which is loaded now computes with, and threads that a call may have. */
+export function kernelFacts(): { kernels: string; threads: number } {
+  useHostKernels();
+  const native = kernelHost();
+  return {
+    kernels: native === null ? kernelBuild() : `${kernelBuild()} (${native.family()})`,
+    threads: native?.threads() ?? 1,
+  };
+}
+
 /** Rows of the view loaded_models. */
 export function loadedModelRows(): Record<string, unknown>[] {
   currentCatalog();
-  const native = kernelHost();
+  const computing = kernelFacts();
   return [...loaded.values()].map((entry) => {
     const { caches, tokens } = cacheFacts(entry.model);
     return {
@@ -222,8 +232,7 @@ export function loadedModelRows(): Record<string, unknown>[] {
       caches,
       cache_hits: entry.usage.cacheHits,
       memories: entry.model.memories,
-      kernels: native === null ? kernelBuild() : `${kernelBuild()} (${native.family()})`,
-      threads: native?.threads() ?? 1,
+      ...computing,
     };
   });
 }

@@ -4,7 +4,7 @@ import type { Purpose } from '../backend/catalog.ts';
 import { defaultName, findModel } from '../backend/catalog.ts';
 import { currentCatalog, loadedModelRows, unloadModels } from '../backend/registry.ts';
 
-export { setDefaultModel } from '../backend/registry.ts';
+export { kernelFacts, setDefaultModel } from '../backend/registry.ts';
 
 export function defaultModel(): string | null {
   return usedDefault('text');
