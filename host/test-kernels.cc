@@ -220,7 +220,7 @@ std::vector<Half> halves_of(const std::vector<float>& x) {
 
 void test_attention() {
   Attention a;
-  const size_t group = whole(1, 7), tokens = whole(1, 4);
+  const size_t group = whole(1, 8) == 1 ? whole(30, 70) : whole(1, 7), tokens = whole(1, 4);
   a.kv_heads = whole(1, 3), a.heads = a.kv_heads * group, a.head_size = 4 * whole(1, 20);
   a.length = whole(1, 200), a.growth = whole(0, 1), a.window = whole(1, 250);
   const size_t width = a.kv_heads * a.head_size + 4 * whole(0, 2), positions = a.length + a.growth * (tokens - 1);
@@ -307,14 +307,14 @@ void measure() {
     const std::vector<float> keys = floats(1024 * 128), values = floats(1024 * 128);
     const std::vector<Half> narrow_keys = halves_of(keys), narrow_values = halves_of(values);
     std::vector<float> out(q.size());
-    for (bool halves : {false, true}) {
+    for (size_t slices : {4, 1}) for (bool halves : {false, true}) {
       const void* k = halves ? static_cast<const void*>(narrow_keys.data()) : keys.data();
       const void* v = halves ? static_cast<const void*>(narrow_values.data()) : values.data();
-      const Attention a = {q.data(), k, v, out.data(), 14, 2, 64, 1024, 0, 4096, size_t{halves ? 256u : 512u}, 0.125f, 0, 4, halves};
+      const Attention a = {q.data(), k, v, out.data(), 14, 2, 64, 1024, 0, 4096, size_t{halves ? 256u : 512u}, 0.125f, 0, slices, halves};
       const double seconds = best_of([&] {
-        for (int n = 0; n < 20; n++) all[i]->attend(a, 0, 8);
+        for (int n = 0; n < 20; n++) all[i]->attend(a, 0, 2 * slices);
       });
-      printf("%-9s attention over 1024 positions of %s: %5.1f G multiply-adds a second\n", all[i]->name, halves ? "half floats" : "floats",
+      printf("%-9s attention over 1024 positions of %s, %zu slices: %5.1f G multiply-adds a second\n", all[i]->name, halves ? "half floats" : "floats", slices,
              20 * 2.0 * 14 * 64 * 1024 / seconds * 1e-9);
     }
     std::vector<float> x = floats(4864), y = floats(4864);

@@ -334,7 +334,10 @@ void attend(Info info) {
     }
     p.out = a.write<float>(out, queries);
     const uint64 group = p.heads / p.kv_heads;
-    p.slices = (group + 1) / 2;  // two heads share loads
+    // Heads that share keys and values go together, unless threads would then have unlike shares.
+    const uint64 most_slices = (group + 1) / 2, threads = most_threads();
+    auto uneven = [&](uint64 units) { return units % threads != 0 && units < 4 * threads; };
+    for (p.slices = 1; p.slices < most_slices && uneven(tokens * p.kv_heads * p.slices);) p.slices++;
     const uint64 seen = std::min<uint64>(positions.value(), p.window);
     run(best_kernels().attend, p, tokens * p.kv_heads * p.slices, 4 * seen * p.head_size * ((group + p.slices - 1) / p.slices));
   });

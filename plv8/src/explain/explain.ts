@@ -104,6 +104,7 @@ export function explainSteps(run: RecordedRun, used: RunModel, request: ExplainR
           id: token.token_id,
           logprob: token.logprob,
           components,
+          residuals: captured[i]!.residuals,
         })),
         poll,
       );

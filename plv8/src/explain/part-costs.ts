@@ -1,6 +1,7 @@
 /**
  * What leaving out single parts of the network costs a token: the part writes nothing at the position before the token, and
- * everything after it there goes on with that. What earlier positions wrote stays, so each costs one token's computation.
+ * everything after it there goes on with that. What earlier positions wrote stays, and so do the layers before: each costs one token's
+ * computation from its layer on.
  */
 import type { KvCache, Model, Step } from '../model/model.ts';
 import { ablation } from '../model/ablation.ts';
@@ -11,8 +12,8 @@ import { distribution } from './distribution.ts';
  * Heads that are left out one by one: those that wrote most, whose effect is mostly through later layers, and those that did
  * most for the token and against the runner-up directly; and all networks of models that have no more of them.
  */
-const LARGE_HEADS = 24;
-const DIRECT_HEADS = 8;
+const LARGE_HEADS = 96;
+const DIRECT_HEADS = 16;
 const NETWORKS = 32;
 
 /** A head, or with -1 the feed-forward network of a layer. */
@@ -32,6 +33,8 @@ export interface CostsAsked {
   id: number;
   logprob: number;
   components: readonly Component[];
+  /** Residual streams (dim) before each layer at the position. */
+  residuals: readonly Float32Array[];
 }
 
 function candidates(components: readonly Component[]): Component[] {
@@ -62,27 +65,24 @@ export function partCosts(
   poll: () => void,
 ): PartCost[][] {
   const found = asked.map((): PartCost[] => []);
-  const places: { a: number; part: Component }[] = [];
-  const steps: Step[] = [];
   // From the last to the first, so that what an ablation leaves in the cache stands behind all that is still to come.
   const order = [...asked.keys()].sort((a, b) => asked[b]!.position - asked[a]!.position);
   for (const a of order) {
-    const { position, components } = asked[a]!;
-    for (const part of candidates(components)) {
-      const { layer, head } = part;
-      const left = part.kind === 'head' ? { heads: [{ layer, head }], ffns: [] } : { heads: [], ffns: [{ layer }] };
+    const { position, id, logprob, components, residuals } = asked[a]!;
+    const parts = candidates(components).sort((one, other) => one.layer - other.layer);
+    const steps = parts.map(({ kind, layer, head }): Step => {
+      const left = kind === 'head' ? { heads: [{ layer, head }], ffns: [] } : { heads: [], ffns: [{ layer }] };
       const intervention = ablation(model, { ...left, neurons: [], by: 'zero', from: position });
-      places.push({ a, part });
-      steps.push({ ids: [ids[position]!], cache, start: position, intervention });
-    }
+      // Layers before the part's do as they did.
+      const joins = { layer, stream: residuals[layer]! };
+      return { ids: [ids[position]!], cache, start: position, intervention, joins };
+    });
+    model.forwardEach(steps, { poll }, (step, _index, logits) => {
+      const { layer, head, shares } = parts[step]!;
+      const cost = logprob - distribution(logits, id, 0).logprob;
+      found[a]!.push({ layer, head, contribution: shares[0]!, difference: shares[0]! - shares[1]!, cost });
+    });
   }
-  model.forwardEach(steps, { poll }, (step, _index, logits) => {
-    const { a, part } = places[step]!;
-    const { layer, head, shares } = part;
-    const { id, logprob } = asked[a]!;
-    const cost = logprob - distribution(logits, id, 0).logprob;
-    found[a]!.push({ layer, head, contribution: shares[0]!, difference: shares[0]! - shares[1]!, cost });
-  });
   cache.truncate(Math.min(...asked.map(({ position }) => position)));
   return found;
 }

@@ -5,6 +5,7 @@ import type { ModelConfig } from './config.ts';
 import { multiplyExperts } from './experts.ts';
 import type { Matrix } from './matrix.ts';
 import { copyRow, multiplyIntegers, multiplyTogether } from './matrix.ts';
+import type { Segment } from './packing.ts';
 import type { RopeTables } from './rope.ts';
 import type { LayerWeights, Norm, Weights } from './weights.ts';
 
@@ -54,6 +55,11 @@ export class Layers {
     if (from === this) return;
     const at = from.buffers.x / 4;
     this.arena.f32.set(from.arena.f32.subarray(at, at + tokens * this.config.dim), this.buffers.x / 4);
+  }
+
+  /** Let a token join with the residual stream that it brings. */
+  join({ row, joins }: Segment): void {
+    this.arena.f32.set(joins!.stream, this.buffers.x / 4 + row * this.config.dim);
   }
 
   /** Embeddings of ids[from, from + tokens), which stand at positions from `position` on and are of a type, at address x. */

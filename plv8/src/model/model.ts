@@ -17,7 +17,7 @@ import type { Matrix } from './matrix.ts';
 import { copyRow } from './matrix.ts';
 import type { ForwardObserver } from './observer.ts';
 import type { Chunk, Segment, Step } from './packing.ts';
-import { checkIds, checkSteps, packSteps } from './packing.ts';
+import { checkIds, checkSteps, packSteps, takingPart } from './packing.ts';
 import type { WeightSource } from './source.ts';
 import type { LayerWeights, Weights } from './weights.ts';
 
@@ -314,25 +314,28 @@ export class Model {
   private runLayers(chunk: Chunk, poll: () => void): void {
     const { config, held } = this;
     const { parts, output, weights } = held;
-    const { ids, segments } = chunk;
     const changed = isChanged(chunk);
     let part = parts[0]!;
-    const { x } = part.buffers;
-    for (const { position, row, tokens } of segments) {
-      part.embed(ids, row, tokens, position, x + row * config.dim * 4);
-    }
+    let taking = takingPart(chunk, null);
+    for (const { position, row, tokens } of taking.segments)
+      part.embed(taking.ids, row, tokens, position, part.buffers.x + row * config.dim * 4);
     for (const next of parts) {
-      next.takeStream(part, ids.length);
+      next.takeStream(part, taking.ids.length);
       part = next;
       for (let index = part.first; index < part.end; index++) {
+        const before = taking.segments.length;
+        taking = takingPart(chunk, index);
+        for (const segment of taking.segments.slice(before)) part.join(segment);
+        const rows = taking.ids.length;
+        if (rows === 0) continue;
         const layer = weights.layers[index]!;
-        this.observeStream(part, index, ids.length);
-        this.attention(part, layer, index, chunk, poll);
-        part.feedForward(layer, part.buffers.x, ids.length, poll, changed ? stagesOf(part, chunk, index) : undefined);
+        this.observeStream(part, index, rows);
+        this.attention(part, layer, index, taking, poll);
+        part.feedForward(layer, part.buffers.x, rows, poll, changed ? stagesOf(part, taking, index) : undefined);
       }
     }
-    output.takeStream(part, ids.length);
-    this.observeStream(output, config.nLayers, ids.length);
+    output.takeStream(part, taking.ids.length);
+    this.observeStream(output, config.nLayers, taking.ids.length);
   }
 
   private observeStream({ arena, buffers }: Layers, layer: number, tokens: number): void {

@@ -15,6 +15,17 @@ export interface Step {
   start?: number;
   /** Changes what parts of the network write about these tokens; its cache then holds what no other sequence may go on with. */
   intervention?: Intervention | undefined;
+  /**
+   * For a step of one token whose first layers are known: it joins before layer `layer`, with the residual stream (dim) that
+   * stands there. Steps that follow one another join in the order of their layers.
+   */
+  joins?: Joins;
+}
+
+/** Where a token joins the others of its pass. */
+export interface Joins {
+  layer: number;
+  stream: Float32Array;
 }
 
 /** Tokens of one step that go through the layers together with those of others. */
@@ -30,19 +41,28 @@ export interface Segment {
   row: number;
   tokens: number;
   intervention?: Intervention | undefined;
+  joins?: Joins | undefined;
 }
 
 export interface Chunk {
   /** Ids of all rows. */
   ids: number[];
+  /** Those that join later stand later. */
   segments: Segment[];
+}
+
+/** What of a chunk takes part in a layer; null for what begins with its embeddings, before the first. */
+export function takingPart(chunk: Chunk, layer: number | null): Chunk {
+  const { ids, segments } = chunk;
+  const count = segments.findIndex(({ joins }) => joins !== undefined && (layer === null || joins.layer > layer));
+  return count < 0 ? chunk : { ids: ids.slice(0, segments[count]!.row), segments: segments.slice(0, count) };
 }
 
 /** Cut the steps' tokens, one step after the other, into chunks of at most `size` rows. */
 export function packSteps(steps: readonly Step[], size: number): Chunk[] {
   const chunks: Chunk[] = [];
   let chunk: Chunk | null = null;
-  steps.forEach(({ ids, cache, start = cache.length, intervention }, step) => {
+  steps.forEach(({ ids, cache, start = cache.length, intervention, joins }, step) => {
     for (let from = 0; from < ids.length;) {
       if (chunk === null || chunk.ids.length === size) {
         chunk = { ids: [], segments: [] };
@@ -51,7 +71,7 @@ export function packSteps(steps: readonly Step[], size: number): Chunk[] {
       const row = chunk.ids.length;
       const tokens = Math.min(size - row, ids.length - from);
       for (let t = 0; t < tokens; t++) chunk.ids.push(ids[from + t]!);
-      chunk.segments.push({ step, cache, from, position: start + from, row, tokens, intervention });
+      chunk.segments.push({ step, cache, from, position: start + from, row, tokens, intervention, joins });
       from += tokens;
     }
   });
@@ -72,7 +92,12 @@ export function checkIds(ids: ArrayLike<number>, vocabSize: number): void {
 /** Throw where a step's ids cannot be computed with, go over its cache's limit, or follow what is not there. */
 export function checkSteps(steps: readonly Step[], vocabSize: number): void {
   const lengths = new Map<KvCache, number>();
-  for (const { ids, cache, start } of steps) {
+  let layer = 0;
+  for (const { ids, cache, start, joins } of steps) {
+    const joining = joins?.layer ?? 0;
+    if (joining < layer || (joins !== undefined && ids.length !== 1))
+      raise(SQLSTATE.internalError, `${ids.length} tokens join layer ${joining} after others at layer ${layer}`);
+    layer = joining;
     const before = lengths.get(cache);
     if (before !== undefined && start === undefined)
       raise(SQLSTATE.internalError, 'two sequences of a batch share a key/value cache');

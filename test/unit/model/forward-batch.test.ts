@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { capture } from '../../../plv8/src/explain/capture.ts';
+import { ablation } from '../../../plv8/src/model/ablation.ts';
 import { readConfig } from '../../../plv8/src/model/config.ts';
 import type { KvCache, Precision } from '../../../plv8/src/model/model.ts';
 import { MAX_SEQUENCES, Model } from '../../../plv8/src/model/model.ts';
@@ -137,6 +139,41 @@ describe.each(MODELS)('a batch of %s with precision %s', (file, precision) => {
   });
 });
 
+describe.each(MODELS)('tokens of %s with precision %s whose first layers are known', (file, precision) => {
+  const model = loadModel(file, precision);
+  const { vocabSize, nLayers, nHeads } = model.config;
+
+  it('join with the bits that they have from the beginning, more of them than a chunk takes', () => {
+    const ids = idsOf(90, 37, vocabSize);
+    const last = ids.length - 1;
+    const cache = model.newCache(ids.length);
+    const { residuals } = capture(model, ids, [last], cache, null, poll)[0]!;
+    const parts = Array.from({ length: 41 }, (_, i) => ({ layer: Math.floor((i * nLayers) / 41), head: i % nHeads }));
+    const logitsOf = (joining: boolean): number[][] => {
+      const seen: number[][] = [];
+      const steps = parts.map(({ layer, head }, i) => ({
+        ids: [ids[last]!],
+        cache,
+        start: last,
+        intervention: ablation(model, {
+          heads: i % 3 === 0 ? [] : [{ layer, head }],
+          ffns: i % 3 === 0 ? [{ layer }] : [],
+          neurons: [],
+          by: 'zero',
+          from: last,
+        }),
+        ...(joining ? { joins: { layer, stream: residuals[layer]! } } : {}),
+      }));
+      model.forwardEach(steps, { poll }, (step, _index, logits) => (seen[step] = Array.from(logits)));
+      return seen;
+    };
+    const whole = logitsOf(false);
+    expect(logitsOf(true)).toEqual(whole);
+    expect(new Set(whole.map((logits) => logits.join())).size).toBeGreaterThan(nLayers);
+    cache.free();
+  });
+});
+
 describe('a cache', () => {
   const model = loadModel('llama-260k/llama-260k-q8_0', 'auto');
   const { vocabSize, contextLength } = model.config;
@@ -221,6 +258,10 @@ describe('a cache', () => {
     expect(run([step(caches[0]!, 3), { ...step(caches[0]!, 3), start: 2 }])).toThrow(
       'context holds 4 tokens, 2 are there and 3 more were given',
     );
+    const joins = (layer: number) => ({ layer, stream: new Float32Array(model.config.dim) });
+    const joining = (n: number, layer: number) => ({ ...step(caches[0]!, n), start: 0, joins: joins(layer) });
+    expect(run([joining(2, 1)])).toThrow('2 tokens join layer 1 after others at layer 0');
+    expect(run([joining(1, 2), joining(1, 1)])).toThrow('1 tokens join layer 1 after others at layer 2');
     expect(caches.every((cache) => cache.length === 0)).toBe(true);
     for (const cache of caches) cache.free();
   });

@@ -1,6 +1,7 @@
 /** Models spread over several WebAssembly memories: the same bits as in one, and what is refused. */
 import { describe, expect, it } from 'vitest';
 import { capture, newMeanAttention } from '../../../plv8/src/explain/capture.ts';
+import { ablation } from '../../../plv8/src/model/ablation.ts';
 import { Arena, MAX_MEMORY_BYTES } from '../../../plv8/src/model/arena.ts';
 import { TILE_TARGET_BYTES } from '../../../plv8/src/format/tiles.ts';
 import { readConfig } from '../../../plv8/src/model/config.ts';
@@ -72,6 +73,20 @@ function everything(model: Model): Record<string, unknown> {
   const mean = newMeanAttention(model, prompt.length);
   const captured = capture(model, prompt, [10, prompt.length - 1], replayed, mean, poll);
 
+  // Tokens that join later, at the first layer of each memory among others.
+  const last = prompt.length - 1;
+  const { residuals } = captured[1]!;
+  const joined: Float32Array[] = [];
+  model.forwardEach(
+    residuals.slice(0, -1).map((stream, layer) => {
+      const heads = [{ layer, head: 0 }];
+      const intervention = ablation(model, { heads, ffns: [], neurons: [], by: 'zero', from: last });
+      return { ids: prompt.slice(-1), cache: replayed, start: last, intervention, joins: { layer, stream } };
+    }),
+    { poll },
+    (_step, _index, logits) => void joined.push(copy(logits)),
+  );
+
   const row = (index: number): Float32Array => {
     const out = new Float32Array(dim);
     model.readRow(model.weights.layers[index]!.q, 3, out);
@@ -86,6 +101,7 @@ function everything(model: Model): Record<string, unknown> {
     batch,
     each,
     captured,
+    joined,
     mean,
     unembedded: copy(model.unembed(captured[1]!.residuals[1]!, poll)),
     rows: model.weights.layers.map((_, index) => row(index)),

@@ -9,6 +9,10 @@ namespace {
 
 // Positions of a block, counted from the first one that is attended to.
 constexpr size_t kPositions = 64;
+// Heads that go through a block together, at most.
+constexpr size_t kHeadsTogether = 32;
+// The largest head of which a block of floats is made on the stack (64 KiB).
+constexpr size_t kWideHead = 256;
 
 // What is known of a head after the blocks so far.
 struct HeadState {
@@ -46,51 +50,57 @@ inline void eight_twice(const Half* from, F32 (&to)[2]) {
   to[1] = __builtin_shufflevector(x, x, 4, 5, 6, 7, 4, 5, 6, 7);
 }
 
-// Where the keys of four positions from `p` on stand; of those behind the last there is that one again.
-template <typename T>
-struct FourKeys {
-  FourKeys(const T* keys, size_t stride, size_t p, size_t n) {
-    for (size_t i = 0; i < 4; i++) at[i] = keys + (p + i < n ? p + i : n - 1) * stride;
+// Where the keys of kCount positions from `p` on stand; of those behind the last there is that one again.
+template <typename T, int kCount = 4>
+struct SomeKeys {
+  SomeKeys(const T* keys, size_t stride, size_t p, size_t n) {
+    UNROLL for (size_t i = 0; i < kCount; i++) at[i] = keys + (p + i < n ? p + i : n - 1) * stride;
   }
-  const T* at[4];
+  const T* at[kCount];
 };
+
+// Scores of kCount positions from p on, out of n, with two queries that stand one behind the other.
+template <int kCount, typename T>
+inline void some_scores_of_two(const Attention& a, const float* q, const T* keys, size_t stride, size_t p, size_t n, float* to, float* other) {
+  auto both = [&](size_t d) { return join(load<F4>(q + d), load<F4>(q + a.head_size + d)); };
+  const SomeKeys<T, kCount> k(keys, stride, p, n);
+  F32 s[kCount] = {};
+  size_t d = 0;
+  for (; d + 8 <= a.head_size; d += 8) {
+    const F32 first = both(d), second = both(d + 4);
+    UNROLL for (int i = 0; i < kCount; i++) {
+      F32 x[2];
+      eight_twice(k.at[i] + d, x);
+      s[i] = s[i] + first * x[0];
+      s[i] = s[i] + second * x[1];
+    }
+  }
+  if (d < a.head_size) {
+    UNROLL for (int i = 0; i < kCount; i++) {
+      const F4 x = four(k.at[i] + d);
+      s[i] = s[i] + both(d) * join(x, x);
+    }
+  }
+  UNROLL for (int i = 0; i < kCount; i += 4) {
+    const F32 scores = four_sums(s[i], s[i + 1], s[i + 2], s[i + 3]) * splat(a.scale);
+    store(to + p + i, low(scores));
+    store(other + p + i, high(scores));
+  }
+}
 
 // Scores of n positions with two queries that stand one behind the other; to and other get a multiple of four.
 template <typename T>
-inline void scores_of_two(const Attention& a, const float* q, const T* keys, size_t n, float* to, float* other) {
-  const size_t stride = a.kv_stride / sizeof(T);
-  auto both = [&](size_t d) { return join(load<F4>(q + d), load<F4>(q + a.head_size + d)); };
-  for (size_t p = 0; p < n; p += 4) {
-    const FourKeys<T> k(keys, stride, p, n);
-    F32 s[4] = {};
-    size_t d = 0;
-    for (; d + 8 <= a.head_size; d += 8) {
-      const F32 first = both(d), second = both(d + 4);
-      UNROLL for (int i = 0; i < 4; i++) {
-        F32 x[2];
-        eight_twice(k.at[i] + d, x);
-        s[i] = s[i] + first * x[0];
-        s[i] = s[i] + second * x[1];
-      }
-    }
-    if (d < a.head_size) {
-      UNROLL for (int i = 0; i < 4; i++) {
-        const F4 x = four(k.at[i] + d);
-        s[i] = s[i] + both(d) * join(x, x);
-      }
-    }
-    F32 scores = four_sums(s[0], s[1], s[2], s[3]) * splat(a.scale);
-    store(to + p, low(scores));
-    store(other + p, high(scores));
-  }
+inline void scores_of_two(const Attention& a, const float* q, const T* keys, size_t stride, size_t n, float* to, float* other) {
+  size_t p = 0;
+  for (; p + 8 <= n; p += 8) some_scores_of_two<8>(a, q, keys, stride, p, n, to, other);
+  for (; p < n; p += 4) some_scores_of_two<4>(a, q, keys, stride, p, n, to, other);
 }
 
 // The same with one query: two positions stand in the two halves.
 template <typename T>
-inline void scores_of_one(const Attention& a, const float* q, const T* keys, size_t n, float* to) {
-  const size_t stride = a.kv_stride / sizeof(T);
+inline void scores_of_one(const Attention& a, const float* q, const T* keys, size_t stride, size_t n, float* to) {
   for (size_t p = 0; p < n; p += 4) {
-    const FourKeys<T> k(keys, stride, p, n);
+    const SomeKeys<T> k(keys, stride, p, n);
     F32 s01 = {}, s23 = {};
     for (size_t d = 0; d < a.head_size; d += 4) {
       const F32 both = twice(q + d);
@@ -131,8 +141,7 @@ inline float take_scores(const Attention& a, HeadState& state, float* scores, si
 // kVectors x 8 floats of out = out * kept + the n positions' values times their weights, for kHeads heads that stand
 // head_size floats apart and whose weights stand kPositions floats apart.
 template <int kHeads, int kVectors, typename T>
-inline void add_vectors(const Attention& a, float* out, const T* values, const float* weights, size_t n, const float* kept) {
-  const size_t stride = a.kv_stride / sizeof(T);
+inline void add_vectors(const Attention& a, float* out, const T* values, size_t stride, const float* weights, size_t n, const float* kept) {
   F32 acc[kHeads][kVectors];
   UNROLL for (int h = 0; h < kHeads; h++) {
     UNROLL for (int i = 0; i < kVectors; i++) acc[h][i] = load<F32>(out + h * a.head_size + 8 * i) * splat(kept[h]);
@@ -152,12 +161,11 @@ inline void add_vectors(const Attention& a, float* out, const T* values, const f
 }
 
 template <int kHeads, typename T>
-inline void add_values(const Attention& a, float* out, const T* values, const float* weights, size_t n, const float* kept) {
+inline void add_values(const Attention& a, float* out, const T* values, size_t stride, const float* weights, size_t n, const float* kept) {
   size_t d = 0;
-  for (; d + 32 <= a.head_size; d += 32) add_vectors<kHeads, 4>(a, out + d, values + d, weights, n, kept);
-  for (; d + 8 <= a.head_size; d += 8) add_vectors<kHeads, 1>(a, out + d, values + d, weights, n, kept);
+  for (; d + 32 <= a.head_size; d += 32) add_vectors<kHeads, 4>(a, out + d, values + d, stride, weights, n, kept);
+  for (; d + 8 <= a.head_size; d += 8) add_vectors<kHeads, 1>(a, out + d, values + d, stride, weights, n, kept);
   if (d == a.head_size) return;
-  const size_t stride = a.kv_stride / sizeof(T);
   UNROLL for (int h = 0; h < kHeads; h++) {
     float* to = out + h * a.head_size + d;
     F4 acc = load<F4>(to) * splat4(kept[h]);
@@ -166,40 +174,81 @@ inline void add_values(const Attention& a, float* out, const T* values, const fl
   }
 }
 
-// Heads [head, head + heads) of a token, which share keys and values, over `length` positions from keys and values on.
+// What heads that share keys and values know of a block of positions.
+struct Block {
+  size_t n;  // positions
+  size_t heads;
+  alignas(32) float weights[kHeadsTogether][kPositions];
+  float kept[kHeadsTogether];
+};
+
+template <typename T>
+inline void score_block(const Attention& a, const float* q, const T* keys, size_t stride, Block& b, HeadState* states) {
+  for (size_t h = 0; h < b.heads; h += 2) {
+    const float* queries = q + h * a.head_size;
+    const bool two = h + 1 < b.heads;
+    if (two) {
+      scores_of_two(a, queries, keys, stride, b.n, b.weights[h], b.weights[h + 1]);
+    } else {
+      scores_of_one(a, queries, keys, stride, b.n, b.weights[h]);
+    }
+    for (size_t each = h; each < h + 1 + two; each++) b.kept[each] = take_scores(a, states[each], b.weights[each], b.n);
+  }
+}
+
+template <typename T>
+inline void add_block(const Attention& a, float* out, const T* values, size_t stride, const Block& b) {
+  for (size_t h = 0; h < b.heads; h += 2) {
+    float* to = out + h * a.head_size;
+    if (h + 1 < b.heads) {
+      add_values<2>(a, to, values, stride, b.weights[h], b.n, b.kept + h);
+    } else {
+      add_values<1>(a, to, values, stride, b.weights[h], b.n, b.kept + h);
+    }
+  }
+}
+
+// The n positions' numbers of a head as floats, one position's behind the other's.
+inline void widen_block(const Half* from, size_t stride, size_t n, size_t head_size, float* to) {
+  for (size_t p = 0; p < n; p++, from += stride, to += head_size) {
+    size_t d = 0;
+    for (; d + 8 <= head_size; d += 8) store(to + d, eight(from + d));
+    if (d < head_size) store(to + d, four(from + d));
+  }
+}
+
+// Heads of a token, which share keys and values, over `length` positions from keys and values on. Each block of positions goes
+// through all heads while it is in the nearest cache; of half floats it is made of floats first, where more than two heads
+// use it.
 template <typename T>
 inline void attend_heads(const Attention& a, const float* q, const T* keys, const T* values, float* out, size_t heads, size_t length) {
   const size_t stride = a.kv_stride / sizeof(T);
-  alignas(32) float scores[2 * kPositions];
+  Block block;
+  block.heads = heads;
+  HeadState states[kHeadsTogether];
+  for (size_t h = 0; h < heads; h++) states[h] = {-__builtin_inff(), 0};
   memset(out, 0, heads * a.head_size * sizeof(float));
-  for (size_t h = 0; h < heads; h += 2) {
-    const bool two = h + 1 < heads;
-    HeadState states[2] = {{-__builtin_inff(), 0}, {-__builtin_inff(), 0}};
-    const float* queries = q + h * a.head_size;
-    float* to = out + h * a.head_size;
-    for (size_t first = 0; first < length; first += kPositions) {
-      const size_t n = length - first < kPositions ? length - first : kPositions;
-      const T* k = keys + first * stride;
-      const T* v = values + first * stride;
-      float kept[2];
-      if (two) {
-        scores_of_two(a, queries, k, n, scores, scores + kPositions);
-        kept[0] = take_scores(a, states[0], scores, n);
-        kept[1] = take_scores(a, states[1], scores + kPositions, n);
-        add_values<2>(a, to, v, scores, n, kept);
-      } else {
-        scores_of_one(a, queries, k, n, scores);
-        kept[0] = take_scores(a, states[0], scores, n);
-        add_values<1>(a, to, v, scores, n, kept);
+  for (size_t first = 0; first < length; first += kPositions) {
+    block.n = length - first < kPositions ? length - first : kPositions;
+    const T* k = keys + first * stride;
+    const T* v = values + first * stride;
+    if constexpr (sizeof(T) == sizeof(Half)) {
+      if (heads > 2 && a.head_size <= kWideHead) {
+        alignas(32) float wide[kPositions * kWideHead];
+        widen_block(k, stride, block.n, a.head_size, wide);
+        score_block(a, q, wide, a.head_size, block, states);
+        widen_block(v, stride, block.n, a.head_size, wide);
+        add_block(a, out, wide, a.head_size, block);
+        continue;
       }
     }
-    for (int i = 0; i < (two ? 2 : 1); i++) {
-      const float inverse = 1 / states[i].total;
-      for (size_t d = 0; d < a.head_size; d += 4) {
-        float* four = to + i * a.head_size + d;
-        store(four, load<F4>(four) * splat4(inverse));
-      }
-    }
+    score_block(a, q, k, stride, block, states);
+    add_block(a, out, v, stride, block);
+  }
+  for (size_t h = 0; h < heads; h++) {
+    const float inverse = 1 / states[h].total;
+    float* of_head = out + h * a.head_size;
+    for (size_t d = 0; d < a.head_size; d += 4) store(of_head + d, load<F4>(of_head + d) * splat4(inverse));
   }
 }
 
@@ -216,8 +265,11 @@ void attend_over(const Attention& a, size_t first, size_t end) {
     const size_t seen = a.length + token * a.growth;
     const size_t length = seen < a.window ? seen : a.window;
     const size_t kv_at = (seen - length) * (a.kv_stride / sizeof(T)) + kv_head * a.head_size;
-    const size_t at = (token * a.heads + kv_head * group + from) * a.head_size;
-    attend_heads(a, a.q + at, keys + kv_at, values + kv_at, a.out + at, to - from, length);
+    const size_t at = (token * a.heads + kv_head * group) * a.head_size;
+    for (size_t head = from; head < to; head += kHeadsTogether) {
+      const size_t heads = to - head < kHeadsTogether ? to - head : kHeadsTogether;
+      attend_heads(a, a.q + at + head * a.head_size, keys + kv_at, values + kv_at, a.out + at + head * a.head_size, heads, length);
+    }
   }
 }
 
