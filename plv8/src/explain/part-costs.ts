@@ -1,7 +1,7 @@
 /**
  * What leaving out single parts of the network costs a token: the part writes nothing at the position before the token, and
- * everything after it there goes on with that. What earlier positions wrote stays, and so do the layers before: each costs one token's
- * computation from its layer on.
+ * everything after it there goes on with that. What earlier positions wrote stays, and so does what the layers before wrote
+ * there: each part costs one token's computation from its layer on.
  */
 import type { KvCache, Model, Step } from '../model/model.ts';
 import { ablation } from '../model/ablation.ts';
