@@ -20,7 +20,7 @@ export interface HeldBytes {
   weights: number;
   /** Of the tensors as they are stored. */
   tensors: number;
-  /** Resident memory but for weights and key/value caches. */
+  /** Memory of the backend's own (no file's and not PostgreSQL's shared memory) but for key/value caches. */
   besides: number;
 }
 
@@ -73,11 +73,15 @@ const BATCH = 8;
 const CALLS = 21;
 const WORD = ' a'; // one token in every byte-level vocabulary measured here, and in sentencepiece's
 
-/** Resident memory of a process that is not PostgreSQL's shared memory, in bytes. Linux only. */
-export function privateBytes(pid: number): number {
+/** Bytes of a field of /proc/PID/status. Linux only. */
+function statusBytes(pid: number, field: string): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  const kib = (field: string): number => Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0);
-  return (kib('RssAnon') + kib('RssFile')) * 1024;
+  return Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0) * 1024;
+}
+
+/** Resident memory of a process that is not PostgreSQL's shared memory, in bytes. */
+export function privateBytes(pid: number): number {
+  return statusBytes(pid, 'RssAnon') + statusBytes(pid, 'RssFile');
 }
 
 /** Options of a run of exactly `tokens` tokens: `ends`, which would end it, are out of reach. */
@@ -145,21 +149,25 @@ const decodeRate = (completion: Completion): number =>
   // The first token comes out of the prompt's logits.
   ((completion.eval_count - 1) / completion.eval_duration) * 1e9;
 
-/** Null where weights are not shared: then they cannot be told from the rest. */
-async function heldBytes(backend: Backend, model: string, resident: number): Promise<HeldBytes | null> {
-  const { rows } = await backend.client.query<{ weights: number; caches: number; tensors: number }>(
-    `select l.shared_bytes::float as weights, l.cache_bytes::float as caches, s.size_bytes::float as tensors
-     from hartonomous.loaded_models l join hartonomous.status s on s.model = l.model where l.model = $1`,
-    [model],
-  );
-  const { weights, caches, tensors } = rows[0]!;
-  return weights === 0 ? null : { weights, tensors, besides: resident - weights - caches };
+/** What a fresh backend holds after a prompt and an answer; null where weights are not shared: then they cannot be told from the rest. */
+export async function measureHeld(target: Target): Promise<HeldBytes | null> {
+  const backend = await Backend.open(target);
+  try {
+    await backend.complete(PREFILL, DECODE);
+    const own = statusBytes(backend.pid, 'RssAnon'); // before the view, which takes memory itself
+    const { rows } = await backend.client.query<{ weights: number; caches: number; tensors: number }>(
+      `select l.shared_bytes::float as weights, l.cache_bytes::float as caches, s.size_bytes::float as tensors
+       from hartonomous.loaded_models l join hartonomous.status s on s.model = l.model where l.model = $1`,
+      [target.model],
+    );
+    const { weights, caches, tensors } = rows[0]!;
+    return weights === 0 ? null : { weights, tensors, besides: own - caches };
+  } finally {
+    await backend.client.end();
+  }
 }
 
-export async function measureHartonomous(
-  target: Target,
-  repeats: number,
-): Promise<Measurement & { held: HeldBytes | null }> {
+export async function measureHartonomous(target: Target, repeats: number): Promise<Measurement> {
   const started = performance.now();
   const backend = await Backend.open(target);
   try {
@@ -173,9 +181,7 @@ export async function measureHartonomous(
       prefill.push((completion.prompt_eval_count / completion.prompt_eval_duration) * 1e9);
       decode.push(decodeRate(completion));
     }
-    const resident = privateBytes(backend.pid);
-    const held = await heldBytes(backend, target.model, resident);
-    return { prefill, decode, first_token_ms: firstToken, memory_bytes: resident, held };
+    return { prefill, decode, first_token_ms: firstToken, memory_bytes: privateBytes(backend.pid) };
   } finally {
     await backend.client.end();
   }

@@ -16,9 +16,10 @@ import { ingest } from '../cli/ingest/ingest.ts';
 import { install } from '../cli/install/install.ts';
 import { cacheFolder } from '../python-package.mjs';
 import { privateDatabase, withClient } from './database.ts';
-import type { Measurement, OwnMeasurement, Target } from './hartonomous.ts';
+import type { HeldBytes, Measurement, OwnMeasurement, Target } from './hartonomous.ts';
 import {
   measureHartonomous,
+  measureHeld,
   measureLongContext,
   measureOwn,
   profileHartonomous,
@@ -125,11 +126,10 @@ function alone(
   return { what, unit, ours: median(list), oursSpread, peer: null, peerSpread: null, ratio: null, bar, smaller };
 }
 
-function rowsOf(subject: Subject, list: readonly Round[]): Row[] {
+function rowsOf(subject: Subject, list: readonly Round[], held: HeldBytes | null): Row[] {
   const { title, bars, key } = subject;
   const main = key === MAIN;
   const fileBytes = statSync(subject.file()).size;
-  const held = list.flatMap((round) => round.hartonomous.held ?? []);
   return [
     paired(`${title}: decode`, 'tok/s', list, (m) => median(m.decode), { bar: bars.decode }),
     paired(`${title}: prefill`, 'tok/s', list, (m) => median(m.prefill), { bar: bars.prefill }),
@@ -145,21 +145,17 @@ function rowsOf(subject: Subject, list: readonly Round[]): Row[] {
       list.map((round) => round.hartonomous.memory_bytes / fileBytes),
       { bar: main ? MEMORY_BAR : null, smaller: true },
     ),
-    ...(held.length === 0
+    ...(held === null
       ? []
       : [
-          alone(
-            `${title}: weights / tensors`,
-            'x',
-            held.map(({ weights, tensors }) => weights / tensors),
-            { bar: subject.weightsBar, smaller: true },
-          ),
-          alone(
-            `${title}: memory beside weights and caches`,
-            'MB',
-            held.map(({ besides }) => besides / 1e6),
-            { bar: BESIDES_BAR_MB, smaller: true },
-          ),
+          alone(`${title}: weights / tensors`, 'x', [held.weights / held.tensors], {
+            bar: subject.weightsBar,
+            smaller: true,
+          }),
+          alone(`${title}: private memory beside weights and caches`, 'MB', [held.besides / 1e6], {
+            bar: BESIDES_BAR_MB,
+            smaller: true,
+          }),
         ]),
   ];
 }
@@ -283,7 +279,7 @@ async function compare(): Promise<void> {
         `${subject.title}, round ${i + 1} of ${rounds}: decode ${mine.toFixed(1)} and ${theirs.toFixed(1)} tok/s`,
       );
     }
-    const rows = rowsOf(subject, list);
+    const rows = rowsOf(subject, list, await measureHeld(target));
     if (extraRounds > 0) {
       const ratios = await measureLongContext(target);
       rows.push(
