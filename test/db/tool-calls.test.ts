@@ -174,6 +174,19 @@ async function beginningCall(): Promise<object> {
   return { response_format: { type: 'json_schema', schema: { const: 'yes' } }, logit_bias: { [rows[0]!.first]: 100 } };
 }
 
+test.each<[object, boolean]>([
+  [{ type: 'object', properties: {} }, true],
+  [{ type: 'object', properties: {}, title: 'Nothing', required: [] }, true],
+  [{ properties: {}, required: ['a'] }, false],
+  [{ properties: {}, minProperties: 1 }, false],
+])('parameters that list no members take nothing, or what else they say: %j', async (parameters, nothing) => {
+  const tools = [{ function: { name: 'f', parameters } }];
+  const { message } = await chat({ tools, tool_choice: 'required', parallel_tool_calls: false, temperature: 1.5 });
+  const given = message.tool_calls![0]!.function.arguments;
+  expect(new Ajv({ strict: false }).validate(parameters, given), JSON.stringify(given)).toBe(true);
+  expect(Object.keys(given).length === 0).toBe(nothing);
+});
+
 describe('tool_choice', () => {
   test('none shows no tools and calls none', async () => {
     const none = await chat({ tool_choice: 'none', temperature: 0 });

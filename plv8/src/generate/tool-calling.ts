@@ -5,6 +5,7 @@ import type { JsonObject } from '../format/json-object.ts';
 import { writeJson } from '../format/ordered-json.ts';
 import { thinkingFamily } from '../format/thinking-families.ts';
 import { showsTools, TOOL_CALL_TAGS, toolFamily } from '../format/tool-families.ts';
+import { kindOf } from '../sampling/constraint/schema-keywords.ts';
 import type { Tool } from '../sampling/constraint/tool-grammar.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import { thinkingBegun } from '../sampling/thinking.ts';
@@ -14,8 +15,10 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 /** Names of tools: OpenAI's, and with dots as MCP's servers write them. */
 const NAME = /^[A-Za-z0-9_.-]{1,64}$/;
 
+const CLOSED = { additionalProperties: false };
+
 /** Parameters of a tool that takes none. */
-const NOTHING = { type: 'object', properties: {}, additionalProperties: false };
+const NOTHING = { type: 'object', properties: {}, ...CLOSED };
 
 /** Tools of one call. */
 const MAX_TOOLS = 128;
@@ -81,12 +84,16 @@ function toolOf(tool: unknown, where: string): Tool {
   if (!isObject(parameters) || (parameters.type !== undefined && parameters.type !== 'object')) {
     raise(SQLSTATE.invalidParameterValue, `tool ${name}: parameters must be a schema of type object`);
   }
-  // Tools that take nothing are often written so.
-  const { properties } = parameters;
-  if (isObject(properties) && Object.keys(properties).length === 0 && Object.keys(parameters).length <= 2) {
-    return { name, parameters: NOTHING };
-  }
-  return { name, parameters: parameters.type === undefined ? { type: 'object', ...parameters } : parameters };
+  return { name, parameters: { type: 'object', ...parameters, ...(takesNothing(parameters) ? CLOSED : {}) } };
+}
+
+/** Whether parameters list no members and say nothing else, as tools that take nothing are often written. */
+function takesNothing({ type: _, properties, ...others }: JsonObject): boolean {
+  const isEmpty = isObject(properties) && Object.keys(properties).length === 0;
+  const silent = ([keyword, value]: [string, unknown]): boolean =>
+    ['annotation', 'unknown'].includes(kindOf(keyword)) ||
+    (keyword === 'required' && Array.isArray(value) && value.length === 0);
+  return isEmpty && Object.entries(others).every(silent);
 }
 
 /** Templates that look for tools in the system message, as Phi 4 Mini's does. */

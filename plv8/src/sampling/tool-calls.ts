@@ -101,7 +101,7 @@ export class ToolCallSplitter {
 
   /** Calls that are the whole answer: at its beginning it is certain whether it is one. */
   private begin(): string {
-    const start = this.held.trimStart();
+    const start = this.held.replace(/^[\t-\r ]+/, '');
     const beginnings = beginningsOf(this.grammar);
     if (beginnings.some((beginning) => start.startsWith(beginning))) this.state = 'calls';
     else if (!beginnings.some((beginning) => beginning.startsWith(start))) this.state = 'answer';

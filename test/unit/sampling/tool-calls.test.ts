@@ -4,7 +4,7 @@ import { Ajv } from 'ajv';
 import { describe, expect, it } from 'vitest';
 import type { ToolFamily } from '../../../plv8/src/format/tool-families.ts';
 import { TOOL_CALL_TAGS } from '../../../plv8/src/format/tool-families.ts';
-import { Expressions } from '../../../plv8/src/sampling/constraint/expression.ts';
+import { Expressions, NEVER } from '../../../plv8/src/sampling/constraint/expression.ts';
 import type { ToolGrammar } from '../../../plv8/src/sampling/constraint/tool-grammar.ts';
 import { compileToolCalls } from '../../../plv8/src/sampling/constraint/tool-grammar.ts';
 import type { ToolCall } from '../../../plv8/src/sampling/tool-calls.ts';
@@ -183,5 +183,77 @@ describe.each(FAMILIES)('$name', (family, write) => {
       written += whole!.calls.length;
     }
     expect(written).toBeGreaterThanOrEqual(12);
+  });
+});
+
+/** Whether an answer that may also call nothing can be written. */
+function mayBeWritten(grammar: ToolGrammar, answer: string): boolean {
+  const expressions = new Expressions();
+  let { expression: state } = compileToolCalls(expressions, grammar, null);
+  expressions.close();
+  for (const byte of Buffer.from(answer)) state = expressions.derive(state, byte);
+  return state !== NEVER && expressions.acceptsEmpty(state);
+}
+
+describe('where calls are the whole answer and it may also be text', () => {
+  it.each([
+    ['pythonic', ['[now()]', '\n[now()]', 'now()', '[later()]'], ['[now(a=1)]', ' [now(a=1)]', '\n\n\n\n[now(a=1)]']],
+    [
+      'llama',
+      ['{"name": "now", "parameters": {}}', ' {"name": "now", "parameters": {}}', 'It is {"name": "later"}'],
+      [
+        '{"name": "later", "parameters": {}}',
+        ' {"name": "later", "parameters": {}}',
+        '\t\n {"name": "now", "parameters": {"a": 1}}',
+      ],
+    ],
+  ])('%s: blanks before it change nothing', (name, good, bad) => {
+    const [family] = FAMILIES.find(([{ name: other }]) => other === name)!;
+    for (const thinking of [null, { open: '<think>', close: '</think>', begun: false }]) {
+      const grammar = { ...grammarOf(family, false), thinking };
+      const thoughts = thinking === null ? [''] : ['', '<think>\n\n</think>\n\n', ' <think>Hm</think>\n\n\n'];
+      for (const before of thoughts) {
+        expect(good.filter((answer) => !mayBeWritten(grammar, before + answer))).toEqual([]);
+        expect(bad.filter((answer) => mayBeWritten(grammar, before + answer))).toEqual([]);
+      }
+    }
+  });
+});
+
+describe('arguments that are written one by one', () => {
+  const taken = (family: ToolFamily, parameters: Record<string, unknown>): unknown[] => {
+    const grammar = { ...grammarOf(family, true), tools: [{ name: 'f', parameters }], parallel: false };
+    const expressions = new Expressions();
+    const { expression } = compileToolCalls(expressions, grammar, null);
+    expressions.close();
+    return randomTexts(expressions, expression, 12, 5).map((answer) => {
+      const splitter = new ToolCallSplitter(grammar, String);
+      splitter.push(answer);
+      return splitter.calls[0]?.function.arguments;
+    });
+  };
+  const families = FAMILIES.map(([family]) => family).filter(({ form }) => form === 'python' || form === 'tags');
+
+  it.each<[string, Record<string, unknown>]>([
+    ['that are required and not listed', { type: 'object', properties: { a: { const: 1 } }, required: ['a', 'b'] }],
+    [
+      'that are required and listed nowhere',
+      { type: 'object', required: ['b'], additionalProperties: { type: 'string', maxLength: 3 } },
+    ],
+    [
+      'that may be null',
+      { type: 'object', properties: { a: { type: 'string', nullable: true, enum: ['a', null] } }, required: ['a'] },
+    ],
+  ])('are valid: %s', (_, parameters) => {
+    const isValid = new Ajv({ strict: false }).compile(parameters);
+    for (const family of families) expect(taken(family, parameters).filter((given) => !isValid(given))).toEqual([]);
+  });
+
+  it.each(['', 'two\nlines'])('have names that can be written, which %j cannot', (name) => {
+    for (const family of families) {
+      expect(() => taken(family, { type: 'object', properties: { [name]: {} } })).toThrow(
+        `tool f: member ${JSON.stringify(name)} has a name that this model cannot write in a call`,
+      );
+    }
   });
 });

@@ -52,7 +52,11 @@ export function isText(root: unknown, schema: unknown): boolean {
   if (typeof schema.$ref === 'string' && schema.$ref.startsWith('#')) {
     return isText(root, new SchemaDocument(root).target(schema.$ref));
   }
-  return schema.type === 'string' && Object.keys(schema).every((keyword) => kindOf(keyword) !== 'applicator');
+  return (
+    schema.type === 'string' &&
+    schema.nullable !== true &&
+    Object.keys(schema).every((keyword) => kindOf(keyword) !== 'applicator')
+  );
 }
 
 /**
@@ -70,11 +74,20 @@ export function compileMembers(
   if (other !== undefined) unsupported(other, '#', ' where a model writes arguments one by one');
   // What is wrong with any keyword is said here.
   const whole = compileSchema(expressions, schema);
-  const required = Array.isArray(schema.required) ? schema.required : [];
-  const members = Object.entries((schema.properties ?? {}) as object).map(([name, member]) => {
-    const raw = rawTexts && isText(schema, member);
+  const required: unknown[] = Array.isArray(schema.required) ? schema.required : [];
+  const listed = (schema.properties ?? {}) as Record<string, unknown>;
+  // Of a member that is required and not listed, additionalProperties tells what it is.
+  const others = required.filter((name): name is string => typeof name === 'string' && !Object.hasOwn(listed, name));
+  const further = others.map((name) => ({
+    name,
+    member: schema.additionalProperties ?? true,
+    path: '#/additionalProperties',
+  }));
+  const own = Object.entries(listed).map(([name, member]) => ({ name, member, path: `#/properties/${name}` }));
+  const members = [...own, ...further].map(({ name, member, path }) => {
+    const raw = rawTexts && Object.hasOwn(listed, name) && isText(schema, member);
     const compiler = new SchemaCompiler(expressions, schema, raw);
-    const value = compiler.value([{ schema: member as unknown, path: `#/properties/${name}` }]);
+    const value = compiler.value([{ schema: member, path }]);
     compiler.defineReferences();
     return { name, required: required.includes(name), value, raw };
   });

@@ -2,9 +2,10 @@
  * Answers that call tools, in the form of the model's family: names are those of the tools, arguments are valid against the
  * tool's schema. Where the model may also not call, everything before the family's mark is free, and the grammar begins there.
  */
-import { HartonomousError, prefixed } from '../../errors.ts';
+import { HartonomousError, prefixed, raise, SQLSTATE } from '../../errors.ts';
 import type { ThinkingFamily } from '../../format/thinking-families.ts';
 import type { ToolFamily } from '../../format/tool-families.ts';
+import { quoted } from '../../format/visible-text.ts';
 import { byteText } from './characters.ts';
 import type { Expression, Expressions } from './expression.ts';
 import { EMPTY } from './expression.ts';
@@ -36,7 +37,7 @@ const MAX_CALLS = 16;
 /** Blanks and line ends between the parts of a call. */
 const MAX_BLANKS = 2;
 
-/** Texts before which the answer of a family without an opening mark is a call. */
+/** Texts before which, blanks apart, the answer of a family without an opening mark is a call. */
 export function beginningsOf({ family, tools }: ToolGrammar): string[] {
   return family.form === 'python' ? tools.map(({ name }) => `[${name}(`) : ['{"name"'];
 }
@@ -102,11 +103,24 @@ class ToolCompiler {
 
   private mayCall(otherwise: Expression | null): Expression {
     const { expressions } = this;
-    const { open } = this.grammar.family;
+    const { family, thinking } = this.grammar;
+    const { open } = family;
     if (otherwise !== null) return expressions.any([otherwise, this.sequence(this.blanks, this.calls())]);
     if (open !== '') return this.sequence(this.without(open), expressions.optional(this.calls()));
-    const beginnings = beginningsOf(this.grammar).map((text) => this.sequence(this.literal(text), this.anything));
-    return expressions.any([combine(expressions, [this.anything], beginnings), this.calls()]);
+    // What is thought comes before, and not in the words of the answer.
+    const thought = thinking === null || thinking.begun ? [] : [thinking.open];
+    const space = expressions.repeat(
+      expressions.bytes((byte) => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d)),
+      0,
+      Infinity,
+    );
+    const beginnings = [...beginningsOf(this.grammar), ...thought].map((text) =>
+      this.sequence(space, this.literal(text), this.anything),
+    );
+    return expressions.any([
+      combine(expressions, [this.anything], beginnings),
+      this.sequence(this.blanks, this.calls()),
+    ]);
   }
 
   /** Texts in which `mark` does not stand. */
@@ -217,6 +231,13 @@ class ToolCompiler {
 
   private members({ name, parameters }: Tool, rawTexts: boolean): readonly CompiledMember[] {
     const { members, ignored } = compileMembers(this.expressions, parameters, rawTexts);
+    const unwritable = members.find((member) => !(rawTexts ? /^[^>\n]+$/ : /^[^\s=,)][^\s=,]*$/).test(member.name));
+    if (unwritable !== undefined) {
+      raise(
+        SQLSTATE.featureNotSupported,
+        `member ${quoted(unwritable.name, 60)} has a name that this model cannot write in a call`,
+      );
+    }
     this.ignored.push(...ignored.map((keyword) => `${keyword} of tool ${name}`));
     return members;
   }
