@@ -39,16 +39,18 @@ export function numbersWithin(expressions: Expressions, bounds: NumberBounds): E
   const range = bounds.integer ? wholeBounds(bounds) : bounds;
   const { least, most, leastExcluded, mostExcluded } = range;
   if (least > most || (least === most && (leastExcluded || mostExcluded))) return NEVER;
-  const decimals = range.integer
+  const nearest = Math.max(least, -most, 0);
+  const needed = range.integer
     ? 0
     : Math.max(
-        USUAL_DECIMALS,
         bounds.decimals ?? 0,
         ...[least, most].map((value) => (isFinite(value) ? decimal(value).decimals.length : 0)),
       );
+  const room = SIGNIFICANT_DIGITS - decimal(nearest).whole.length;
+  if (room < needed) refuse(least > 0 ? least : most);
+  const decimals = range.integer ? 0 : Math.max(needed, Math.min(USUAL_DECIMALS, room));
   const wholeDigits = SIGNIFICANT_DIGITS - decimals;
   const largest = 10 ** wholeDigits;
-  if (least >= largest || most <= -largest) refuse(least >= largest ? least : most);
   const end: Bound = { at: { whole: '9'.repeat(wholeDigits), decimals: '9'.repeat(decimals) }, excluded: false };
   const bound = (value: number, excluded: boolean): Bound =>
     Math.abs(value) >= largest ? end : { at: decimal(Math.abs(value)), excluded };
@@ -75,7 +77,7 @@ export function numbersWithin(expressions: Expressions, bounds: NumberBounds): E
 function refuse(value: number): never {
   raise(
     SQLSTATE.featureNotSupported,
-    `schema bound ${value} is not supported: numbers are written with at most ${SIGNIFICANT_DIGITS} digits`,
+    `minimum or maximum ${value} is not supported: numbers are written with at most ${SIGNIFICANT_DIGITS} digits`,
   );
 }
 

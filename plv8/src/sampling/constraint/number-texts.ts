@@ -10,7 +10,10 @@ import { decimalsOf, numbersWithin } from './number-range.ts';
 import type { Alternative, Leaf } from './schema-expansion.ts';
 import { listedValues } from './schema-expansion.ts';
 import { brief } from '../../format/visible-text.ts';
-import { invalid, show } from './schema-keywords.ts';
+import { inPlace, invalid, show } from './schema-keywords.ts';
+
+/** Of smaller ones no multiple but 0 has few enough digits. */
+const LEAST_MULTIPLE = 1e-9;
 
 export function numberTexts(
   expressions: Expressions,
@@ -44,7 +47,7 @@ export function numberTexts(
   // A multiple of an integer is an integer.
   if (multiples.some((step) => Number.isInteger(step))) bounds.integer = true;
   bounds.decimals = Math.max(0, ...multiples.map(decimalsOf));
-  const range = numbersWithin(expressions, bounds);
+  const range = inPlace(path, () => numbersWithin(expressions, bounds));
   if (range === NEVER && leaves.length === 1) invalid(path, 'no number is within minimum and maximum');
   if (multiples.length === 0 && unwanted.length === 0) return range;
   const wanted = multiples.map((step) => multiplesOf(expressions, step, bounds, path));
@@ -61,6 +64,7 @@ function multipleOf({ schema, path }: Leaf): number | null {
   if (typeof step !== 'number' || !Number.isFinite(step) || step <= 0) {
     invalid(path, `multipleOf must be a number greater than 0, got ${show(step)}`);
   }
+  if (step < LEAST_MULTIPLE) refuseMultiple(step, path);
   return step;
 }
 

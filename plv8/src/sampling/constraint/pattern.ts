@@ -70,11 +70,15 @@ export function patternRegExp(pattern: string): RegExp {
   }
 }
 
-/** Without `(?i)`, and without backslashes before signs that mean nothing else, which flag u does not allow. */
+/**
+ * Without `(?i)`, and what flag u does not allow written otherwise: backslashes before signs that mean nothing else, and a
+ * hyphen after \w and its like, which is one.
+ */
 function splitFlags(pattern: string): { source: string; ignoreCase: boolean } {
   const ignoreCase = pattern.startsWith('(?i)');
   let inClass = false;
-  const source = (ignoreCase ? pattern.slice(4) : pattern).replace(/\\[^]|[[\]]/gu, (part) => {
+  const source = (ignoreCase ? pattern.slice(4) : pattern).replace(/\\[dDsSwW]-(?!\])|\\[^]|[[\]]/gu, (part) => {
+    if (part.length === 3) return inClass ? `${part.slice(0, 2)}\\-` : part;
     if (part === '[' || part === ']') inClass = part === '[';
     const idle = /^\\(?:[^A-Za-z0-9^$\\.*+?()[\]{}|/-]|(-))$/u.exec(part);
     return idle === null || (idle[1] !== undefined && inClass) ? part : part.slice(1);

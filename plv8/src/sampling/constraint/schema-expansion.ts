@@ -15,6 +15,7 @@ import {
   KEYWORDS,
   MAX_DEPTH,
   membersOf,
+  sameJson,
   show,
   TYPES,
   typesOf,
@@ -93,11 +94,7 @@ export class SchemaExpansion {
       case 'anyOf':
         return membersOf(schema, keyword, path).flatMap((each, i) => this.expand(member(i, each), within));
       case 'oneOf':
-        return this.oneOf(
-          membersOf(schema, keyword, path).map((each, i) => member(i, each)),
-          path,
-          within,
-        );
+        return this.oneOf(schema, path, within);
       case 'not': {
         const placed = { schema: schema.not, path: `${path}/not` };
         const found = this.deny(placed);
@@ -116,15 +113,23 @@ export class SchemaExpansion {
     }
   }
 
-  /** Exactly one member: itself without each other one that could hold too. */
-  private oneOf(members: readonly Placed[], path: string, within: readonly Schema[]): readonly Alternative[] {
+  /** Exactly one member: itself with a member that tells it apart, else without each other one that could hold too. */
+  private oneOf(schema: Schema, path: string, within: readonly Schema[]): readonly Alternative[] {
+    const members = membersOf(schema, 'oneOf', path).map((each, i) => ({ schema: each, path: `${path}/oneOf/${i}` }));
     const expanded = members.map((each) => this.expand(each, within));
-    const found = expanded.flatMap((own, i) =>
-      members.reduce<readonly Alternative[]>((alone, other, j) => {
-        const overlaps = i !== j && alone.length > 0 && this.both(own, expanded[j]!, path).length > 0;
-        return overlaps ? this.both(alone, this.deny(other), path) : alone;
-      }, own),
-    );
+    const found = expanded.flatMap((own, i) => {
+      const overlaps = (j: number, alone: readonly Alternative[]): boolean =>
+        i !== j && alone.length > 0 && this.both(alone, expanded[j]!, path).length > 0;
+      return own.flatMap((one) => {
+        const others = expanded.flatMap((each, j) => (overlaps(j, [one]) ? each : []));
+        const tag = tellingMember(one, others) ?? (others.length === 0 ? discriminatorOf(schema, one) : null);
+        if (tag !== null) return this.both([one], [[leaf({ type: 'object', required: [tag] }, path, within)]], path);
+        return members.reduce<readonly Alternative[]>(
+          (alone, other, j) => (overlaps(j, alone) ? this.both(alone, this.deny(other), path) : alone),
+          [one],
+        );
+      });
+    });
     if (found.length === 0 && expanded.filter((own) => own.length > 0).length > 1) {
       unsupported('oneOf', path, ' for these schemas', 'anyOf, or a member whose const tells them apart');
     }
@@ -319,6 +324,38 @@ export function listedTexts(schema: Schema): readonly string[] {
     writtenNumber(holder, name) ?? writeJson(value);
   if (Object.hasOwn(schema, 'const')) return [text(schema, 'const', schema.const)];
   return (schema.enum as unknown[]).map((value, i) => text(schema.enum as unknown[], i, value));
+}
+
+/** Values that an alternative lists for its members, by their names. */
+function listedMembers(leaves: Alternative): ReadonlyMap<string, readonly unknown[]> {
+  const found = new Map<string, readonly unknown[]>();
+  for (const { schema, denied } of leaves) {
+    if (denied !== undefined || !isObject(schema.properties)) continue;
+    for (const [name, member] of Object.entries(schema.properties)) {
+      const values = isObject(member) ? listedValues(member) : null;
+      if (values !== null) found.set(name, values);
+    }
+  }
+  return found;
+}
+
+/** A member of objects whose listed values are none of those that `others` list for it; null where there is none. */
+function tellingMember(one: Alternative, others: readonly Alternative[]): string | null {
+  const types = typesOfLeaves(one);
+  if (others.length === 0 || (types !== null && !(types.size === 1 && types.has('object')))) return null;
+  const listed = others.map(listedMembers);
+  for (const [name, values] of listedMembers(one)) {
+    const isOther = (theirs: ReadonlyMap<string, readonly unknown[]>): boolean =>
+      theirs.get(name)?.every((value) => !values.some((own) => sameJson(own, value))) === true;
+    if (listed.every(isOther)) return name;
+  }
+  return null;
+}
+
+/** The member that OpenAPI's `discriminator` names, where an alternative lists its values: pydantic reads no object without. */
+function discriminatorOf({ discriminator }: Schema, one: Alternative): string | null {
+  const name = isObject(discriminator) ? discriminator.propertyName : undefined;
+  return typeof name === 'string' && listedMembers(one).has(name) ? name : null;
 }
 
 /** Types that all leaves allow; null where none names any. `number` without `integer` stands for both. */

@@ -204,6 +204,12 @@ describe('a grammar that cannot be kept', () => {
     [json({ not: { patternProperties: { a: {} } } }), '0A000', /^schema keyword "not" at # is not supported for this/],
     [json({ $dynamicRef: '#x' }), '0A000', /^schema keyword "\$dynamicRef" at # is not supported$/],
     [json({ type: 'number', multipleOf: -2 }), '22023', /multipleOf must be a number greater than 0, got -2$/],
+    [json({ multipleOf: 1e-20 }), '0A000', /^schema keyword "multipleOf" 1e-20 at # is not supported$/],
+    [
+      json({ properties: { a: { type: 'integer', minimum: 1e15 } } }),
+      '0A000',
+      /^schema at #\/properties\/a: minimum or maximum 1000000000000000 is not supported: numbers are written with at most 15/,
+    ],
     [json({ type: 'integer', multipleOf: 7, minimum: 8, maximum: 13 }), '22023', /no multiple of 7 is within minimum/],
     [json({ $ref: 'other.json' }), '0A000', /^schema \$ref "other.json" at # is not supported$/],
     [json({ type: 'string', pattern: 'x(?<=a)b' }), '0A000', /^schema at #: pattern has a lookbehind, which is not/],

@@ -79,6 +79,41 @@ describe('a schema', () => {
     ['with ends inside of groups', { type: 'string', pattern: '(^[ab]$)|(^cd$)' }, ['"a"', '"b"', '"cd"']],
     ['with signs escaped that need not be', { type: 'string', pattern: '^a\\-\\_[\\-]\\@$' }, ['"a-_-@"']],
     ['without regard to case', { type: 'string', pattern: '(?i)^a$' }, ['"A"', '"a"']],
+    [
+      'with a hyphen that need not be escaped',
+      { type: 'string', pattern: '^[\\d-.]\\d-$', maxLength: 3, enum: ['--', '.1-', '-2-'] },
+      ['"-2-"', '".1-"'],
+    ],
+    [
+      'of numbers that leave less room for decimals',
+      { type: 'number', minimum: 17e11, maximum: 1700000000000.02 },
+      ['1700000000000', '1700000000000.01', '1700000000000.02'],
+    ],
+    [
+      'with the member that tells variants apart',
+      {
+        oneOf: ['a', 'b', 'c', 'd', 'e', 'f', 'g'].map((kind) => ({
+          type: 'object',
+          properties: { kind: { const: kind }, [`${kind}1`]: { const: 1 } },
+          required: [`${kind}1`],
+        })),
+        not: { properties: { kind: { enum: ['c', 'd', 'e', 'f', 'g'] } } },
+      },
+      ['{"kind":"a","a1":1}', '{"kind":"b","b1":1}'],
+    ],
+    [
+      'with the member that a discriminator names',
+      {
+        oneOf: ['a', 'b'].map((kind) => ({
+          type: 'object',
+          properties: { kind: { const: kind }, [kind]: { const: 1 } },
+          required: [kind],
+          additionalProperties: false,
+        })),
+        discriminator: { propertyName: 'kind' },
+      },
+      ['{"kind":"a","a":1}', '{"kind":"b","b":1}'],
+    ],
     ['of multiples between bounds', { type: 'integer', multipleOf: 5, minimum: 6, maximum: 14 }, ['10']],
   ])('gives exactly these texts: %s', (_, schema, texts) => {
     const found = new Set(schemaTexts(schema, 200, 3).texts.map((text) => JSON.stringify(JSON.parse(text))));
