@@ -7,6 +7,7 @@ import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../cli/package-root.ts';
 import type { RunningServer } from '../../cli/serve/server.ts';
+import { toolFamily } from '../../plv8/src/format/tool-families.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { FAMILIES, PLAIN_TOOLS, short } from '../db/tool-families.ts';
@@ -57,6 +58,20 @@ function check(name: string, given: unknown): void {
     expect(name).toBe('get_weather');
     expect(valid(given), JSON.stringify(given)).toBe(true);
   }
+}
+
+/** Options with which the model likes a text's first token, while an answer that is no call has another first character. */
+async function likely(
+  text: string,
+): Promise<Pick<OpenAI.ChatCompletionCreateParams, 'logit_bias' | 'response_format'>> {
+  const { rows } = await database.pool.query<{ first: number }>(
+    "select (hartonomous.tokenize($1, 'tiny'))[1] as first",
+    [text],
+  );
+  return {
+    logit_bias: { [rows[0]!.first]: 100 },
+    response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { const: 'yes' } } },
+  };
 }
 
 describe('the client of OpenAI', () => {
@@ -151,18 +166,8 @@ describe('the client of OpenAI', () => {
   });
 
   test('auto is a call with valid arguments where the model begins one', async () => {
-    const { rows } = await database.pool.query<{ first: number }>(
-      "select (hartonomous.tokenize('<tool_call>', 'tiny'))[1] as first",
-    );
-    const { message } = (
-      await openai.chat.completions.create({
-        ...REQUEST,
-        seed: 1,
-        // The model likes the first token of the mark, and the answer has another first character.
-        logit_bias: { [rows[0]!.first]: 100 },
-        response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { const: 'yes' } } },
-      })
-    ).choices[0]!;
+    const begun = { ...REQUEST, seed: 1, ...(await likely('<tool_call>')) };
+    const { message } = (await openai.chat.completions.create(begun)).choices[0]!;
     expect(message.content).toBeNull();
     for (const call of message.tool_calls as OpenAI.ChatCompletionMessageFunctionToolCall[])
       check(call.function.name, JSON.parse(call.function.arguments));
@@ -201,22 +206,6 @@ describe('the client of OpenAI', () => {
     }
   });
 
-  test('a grammar is taken by both', async () => {
-    const grammar = 'root ::= "the sum is " [0-9]{2} "!"';
-    const { choices } = await openai.chat.completions.create({
-      model: 'tiny',
-      messages: HELLO,
-      grammar,
-    } as OpenAI.ChatCompletionCreateParamsNonStreaming);
-    expect(choices[0]!.message.content).toMatch(/^the sum is \d\d!$/);
-    const { response } = await ollama.generate({ model: 'tiny', prompt: 'hello', options: { grammar } as object });
-    expect(response).toMatch(/^the sum is \d\d!$/);
-    const wrong = { model: 'tiny', messages: HELLO, grammar: 'root ::= nobody' };
-    await expect(
-      openai.chat.completions.create(wrong as OpenAI.ChatCompletionCreateParamsNonStreaming),
-    ).rejects.toMatchObject({ status: 400, message: expect.stringContaining('nobody') as string });
-  });
-
   test.each([
     [{ tool_choice: 'required', tools: [] }, 'option tool_choice is "required", and there are no tools'],
     [
@@ -233,6 +222,36 @@ describe('the client of OpenAI', () => {
       status: 400,
       message: expect.stringContaining(message) as string,
     });
+    const { max_tokens: most, ...rest } = { ...REQUEST, ...change } as typeof REQUEST;
+    const heard = { ...rest, options: { num_predict: most } } as object as Parameters<typeof ollama.chat>[0];
+    await expect(ollama.chat({ ...heard, stream: false })).rejects.toMatchObject({
+      status_code: 400,
+      message: expect.stringContaining(message) as string,
+    });
+  });
+});
+
+describe('a grammar', () => {
+  const SUM = { grammar: 'root ::= "the sum is " [0-9]{2} "!"' };
+  const WRONG = { grammar: 'root ::= nobody' };
+
+  test.each([
+    ['/v1/chat/completions', (grammar: object) => ({ messages: HELLO, ...grammar })],
+    ['/v1/completions', (grammar: object) => ({ prompt: 'hello', ...grammar })],
+    ['/api/chat', (options: object) => ({ messages: HELLO, options })],
+    ['/api/generate', (options: object) => ({ prompt: 'hello', options })],
+  ])('is followed at %s, whole and streamed', async (path, body) => {
+    const ask = (grammar: object, stream: boolean): Promise<Response> =>
+      fetch(server.url + path, { method: 'POST', body: JSON.stringify({ model: 'tiny', stream, ...body(grammar) }) });
+    const whole = await (await ask(SUM, false)).text();
+    expect(whole).toMatch(/"(?:content|text|response)":"the sum is \d\d!"/);
+    const pieces = (await (await ask(SUM, true)).text()).matchAll(/"(?:content|text|response)":"([^"]*)"/g);
+    expect([...pieces].map(([, piece]) => piece).join('')).toMatch(/^the sum is \d\d!$/);
+    for (const stream of [false, true]) {
+      const refused = await ask(WRONG, stream);
+      expect(refused.status).toBe(400);
+      expect(await refused.text()).toContain('grammar line 1: there is no rule nobody');
+    }
   });
 });
 
@@ -252,10 +271,23 @@ test.each(Object.entries(FAMILIES))('%s: calls, whole and streamed, by either cl
     const native = await ollama.chat({ ...asked, stream: false });
     const given = native.message.tool_calls!.map(({ function: { name, arguments: given } }) => ({ name, given }));
     for (const { name, given: value } of given) check(name, value);
+    const lines: ChatResponse[] = [];
+    for await (const line of await ollama.chat({ ...asked, stream: true })) lines.push(line);
+    expect(lines.flatMap(({ message }) => message.tool_calls ?? [])).toEqual(native.message.tool_calls);
     const calls = whole.message.tool_calls as OpenAI.ChatCompletionMessageFunctionToolCall[];
     expect(
       calls.map(({ function: called }) => ({ name: called.name, given: JSON.parse(called.arguments) as unknown })),
     ).toEqual(given);
+    // Where it may also answer, the mark begins a call.
+    const { open, form } = toolFamily(template());
+    const begun = await openai.chat.completions.create({
+      ...REQUEST,
+      seed: 2,
+      ...(await likely(open === '' ? (form === 'python' ? '[' : '{"') : open)),
+    });
+    expect(begun.choices[0]!.finish_reason).toBe('tool_calls');
+    for (const call of begun.choices[0]!.message.tool_calls as OpenAI.ChatCompletionMessageFunctionToolCall[])
+      check(call.function.name, JSON.parse(call.function.arguments));
   } finally {
     await set(rows[0]!.own);
   }

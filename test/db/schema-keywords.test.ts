@@ -293,3 +293,19 @@ describe.each(WAYS)('through %s', (_, answer, codeOf) => {
     expect(error.code).toBe(codeOf(code));
   });
 });
+
+test.each(FORMS)("a value is written so by Ollama's format: %s", async (_, format, holds) => {
+  const response = await fetch(`${server.url}/api/chat`, {
+    method: 'POST',
+    body: JSON.stringify({
+      model: 'tiny',
+      messages: [{ role: 'user', content: 'hello' }],
+      stream: false,
+      options: { seed: 2, num_predict: 128 },
+      format,
+    }),
+  });
+  const { message } = (await response.json()) as { message: { content: string } };
+  expect(holds(JSON.parse(message.content) as never), message.content).toBe(true);
+  expect(response.headers.get('x-hartonomous-notice')).toBeNull();
+});
