@@ -7,7 +7,7 @@ import type { CharacterSet } from './character-sets.ts';
 import { complement, LAST_CODE_POINT, normalise } from './character-sets.ts';
 import { byteText, utf8Encoding } from './characters.ts';
 import type { Expression, Expressions } from './expression.ts';
-import { NEVER } from './expression.ts';
+import { EMPTY, NEVER } from './expression.ts';
 import { brief } from '../../format/visible-text.ts';
 
 /** Groups within groups, and rules within rules. */
@@ -34,6 +34,7 @@ function wrong(line: number, what: string): never {
 class Parser {
   private at = 0;
   private depth = 0;
+  private counted = { at: 0, line: 1 };
 
   constructor(private readonly text: string) {}
 
@@ -54,8 +55,13 @@ class Parser {
     return rules;
   }
 
+  /** The line of the place, counted on from where it was asked for last. */
   private get line(): number {
-    return this.text.slice(0, this.at).split('\n').length;
+    if (this.counted.at > this.at) this.counted = { at: 0, line: 1 };
+    for (; this.counted.at < this.at; this.counted.at++) {
+      if (this.text[this.counted.at] === '\n') this.counted.line++;
+    }
+    return this.counted.line;
   }
 
   private get here(): string {
@@ -216,18 +222,18 @@ class Compiler {
   ) {
     this.encode = utf8Encoding(expressions);
     for (const part of rules.values()) this.refuseUnknown(part);
-    for (let size = -1; size !== this.nullable.size;) {
-      size = this.nullable.size;
-      for (const [name, part] of rules) if (this.acceptsEmpty(part)) this.nullable.add(name);
-    }
-    for (const name of rules.keys()) {
-      if (this.reaches(name, (part) => this.firstRules(part))) {
-        raise(SQLSTATE.featureNotSupported, `grammar rule ${brief(name)} begins with itself, which is not supported`, {
+    this.findNullable();
+    const [leftRecursive] = this.circles((part) => this.firstRules(part));
+    if (leftRecursive !== undefined) {
+      raise(
+        SQLSTATE.featureNotSupported,
+        `grammar rule ${brief(leftRecursive)} begins with itself, which is not supported`,
+        {
           hint: 'write the repetition with *, or let the rule end with itself',
-        });
-      }
+        },
+      );
     }
-    this.recursive = new Set([...rules.keys()].filter((name) => this.reaches(name, (part) => rulesOf(part))));
+    this.recursive = this.circles(rulesOf);
   }
 
   root(): Expression {
@@ -269,16 +275,47 @@ class Compiler {
     return found;
   }
 
-  private reaches(name: string, next: (part: Part) => string[]): boolean {
-    const seen = new Set<string>();
-    const waiting = next(this.rules.get(name)!);
-    for (let at = waiting.pop(); at !== undefined; at = waiting.pop()) {
-      if (at === name) return true;
-      if (seen.has(at)) continue;
-      seen.add(at);
-      waiting.push(...next(this.rules.get(at)!));
+  /** Rules that accept the empty text: whether one does is asked again where one that it names does. */
+  private findNullable(): void {
+    const naming = new Map<string, string[]>();
+    for (const [name, part] of this.rules) {
+      for (const inner of new Set(rulesOf(part))) naming.set(inner, [...(naming.get(inner) ?? []), name]);
     }
-    return false;
+    const waiting = [...this.rules.keys()];
+    for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
+      this.expressions.poll();
+      if (this.nullable.has(name) || !this.acceptsEmpty(this.rules.get(name)!)) continue;
+      this.nullable.add(name);
+      waiting.push(...(naming.get(name) ?? []));
+    }
+  }
+
+  /** Rules that lead back to themselves (Tarjan's strongly connected components), the first of the grammar first. */
+  private circles(next: (part: Part) => string[]): ReadonlySet<string> {
+    const numbers = new Map<string, number>();
+    const open: string[] = [];
+    const isOpen = new Set<string>();
+    const found = new Set<string>();
+    const visit = (name: string): number => {
+      this.expressions.poll();
+      const own = numbers.size;
+      numbers.set(name, own);
+      open.push(name);
+      isOpen.add(name);
+      const named = new Set(next(this.rules.get(name)!));
+      let least = own;
+      for (const other of named) {
+        if (!numbers.has(other)) least = Math.min(least, visit(other));
+        else if (isOpen.has(other)) least = Math.min(least, numbers.get(other)!);
+      }
+      if (least < own) return least;
+      const circle = open.splice(open.lastIndexOf(name));
+      for (const each of circle) isOpen.delete(each);
+      if (circle.length > 1 || named.has(name)) for (const each of circle) found.add(each);
+      return own;
+    };
+    for (const name of this.rules.keys()) if (!numbers.has(name)) visit(name);
+    return new Set([...this.rules.keys()].filter((name) => found.has(name)));
   }
 
   /** All texts of a part. */
@@ -304,13 +341,16 @@ class Compiler {
         return expressions.any(part.of.map((each) => this.filled(each, depth + 1)));
       case 'sequence': {
         // The first part that is not empty may be any up to the first that cannot be.
+        const last = part.of.findIndex((each) => !this.acceptsEmpty(each));
         const ways: Expression[] = [];
-        for (const [i, each] of part.of.entries()) {
-          const rest = part.of.slice(i + 1).map((later) => this.whole(later, depth + 1));
-          ways.push(expressions.sequence(this.filled(each, depth + 1), ...rest));
-          if (!this.acceptsEmpty(each)) break;
+        let after: Expression = EMPTY;
+        for (let i = part.of.length - 1; i >= 0; i--) {
+          const some = this.filled(part.of[i]!, depth + 1);
+          const isOptional = this.acceptsEmpty(part.of[i]!);
+          if (last < 0 || i <= last) ways.push(expressions.sequence(some, after));
+          after = expressions.sequence(isOptional ? expressions.optional(some) : some, after);
         }
-        return expressions.any(ways);
+        return expressions.any(ways.reverse());
       }
       case 'repeat': {
         const least = this.acceptsEmpty(part.of) ? 1 : Math.max(1, part.least);

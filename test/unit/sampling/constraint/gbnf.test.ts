@@ -48,6 +48,13 @@ describe('a grammar', () => {
       [' ', 'x x'],
     ],
     [
+      'options within options',
+      `root ::= ${'("a"? '.repeat(150)}"b"${')?'.repeat(150)}`,
+      ['', 'ab', 'aaab', 'b'],
+      ['ba'],
+    ],
+    ['many lines', `root ::= x${'\n | x'.repeat(50_000)}\nx ::= "a"`, ['a'], ['', 'aa']],
+    [
       'JSON',
       JSON_GRAMMAR,
       ['{}', '{"a": [1, -2.5e3, {"b": null}], "c\\n": "é"} \n'],
@@ -72,8 +79,20 @@ describe('a grammar', () => {
     ['root ::= root "a" | "b"', /^grammar rule root begins with itself, which is not supported$/],
     ['root ::= x? root\nx ::= "a"', /^grammar rule root begins with itself/],
     ['root ::= <think>', /^grammar line 1: tokens as "<think>" are not supported$/],
+    ['root ::= a\na ::= b "x"\nb ::= a "y" | "z"', /^grammar rule a begins with itself/],
     [`root ::= ${'('.repeat(5000)}`, /^grammar nests deeper than 200 levels$/],
   ])('is refused: %s', (grammar, message) => {
     expect(() => accepts(grammar, '')).toThrow(message);
+  });
+
+  it.each<[string, string, RegExp]>([
+    ['parts that may be left out', `root ::= ${'"a"? '.repeat(20_000)}`, /needs more than 300000 states$/],
+    [
+      'a chain of rules',
+      `root ::= r0\n${Array.from({ length: 15_000 }, (_, i) => `r${i} ::= r${i + 1}`).join('\n')}\nr15000 ::= "a"`,
+      /nests deeper than 200 levels$|call stack/,
+    ],
+  ])('that is large ends in one line: many of %s', (_, grammar, message) => {
+    expect(() => accepts(grammar, 'aaaa')).toThrow(message);
   });
 });
