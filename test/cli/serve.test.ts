@@ -486,6 +486,7 @@ describe('what clients take for granted', () => {
 });
 
 describe('what a client may send', () => {
+  const DEEP = `${'['.repeat(9000)}${']'.repeat(9000)}`;
   const chat = (fields: object): string => JSON.stringify({ model: 'tiny', messages: HELLO, max_tokens: 1, ...fields });
 
   test.each([
@@ -515,6 +516,11 @@ describe('what a client may send', () => {
     ['a content that is a number', chat({ messages: [{ role: 'user', content: 7 }] }), 400],
     ['tool calls that are a text', chat({ messages: [{ role: 'assistant', tool_calls: 'x' }] }), 400],
     ['a tool call without a function', chat({ messages: [{ role: 'assistant', tool_calls: [{}] }] }), 400],
+    [
+      'arguments of a tool call that nest deep',
+      chat({ messages: [{ role: 'assistant', tool_calls: [{ function: { name: 'f', arguments: DEEP } }] }] }),
+      400,
+    ],
     ['a model that is a number', chat({ model: 7 }), 400],
     ['a model that does not exist', chat({ model: 'x'.repeat(10_000) }), 404],
     ['a model with quotes', chat({ model: `'; drop table hartonomous.models; --` }), 404],

@@ -239,6 +239,12 @@ describe('tool_choice', () => {
     check((await chat({ tool_choice: BY_NAME, num_predict: 60, temperature: 2 })).message.tool_calls![0]!);
   });
 
+  test('a stop string ends no call that has to be made', async () => {
+    const { message } = await chat({ tool_choice: BY_NAME, temperature: 1.5, stop: ['<', '{', '\n', 'tool'] });
+    message.tool_calls!.forEach(check);
+    expect(message.tool_calls).toHaveLength(1);
+  });
+
   test('a call after thinking', async () => {
     const template = `{{ messages[0].content }}{{ tools[0].function.name }}<think>`;
     const { message } = await chat({ template, tool_choice: 'required', num_predict: 120, temperature: 1 });
@@ -247,6 +253,20 @@ describe('tool_choice', () => {
     // The mark that begins a call is text where the model still thinks.
     expect(message.content).toBe('');
   });
+});
+
+test('arguments of a call that nest too deep for a template are refused', async () => {
+  for (const [levels, refused] of [
+    [200, false],
+    [201, true],
+    [9000, true],
+  ] as const) {
+    const call = { function: { name: 'f', arguments: '['.repeat(levels) + ']'.repeat(levels) } };
+    const rendered = render({ template: '{{ messages | tojson }}' }, [{ role: 'assistant', tool_calls: [call] }]);
+    if (refused)
+      await expect(rendered).rejects.toThrow('message 1 has arguments of a tool call that nest deeper than 200');
+    else expect(await rendered).toContain('"f"');
+  }
 });
 
 describe('results of tools', () => {

@@ -97,7 +97,8 @@ export class Continuation {
     const { constraint } = input.options;
     this.history = input.promptIds.slice();
     this.sampler = new Sampler(input.options.sampler, input.vocabSize);
-    this.stops = new StopMatcher(input.options.stop);
+    // An answer that has to be a call has no text that a stop string could end.
+    this.stops = new StopMatcher(constraint?.kind === 'tool_call' && constraint.required ? [] : input.options.stop);
     this.budget = this.left;
     this.splitter = splitterOf(input);
     this.callSplitter = callSplitterOf(input);

@@ -11,6 +11,9 @@ const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'];
 /** Names that protocols have for what an assistant thought before it answered; templates read the first two. */
 const THINKING = ['reasoning_content', 'thinking', 'reasoning'] as const;
 
+/** Brackets within brackets of a call's arguments, which templates write down again. */
+const MAX_DEPTH = 200;
+
 function refuse(where: string, what: string): never {
   raise(SQLSTATE.invalidParameterValue, `${where} ${what}`);
 }
@@ -109,13 +112,21 @@ function toolCallsOf(calls: unknown, where: string): unknown[] {
       refuse(where, 'has a tool call without a function that has a name');
     }
     const { arguments: given } = called;
-    if (typeof given !== 'string') return call;
+    let read = given;
     try {
-      return { ...(call as JsonObject), function: { ...called, arguments: parseJson(given) } };
+      if (typeof given === 'string') read = parseJson(given);
     } catch {
       return call;
     }
+    if (isDeeper(read, MAX_DEPTH))
+      refuse(where, `has arguments of a tool call that nest deeper than ${MAX_DEPTH} levels`);
+    return read === given ? call : { ...(call as JsonObject), function: { ...called, arguments: read } };
   });
+}
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1));
 }
 
 function shown(value: unknown): string {
