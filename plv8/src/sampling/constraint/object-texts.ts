@@ -126,7 +126,8 @@ class ObjectTexts {
 
   /** Everything that holds for the member `name`. */
   private schemasOf(name: string): Placed[] {
-    const matching = new Set(this.patterns.filter((pattern) => patternRegExp(pattern).test(name)));
+    const { document } = this.compiler.expansion;
+    const matching = new Set(this.patterns.filter((pattern) => document.matches(pattern, name)));
     return this.leaves.flatMap((leaf) => this.schemasFor(leaf, matching, name));
   }
 

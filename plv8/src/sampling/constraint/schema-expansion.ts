@@ -10,6 +10,7 @@ import type { SchemaDocument } from './schema-document.ts';
 import type { Schema, Type } from './schema-keywords.ts';
 import {
   at,
+  inPlace,
   invalid,
   kindOf,
   KEYWORDS,
@@ -252,7 +253,7 @@ export class SchemaExpansion {
     return objects
       .flatMap(({ required }) => (Array.isArray(required) ? (required as string[]) : []))
       .some((name) => {
-        const members = objects.flatMap((schema) => memberSchemas(schema, name));
+        const members = objects.flatMap((schema) => memberSchemas(this.document, schema, name));
         if (members.includes(false)) return true;
         const plain = members.filter((member) => isObject(member) && !this.isComposed(member)) as Schema[];
         return this.contradicts(
@@ -263,11 +264,13 @@ export class SchemaExpansion {
   }
 
   /** Whether a leaf allows a value. */
-  allows({ schema, denied }: Leaf, value: unknown): boolean {
-    if (denied !== undefined) return !holds(this.document, schema, denied, value);
-    return Object.keys(schema).every(
-      (keyword) => kindOf(keyword) !== 'local' || holds(this.document, schema, keyword, value),
-    );
+  allows({ schema, path, denied }: Leaf, value: unknown): boolean {
+    const isKept = (keyword: string): boolean => holds(this.document, schema, keyword, value);
+    // What is wrong with a pattern is found here first where a schema lists values.
+    const isKeptHere = (keyword: string): boolean =>
+      keyword === 'pattern' ? inPlace(path, () => isKept(keyword)) : isKept(keyword);
+    if (denied !== undefined) return !isKeptHere(denied);
+    return Object.keys(schema).every((keyword) => kindOf(keyword) !== 'local' || isKeptHere(keyword));
   }
 
   private check(schema: Schema, path: string): void {

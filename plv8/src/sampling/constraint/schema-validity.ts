@@ -3,7 +3,6 @@ import type { SchemaDocument } from './schema-document.ts';
 import type { Schema, Type } from './schema-keywords.ts';
 import { isObject } from '../../format/json-object.ts';
 import { countOf, membersOf, sameJson, typesOf } from './schema-keywords.ts';
-import { patternRegExp } from './pattern.ts';
 
 /** Whether `value` is valid under `schema`, a part of `document`. Formats are taken as kept. */
 export function isValid(document: SchemaDocument, schema: unknown, value: unknown): boolean {
@@ -51,21 +50,21 @@ export function holds(document: SchemaDocument, schema: Schema, keyword: string,
     case 'if':
       return valid(valid(argument, value) ? (schema.then ?? true) : (schema.else ?? true), value);
     default:
-      if (typeof value === 'string') return holdsForString(schema, keyword, value);
+      if (typeof value === 'string') return holdsForString(document, schema, keyword, value);
       if (typeof value === 'number') return holdsForNumber(schema, keyword, value);
       if (Array.isArray(value)) return holdsForArray(document, schema, keyword, value);
       return isObject(value) ? holdsForObject(document, schema, keyword, value) : true;
   }
 }
 
-function holdsForString(schema: Schema, keyword: string, value: string): boolean {
+function holdsForString(document: SchemaDocument, schema: Schema, keyword: string, value: string): boolean {
   switch (keyword) {
     case 'minLength':
       return [...value].length >= countOf(schema, keyword, 0, '#');
     case 'maxLength':
       return [...value].length <= countOf(schema, keyword, 0, '#');
     case 'pattern':
-      return patternRegExp(String(schema.pattern)).test(value);
+      return document.matches(String(schema.pattern), value);
     default:
       return true;
   }
@@ -127,7 +126,7 @@ function holdsForObject(document: SchemaDocument, schema: Schema, keyword: strin
     case 'patternProperties':
     case 'additionalProperties':
       return names.every((name) =>
-        memberSchemas(schema, name).every((member) => isValid(document, member, value[name])),
+        memberSchemas(document, schema, name).every((member) => isValid(document, member, value[name])),
       );
     case 'propertyNames':
       return names.every((name) => isValid(document, schema.propertyNames, name));
@@ -179,7 +178,7 @@ function evaluatedIn(document: SchemaDocument, schema: Schema, value: object): R
     // Draft 2020-12 counts what `contains` found, draft 2019-09 does not; nor is it counted here.
     value.forEach((_, i) => (i < prefixItems.length || items !== undefined) && found.add(i));
   } else {
-    for (const name of Object.keys(value)) if (memberSchemas(schema, name).length > 0) found.add(name);
+    for (const name of Object.keys(value)) if (memberSchemas(document, schema, name).length > 0) found.add(name);
   }
   return found;
 }
@@ -189,11 +188,11 @@ function placesOf(value: object): (string | number)[] {
 }
 
 /** What one schema says about the member `name`: of its properties, its patterns, else its additionalProperties. */
-export function memberSchemas(schema: Schema, name: string): unknown[] {
+export function memberSchemas(document: SchemaDocument, schema: Schema, name: string): unknown[] {
   const own = isObject(schema.properties) && Object.hasOwn(schema.properties, name) ? [schema.properties[name]] : [];
   const byPattern = isObject(schema.patternProperties)
     ? Object.entries(schema.patternProperties)
-        .filter(([pattern]) => patternRegExp(pattern).test(name))
+        .filter(([pattern]) => document.matches(pattern, name))
         .map(([, member]) => member)
     : [];
   const said = [...own, ...byPattern];

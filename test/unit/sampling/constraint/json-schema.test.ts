@@ -114,6 +114,18 @@ describe('a schema', () => {
       },
       ['{"kind":"a","a":1}', '{"kind":"b","b":1}'],
     ],
+    [
+      'with values and names under a pattern that V8 takes forever to find wrong',
+      {
+        properties: {
+          a: { enum: ['aa', `${'a'.repeat(60)}!`], pattern: '^(a+)+$' },
+          [`${'b'.repeat(60)}!`]: { const: 1 },
+        },
+        patternProperties: { '^(b+)+$': false },
+        required: ['a', `${'b'.repeat(60)}!`],
+      },
+      [`{"a":"aa","${'b'.repeat(60)}!":1}`],
+    ],
     ['of multiples between bounds', { type: 'integer', multipleOf: 5, minimum: 6, maximum: 14 }, ['10']],
   ])('gives exactly these texts: %s', (_, schema, texts) => {
     const found = new Set(schemaTexts(schema, 200, 3).texts.map((text) => JSON.stringify(JSON.parse(text))));
