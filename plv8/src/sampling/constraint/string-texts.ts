@@ -13,6 +13,9 @@ import type { ValueCompiler } from './value-compiler.ts';
 /** Characters of a text that has a format and a bound; pydantic's URLs may have 2,083, which nobody needs counted. */
 const MAX_FORMAT_LENGTH = 256;
 
+/** The same of one that has a pattern: each character that is counted takes a state for each of the pattern's. */
+const MAX_PATTERN_TEXT = 1024;
+
 /** What may stand between the quotes. */
 export function stringTexts(compiler: ValueCompiler, leaves: Alternative): Expression {
   const { expressions, encode } = compiler;
@@ -50,7 +53,8 @@ export function stringTexts(compiler: ValueCompiler, leaves: Alternative): Expre
     const encoding = typeof schema.contentEncoding === 'string' ? encodingPattern(schema.contentEncoding) : undefined;
     if (encoding !== undefined) wanted.push(pattern(encoding, path));
   }
-  if (hasFormat && most < Infinity) most = Math.min(most, Math.max(least, MAX_FORMAT_LENGTH));
+  const counted = hasFormat ? MAX_FORMAT_LENGTH : wanted.length > 0 ? MAX_PATTERN_TEXT : Infinity;
+  if (most < Infinity) most = Math.min(most, Math.max(least, counted));
   if (least > 0 || most < Infinity || wanted.length === 0) {
     wanted.push(expressions.repeat(encode(normalise([[0, LAST_CODE_POINT]])), least, most));
   }

@@ -132,6 +132,15 @@ describe('a schema', () => {
     expect([...found].sort()).toEqual([...texts].sort());
   });
 
+  it.each(['\\S', '^[\\s\\S]+$', '^[a-z0-9]+(?:-[a-z0-9]+)*$'])(
+    'counts texts of pattern %s up to any bound',
+    (pattern) => {
+      for (const maxLength of [5000, 65_535, 2_147_483_647]) {
+        expect(wrongTexts({ type: 'string', pattern, minLength: 1, maxLength }, 6, 1)).toEqual([]);
+      }
+    },
+  );
+
   it('tells which keywords and formats nobody defines', () => {
     const schema = {
       type: 'object',
