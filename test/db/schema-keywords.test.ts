@@ -233,6 +233,14 @@ const WRONG: [schema: object, code: string, message: string][] = [
   [{ $ref: 3 }, '22023', 'schema at #: $ref must be a text, got 3'],
   [{ $ref: '#/$defs/no' }, '22023', 'schema at #/$defs/no: the reference leads nowhere'],
   [{ $ref: '#no' }, '22023', 'schema at #no: the reference leads nowhere'],
+  [
+    {
+      $ref: '#/$defs/a',
+      $defs: { b: { type: 'integer' }, a: { $id: 'a.json', $ref: '#/$defs/b', $defs: { b: { type: 'string' } } } },
+    },
+    '0A000',
+    'schema $id at #/$defs/a with references to its own parts is not supported',
+  ],
   [{ $ref: 'https://example.com/a' }, '0A000', 'schema $ref "https://example.com/a" at # is not supported'],
   [
     { $defs: { a: { $ref: '#/$defs/b' }, b: { anyOf: [{ $ref: '#/$defs/a' }] } }, $ref: '#/$defs/a' },

@@ -15,7 +15,7 @@ import { objectTexts } from './object-texts.ts';
 import type { Alternative, Placed } from './schema-expansion.ts';
 import { allowsAll, listedTexts, listedValues, SchemaExpansion, typesOfLeaves } from './schema-expansion.ts';
 import { isOfType } from './schema-validity.ts';
-import { SchemaDocument } from './schema-document.ts';
+import { refuseOwnAddresses, SchemaDocument } from './schema-document.ts';
 import type { Schema, Type } from './schema-keywords.ts';
 import { isObject } from '../../format/json-object.ts';
 import { at, invalid, KEYWORDS, kindOf, MAX_DEPTH, show, TYPES, unsupported } from './schema-keywords.ts';
@@ -31,6 +31,7 @@ export interface CompiledSchema {
 
 /** JSON texts valid under `schema`. Throws featureNotSupported naming keyword and place, or invalidParameterValue. */
 export function compileSchema(expressions: Expressions, schema: unknown): CompiledSchema {
+  refuseOwnAddresses(schema);
   const compiler = new SchemaCompiler(expressions, schema);
   const expression = compiler.value([{ schema, path: '#' }]);
   compiler.defineReferences();

@@ -70,6 +70,31 @@ export class SchemaDocument {
   }
 }
 
+/** Keywords whose values are data and no schemas. */
+const DATA: ReadonlySet<string> = new Set(['const', 'enum', 'default', 'example', 'examples']);
+
+/**
+ * Refuse a schema within the document that has an address of its own ($id) and references to its own parts (#/...), which
+ * would be looked for in the whole document.
+ */
+export function refuseOwnAddresses(root: unknown): void {
+  const waiting: { value: unknown; path: string; own: string | null }[] = [{ value: root, path: '#', own: null }];
+  for (let one = waiting.pop(); one !== undefined; one = waiting.pop()) {
+    const { value, path } = one;
+    if (typeof value !== 'object' || value === null) continue;
+    const { $id, $ref } = value as Record<string, unknown>;
+    const addressed = path !== '#' && typeof $id === 'string' && !$id.startsWith('#');
+    const own = addressed ? path : one.own;
+    if (own !== null && typeof $ref === 'string' && $ref.startsWith('#')) {
+      raise(SQLSTATE.featureNotSupported, `schema $id at ${own} with references to its own parts is not supported`, {
+        hint: `leave $id out; references, as at ${path}, then lead into the whole schema`,
+      });
+    }
+    for (const [key, member] of Object.entries(value))
+      if (!DATA.has(key)) waiting.push({ value: member, path: `${path}/${key}`, own });
+  }
+}
+
 /** What a JSON pointer (RFC 6901) in a fragment leads to. */
 function lookUp(root: unknown, pointer: string): unknown {
   let value: unknown = root;
