@@ -241,6 +241,14 @@ const WRONG: [schema: object, code: string, message: string][] = [
     '0A000',
     'schema $id at #/$defs/a with references to its own parts is not supported',
   ],
+  [
+    {
+      $ref: '#/$defs/default',
+      $defs: { b: true, default: { $id: 'a.json', $ref: '#/$defs/b', $defs: { b: { type: 'string' } } } },
+    },
+    '0A000',
+    'schema $id at #/$defs/default with references to its own parts is not supported',
+  ],
   [{ $ref: 'https://example.com/a' }, '0A000', 'schema $ref "https://example.com/a" at # is not supported'],
   [
     { $defs: { a: { $ref: '#/$defs/b' }, b: { anyOf: [{ $ref: '#/$defs/a' }] } }, $ref: '#/$defs/a' },

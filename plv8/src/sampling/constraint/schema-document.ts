@@ -72,17 +72,22 @@ export class SchemaDocument {
 
 /** Keywords whose values are data and no schemas. */
 const DATA: ReadonlySet<string> = new Set(['const', 'enum', 'default', 'example', 'examples']);
+/** Keywords whose values are schemas by names, which may be those of keywords. */
+const BY_NAME: ReadonlySet<string> = new Set([
+  ...['$defs', 'definitions', 'properties', 'patternProperties', 'dependentSchemas', 'dependencies'],
+]);
 
 /**
  * Refuse a schema within the document that has an address of its own ($id) and references to its own parts (#/...), which
  * would be looked for in the whole document.
  */
 export function refuseOwnAddresses(root: unknown): void {
-  const waiting: { value: unknown; path: string; own: string | null }[] = [{ value: root, path: '#', own: null }];
+  const first = { value: root, path: '#', own: null as string | null, byName: false };
+  const waiting = [first];
   for (let one = waiting.pop(); one !== undefined; one = waiting.pop()) {
-    const { value, path } = one;
+    const { value, path, byName } = one;
     if (typeof value !== 'object' || value === null) continue;
-    const { $id, $ref } = value as Record<string, unknown>;
+    const { $id, $ref } = byName ? {} : (value as Record<string, unknown>);
     const addressed = path !== '#' && typeof $id === 'string' && !$id.startsWith('#');
     const own = addressed ? path : one.own;
     if (own !== null && typeof $ref === 'string' && $ref.startsWith('#')) {
@@ -91,7 +96,8 @@ export function refuseOwnAddresses(root: unknown): void {
       });
     }
     for (const [key, member] of Object.entries(value))
-      if (!DATA.has(key)) waiting.push({ value: member, path: `${path}/${key}`, own });
+      if (byName || !DATA.has(key))
+        waiting.push({ value: member, path: `${path}/${key}`, own, byName: !byName && BY_NAME.has(key) });
   }
 }
 
