@@ -84,8 +84,8 @@ export function privateBytes(pid: number): number {
   return statusBytes(pid, 'RssAnon') + statusBytes(pid, 'RssFile');
 }
 
-/** Options of a run of exactly `tokens` tokens: `ends`, which would end it, are out of reach. */
-export function exactRun(tokens: number, context: number, ends: number[]): string {
+/** Options of a run of exactly `tokens` tokens, and `more`: `ends`, which would end it, are out of reach. */
+export function exactRun(tokens: number, context: number, ends: number[], more: object = {}): string {
   return JSON.stringify({
     raw: true,
     cache: false,
@@ -95,6 +95,7 @@ export function exactRun(tokens: number, context: number, ends: number[]): strin
     num_predict: tokens,
     num_ctx: context,
     logit_bias: Object.fromEntries(ends.map((id) => [id, -1000])),
+    ...more,
   });
 }
 
@@ -116,17 +117,16 @@ class Backend {
   }
 
   /** Options of a run of exactly `tokens` tokens. */
-  options(tokens: number): string {
-    return exactRun(tokens, CONTEXT, this.target.ends);
+  options(tokens: number, more: object = {}): string {
+    return exactRun(tokens, CONTEXT, this.target.ends, more);
   }
 
   /** A prompt of about `words` tokens (a vocabulary may put one before them) and exactly `tokens` tokens after it. */
   async complete(words: number, tokens: number, cache = false): Promise<Completion> {
     const { model } = this.target;
-    const options = JSON.stringify({ ...(JSON.parse(this.options(tokens)) as object), cache });
     const { rows } = await this.client.query<{ answer: Completion }>(
       'select hartonomous.complete($1, $2, $3) as answer',
-      [WORD.repeat(words), model, options],
+      [WORD.repeat(words), model, this.options(tokens, { cache })],
     );
     const { answer } = rows[0]!;
     if ((!cache && Math.abs(answer.prompt_eval_count - words) > 2) || answer.eval_count !== tokens) {

@@ -58,8 +58,7 @@ async function measureThreads(
   try {
     const pid = (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid;
     execFileSync('taskset', ['-a', '-p', '-c', `0-${threads - 1}`, String(pid)], { stdio: 'ignore' });
-    const options = (tokens: number): string =>
-      JSON.stringify({ ...(JSON.parse(exactRun(tokens, CONTEXT, target.ends)) as object), num_thread: threads });
+    const options = (tokens: number): string => exactRun(tokens, CONTEXT, target.ends, { num_thread: threads });
     const complete = async (words: number, tokens: number): Promise<Counts> => {
       const { rows } = await client.query<{ answer: Counts }>('select hartonomous.complete($1, $2, $3) as answer', [
         WORD.repeat(words),

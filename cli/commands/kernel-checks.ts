@@ -14,7 +14,7 @@ export interface KernelFacts {
   owner: boolean;
 }
 
-/** Kernels without vectors wider than 128 bits: the host's own for any processor, and WebAssembly. */
+/** The host's kernels for any processor, without vectors wider than 128 bits. */
 const BASELINE = 'native (baseline)';
 
 const FACTS = `

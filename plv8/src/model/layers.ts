@@ -5,7 +5,6 @@ import type { ModelConfig } from './config.ts';
 import { multiplyExperts } from './experts.ts';
 import type { Matrix } from './matrix.ts';
 import { copyRow, multiplyIntegers, multiplyTogether } from './matrix.ts';
-import type { Segment } from './packing.ts';
 import type { RopeTables } from './rope.ts';
 import type { LayerWeights, Norm, Weights } from './weights.ts';
 
@@ -57,9 +56,9 @@ export class Layers {
     this.arena.f32.set(from.arena.f32.subarray(at, at + tokens * this.config.dim), this.buffers.x / 4);
   }
 
-  /** Let a token join with the residual stream that it brings. */
-  join({ row, joins }: Segment): void {
-    this.arena.f32.set(joins!.stream, this.buffers.x / 4 + row * this.config.dim);
+  /** Let a token join at a row with its residual stream (dim). */
+  join(row: number, stream: Float32Array): void {
+    this.arena.f32.set(stream, this.buffers.x / 4 + row * this.config.dim);
   }
 
   /** Embeddings of ids[from, from + tokens), which stand at positions from `position` on and are of a type, at address x. */

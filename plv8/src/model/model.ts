@@ -325,7 +325,8 @@ export class Model {
       for (let index = part.first; index < part.end; index++) {
         const before = taking.segments.length;
         taking = takingPart(chunk, index);
-        for (const segment of taking.segments.slice(before)) part.join(segment);
+        for (const { row, joins } of taking.segments.slice(before))
+          if (joins !== undefined) part.join(row, joins.stream);
         const rows = taking.ids.length;
         if (rows === 0) continue;
         const layer = weights.layers[index]!;

@@ -5,7 +5,7 @@
 import { parseJson } from '../format/ordered-json.ts';
 import { isText } from './constraint/json-schema.ts';
 import type { ToolGrammar } from './constraint/tool-grammar.ts';
-import { beginningsOf, marksOf } from './constraint/tool-grammar.ts';
+import { beginningsOf, marksOf, withoutBlanks } from './constraint/tool-grammar.ts';
 import { partialEnd } from './partial-end.ts';
 
 /** A piece of a call, as OpenAI streams it: the first has id and name, all have more of the arguments' JSON text. */
@@ -101,7 +101,7 @@ export class ToolCallSplitter {
 
   /** Calls that are the whole answer: at its beginning it is certain whether it is one. */
   private begin(): string {
-    const start = this.held.replace(/^[\t-\r ]+/, '');
+    const start = withoutBlanks(this.held);
     const beginnings = beginningsOf(this.grammar);
     if (beginnings.some((beginning) => start.startsWith(beginning))) this.state = 'calls';
     else if (!beginnings.some((beginning) => beginning.startsWith(start))) this.state = 'answer';

@@ -37,6 +37,16 @@ const MAX_CALLS = 16;
 /** Blanks and line ends between the parts of a call. */
 const MAX_BLANKS = 2;
 
+/** Bytes that may stand before a call that is the whole answer. */
+const isBlank = (byte: number): boolean => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d);
+
+/** A text from its first character on that may not stand before such a call. */
+export function withoutBlanks(text: string): string {
+  let at = 0;
+  while (isBlank(text.charCodeAt(at))) at++;
+  return text.slice(at);
+}
+
 /** Texts before which, blanks apart, the answer of a family without an opening mark is a call. */
 export function beginningsOf({ family, tools }: ToolGrammar): string[] {
   return family.form === 'python' ? tools.map(({ name }) => `[${name}(`) : ['{"name"'];
@@ -109,11 +119,7 @@ class ToolCompiler {
     if (open !== '') return this.sequence(this.without(open), expressions.optional(this.calls()));
     // What is thought comes before, and not in the words of the answer.
     const thought = thinking === null || thinking.begun ? [] : [thinking.open];
-    const space = expressions.repeat(
-      expressions.bytes((byte) => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d)),
-      0,
-      Infinity,
-    );
+    const space = expressions.repeat(expressions.bytes(isBlank), 0, Infinity);
     const beginnings = [...beginningsOf(this.grammar), ...thought].map((text) =>
       this.sequence(space, this.literal(text), this.anything),
     );
