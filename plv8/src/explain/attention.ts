@@ -36,9 +36,13 @@ export function attentionWeights(
     let most = -Infinity;
     for (let p = first; p < n; p++) {
       const k = p * kvDim + Math.floor(h / group) * headSize;
-      let dot = 0;
-      for (let d = 0; d < headSize; d++) dot += query[q + d]! * keys[k + d]!;
-      const score = dot * attentionScale;
+      let even = 0;
+      let odd = 0;
+      for (let d = 0; d < headSize; d += 2) {
+        even += query[q + d]! * keys[k + d]!;
+        odd += query[q + d + 1]! * keys[k + d + 1]!;
+      }
+      const score = (even + odd) * attentionScale;
       row[p] = attentionSoftcap > 0 ? attentionSoftcap * Math.tanh(score / attentionSoftcap) : score;
       most = Math.max(most, row[p]!);
     }
@@ -73,24 +77,66 @@ export function rollout(mean: MeanAttention, position: number): Float64Array {
 /** Per layer the norm (nHeads, positions) of each position's value as a head writes it into the residual stream. */
 export type ValueNorms = Float32Array[];
 
-/** Gram matrices (nHeads, headSize, headSize) of the columns of the output matrix that belong to each head. */
-function headGrams(model: Model, layer: number, poll: () => void): Float64Array {
-  const { nHeads, headSize } = model.config;
+/** Columns (nHeads * headSize, dim) of a layer's output matrix, one after the other. */
+function outputColumns(model: Model, layer: number, poll: () => void): Float32Array {
   const { attnOut } = model.weights.layers[layer]!;
-  const grams = new Float64Array(nHeads * headSize * headSize);
-  const row = new Float32Array(nHeads * headSize);
-  for (let d = 0; d < attnOut.rows; d++) {
+  const { rows, cols } = attnOut;
+  const columns = new Float32Array(cols * rows);
+  const row = new Float32Array(cols);
+  for (let d = 0; d < rows; d++) {
     model.readRow(attnOut, d, row);
-    for (let h = 0; h < nHeads; h++) {
-      for (let i = 0; i < headSize; i++) {
-        const a = row[h * headSize + i]!;
-        const at = (h * headSize + i) * headSize;
-        for (let j = i; j < headSize; j++) grams[at + j]! += a * row[h * headSize + j]!;
-      }
-    }
+    for (let c = 0; c < cols; c++) columns[c * rows + d] = row[c]!;
     poll();
   }
-  return grams;
+  return columns;
+}
+
+/** Inner products (size, size) of `size` columns of `dim` floats that begin at `first`; two by two, so that a load serves two. */
+function gramOf(columns: Float32Array, first: number, size: number, dim: number): Float64Array {
+  const gram = new Float64Array(size * size);
+  for (let i = 0; i < size; i += 2) {
+    // Of an odd number the last one is taken twice.
+    const i1 = Math.min(i + 1, size - 1);
+    const a = (first + i) * dim;
+    const a1 = (first + i1) * dim;
+    for (let j = i; j < size; j += 2) {
+      const j1 = Math.min(j + 1, size - 1);
+      const b = (first + j) * dim;
+      const b1 = (first + j1) * dim;
+      let ab = 0;
+      let ab1 = 0;
+      let a1b = 0;
+      let a1b1 = 0;
+      for (let d = 0; d < dim; d++) {
+        const x = columns[a + d]!;
+        const x1 = columns[a1 + d]!;
+        const y = columns[b + d]!;
+        const y1 = columns[b1 + d]!;
+        ab += x * y;
+        ab1 += x * y1;
+        a1b += x1 * y;
+        a1b1 += x1 * y1;
+      }
+      gram[i * size + j] = gram[j * size + i] = ab;
+      gram[i * size + j1] = gram[j1 * size + i] = ab1;
+      gram[i1 * size + j] = gram[j * size + i1] = a1b;
+      gram[i1 * size + j1] = gram[j1 * size + i1] = a1b1;
+    }
+  }
+  return gram;
+}
+
+/** v' G v for `size` floats that begin at `at`, and a symmetric matrix (size, size). */
+function quadraticForm(gram: Float64Array, values: Float32Array, at: number, size: number): number {
+  let sum = 0;
+  for (let i = 0; i < size; i++) {
+    const row = i * size;
+    let inner = 0;
+    for (let j = i + 1; j < size; j++) inner += gram[row + j]! * values[at + j]!;
+    const v = values[at + i]!;
+    sum += v * (gram[row + i]! * v + 2 * inner);
+  }
+  return sum;
 }
 
 /**
@@ -102,21 +148,14 @@ export function valueNorms(model: Model, cache: KvCache, positions: number, poll
   const kvDim = nKvHeads * headSize;
   const group = nHeads / nKvHeads;
   return Array.from({ length: nLayers }, (_, layer) => {
-    const grams = headGrams(model, layer, poll);
+    const columns = outputColumns(model, layer, poll);
     const values = cache.values(layer, positions);
     const norms = new Float32Array(nHeads * positions);
     for (let h = 0; h < nHeads; h++) {
+      const gram = gramOf(columns, h * headSize, headSize, model.config.dim);
+      const first = Math.floor(h / group) * headSize;
       for (let p = 0; p < positions; p++) {
-        const v = p * kvDim + Math.floor(h / group) * headSize;
-        let sum = 0;
-        for (let i = 0; i < headSize; i++) {
-          const at = (h * headSize + i) * headSize;
-          const a = values[v + i]!;
-          let inner = grams[at + i]! * a;
-          for (let j = i + 1; j < headSize; j++) inner += 2 * grams[at + j]! * values[v + j]!;
-          sum += a * inner;
-        }
-        norms[h * positions + p] = Math.sqrt(Math.max(0, sum));
+        norms[h * positions + p] = Math.sqrt(Math.max(0, quadraticForm(gram, values, p * kvDim + first, headSize)));
       }
       poll();
     }

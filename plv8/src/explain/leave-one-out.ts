@@ -5,7 +5,7 @@
  */
 import { Random } from '../sampling/random.ts';
 import type { KvCache, Model, Step } from '../model/model.ts';
-import { distribution } from './distribution.ts';
+import { logprobOf } from './distribution.ts';
 import type { Unit } from './units.ts';
 
 /** A token explained: the one at `position + 1` of the sequence. */
@@ -89,7 +89,7 @@ export class Deletions {
       const { index, start } = lot[step]!;
       const { units, asked } = deletions[index]!;
       asked.forEach((one, i) => {
-        if (placeOf(one, units) - start === place) found[index]![i] = distribution(logits, one.id, 0).logprob;
+        if (placeOf(one, units) - start === place) found[index]![i] = logprobOf(logits, one.id);
       });
     });
     this.intact = lot[lot.length - 1]!.start;

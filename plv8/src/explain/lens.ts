@@ -22,17 +22,18 @@ export interface LensRow {
 }
 
 export function lensOf(model: Model, captured: Captured, id: number, poll: () => void): LensRow[] {
-  const rows = captured.residuals.map((stream, i): LensRow => {
-    const found = distribution(model.unembed(stream, poll), id, TOP);
-    poll();
-    return {
+  const rows: LensRow[] = [];
+  model.unembedEach(captured.residuals, poll, (i, logits) => {
+    const found = distribution(logits, id, TOP);
+    rows.push({
       layer: i - 1,
       rank: found.rank,
       probability: Math.exp(found.logprob),
       topIds: found.top.map((one) => one.id),
       topProbabilities: found.top.map((one) => one.probability),
       staysFirst: false,
-    };
+    });
+    poll();
   });
   for (let i = rows.length - 1; i >= 0 && rows[i]!.rank === 1; i--) rows[i]!.staysFirst = true;
   return rows;

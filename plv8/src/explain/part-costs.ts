@@ -6,7 +6,7 @@
 import type { KvCache, Model, Step } from '../model/model.ts';
 import { ablation } from '../model/ablation.ts';
 import type { Component } from './components.ts';
-import { distribution } from './distribution.ts';
+import { logprobOf } from './distribution.ts';
 
 /**
  * Heads that are left out one by one: those that wrote most, whose effect is mostly through later layers, and those that did
@@ -79,7 +79,7 @@ export function partCosts(
     });
     model.forwardEach(steps, { poll }, (step, _index, logits) => {
       const { layer, head, shares } = parts[step]!;
-      const cost = logprob - distribution(logits, id, 0).logprob;
+      const cost = logprob - logprobOf(logits, id);
       found[a]!.push({ layer, head, contribution: shares[0]!, difference: shares[0]! - shares[1]!, cost });
     });
   }

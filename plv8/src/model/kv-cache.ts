@@ -1,6 +1,6 @@
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { Arena, Piece } from './arena.ts';
-import { halfToFloat } from '../format/block-formats.ts';
+import { halvesToFloats } from '../format/block-formats.ts';
 import type { ModelConfig } from './config.ts';
 
 /** Memory is taken for that many tokens at a time, at least. */
@@ -93,7 +93,7 @@ export class KvCache {
     const { buffer } = this.arenas[layer]!.f32;
     const bytes = tokens * this.tokenBytes;
     return this.halves
-      ? Float32Array.from(new Uint16Array(buffer, at, bytes / 2), halfToFloat)
+      ? halvesToFloats(new Uint16Array(buffer, at, bytes / 2))
       : new Float32Array(buffer, at, bytes / 4);
   }
 

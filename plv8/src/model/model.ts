@@ -298,9 +298,23 @@ export class Model {
 
   /** Logits (vocabSize) that the final norm and the output matrix make of a residual stream (dim); valid until the next call. */
   unembed(stream: Float32Array, poll: () => void): Float32Array {
+    let found: Float32Array;
+    this.unembedEach([stream], poll, (_index, logits) => (found = logits));
+    return found!;
+  }
+
+  /** As unembed, for any number of streams, several at a time; each one's logits are valid within its call of `visit`. */
+  unembedEach(
+    streams: readonly Float32Array[],
+    poll: () => void,
+    visit: (index: number, logits: Float32Array) => void,
+  ): void {
     const { arena, buffers } = this.held.output;
-    arena.f32.set(stream, buffers.x / 4);
-    return this.logitsOf(buffers.x, 1, poll)[0]!;
+    for (let first = 0; first < streams.length; first += MAX_SEQUENCES) {
+      const some = streams.slice(first, first + MAX_SEQUENCES);
+      some.forEach((stream, i) => arena.f32.set(stream, buffers.x / 4 + i * this.config.dim));
+      this.logitsOf(buffers.x, some.length, poll).forEach((logits, i) => visit(first + i, logits));
+    }
   }
 
   /** A row of a weight matrix as floats, copied to `out` (cols). */
