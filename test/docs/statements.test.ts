@@ -36,7 +36,7 @@ const COMMANDS_ELSEWHERE: readonly (readonly [page: string, beginning: string, w
   ['docs/managed.md', 'ingest MODEL', 'any model; test/db/ingest.test.ts'],
   ['docs/scaling.md', 'cluster add', 'several servers; test/scale'],
   ['docs/search.md', 'work --follow', 'does not end; test/db/search.test.ts'],
-  ['docs/serve.md', 'serve', 'does not end; test/cli/serve.test.ts'],
+  ['docs/serve.md', 'serve', 'does not end; test/cli/serve-faults.test.ts'],
 ];
 
 /** Statements about roles, which the whole server has: they run, and are taken back. */
