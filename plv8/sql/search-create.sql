@@ -286,6 +286,7 @@ declare
     schema text;
     expression text;
     missing text;
+    taken text;
     statement text;
     made hartonomous.searches;
 begin
@@ -315,6 +316,7 @@ begin
             message = format('name %s of a search has %s bytes, 1 to 50 are possible', left(name, 200), octet_length(name));
     end if;
     expression := settings ->> 'expression';
+    columns := nullif(columns, '{}');
     if (columns is null) = (expression is null) then
         raise exception using errcode = 'invalid_parameter_value', message = 'a search needs columns or option expression, and not both',
             hint = format('as hartonomous.create_search(%L, ''{title, body}'')', source);
@@ -322,11 +324,17 @@ begin
     if expression is null then
         select c into missing from unnest(columns) c
         where c is null or not exists (select from pg_attribute a where a.attrelid = source and a.attname = c and a.attnum > 0 and not a.attisdropped) limit 1;
-        if found or cardinality(columns) = 0 then
+        if found then
             raise exception using errcode = 'undefined_column', message = format('table %s has no column %s', source, coalesce(left(missing, 200), 'null'));
         end if;
         select case cardinality(columns) when 1 then min(c) else format('pg_catalog.concat_ws(E''\n\n'', %s)', string_agg(c, ', ' order by n)) end into expression
         from unnest(columns) with ordinality as u (column_name, n), format('%I.%I', relname, column_name) as c;
+    end if;
+    select format('%I.%I', schema, c.relname) into taken from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = schema and c.relname in (name, name || '_texts', name || '_queue', name || '_chunks') order by c.relname = name desc limit 1;
+    if found then
+        raise exception using errcode = 'duplicate_table', message = format('%s exists already, search %I.%I is not made', taken, schema, name),
+            hint = 'give another name, or hartonomous.drop_search what there is';
     end if;
     statement := format('create view %I.%I with (security_invoker = true) as select %s, %I.xmin as version, (%s)::pg_catalog.text as text from only %s',
         schema, name || '_texts', (select string_agg(format('%I.%s as %s', relname, k, a), ', ' order by n)

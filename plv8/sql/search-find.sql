@@ -116,6 +116,7 @@ declare
     embedding text;
     words tsquery;
     statement text;
+    checked text;
     ef_search text := current_setting('hnsw.ef_search', true);
 begin
     if k is null or k not between 1 and 1000 then
@@ -140,6 +141,10 @@ begin
         exit when again.chunks = own.chunks;
     end loop;
     perform hartonomous._require_model(search, own.model, own.digest);
+    if reranker is not null then
+        -- Nothing to rerank: says what is wrong with the model before anything is looked for.
+        perform hartonomous.rerank(query, '{}', reranker);
+    end if;
     if vector_weight > 0 then
         question := hartonomous.embed(coalesce(own.options ->> 'query_prefix', '') || query, own.model,
             hartonomous._embed_options('query', own.options, own.has_prefixes)::json);
@@ -150,7 +155,16 @@ begin
     if own.options ->> 'vector' <> 'bytea' then
         perform set_config('hnsw.ef_search', least(1000, greatest(40, candidates))::text, true);
     end if;
+    checked := case when filter is not null then format('select 1 from only %s where (%s) limit 0', own.source, filter || E'\n') end;
     perform set_config('search_path', caller_path, true);
+    if checked is not null then
+        begin
+            execute checked;
+        exception when others then
+            raise exception using errcode = sqlstate, message = pg_catalog.format('filter %s: %s', pg_catalog.to_json(pg_catalog."left"(filter, 200)), sqlerrm),
+                hint = 'a condition over the columns of the searched table, in SQL';
+        end;
+    end if;
     return query execute statement using query, embedding, words,
         case when vector_weight operator(pg_catalog.>) 0 then candidates else 0 end, case when text_weight operator(pg_catalog.>) 0 then candidates else 0 end,
         vector_weight, text_weight, case when reranker is null then k else candidates end, k, reranker;

@@ -364,12 +364,14 @@ describe('search', () => {
       'option candidates must be an integer from 1 to 10000, got 1.5',
     ],
     [`'the', options => '{"rerank": "nobody"}'`, '42704', 'model nobody does not exist'],
-    [`'the', filter => 'nothing = 1'`, '42703', 'column "nothing" does not exist'],
-    [`'the', filter => 'number = 1'`, '42703', 'column "number" does not exist'],
+    [`'the', filter => 'nothing = 1'`, '42703', 'filter "nothing = 1": column "nothing" does not exist'],
+    [`'the', filter => 'number = 1'`, '42703', 'filter "number = 1": column "number" does not exist'],
+    [`'the', filter => ''`, '42601', 'filter "": syntax error at or near ")"'],
   ])('refuses (%s)', async (args, code, message) => {
     await expect(rows(`select * from hartonomous.search('docs_search', ${args})`)).rejects.toMatchObject({
       code,
       message,
+      internalQuery: undefined,
     });
   });
 
@@ -524,7 +526,9 @@ describe('rights', () => {
 
   test.each([
     [`'{nothing}'`, '42703', 'table app.free has no column nothing'],
-    [`'{}'`, '42703', 'table app.free has no column null'],
+    [`'{null}'`, '42703', 'table app.free has no column null'],
+    [`'{}'`, '22023', 'a search needs columns or option expression, and not both'],
+    [`'{body}', name => 'taken'`, '42P07', 'app.taken_queue exists already, search app.taken is not made'],
     [`null`, '22023', 'a search needs columns or option expression, and not both'],
     [`'{body}', options => '{"chunks": 1}'`, '22023', 'unknown option "chunks"'],
     [`'{body}', options => '{"index": "yes"}'`, '22023', 'option index must be a JSON boolean, got "yes"'],
@@ -539,6 +543,7 @@ describe('rights', () => {
     [`'{body}', repeat('n', 51)`, '42602', `name ${'n'.repeat(51)} of a search has 51 bytes, 1 to 50 are possible`],
   ])('create_search refuses (%s) by name', async (args, code, message) => {
     await session.query('create table if not exists free (id integer primary key, body text)');
+    await session.query('create table if not exists taken_queue (id integer)');
     await expect(rows(`select hartonomous.create_search('free', ${args})`)).rejects.toMatchObject({ code, message });
   });
 
