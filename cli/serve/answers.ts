@@ -5,6 +5,7 @@ import type { Backends, Lease } from './backends.ts';
 import type { HttpError } from './errors.ts';
 import { asHttpError, isBroken } from './errors.ts';
 import { NOTICE_HEADER } from './fields.ts';
+import type { AnswerTimer } from './metrics.ts';
 import { requestText } from './request.ts';
 
 /** Milliseconds that a client may take to read what was sent before it counts as gone. */
@@ -20,15 +21,18 @@ interface BegunAnswer {
   tokens: AsyncGenerator<AnswerToken, AnswerFacts>;
   first: IteratorResult<AnswerToken, AnswerFacts>;
   lease: Lease;
+  timer: AnswerTimer;
 }
 
 async function begin(c: Context, pool: Backends, request: AnswerRequest, signal: AbortSignal): Promise<BegunAnswer> {
+  const timer = pool.metrics.startAnswer();
   const lease = await pool.lease(requestText(request), signal);
   try {
     const tokens = lease.backend.answer(request, signal);
     const first = await tokens.next();
+    if (first.done !== true) timer.firstToken();
     for (const notice of lease.backend.notices) c.header(NOTICE_HEADER, headerText(notice), { append: true });
-    return { tokens, first, lease };
+    return { tokens, first, lease, timer };
   } catch (error) {
     if (isBroken(error)) lease.broken();
     lease.release();
@@ -43,7 +47,7 @@ function headerText(text: string): string {
 
 /** The whole answer to a request. */
 export async function wholeAnswer(c: Context, pool: Backends, request: AnswerRequest): Promise<WholeAnswer> {
-  const { tokens, first, lease } = await begin(c, pool, request, c.req.raw.signal);
+  const { tokens, first, lease, timer } = await begin(c, pool, request, c.req.raw.signal);
   const written: AnswerToken[] = [];
   try {
     let next = first;
@@ -51,6 +55,7 @@ export async function wholeAnswer(c: Context, pool: Backends, request: AnswerReq
       written.push(next.value);
       next = await tokens.next();
     }
+    timer.done(next.value);
     return { tokens: written, facts: next.value };
   } catch (error) {
     if (isBroken(error)) lease.broken();
@@ -86,7 +91,7 @@ export async function streamedAnswer(
   const { signal } = c.req.raw;
   if (signal.aborted) gone.abort();
   signal.addEventListener('abort', () => gone.abort(), { once: true });
-  const { tokens, first, lease } = await begin(c, pool, request, gone.signal);
+  const { tokens, first, lease, timer } = await begin(c, pool, request, gone.signal);
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const writer = writable.getWriter();
   const encoder = new TextEncoder();
@@ -109,6 +114,7 @@ export async function streamedAnswer(
         await send(wire.token(next.value));
         next = await tokens.next();
       }
+      timer.done(next.value);
       await send(wire.end(next.value));
     } catch (error) {
       if (isBroken(error) && !gone.signal.aborted) lease.broken();

@@ -2,6 +2,8 @@
 import { AnswerCancelled, Backend } from '../answer/backend.ts';
 import type { ConnectionOptions } from '../cluster/connect.ts';
 import { HttpError, isBroken } from './errors.ts';
+import type { PoolState } from './metrics.ts';
+import { Metrics } from './metrics.ts';
 
 /** Seconds after which a client that found the queue full may come again. */
 const RETRY_AFTER = 1;
@@ -29,12 +31,14 @@ interface Waiter {
 
 /** Backends as a request uses them. */
 export interface Backends {
+  readonly metrics: Metrics;
   use<T>(text: string, signal: AbortSignal | undefined, body: (backend: Backend) => Promise<T>): Promise<T>;
   lease(text: string, signal: AbortSignal | undefined): Promise<Lease>;
   unload(model: string): Promise<void>;
 }
 
 export class BackendPool implements Backends {
+  readonly metrics = new Metrics(() => this.state());
   private readonly members = new Set<Member>();
   /** Most recently used last. */
   private readonly idle: Member[] = [];
@@ -109,9 +113,15 @@ export class BackendPool implements Backends {
     await Promise.all(this.idle.map(free));
   }
 
+  private state(): PoolState {
+    const { members, idle, waiting } = this;
+    return { running: members.size - idle.length, waiting: waiting.length, backends: members.size };
+  }
+
   /** The same backends, acting as a role; null for the one that connected. */
   as(role: string | null): Backends {
     return {
+      metrics: this.metrics,
       use: (text, signal, body) => this.use(text, signal, body, role),
       lease: (text, signal) => this.lease(text, signal, role),
       unload: (model) => this.unload(model),

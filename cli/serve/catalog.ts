@@ -44,21 +44,17 @@ export class Catalog {
     return rows[0] ?? notFound(name);
   }
 
-  /** Throws 403 where a role, or for null the one that connected, is no member of hartonomous_admin. */
-  async requireAdmin(role: string | null): Promise<void> {
+  /** Throws 403 where a role, or for null the one that connected, is no member of hartonomous_admin, which does what `may` says. */
+  async requireAdmin(role: string | null, may = 'frees models for all'): Promise<void> {
     const { rows } = await this.pool.query<{ role: string; admin: boolean }>(
       `select r.role, pg_has_role(r.role::name, 'hartonomous_admin', 'usage') as admin
        from (select coalesce($1, session_user::text) as role) r`,
       [role],
     );
     if (!rows[0]!.admin)
-      throw new HttpError(
-        403,
-        `role ${rows[0]!.role} is not a member of hartonomous_admin, which frees models for all`,
-        {
-          code: '42501',
-        },
-      );
+      throw new HttpError(403, `role ${rows[0]!.role} is not a member of hartonomous_admin, which ${may}`, {
+        code: '42501',
+      });
   }
 
   async details(name: string): Promise<ShownModel> {

@@ -51,6 +51,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     return c.json(c.req.path.startsWith('/api') ? ollamaError(shown) : openaiError(shown), shown.status);
   };
   app.onError(failed);
+  app.use(pool.metrics.count);
   const notFound = (c: Context): Response =>
     failed(new HttpError(404, `there is no ${c.req.method} ${c.req.path.slice(0, 100)}`), c);
   app.notFound(notFound);
@@ -65,6 +66,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     }),
   );
   app.get('/', (c) => c.text('Hartonomous is running'));
+  app.get('/metrics', async (c) => {
+    // They tell of everybody's requests.
+    if (options.tokens.length > 0) await catalog.requireAdmin(roleOf(c, options.tokens), 'sees what all do');
+    return c.body(await pool.metrics.text(), 200, { 'Content-Type': pool.metrics.contentType });
+  });
   /** The routes as they act for a role. */
   const routesFor = (role: string | null): Hono => {
     const api = {
