@@ -5,6 +5,7 @@
 #   host    tests of the extension       demo    npm run demo as root, twice
 #   unit, db, golden, cli                files of that folder of test/; or test/db/install.test.ts, a file
 #   sudo    npm run demo as a user with sudo       test    npm test as that user, all of it
+#   root-test    npm test as root, all of it
 #   no-root    setup as a user without root or sudo
 # Without a step: host demo unit db golden. SYSTEMS (/var/tmp/hartonomous-systems) holds the folders, which are kept; `fresh`
 # as a step begins anew. Each step ends with its counts, as docs/systems.md has them; the log is NAME.log beside the folder.
@@ -94,6 +95,7 @@ for each in "${steps[@]}"; do
                 chown -R tester /home/tester && su tester -c "cd ~/hartonomous && HOME=/home/tester npm run demo"' || failed=1
             ;;
         test) step 'npm test' 'su tester -c "cd ~/hartonomous && HOME=/home/tester npm test"' || failed=1 ;;
+        root-test) step 'npm test as root' 'npm test' || failed=1 ;;
         no-root)
             step 'user without root' 'id visitor 2>/dev/null || useradd -m -s /bin/bash visitor
                 rm -rf /home/visitor/hartonomous && cp -r /src/hartonomous /home/visitor/ && rm -rf /home/visitor/hartonomous/{node_modules,dist,host/build}
