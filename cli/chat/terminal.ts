@@ -62,12 +62,14 @@ export class Terminal {
     this.lines.on('line', (line) => this.take(line));
     this.lines.on('SIGINT', () => {
       this.pasted = [];
+      // Nobody waits where the line before has just ended: it is what Ctrl-C is to stop, and no prompt is due yet.
+      this.interrupted = this.waiting === null;
+      if (this.interrupted) this.lines.setPrompt('');
       this.lines.write(null, { ctrl: true, name: 'e' });
       this.lines.write(null, { ctrl: true, name: 'u' });
+      if (this.interrupted) return;
       this.tell('\n');
-      // Nobody waits where the line before has just ended: it is what Ctrl-C is to stop.
-      if (this.waiting === null) this.interrupted = true;
-      else this.deliver('interrupt');
+      this.deliver('interrupt');
     });
     this.lines.on('close', () => {
       this.ended = true;

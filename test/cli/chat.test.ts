@@ -250,6 +250,7 @@ describe('a conversation', () => {
       const prompts = terminal.prompts();
       terminal.type(`${line}${ENTER}${CTRL_C}`);
       await terminal.prompt(prompts + 1);
+      expect(terminal.prompts()).toBe(prompts + 1);
       expect(await terminal.ask('/show messages')).toContain(`user: hello\nassistant: ${GREETING}`);
     }
     expect(terminal.screen()).not.toMatch(/components sum|doing well|to leave/);
