@@ -363,7 +363,9 @@ test('an embedding becomes a vector of pgvector, and an index on vectors answers
     `select exists (select from pg_available_extensions where name = 'vector') as value`,
   );
   if (!available) {
-    console.log('skipped the cast to vector: Debian package postgresql-15-pgvector is not installed');
+    console.log(
+      'skipped the cast to vector: this PostgreSQL has no extension vector (Debian: postgresql-MAJOR-pgvector)',
+    );
     context.skip();
   }
   await database.pool.query(`

@@ -7,6 +7,7 @@
 #   sudo    npm run demo as a user with sudo       test    npm test as that user, all of it
 #   root-test    npm test as root, all of it
 #   no-root    setup as a user without root or sudo
+#   upgrade    host/upgrade.sh on the private database that the step demo left in the folder bookworm; after a demo here
 # Without a step: host demo unit db golden. SYSTEMS (/var/tmp/hartonomous-systems) holds the folders, which are kept; `fresh`
 # as a step begins anew. Each step ends with its counts, as docs/systems.md has them; the log is NAME.log beside the folder.
 set -euo pipefail
@@ -38,6 +39,11 @@ make_folder() {
 [ -e "$root/etc/debian_version" ] || make_folder
 mount --bind /proc "$root/proc"
 mount --rbind /dev "$root/dev"
+older=$systems/bookworm
+case " ${steps[*]} " in *" upgrade "*)
+    mount --bind /proc "$older/proc"
+    mount --rbind /dev "$older/dev" ;;
+esac
 cp -L /etc/resolv.conf "$root/etc/resolv.conf"
 # Lists of testing and unstable are valid for a week, and a mirror may stand still for longer.
 echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/99-standing-mirror"
@@ -55,7 +61,8 @@ if [ -n "${NODE_EXTRA_CA_CERTS:-}" ]; then
     settings+=(NODE_EXTRA_CA_CERTS=/etc/extra-ca.crt PIP_CERT=/etc/extra-ca.crt)
 fi
 
-inside() { chroot "$root" env -i "${settings[@]}" bash -c "cd /src/hartonomous && $1"; }
+inside() { within "$root" "$1"; }
+within() { chroot "$1" env -i "${settings[@]}" bash -c "cd /src/hartonomous && $2"; }
 
 # A clone with nothing beside it; what was built and installed there stays.
 mkdir -p "$root/src/hartonomous"
@@ -77,6 +84,43 @@ step() {
 # The private database of an earlier run, which another build may have made.
 forget() {
     inside "pid=\$(head -n 1 $1/data/postmaster.pid 2>/dev/null) && [ \"\$(readlink /proc/\$pid/cwd)\" = $1/data ] && kill -INT \$pid && sleep 3; rm -rf $1"
+}
+
+# What a database answers, has of faults, and is, for a comparison of before and after.
+facts='npx hartonomous run tiny "Hello, how are you?" --temperature 0 &&
+    npx hartonomous query "select count(*) as faults from hartonomous.check_integrity()" --format json'
+
+# Libraries of another release that this one lacks.
+missing() { inside 'ldd /usr/lib/postgresql/15/bin/{postgres,pg_ctl,pg_dump,pg_dumpall,psql} | sed -n "s/^\t\([^ ]*\) => not found/\1/p" | sort -u'; }
+
+# Bring the private database of bookworm here: its data, and its server's programs with what they need.
+upgrade() {
+    local folder libraries library
+    within "$older" "npx hartonomous up >/dev/null && { $facts; }; npx hartonomous down >/dev/null" >"$root/before.txt" || return 1
+    forget /var/lib/hartonomous
+    for folder in usr/lib/postgresql/15 usr/share/postgresql/15 var/lib/hartonomous; do
+        rm -rf "${root:?}/$folder"
+        cp -a "$older/$folder" "$root/$folder"
+    done
+    rm -f "$root"/usr/lib/postgresql/15/lib/llvmjit.so # which needs another LLVM
+    while libraries=$(missing) && [ -n "$libraries" ]; do
+        for library in $libraries; do cp -L "$older"/usr/lib/*-linux-gnu/"$library" "$root/usr/local/lib/" || return 1; done
+        inside ldconfig
+    done
+    inside 'chown -R postgres:postgres /var/lib/hartonomous'
+    step upgrade 'set -e
+        newest=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+        PG_BIN=$newest bash host/setup.sh
+        PG_BIN=$newest bash host/upgrade.sh /usr/lib/postgresql/15/bin
+        npx hartonomous up >/dev/null
+        npx hartonomous install
+        { '"$facts"'; } >/after.txt
+        cat /after.txt
+        diff /before.txt /after.txt
+        grep "\"faults\": *0" /after.txt
+        npx hartonomous doctor
+        npx hartonomous down
+        echo "1 passed, 0 failed"'
 }
 
 failed=0
@@ -101,6 +145,7 @@ for each in "${steps[@]}"; do
                 rm -rf /home/visitor/hartonomous && cp -r /src/hartonomous /home/visitor/ && rm -rf /home/visitor/hartonomous/{node_modules,dist,host/build}
                 chown -R visitor /home/visitor && su visitor -c "cd ~/hartonomous && bash host/setup.sh"; [ $? -eq 3 ] && echo "1 passed, 0 failed"' || failed=1
             ;;
+        upgrade) upgrade || failed=1 ;;
         *) say "unknown step $each"; exit 2 ;;
     esac
 done
