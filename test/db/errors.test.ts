@@ -173,11 +173,13 @@ const CASES: Case[] = [
     hint: 'models here: bert, qwen',
   },
   {
-    // V8 quotes the first half of the character that it did not expect.
+    // V8 quotes the first half of the character that it did not expect, from 11 on with the text around it.
     sql: `select hartonomous.chat('\u{1f600}')`,
     code: '22P02',
     message: 'invalid input syntax for type json',
-    detail: 'Unexpected token \ufffd in JSON at position 0',
+    detail: expect.stringMatching(
+      /^Unexpected token (?:\ufffd in JSON at position 0|'\ufffd', "\u{1f600}" is not valid JSON)$/u,
+    ),
   },
   {
     sql: `select hartonomous.close_session(1)`,
