@@ -9,6 +9,7 @@ export default defineConfig({
     // Their packages take minutes to install: npm run test:clients.
     exclude: [...configDefaults.exclude, ...(process.env.TEST_CLIENTS === '1' ? [] : ['test/clients/**'])],
     globalSetup: ['test/db/cluster-setup.ts'],
+    setupFiles: ['test/yield.ts'],
     testTimeout: 180_000,
     hookTimeout: 300_000,
     maxWorkers: WORKERS,
