@@ -173,13 +173,11 @@ const CASES: Case[] = [
     hint: 'models here: bert, qwen',
   },
   {
-    // V8 quotes the first half of the character that it did not expect, from 11 on with the text around it.
+    // V8 quotes the first half of the character that it did not expect; 11 adds the text around it, which is taken off.
     sql: `select hartonomous.chat('\u{1f600}')`,
     code: '22P02',
     message: 'invalid input syntax for type json',
-    detail: expect.stringMatching(
-      /^Unexpected token (?:\ufffd in JSON at position 0|'\ufffd', "\u{1f600}" is not valid JSON)$/u,
-    ),
+    detail: expect.stringMatching(/^Unexpected token (?:\ufffd in JSON at position 0|'\ufffd')$/),
   },
   {
     sql: `select hartonomous.close_session(1)`,
