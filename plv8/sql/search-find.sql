@@ -1,12 +1,11 @@
 -- search: the chunks that are near to a question and those that have its words, in one order
 
-create or replace function hartonomous._word_query(language regconfig, query text) returns tsquery
+create or replace function hartonomous._word_queries(language regconfig, query text) returns tsquery[]
 language sql stable parallel unsafe cost 100 set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(string_agg('''' || replace(replace(w, '\', '\\'), '''', '''''') || '''', '|'), '')::tsquery
-    from unnest(tsvector_to_array(to_tsvector(language, query))) w
+    select array(select ('''' || replace(replace(w, '\', '\\'), '''', '''''') || '''')::tsquery from unnest(tsvector_to_array(to_tsvector(language, query))) w)
 $$;
-comment on function hartonomous._word_query(regconfig, text) is 'a query for any of the words of a text';
+comment on function hartonomous._word_queries(regconfig, text) is 'a query for each of the words of a text';
 
 create or replace function hartonomous._find_options(options json) returns jsonb
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
@@ -55,6 +54,7 @@ begin
     into seen
     from pg_class c cross join unnest(key.names, key.keys) with ordinality as u (n, a, o) where c.oid = own.source group by c.relname;
     seen := format('%s c join %s s on %s', own.chunks, seen, hartonomous._same_key('s', 'c', key.equals, key.keys, key.keys));
+    -- Rare words tell most: each counts by the logarithm of how many chunks there are with any word for one that has it.
     -- Without pgvector a thousand vectors at a time are handed over, since a call of JavaScript costs more than a product.
     near := case vector when 'bytea' then format($sql$
             select b.ids[n.ord] as id, n.score
@@ -69,9 +69,18 @@ begin
     found_rows := format($sql$
         with near as (
             select c.id, c.score, pg_catalog.row_number() over (order by c.score desc, c.id) as rank from (%1$s) c
+        ), matched as materialized (
+            select c.id, w.n, pg_catalog.ts_rank(c.words, w.word)::pg_catalog.float8 as score
+            from %2$s cross join pg_catalog.unnest($11) with ordinality w (word, n)
+            where $5 operator(pg_catalog.>) 0 and c.words operator(pg_catalog.@@) $3 and c.words operator(pg_catalog.@@) w.word
+        ), word_weights as (
+            select m.n, pg_catalog.ln(1 operator(pg_catalog.+) (
+                (select pg_catalog.count(distinct a.id) from matched a)::pg_catalog.float8 operator(pg_catalog./) pg_catalog.count(*)::pg_catalog.float8)) as weight
+            from matched m group by m.n
         ), worded as (
             select c.id, c.score, pg_catalog.row_number() over (order by c.score desc, c.id) as rank
-            from (select c.id, pg_catalog.ts_rank(c.words, $3, 1) as score from %2$s where c.words operator(pg_catalog.@@) $3 order by 2 desc, 1 limit $5) c
+            from (select m.id, pg_catalog.sum(m.score operator(pg_catalog.*) i.weight) as score
+                from matched m join word_weights i on i.n operator(pg_catalog.=) m.n group by m.id order by 2 desc, 1 limit $5) c
         ), fused as (
             select coalesce(n.id, w.id) as id, n.rank as vector_rank, n.score as vector_score, w.rank as text_rank, w.score as text_score,
                 coalesce($6 operator(pg_catalog./) (60 operator(pg_catalog.+) n.rank)::pg_catalog.float8, 0)
@@ -96,7 +105,7 @@ begin
 end
 $$;
 comment on function hartonomous._find_statement(hartonomous.searches, text, boolean) is
-    'the query of a search: $1 the question, $2 its embedding, $3 its words, $4 and $5 how many of each way, $6 and $7 their weights, $8 how many to rerank, $9 how many to give, $10 by which model';
+    'the query of a search: $1 the question, $2 its embedding, $3 its words, $4 and $5 how many of each way, $6 and $7 their weights, $8 how many to rerank, $9 how many to give, $10 by which model, $11 its words one by one';
 
 create or replace function hartonomous._search(search regclass, query text, k integer, filter text, options json, caller_path text)
 returns table (key text, number integer, "from" integer, "to" integer, text text, score double precision, vector_rank integer,
@@ -114,7 +123,8 @@ declare
     reranker text := settings ->> 'rerank';
     question real[];
     embedding text;
-    words tsquery;
+    words tsquery[];
+    any_word tsquery;
     statement text;
     checked text;
     ef_search text := current_setting('hnsw.ef_search', true);
@@ -150,7 +160,8 @@ begin
             hartonomous._embed_options('query', own.options, own.has_prefixes)::json);
         embedding := case own.options ->> 'vector' when 'bytea' then hartonomous._vector_bytes(question)::text else array_to_json(question)::text end;
     end if;
-    words := hartonomous._word_query((own.options ->> 'language')::regconfig, query);
+    words := hartonomous._word_queries((own.options ->> 'language')::regconfig, query);
+    any_word := array_to_string(words, '|')::tsquery;
     statement := hartonomous._find_statement(own, filter, reranker is not null);
     if own.options ->> 'vector' <> 'bytea' then
         perform set_config('hnsw.ef_search', least(1000, greatest(40, candidates))::text, true);
@@ -165,9 +176,9 @@ begin
                 hint = 'a condition over the columns of the searched table, in SQL';
         end;
     end if;
-    return query execute statement using query, embedding, words,
+    return query execute statement using query, embedding, any_word,
         case when vector_weight operator(pg_catalog.>) 0 then candidates else 0 end, case when text_weight operator(pg_catalog.>) 0 then candidates else 0 end,
-        vector_weight, text_weight, case when reranker is null then k else candidates end, k, reranker;
+        vector_weight, text_weight, case when reranker is null then k else candidates end, k, reranker, words;
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     if own.options ->> 'vector' <> 'bytea' then
         perform set_config('hnsw.ef_search', coalesce(ef_search, '40'), true);
@@ -185,10 +196,10 @@ comment on function hartonomous.search(regclass, text, integer, text, json) is
     'the k chunks that are nearest to a query and have its words: both ranks fused, of rows that the caller may see and that meet a condition, reranked where a model is named';
 
 revoke all on function
-    hartonomous._word_query(regconfig, text), hartonomous._find_options(json), hartonomous._find_statement(hartonomous.searches, text, boolean),
+    hartonomous._word_queries(regconfig, text), hartonomous._find_options(json), hartonomous._find_statement(hartonomous.searches, text, boolean),
     hartonomous._search(regclass, text, integer, text, json, text), hartonomous.search(regclass, text, integer, text, json)
 from public;
 grant execute on function
-    hartonomous._word_query(regconfig, text), hartonomous._find_options(json), hartonomous._find_statement(hartonomous.searches, text, boolean),
+    hartonomous._word_queries(regconfig, text), hartonomous._find_options(json), hartonomous._find_statement(hartonomous.searches, text, boolean),
     hartonomous._search(regclass, text, integer, text, json, text), hartonomous.search(regclass, text, integer, text, json)
 to hartonomous_user;

