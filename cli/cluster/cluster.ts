@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import pg from 'pg';
 import { CommandError } from '../errors.ts';
+import { providePgvector } from './pgvector.ts';
 
 /** Makes the database and installs into it. Not the name of our schema, which "$user" in a search path would mean. */
 const SUPERUSER = 'postgres';
@@ -280,7 +281,7 @@ export class Cluster {
     });
   }
 
-  /** Make the logins, and their rights as far as hartonomous is installed. */
+  /** Make the logins, and their rights as far as hartonomous is installed; pgvector, where the system has it. */
   async provide(): Promise<void> {
     let client: pg.Client | null = null;
     try {
@@ -291,6 +292,7 @@ export class Cluster {
         this.writeSecret(this.loginFile, passwords.join('\n'));
       }
       await client.query(RIGHTS);
+      await providePgvector(client);
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new CommandError(`could not make the logins of the private database: ${reason}`, {

@@ -57,6 +57,13 @@ test('up makes a private server, and a second up finds it', async () => {
   expect((await hartonomous(['up', '--url'], { env })).stdout).toBe(`${url}\n`);
 });
 
+test('up installs pgvector where the system has it, in the database that it makes', async () => {
+  const url = await up();
+  const installed = `select count(*)::int as n from pg_extension where extname = 'vector'`;
+  const available = `select count(*)::int as n from pg_available_extensions where name = 'vector'`;
+  expect(await ask(url, installed)).toEqual(await ask(url, available));
+});
+
 test('the server listens on this machine alone and asks for the password', async () => {
   const url = await up();
   expect(await ask(url, 'show listen_addresses')).toEqual([{ listen_addresses: '127.0.0.1' }]);
