@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what Hartonomous needs of Debian and PostgreSQL, build the extension hartonomous_v8, install it.
+# Install what Hartonomous needs of Debian and PostgreSQL, build the extensions hartonomous_v8 and hartonomous_worker, install them.
 # Safe to run twice; does nothing when everything is in place. Runs as root, or as a user with sudo; exits with 3 where
 # only an administrator can go on, and says how. postgres.sh says which PostgreSQL it builds for and installs into; where
 # there is none it installs the release's.
@@ -61,8 +61,11 @@ is_in_place() {
     local lib share
     lib=$("$pg_config" --pkglibdir)
     share=$("$pg_config" --sharedir)
-    cmp -s build/hartonomous_v8.so "$lib/hartonomous_v8.so" && ls "$lib"/hartonomous_v8/libnode.so.* >/dev/null 2>&1 &&
-        cmp -s hartonomous_v8--0.1.sql "$share/extension/hartonomous_v8--0.1.sql"
+    local name
+    for name in hartonomous_v8 hartonomous_worker; do
+        cmp -s "build/$name.so" "$lib/$name.so" && cmp -s "$name--0.1.sql" "$share/extension/$name--0.1.sql" || return 1
+    done
+    ls "$lib"/hartonomous_v8/libnode.so.* >/dev/null 2>&1
 }
 is_in_place && exit 0
 
