@@ -278,10 +278,22 @@ begin
             return false;
         end if;
     end loop;
+    -- Nothing is free: wait for what others hold, so that nothing is undone when work returns. What is free then they have left.
+    for own in
+        select * from hartonomous._own_searches s where (_work.search is null or s.search = _work.search) and s.paused_until <= clock_timestamp()
+            and (select count(*) from pg_class c where c.oid in (s.source, s.texts, s.chunks, s.queue)) = 4
+    loop
+        execute format('select array_agg(q.id) from (select id from %s where due <= clock_timestamp() order by id limit 1 for update) q', own.queue)
+        into entries;
+        if entries is not null then
+            return false;
+        end if;
+    end loop;
     return true;
 end
 $$;
-comment on function hartonomous._work(regclass, integer) is 'work on one batch of one of the caller''s searches; true where nothing was left to do';
+comment on function hartonomous._work(regclass, integer) is
+    'work on one batch of one of the caller''s searches, or wait for another worker''s; true where nothing was left to do';
 
 create or replace procedure hartonomous.work(search regclass default null, batch integer default 16)
 language plpgsql
