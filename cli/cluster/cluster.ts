@@ -20,6 +20,7 @@ import { setTimeout } from 'node:timers/promises';
 import pg from 'pg';
 import { CommandError } from '../errors.ts';
 import { providePgvector } from './pgvector.ts';
+import { hasWorker, preloadOption } from './preload.ts';
 
 /** Makes the database and installs into it. Not the name of our schema, which "$user" in a search path would mean. */
 const SUPERUSER = 'postgres';
@@ -350,12 +351,20 @@ export class Cluster {
       '-t',
       '60',
       '-o',
-      `-p ${port}`,
+      `-p ${port}${this.preload()}`,
       'start',
     ]);
     if (started.status !== 0) return false;
     writeFileSync(this.portFile, String(port));
     return true;
+  }
+
+  /** Have the worker of searches loaded, where it is installed, beside what the configuration has loaded. */
+  private preload(): string {
+    if (!hasWorker(postgresBin())) return '';
+    const args = ['-D', this.data, '-c', 'log_min_messages=panic', '-C', 'shared_preload_libraries'];
+    const { status, output } = runServerProgram('postgres', args);
+    return status === 0 ? preloadOption(output) : ''; // the start itself tells what is wrong with the configuration
   }
 
   private async ensureDatabase(): Promise<void> {

@@ -16,6 +16,7 @@ import { globalsOf } from './globals.ts';
 import { kernelChecks } from './kernel-checks.ts';
 import type { Finding } from './operation-checks.ts';
 import { operationChecks } from './operation-checks.ts';
+import { workerChecks } from './worker-checks.ts';
 
 /** What this machine has; `host` is the extension of a database that was reached. */
 function local(host: string | null): Finding[] {
@@ -175,7 +176,11 @@ async function database(
     found: `${segments.rows[0]!.n} segments, ${formatBytes(Number(segments.rows[0]!.bytes))}${swept > 0 ? `, ${swept} files swept` : ''}`,
     next: '',
   });
-  findings.push(...(await kernelChecks(client, host)), ...(await operationChecks(client)));
+  findings.push(
+    ...(await kernelChecks(client, host)),
+    ...(await operationChecks(client)),
+    ...(await workerChecks(client, host)),
+  );
   const problems = await client.query<{ n: string }>('select count(*) as n from hartonomous.check_integrity(false)');
   const broken = Number(problems.rows[0]?.n);
   findings.push({
