@@ -1,19 +1,12 @@
 /** Calls of tools over HTTP, as the npm clients `openai` and `ollama` meet them. */
-import { join } from 'node:path';
 import { Ajv } from 'ajv';
-import { Ollama } from 'ollama';
 import type { ChatResponse, Tool } from 'ollama';
-import OpenAI from 'openai';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { packageRoot } from '../../cli/package-root.ts';
-import type { RunningServer } from '../../cli/serve/server.ts';
+import type OpenAI from 'openai';
+import { describe, expect, test } from 'vitest';
 import { toolFamily } from '../../plv8/src/format/tool-families.ts';
-import { createDatabase, ingestFile } from '../db/harness.ts';
-import type { TestDatabase } from '../db/harness.ts';
 import { FAMILIES, PLAIN_TOOLS, short } from '../db/tool-families.ts';
-import { startTestServer } from './test-server.ts';
+import { HELLO, useTinyServer } from './tiny-server.ts';
 
-const HELLO = [{ role: 'user' as const, content: 'hello' }];
 const TOOLS = PLAIN_TOOLS as OpenAI.ChatCompletionFunctionTool[];
 const BY_NAME = { type: 'function' as const, function: { name: 'get_weather' } };
 const REQUEST = { model: 'tiny', messages: HELLO, tools: TOOLS, temperature: 1.2, max_tokens: 120 };
@@ -27,26 +20,10 @@ const HEARD = {
 const WEATHER = TOOLS[0]!.function.parameters as Record<string, unknown>;
 const valid = new Ajv().compile(WEATHER);
 
-let database: TestDatabase;
-let server: RunningServer;
-let openai: OpenAI;
-let ollama: Ollama;
-
-beforeAll(async () => {
-  database = await createDatabase();
-  await ingestFile(database.url, join(packageRoot(), 'models/tiny/hartonomous-tiny-q8_0.gguf'), 'tiny');
-  server = await startTestServer(database.url, { record: true });
-  openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
-  ollama = new Ollama({ host: server.url });
-});
-
-afterAll(async () => {
-  await server.close();
-  await database.drop();
-});
+const tiny = useTinyServer();
 
 async function lastPrompt(): Promise<string> {
-  const { rows } = await database.pool.query<{ prompt: string }>(
+  const { rows } = await tiny.database.pool.query<{ prompt: string }>(
     `select hartonomous.detokenize(prompt_ids, 'tiny') as prompt from hartonomous.run_list order by id desc limit 1`,
   );
   return rows[0]!.prompt;
@@ -64,7 +41,7 @@ function check(name: string, given: unknown): void {
 async function likely(
   text: string,
 ): Promise<Pick<OpenAI.ChatCompletionCreateParams, 'logit_bias' | 'response_format'>> {
-  const { rows } = await database.pool.query<{ first: number }>(
+  const { rows } = await tiny.database.pool.query<{ first: number }>(
     "select (hartonomous.tokenize($1, 'tiny'))[1] as first",
     [text],
   );
@@ -78,7 +55,7 @@ describe('the client of OpenAI', () => {
   test.each(['required' as const, BY_NAME])('tool_choice %j: whole and streamed to the same calls', async (choice) => {
     for (const seed of [1, 2]) {
       const request = { ...REQUEST, seed, tool_choice: choice };
-      const whole = (await openai.chat.completions.create(request)).choices[0]!;
+      const whole = (await tiny.openai.chat.completions.create(request)).choices[0]!;
       expect(whole).toMatchObject({ finish_reason: 'tool_calls', message: { role: 'assistant', content: null } });
       const calls = whole.message.tool_calls!;
       expect(calls.length).toBeGreaterThan(0);
@@ -88,7 +65,7 @@ describe('the client of OpenAI', () => {
         check(call.function.name, JSON.parse(call.function.arguments));
       }
       if (choice !== 'required') expect(calls).toMatchObject([BY_NAME]);
-      const stream = openai.chat.completions.stream(request);
+      const stream = tiny.openai.chat.completions.stream(request);
       let pieces = 0;
       for await (const chunk of stream) {
         const here = chunk.choices[0]?.delta.tool_calls?.length ?? 0;
@@ -105,9 +82,9 @@ describe('the client of OpenAI', () => {
   });
 
   test('a call is answered, and the model reads the result', async () => {
-    const { message } = (await openai.chat.completions.create({ ...REQUEST, tool_choice: BY_NAME })).choices[0]!;
+    const { message } = (await tiny.openai.chat.completions.create({ ...REQUEST, tool_choice: BY_NAME })).choices[0]!;
     const id = message.tool_calls![0]!.id;
-    const next = await openai.chat.completions.create({
+    const next = await tiny.openai.chat.completions.create({
       ...REQUEST,
       tool_choice: 'none',
       messages: [...HELLO, message, { role: 'tool', tool_call_id: id, content: 'Snow, 3 below.' }],
@@ -119,7 +96,7 @@ describe('the client of OpenAI', () => {
 
   test('its own loop runs the function with what the model wrote', async () => {
     const asked: unknown[] = [];
-    const runner = openai.chat.completions.runTools({
+    const runner = tiny.openai.chat.completions.runTools({
       ...REQUEST,
       tool_choice: BY_NAME,
       tools: [
@@ -145,7 +122,7 @@ describe('the client of OpenAI', () => {
 
   test('parallel_tool_calls false is one call, none is none, auto leaves an answer as it is', async () => {
     for (const seed of [1, 2, 3]) {
-      const one = await openai.chat.completions.create({
+      const one = await tiny.openai.chat.completions.create({
         ...REQUEST,
         seed,
         tool_choice: 'required',
@@ -154,12 +131,12 @@ describe('the client of OpenAI', () => {
       expect(one.choices[0]!.message.tool_calls).toHaveLength(1);
     }
     const greedy = { ...REQUEST, temperature: 0 };
-    const none = await openai.chat.completions.create({ ...greedy, tool_choice: 'none' });
+    const none = await tiny.openai.chat.completions.create({ ...greedy, tool_choice: 'none' });
     expect(none.choices[0]).toMatchObject({
       finish_reason: 'stop',
       message: { content: 'Hello! How can I help you?' },
     });
-    const auto = await openai.chat.completions.create({ ...greedy, max_tokens: 20, tool_choice: 'auto' });
+    const auto = await tiny.openai.chat.completions.create({ ...greedy, max_tokens: 20, tool_choice: 'auto' });
     expect(auto.choices[0]).toMatchObject({
       finish_reason: 'stop',
       message: { content: 'You can find PostgreSQL and its folder on disk.' },
@@ -169,7 +146,7 @@ describe('the client of OpenAI', () => {
 
   test('auto is a call with valid arguments where the model begins one', async () => {
     const begun = { ...REQUEST, seed: 1, ...(await likely('<tool_call>')) };
-    const { message } = (await openai.chat.completions.create(begun)).choices[0]!;
+    const { message } = (await tiny.openai.chat.completions.create(begun)).choices[0]!;
     expect(message.content).toBeNull();
     for (const call of message.tool_calls as OpenAI.ChatCompletionMessageFunctionToolCall[])
       check(call.function.name, JSON.parse(call.function.arguments));
@@ -177,7 +154,7 @@ describe('the client of OpenAI', () => {
 
   test('arguments keep the order of the schema, with names that JavaScript would sort', async () => {
     const parameters = `{"type": "object", "properties": {"b": {"const": 1}, "2": {"const": 2}, "1": {"const": 3}}, "required": ["b", "2", "1"]}`;
-    const response = await fetch(`${server.url}/v1/chat/completions`, {
+    const response = await fetch(`${tiny.server.url}/v1/chat/completions`, {
       method: 'POST',
       body: `{"model": "tiny", "messages": [{"role": "user", "content": "x"}], "tool_choice": "required", "parallel_tool_calls": false,
         "tools": [{"type": "function", "function": {"name": "f", "parameters": ${parameters}}}]}`,
@@ -198,7 +175,7 @@ describe('the client of OpenAI', () => {
       ['/api/chat', false],
       ['/api/chat', true],
     ] as const) {
-      const response = await fetch(server.url + path, {
+      const response = await fetch(tiny.server.url + path, {
         method: 'POST',
         body: `{${common}, "stream": ${stream}, "tools": ${tools}}`,
       });
@@ -220,13 +197,13 @@ describe('the client of OpenAI', () => {
     [{ tool_choice: 'required', max_tokens: 3 }, 'tokens, 3 may be written'],
   ])('%j is refused', async (change, message) => {
     const request = { ...REQUEST, ...change } as OpenAI.ChatCompletionCreateParamsNonStreaming;
-    await expect(openai.chat.completions.create(request)).rejects.toMatchObject({
+    await expect(tiny.openai.chat.completions.create(request)).rejects.toMatchObject({
       status: 400,
       message: expect.stringContaining(message) as string,
     });
     const { max_tokens: most, ...rest } = { ...REQUEST, ...change } as typeof REQUEST;
-    const heard = { ...rest, options: { num_predict: most } } as object as Parameters<typeof ollama.chat>[0];
-    await expect(ollama.chat({ ...heard, stream: false })).rejects.toMatchObject({
+    const heard = { ...rest, options: { num_predict: most } } as object as Parameters<typeof tiny.ollama.chat>[0];
+    await expect(tiny.ollama.chat({ ...heard, stream: false })).rejects.toMatchObject({
       status_code: 400,
       message: expect.stringContaining(message) as string,
     });
@@ -244,7 +221,10 @@ describe('a grammar', () => {
     ['/api/generate', (options: object) => ({ prompt: 'hello', options })],
   ])('is followed at %s, whole and streamed', async (path, body) => {
     const ask = (grammar: object, stream: boolean): Promise<Response> =>
-      fetch(server.url + path, { method: 'POST', body: JSON.stringify({ model: 'tiny', stream, ...body(grammar) }) });
+      fetch(tiny.server.url + path, {
+        method: 'POST',
+        body: JSON.stringify({ model: 'tiny', stream, ...body(grammar) }),
+      });
     const whole = await (await ask(SUM, false)).text();
     expect(whole).toMatch(/"(?:content|text|response)":"the sum is \d\d!"/);
     const pieces = (await (await ask(SUM, true)).text()).matchAll(/"(?:content|text|response)":"([^"]*)"/g);
@@ -259,22 +239,24 @@ describe('a grammar', () => {
 
 test.each(Object.entries(FAMILIES))('%s: calls, whole and streamed, by either client', async (_, { template }) => {
   const set = (text: string): Promise<unknown> =>
-    database.pool.query('update hartonomous.models set chat_template = $1', [text]);
-  const { rows } = await database.pool.query<{ own: string }>('select chat_template as own from hartonomous.models');
+    tiny.database.pool.query('update hartonomous.models set chat_template = $1', [text]);
+  const { rows } = await tiny.database.pool.query<{ own: string }>(
+    'select chat_template as own from hartonomous.models',
+  );
   await set(short(template()));
   try {
     const request = { ...REQUEST, seed: 1, tool_choice: 'required' as const };
-    const whole = (await openai.chat.completions.create(request)).choices[0]!;
-    const streamed = (await openai.chat.completions.stream(request).finalChatCompletion()).choices[0]!;
+    const whole = (await tiny.openai.chat.completions.create(request)).choices[0]!;
+    const streamed = (await tiny.openai.chat.completions.stream(request).finalChatCompletion()).choices[0]!;
     expect([whole.finish_reason, streamed.finish_reason]).toEqual(['tool_calls', 'tool_calls']);
     expect(streamed.message.tool_calls).toMatchObject(whole.message.tool_calls!);
     // Its types know no tool_choice, which goes along all the same.
     const asked = { ...HEARD, options: { ...HEARD.options, repeat_penalty: 1.1 }, tool_choice: 'required' };
-    const native = await ollama.chat({ ...asked, stream: false });
+    const native = await tiny.ollama.chat({ ...asked, stream: false });
     const given = native.message.tool_calls!.map(({ function: { name, arguments: given } }) => ({ name, given }));
     for (const { name, given: value } of given) check(name, value);
     const lines: ChatResponse[] = [];
-    for await (const line of await ollama.chat({ ...asked, stream: true })) lines.push(line);
+    for await (const line of await tiny.ollama.chat({ ...asked, stream: true })) lines.push(line);
     expect(lines.flatMap(({ message }) => message.tool_calls ?? [])).toEqual(native.message.tool_calls);
     const calls = whole.message.tool_calls as OpenAI.ChatCompletionMessageFunctionToolCall[];
     expect(
@@ -282,7 +264,7 @@ test.each(Object.entries(FAMILIES))('%s: calls, whole and streamed, by either cl
     ).toEqual(given);
     // Where it may also answer, the mark begins a call.
     const { open, form } = toolFamily(template());
-    const begun = await openai.chat.completions.create({
+    const begun = await tiny.openai.chat.completions.create({
       ...REQUEST,
       seed: 2,
       ...(await likely(open === '' ? (form === 'python' ? '[' : '{"') : open)),
@@ -300,12 +282,12 @@ describe('the client of Ollama', () => {
   const request = { ...HEARD, tool_choice: BY_NAME };
 
   test('gets the call, whole and streamed, with arguments as an object', async () => {
-    const whole = await ollama.chat({ ...request, stream: false });
+    const whole = await tiny.ollama.chat({ ...request, stream: false });
     const [call] = whole.message.tool_calls!;
     expect(whole).toMatchObject({ done: true, done_reason: 'stop', message: { role: 'assistant', content: '' } });
     check(call!.function.name, call!.function.arguments);
     const lines: ChatResponse[] = [];
-    for await (const line of await ollama.chat({ ...request, stream: true })) lines.push(line);
+    for await (const line of await tiny.ollama.chat({ ...request, stream: true })) lines.push(line);
     expect(lines.flatMap(({ message }) => message.tool_calls ?? [])).toEqual(whole.message.tool_calls);
     expect(lines.map(({ done, message }) => [done, message.content])).toEqual([
       [false, ''],
@@ -314,8 +296,8 @@ describe('the client of Ollama', () => {
   });
 
   test('sends the result back by the name of the tool', async () => {
-    const { message } = await ollama.chat({ ...request, stream: false });
-    const next = await ollama.chat({
+    const { message } = await tiny.ollama.chat({ ...request, stream: false });
+    const next = await tiny.ollama.chat({
       model: 'tiny',
       tools: TOOLS,
       options: { temperature: 0, num_predict: 8 },

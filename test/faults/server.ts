@@ -52,6 +52,15 @@ export async function kill(pid: number): Promise<void> {
   await noticed();
 }
 
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Until the postmaster has seen that a backend was killed; before that it lets others in. */
 export async function noticed(): Promise<void> {
   await sleep(300);

@@ -9,7 +9,7 @@ import { ingest } from '../../cli/ingest/ingest.ts';
 import { verify } from '../../cli/ingest/verify.ts';
 import { query } from '../scale/servers.ts';
 import { FileFolder, llamaBytes } from '../unit/gguf-writer.ts';
-import { ASK, failure, FaultServer, SMALL } from './server.ts';
+import { ASK, failure, FaultServer, isAlive, SMALL } from './server.ts';
 import { growDisk, releaseDisk, smallDisk } from './small-disk.ts';
 
 const SEGMENT_BYTES = 16n * 1024n * 1024n;
@@ -28,15 +28,6 @@ beforeEach(async () => {
   server = await FaultServer.start(SMALL);
 });
 afterEach(() => server.cluster.destroy());
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 function childrenOf(pid: number): number[] {
   return readdirSync('/proc')

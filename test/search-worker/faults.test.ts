@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { lacksOwn } from '../db/harness.ts';
-import { kill } from '../faults/server.ts';
+import { isAlive, kill } from '../faults/server.ts';
 import { LAUNCHER, WorkerServer } from './server.ts';
 
 const foreign = lacksOwn('a background worker');
@@ -18,15 +18,6 @@ async function expectAllOnce(role: string): Promise<void> {
   await server.untilEmbedded(role);
   const sql = `select rows_done::integer as n from hartonomous.searches where owner = '${role}'::regrole`;
   expect(await server.asAdmin(sql)).toEqual([{ n: 17 }]);
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 async function untilGone(pid: number): Promise<void> {
