@@ -54,7 +54,6 @@ begin
     into seen
     from pg_class c cross join unnest(key.names, key.keys) with ordinality as u (n, a, o) where c.oid = own.source group by c.relname;
     seen := format('%s c join %s s on %s', own.chunks, seen, hartonomous._same_key('s', 'c', key.equals, key.keys, key.keys));
-    -- Rare words tell most: each counts by the logarithm of how many chunks there are with any word for one that has it.
     -- Without pgvector a thousand vectors at a time are handed over, since a call of JavaScript costs more than a product.
     near := case vector when 'bytea' then format($sql$
             select b.ids[n.ord] as id, n.score
@@ -66,6 +65,7 @@ begin
             cross join lateral hartonomous._nearest(b.vectors, $2::pg_catalog.bytea, $4) n order by 2 desc, 1 limit $4 $sql$, own.chunks, seen)
         else format('select c.id, operator(pg_catalog.-) (%s) as score from %s order by %s limit $4', distance, seen,
             case when by_index then distance else '2 desc, 1' end) end;
+    -- Rare words tell most: each counts by the logarithm of how many chunks there are with any word for one that has it.
     found_rows := format($sql$
         with near as (
             select c.id, c.score, pg_catalog.row_number() over (order by c.score desc, c.id) as rank from (%1$s) c

@@ -91,18 +91,18 @@ function outputColumns(model: Model, layer: number, poll: () => void): Float32Ar
   return columns;
 }
 
-/** Inner products (size, size) of `size` columns of `dim` floats that begin at `first`; two by two, so that a load serves two. */
+/**
+ * Inner products (size, size) of `size` columns of `dim` floats that begin at `first`; two by two, so that a load serves two: the
+ * size of a head is a multiple of four.
+ */
 function gramOf(columns: Float32Array, first: number, size: number, dim: number): Float64Array {
   const gram = new Float64Array(size * size);
   for (let i = 0; i < size; i += 2) {
-    // Of an odd number the last one is taken twice.
-    const i1 = Math.min(i + 1, size - 1);
     const a = (first + i) * dim;
-    const a1 = (first + i1) * dim;
+    const a1 = a + dim;
     for (let j = i; j < size; j += 2) {
-      const j1 = Math.min(j + 1, size - 1);
       const b = (first + j) * dim;
-      const b1 = (first + j1) * dim;
+      const b1 = b + dim;
       let ab = 0;
       let ab1 = 0;
       let a1b = 0;
@@ -118,9 +118,9 @@ function gramOf(columns: Float32Array, first: number, size: number, dim: number)
         a1b1 += x1 * y1;
       }
       gram[i * size + j] = gram[j * size + i] = ab;
-      gram[i * size + j1] = gram[j1 * size + i] = ab1;
-      gram[i1 * size + j] = gram[j * size + i1] = a1b;
-      gram[i1 * size + j1] = gram[j1 * size + i1] = a1b1;
+      gram[i * size + j + 1] = gram[(j + 1) * size + i] = ab1;
+      gram[(i + 1) * size + j] = gram[j * size + i + 1] = a1b;
+      gram[(i + 1) * size + j + 1] = gram[(j + 1) * size + i + 1] = a1b1;
     }
   }
   return gram;
