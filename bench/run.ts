@@ -3,6 +3,7 @@
  *   npm run bench -- [--models qwen-q8_0,smollm2] [--rounds 5] [--repeats 1] [--extra-rounds 2]
  *   npm run bench -- --profile [--models ...]       where a token's time goes, by kernel
  *   npm run bench -- --threads 1,2 [--short] [--models ...]   with one thread and with all processors, see threads.ts
+ *   npm run bench -- --neighbours [--rounds 5]      two backends at once, and pgbench beside one, see neighbours.ts
  *   npm run bench -- --shared [--rounds 5]          weights that backends share, see shared.ts
  * The peer is the faster of node-llama-cpp and the same library from C, for each figure; wllama is llama.cpp as
  * WebAssembly. Writes results/KEY.json for each model, results/table.json and results/ratios.svg.
@@ -26,6 +27,7 @@ import {
   UPSTREAM_ONLY,
 } from './hartonomous.ts';
 import { measureLlamaLibrary, measureLlamaNode, measureWllama, preparePeers } from './llama.ts';
+import { measureNeighbours } from './neighbours.ts';
 import type { Row } from './report.ts';
 import { printTable, ratioPlot } from './report.ts';
 import { measureShared } from './shared.ts';
@@ -65,6 +67,7 @@ const { values } = parseArgs({
     threads: { type: 'string' },
     short: { type: 'boolean', default: false },
     shared: { type: 'boolean', default: false },
+    neighbours: { type: 'boolean', default: false },
   },
 });
 const subjects = subjectsNamed(values.models);
@@ -315,8 +318,14 @@ async function shared(): Promise<void> {
   await measureShared(url, model, ends, rounds, results);
 }
 
+async function neighbours(): Promise<void> {
+  const subject = SUBJECTS.find(({ key }) => key === MAIN)!;
+  await measureNeighbours(subject, await ingestSubject(subject), { rounds, results, progress });
+}
+
 await withClient(url, (client) => install(client));
 if (values.shared) await shared();
+else if (values.neighbours) await neighbours();
 else if (values.profile) await profile();
 else if (values.threads !== undefined)
   await compareThreads(subjects, values.threads.split(',').map(Number), {

@@ -44,7 +44,7 @@ template <typename F, int kOcts, bool kInPlace, typename Use>
 inline void each_pair(const uint8_t* weights, size_t oct, Use use) {
   I16 w[kOcts];
   if constexpr (F::bits == 8) {
-    for (int k = 0; k < F::scale_cols / 2; k++) {
+    UNROLL for (int k = 0; k < F::scale_cols / 2; k++) {
       UNROLL for (int o = 0; o < kOcts; o++) w[o] = widen(reinterpret_cast<const int8_t*>(weights + o * oct + 16 * k));
       use(w, k);
     }
@@ -54,7 +54,6 @@ inline void each_pair(const uint8_t* weights, size_t oct, Use use) {
     if constexpr (kMore > 0) {
       UNROLL for (int o = 0; o < kOcts; o++) more[o] = load<U16>(weights + o * oct + 4 * F::scale_cols);
     }
-    // Where higher bits stand differs from word to word, so those are unrolled too.
     auto words_at = [&](int k) {
       U16 words[kOcts];
       UNROLL for (int o = 0; o < kOcts; o++) words[o] = load<U16>(weights + o * oct + 32 * k);
@@ -74,16 +73,15 @@ inline void each_pair(const uint8_t* weights, size_t oct, Use use) {
         use(w, 4 * k + nibble);
       }
     };
-    if constexpr (kMore > 0) {
-      UNROLL for (int k = 0; k < F::scale_cols / 8; k++) words_at(k);
-    } else {
-      for (int k = 0; k < F::scale_cols / 8; k++) words_at(k);
-    }
+    UNROLL for (int k = 0; k < F::scale_cols / 8; k++) words_at(k);
   }
 }
 
+// The first tile of its octs has their weights come from memory, and asks for those of the next octs on the way: the processor's
+// own prefetching is not far enough ahead. (Behind the last oct that asks in vain, which is no fault.)
 template <typename F, int kOcts, int kTokens, int kPairStep>
-inline void tile(const Product& p, const uint8_t* weights, size_t oct, Tokens x, float* out, size_t rows) {
+inline void tile(const Product& p, const uint8_t* weights, size_t oct, Tokens x, float* out, size_t rows, bool first) {
+  constexpr size_t kCacheLine = 64;
   // Sums of whole blocks stand beside the activations; where half a block shares a scale, the offset is taken off each integer.
   constexpr bool kOffsetOnSums = F::bits < 8 && F::scale_cols == kBlock;
   constexpr bool kOffsetOnIntegers = F::bits < 8 && !kOffsetOnSums;
@@ -100,6 +98,12 @@ inline void tile(const Product& p, const uint8_t* weights, size_t oct, Tokens x,
           if constexpr (F::minimums) bottom[o] = load_halves(weights + o * oct + 16);
         }
         weights += F::minimums ? 32 : 16;
+      }
+    }
+    if (first) {
+      UNROLL for (int o = 0; o < kOcts; o++) {
+        const uint8_t* next = weights + (kOcts + o) * oct;
+        UNROLL for (size_t b = 0; b < F::bits * F::scale_cols + F::float_bytes; b += kCacheLine) __builtin_prefetch(next + b);
       }
     }
     I32 sums[kOcts][kTokens];
@@ -182,16 +186,16 @@ void octs(const Product& p, size_t oct) {
   float* out = p.out + oct * kOctRows;
   auto at = [&](size_t token) { return reinterpret_cast<float*>(reinterpret_cast<char*>(out) + token * p.out_stride); };
   for (size_t t = 0; t < in_fours; t += 4) {
-    tile<F, kOcts, 4, 16>(p, weights, bytes, tokens_from(p, t, true), at(t), rows);
+    tile<F, kOcts, 4, 16>(p, weights, bytes, tokens_from(p, t, true), at(t), rows, t == 0);
   }
   Tokens x = tokens_from(p, in_fours, false);
   switch (p.tokens - in_fours) {
     case 1:
-      return tile<F, kOcts, 1, 4>(p, weights, bytes, x, at(in_fours), rows);
+      return tile<F, kOcts, 1, 4>(p, weights, bytes, x, at(in_fours), rows, in_fours == 0);
     case 2:
-      return tile<F, kOcts, 2, 4>(p, weights, bytes, x, at(in_fours), rows);
+      return tile<F, kOcts, 2, 4>(p, weights, bytes, x, at(in_fours), rows, in_fours == 0);
     case 3:
-      return tile<F, kOcts, 3, 4>(p, weights, bytes, x, at(in_fours), rows);
+      return tile<F, kOcts, 3, 4>(p, weights, bytes, x, at(in_fours), rows, in_fours == 0);
   }
 }
 
