@@ -149,9 +149,7 @@ export async function measureNeighbours(
   const circumstances = { ...about, load_before: loadavg()[0], measured_at: new Date().toISOString() };
   const { one, two } = await measureTogether(target, rounds);
   progress(`two backends ${median(two).toFixed(1)}, one ${median(one).toFixed(1)} tok/s`);
-  const table = [
-    row(`${subject.title}: two backends / one`, 'tok/s', two, one, { bar: TOGETHER_BAR, smaller: false }),
-  ];
+  const table = [row(`${subject.title}: two backends / one`, 'tok/s', two, one, { bar: TOGETHER_BAR, smaller: false })];
   await withClient(target.url, async (client) => {
     await client.query(`drop database if exists ${DATABASE}`);
     await client.query(`create database ${DATABASE}`);
