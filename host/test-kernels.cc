@@ -221,7 +221,7 @@ std::vector<Half> halves_of(const std::vector<float>& x) {
 void test_attention() {
   Attention a;
   const size_t group = whole(1, 8) == 1 ? whole(30, 70) : whole(1, 7), tokens = whole(1, 4);
-  a.kv_heads = whole(1, 3), a.heads = a.kv_heads * group, a.head_size = 4 * whole(1, 20);
+  a.kv_heads = whole(1, 3), a.heads = a.kv_heads * group, a.head_size = 4 * (whole(1, 20) == 1 ? whole(64, kLargestHead / 4) : whole(1, 20));
   a.length = whole(1, 200), a.growth = whole(0, 1), a.window = whole(1, 250);
   const size_t width = a.kv_heads * a.head_size + 4 * whole(0, 2), positions = a.length + a.growth * (tokens - 1);
   a.halves = whole(0, 1), a.kv_stride = width * (a.halves ? sizeof(Half) : sizeof(float)), a.scale = 0.1f, a.cap = whole(0, 1) ? 5 : 0;

@@ -308,6 +308,7 @@ void attend(Info info) {
     Attention p;
     p.heads = a.positive(), p.kv_heads = a.positive(), p.head_size = a.positive();
     if (p.heads % p.kv_heads != 0 || p.head_size % 4 != 0) a.refuse("does not go with the number of heads");
+    if (p.head_size > kLargestHead) a.refuse("has too large heads");
     p.length = a.positive();
     p.kv_stride = a.count();
     if (p.kv_stride % sizeof(float) != 0) a.refuse("is no distance between positions");

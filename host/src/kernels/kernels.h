@@ -18,6 +18,8 @@ namespace host::kernels {
 // Columns of a block of activations, and rows of an oct (assembly/layout.ts).
 constexpr size_t kBlock = 32;
 constexpr size_t kOctRows = 8;
+// Numbers of a head at most (plv8/src/model/config.ts lets no larger one in).
+constexpr size_t kLargestHead = 2048;
 // Floats that the element by element kernels take as one unit.
 constexpr size_t kSpan = 512;
 

@@ -11,8 +11,8 @@ namespace {
 constexpr size_t kPositions = 64;
 // Heads that go through a block together, at most.
 constexpr size_t kHeadsTogether = 32;
-// The largest head of which a block of floats is made on the stack (64 KiB).
-constexpr size_t kWideHead = 256;
+// Floats of a block's keys or values that are made on the stack (64 KiB): of heads of up to 256 numbers all, of larger ones a part.
+constexpr size_t kWide = kPositions * 256;
 
 // What is known of a head after the blocks so far.
 struct HeadState {
@@ -27,87 +27,83 @@ inline F32 four_sums(F32 a, F32 b, F32 c, F32 d) {
   return __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13) + __builtin_shufflevector(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
 }
 
-inline F4 four_sums(F4 a, F4 b, F4 c, F4 d) {
-  F4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
-  F4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
-  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-}
-
-// Numbers of cached keys and values: four, eight, or four in both halves of a vector.
+// Numbers of cached keys and values: four or eight.
 inline F4 four(const float* from) { return load<F4>(from); }
 inline F4 four(const Half* from) { return load_four_halves(from); }
 inline F32 eight(const float* from) { return load<F32>(from); }
 inline F32 eight(const Half* from) { return load_halves(from); }
 
-// Eight numbers, each four of them in both halves.
-inline void eight_twice(const float* from, F32 (&to)[2]) {
-  to[0] = twice(from);
-  to[1] = twice(from + 4);
-}
-inline void eight_twice(const Half* from, F32 (&to)[2]) {
-  const F32 x = load_halves(from);
-  to[0] = __builtin_shufflevector(x, x, 0, 1, 2, 3, 0, 1, 2, 3);
-  to[1] = __builtin_shufflevector(x, x, 4, 5, 6, 7, 4, 5, 6, 7);
-}
+// What the next block of positions has of a head's keys or values, which lie too far apart for the processor to foresee: asked for
+// a few at a time, while this block is worked on. (Behind the last position that asks in vain, which is no fault.)
+template <typename T>
+class Ahead {
+ public:
+  // From `from` on, in `times` calls of `some`.
+  Ahead(const T* from, size_t stride, size_t head_size, size_t times)
+      : at_(from), end_(from + kPositions * stride), stride_(stride), head_size_(head_size), step_((kPositions + times - 1) / times) {}
 
-// Where the keys of kCount positions from `p` on stand; of those behind the last there is that one again.
-template <typename T, int kCount = 4>
-struct SomeKeys {
-  SomeKeys(const T* keys, size_t stride, size_t p, size_t n) {
-    UNROLL for (size_t i = 0; i < kCount; i++) at[i] = keys + (p + i < n ? p + i : n - 1) * stride;
+  void some() {
+    constexpr size_t kCacheLine = 64 / sizeof(T);
+    for (size_t i = 0; i < step_ && at_ != end_; i++, at_ += stride_) {
+      for (size_t d = 0; d < head_size_; d += kCacheLine) __builtin_prefetch(at_ + d);
+    }
   }
-  const T* at[kCount];
+
+ private:
+  const T* at_;
+  const T* end_;
+  size_t stride_, head_size_, step_;
 };
 
-// Scores of kCount positions from p on, out of n, with two queries that stand one behind the other.
-template <int kCount, typename T>
-inline void some_scores_of_two(const Attention& a, const float* q, const T* keys, size_t stride, size_t p, size_t n, float* to, float* other) {
-  auto both = [&](size_t d) { return join(load<F4>(q + d), load<F4>(q + a.head_size + d)); };
-  const SomeKeys<T, kCount> k(keys, stride, p, n);
-  F32 s[kCount] = {};
-  size_t d = 0;
-  for (; d + 8 <= a.head_size; d += 8) {
-    const F32 first = both(d), second = both(d + 4);
-    UNROLL for (int i = 0; i < kCount; i++) {
-      F32 x[2];
-      eight_twice(k.at[i] + d, x);
-      s[i] = s[i] + first * x[0];
-      s[i] = s[i] + second * x[1];
+// Keys are paired for so many positions at least.
+constexpr size_t kScores = 8;
+static_assert(kWide / kLargestHead >= kScores, "the keys of the largest head are paired on the stack");
+
+// The keys of n positions as floats, and the last again up to a multiple of kScores: four numbers of a position, the four of
+// the next, the four behind those of the first.
+template <typename T>
+inline void pair_keys(const T* keys, size_t stride, size_t n, size_t head_size, float* to) {
+  for (size_t p = 0; p < n || p % kScores != 0; p += 2) {
+    const T* one = keys + (p < n ? p : n - 1) * stride;
+    const T* other = keys + (p + 1 < n ? p + 1 : n - 1) * stride;
+    size_t d = 0;
+    for (; d + 8 <= head_size; d += 8, to += 16) {
+      const F32 x = eight(one + d), y = eight(other + d);
+      store(to, __builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11));
+      store(to + 8, __builtin_shufflevector(x, y, 4, 5, 6, 7, 12, 13, 14, 15));
     }
-  }
-  if (d < a.head_size) {
-    UNROLL for (int i = 0; i < kCount; i++) {
-      const F4 x = four(k.at[i] + d);
-      s[i] = s[i] + both(d) * join(x, x);
+    if (d < head_size) {
+      store(to, join(four(one + d), four(other + d)));
+      to += 8;
     }
-  }
-  UNROLL for (int i = 0; i < kCount; i += 4) {
-    const F32 scores = four_sums(s[i], s[i + 1], s[i + 2], s[i + 3]) * splat(a.scale);
-    store(to + p + i, low(scores));
-    store(other + p + i, high(scores));
   }
 }
 
-// Scores of n positions with two queries that stand one behind the other; to and other get a multiple of four.
-template <typename T>
-inline void scores_of_two(const Attention& a, const float* q, const T* keys, size_t stride, size_t n, float* to, float* other) {
-  size_t p = 0;
-  for (; p + 8 <= n; p += 8) some_scores_of_two<8>(a, q, keys, stride, p, n, to, other);
-  for (; p < n; p += 4) some_scores_of_two<4>(a, q, keys, stride, p, n, to, other);
-}
-
-// The same with one query: two positions stand in the two halves.
-template <typename T>
-inline void scores_of_one(const Attention& a, const float* q, const T* keys, size_t stride, size_t n, float* to) {
-  for (size_t p = 0; p < n; p += 4) {
-    const SomeKeys<T> k(keys, stride, p, n);
-    F32 s01 = {}, s23 = {};
+// Scores of n positions' paired keys with kHeads queries that stand one behind the other, to rows of kPositions; up to a multiple
+// of kScores is written. As many positions go together as there are registers for the sums of.
+template <int kHeads, typename A>
+inline void score_heads(const Attention& a, const float* q, const float* keys, size_t n, float* to, A& ahead) {
+  constexpr size_t kPairs = kHeads == 3 ? 2 : 4;
+  for (size_t p = 0; p < n; p += 2 * kPairs, keys += 2 * kPairs * a.head_size) {
+    ahead.some();
+    F32 s[kHeads][kPairs] = {};
     for (size_t d = 0; d < a.head_size; d += 4) {
-      const F32 both = twice(q + d);
-      s01 = s01 + both * join(four(k.at[0] + d), four(k.at[1] + d));
-      s23 = s23 + both * join(four(k.at[2] + d), four(k.at[3] + d));
+      F32 k[kPairs];
+      UNROLL for (size_t i = 0; i < kPairs; i++) k[i] = load<F32>(keys + 2 * (i * a.head_size + d));
+      UNROLL for (int h = 0; h < kHeads; h++) {
+        const F32 query = twice(q + h * a.head_size + d);
+        UNROLL for (size_t i = 0; i < kPairs; i++) s[h][i] = s[h][i] + query * k[i];
+      }
     }
-    store(to + p, four_sums(low(s01), high(s01), low(s23), high(s23)) * splat4(a.scale));
+    UNROLL for (int h = 0; h < kHeads; h++) {
+      const F32 sums = four_sums(s[h][0], s[h][1], s[h][2 % kPairs], s[h][3 % kPairs]) * splat(a.scale);
+      const F32 scores = __builtin_shufflevector(sums, sums, 0, 4, 1, 5, 2, 6, 3, 7);
+      if (kPairs == 4) {
+        store(to + h * kPositions + p, scores);
+      } else {
+        store(to + h * kPositions + p, low(scores));
+      }
+    }
   }
 }
 
@@ -160,10 +156,13 @@ inline void add_vectors(const Attention& a, float* out, const T* values, size_t 
   }
 }
 
-template <int kHeads, typename T>
-inline void add_values(const Attention& a, float* out, const T* values, size_t stride, const float* weights, size_t n, const float* kept) {
+template <int kHeads, typename T, typename A>
+inline void add_values(const Attention& a, float* out, const T* values, size_t stride, const float* weights, size_t n, const float* kept, A& ahead) {
   size_t d = 0;
-  for (; d + 32 <= a.head_size; d += 32) add_vectors<kHeads, 4>(a, out + d, values + d, stride, weights, n, kept);
+  for (; d + 32 <= a.head_size; d += 32) {
+    ahead.some();
+    add_vectors<kHeads, 4>(a, out + d, values + d, stride, weights, n, kept);
+  }
   for (; d + 8 <= a.head_size; d += 8) add_vectors<kHeads, 1>(a, out + d, values + d, stride, weights, n, kept);
   if (d == a.head_size) return;
   UNROLL for (int h = 0; h < kHeads; h++) {
@@ -174,37 +173,40 @@ inline void add_values(const Attention& a, float* out, const T* values, size_t s
   }
 }
 
+template <int kValue>
+struct Count {
+  static constexpr int value = kValue;
+};
+
 // What heads that share keys and values know of a block of positions.
 struct Block {
   size_t n;  // positions
   size_t heads;
   alignas(32) float weights[kHeadsTogether][kPositions];
+  alignas(32) float wide[kWide];  // keys, then values
   float kept[kHeadsTogether];
 };
 
-template <typename T>
-inline void score_block(const Attention& a, const float* q, const T* keys, size_t stride, Block& b, HeadState* states) {
-  for (size_t h = 0; h < b.heads; h += 2) {
-    const float* queries = q + h * a.head_size;
-    const bool two = h + 1 < b.heads;
-    if (two) {
-      scores_of_two(a, queries, keys, stride, b.n, b.weights[h], b.weights[h + 1]);
-    } else {
-      scores_of_one(a, queries, keys, stride, b.n, b.weights[h]);
-    }
-    for (size_t each = h; each < h + 1 + two; each++) b.kept[each] = take_scores(a, states[each], b.weights[each], b.n);
-  }
+// Calls work(head, integral_constant<count>) for all heads, most of them two at a time: so many have registers for their sums.
+template <typename Work>
+inline void in_groups(size_t heads, Work work) {
+  size_t h = 0;
+  for (; h + 2 <= heads && h + 3 != heads; h += 2) work(h, Count<2>());
+  if (h + 3 == heads) work(h, Count<3>());
+  if (h + 1 == heads) work(h, Count<1>());
 }
 
 template <typename T>
-inline void add_block(const Attention& a, float* out, const T* values, size_t stride, const Block& b) {
-  for (size_t h = 0; h < b.heads; h += 2) {
-    float* to = out + h * a.head_size;
-    if (h + 1 < b.heads) {
-      add_values<2>(a, to, values, stride, b.weights[h], b.n, b.kept + h);
-    } else {
-      add_values<1>(a, to, values, stride, b.weights[h], b.n, b.kept + h);
-    }
+inline void score_block(const Attention& a, const float* q, const T* keys, size_t stride, Block& b, HeadState* states, Ahead<T> ahead) {
+  const size_t most = a.head_size * kPositions <= kWide ? kPositions : kWide / a.head_size / kScores * kScores;
+  for (size_t p = 0; p < b.n; p += most) {
+    const size_t n = b.n - p < most ? b.n - p : most;
+    pair_keys(keys + p * stride, stride, n, a.head_size, b.wide);
+    in_groups(b.heads, [&](size_t h, auto count) {
+      score_heads<count.value>(a, q + h * a.head_size, b.wide, n, b.weights[h] + p, ahead);
+      if (p + n < b.n) return;
+      for (size_t each = h; each < h + count.value; each++) b.kept[each] = take_scores(a, states[each], b.weights[each], b.n);
+    });
   }
 }
 
@@ -217,9 +219,25 @@ inline void widen_block(const Half* from, size_t stride, size_t n, size_t head_s
   }
 }
 
+// Half floats are made floats first where more than two heads use them.
+template <typename T>
+inline void add_block(const Attention& a, float* out, const T* values, size_t stride, Block& b, Ahead<T> ahead) {
+  auto add = [&](const auto* from, size_t distance) {
+    in_groups(b.heads, [&](size_t h, auto count) {
+      add_values<count.value>(a, out + h * a.head_size, from, distance, b.weights[h], b.n, b.kept + h, ahead);
+    });
+  };
+  if constexpr (sizeof(T) == sizeof(Half)) {
+    if (b.heads > 2 && a.head_size * kPositions <= kWide) {
+      widen_block(values, stride, b.n, a.head_size, b.wide);
+      return add(static_cast<const float*>(b.wide), a.head_size);
+    }
+  }
+  add(values, stride);
+}
+
 // Heads of a token, which share keys and values, over `length` positions from keys and values on. Each block of positions goes
-// through all heads while it is in the nearest cache; of half floats it is made of floats first, where more than two heads
-// use it.
+// through all heads while it is in the nearest cache.
 template <typename T>
 inline void attend_heads(const Attention& a, const float* q, const T* keys, const T* values, float* out, size_t heads, size_t length) {
   const size_t stride = a.kv_stride / sizeof(T);
@@ -228,22 +246,13 @@ inline void attend_heads(const Attention& a, const float* q, const T* keys, cons
   HeadState states[kHeadsTogether];
   for (size_t h = 0; h < heads; h++) states[h] = {-__builtin_inff(), 0};
   memset(out, 0, heads * a.head_size * sizeof(float));
+  const size_t groups = heads < 2 ? 1 : heads / 2, pieces = a.head_size < 32 ? 1 : a.head_size / 32;
   for (size_t first = 0; first < length; first += kPositions) {
     block.n = length - first < kPositions ? length - first : kPositions;
     const T* k = keys + first * stride;
     const T* v = values + first * stride;
-    if constexpr (sizeof(T) == sizeof(Half)) {
-      if (heads > 2 && a.head_size <= kWideHead) {
-        alignas(32) float wide[kPositions * kWideHead];
-        widen_block(k, stride, block.n, a.head_size, wide);
-        score_block(a, q, wide, a.head_size, block, states);
-        widen_block(v, stride, block.n, a.head_size, wide);
-        add_block(a, out, wide, a.head_size, block);
-        continue;
-      }
-    }
-    score_block(a, q, k, stride, block, states);
-    add_block(a, out, v, stride, block);
+    score_block(a, q, k, stride, block, states, Ahead<T>(k + kPositions * stride, stride, a.head_size, groups * kPositions / kScores));
+    add_block(a, out, v, stride, block, Ahead<T>(v + kPositions * stride, stride, a.head_size, groups * pieces));
   }
   for (size_t h = 0; h < heads; h++) {
     const float inverse = 1 / states[h].total;
