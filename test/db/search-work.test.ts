@@ -1,0 +1,182 @@
+/** work() over queues of searches: workers beside one another, those that are ended, models and rows with which it cannot go on. */
+import type pg from 'pg';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { hartonomous } from '../cli/program.ts';
+import type { TestDatabase } from './harness.ts';
+import { Searches } from './searches.ts';
+
+const searches = new Searches();
+const { owner, reader, rows, login, makeTable, makeSearch, differences, heldWorker } = searches;
+let database: TestDatabase;
+let admin: pg.Client;
+let session: pg.Client;
+beforeAll(async () => void ({ database, admin, session } = await searches.open('nomic')));
+afterAll(searches.close);
+
+describe('workers', () => {
+  beforeAll(async () => {
+    await makeTable('notes');
+    await session.query(`insert into notes select i, 'note ' || i from generate_series(1, 30) i`);
+    await makeSearch('notes');
+  });
+
+  test('a worker that is killed before it writes leaves everything to the next', async () => {
+    const held = await heldWorker('app.notes_search');
+    await admin.query('select pg_terminate_backend($1)', [held.pid]);
+    await expect(held.ended).resolves.toMatchObject({ code: '57P01' });
+    await held.go();
+    expect(await rows('select waiting from hartonomous.search_list')).toEqual([{ waiting: '31' }]);
+    expect(await rows('select count(*)::integer as n from notes_search_chunks')).toEqual([{ n: 0 }]);
+  });
+
+  test('two at once share the work', async () => {
+    const other = await login(owner);
+    await Promise.all([session, other].map((client) => client.query(`call hartonomous.work(batch => 3)`)));
+    expect(await differences('notes')).toEqual([]);
+    expect(await rows('select waiting, failed, rows_done from hartonomous.search_list')).toEqual([
+      { waiting: '0', failed: '0', rows_done: '31' },
+    ]);
+  });
+
+  test('a row that is changed twice while it is embedded ends as it is in the table', async () => {
+    await session.query(`update notes set body = 'once' where id = 7; delete from notes where id = 8`);
+    const held = await heldWorker('app.notes_search');
+    await session.query(`update notes set body = 'twice' where id = 7`);
+    await session.query(`update notes set body = 'thrice' where id = 7; insert into notes values (8, 'again')`);
+    await held.go();
+    await held.ended;
+    expect(await differences('notes')).toEqual([]);
+    expect(await rows(`select text from notes_search where id in (7, 8) order by id`)).toEqual([
+      { text: 'thrice' },
+      { text: 'again' },
+    ]);
+  });
+
+  test('a new model takes over when all of it is there, and the old one answers until then', async () => {
+    await session.query(`grant select on notes, notes_search, notes_search_chunks to ${reader}`);
+    await session.query(`select hartonomous.set_search_model('notes_search', 'nomic')`);
+    await session.query(`insert into notes values (31, 'a late note')`);
+    await session.query(`select hartonomous._work('notes_search', 16)`);
+    const models = 'select model, next_model from hartonomous.search_list';
+    expect(await rows(models)).toEqual([{ model: 'bert', next_model: 'nomic' }]);
+    const ask = `select key from hartonomous.search('app.notes_search', 'note 3', 1)`;
+    expect(await rows(ask)).toEqual([{ key: '3' }]);
+    await session.query('call hartonomous.work()');
+    expect(await rows(models)).toEqual([{ model: 'nomic', next_model: null }]);
+    expect(await differences('notes', { model: 'nomic', kind: '"document"' })).toEqual([]);
+    // Queries and documents have prefixes now, and which vector is the nearest is the random model's affair.
+    const worded = `select key from hartonomous.search('app.notes_search', 'note 3', 40) where text_rank = 1`;
+    expect((await (await login(reader)).query(worded)).rows).toEqual([{ key: '3' }]);
+    expect(await rows(`select relname from pg_class where relname ~ 'notes_search_chunks_next$'`)).toEqual([]);
+  });
+
+  test('of the program: it works as the owner who connects, and doctor tells of what waits', async () => {
+    await session.query(`insert into notes values (32, 'for the program')`);
+    await admin.query(
+      `create table public.kept (id integer primary key, body text); insert into public.kept values (1, 'a')`,
+    );
+    await admin.query(`select hartonomous.create_search('public.kept', '{body}')`);
+    expect((await hartonomous(['doctor'], { url: database.url })).stdout).toMatch(
+      /^ok {3}search +public\.kept_search: 2 changes wait, the oldest for \d+ s, 0 were given up -> hartonomous work$/m,
+    );
+    await admin.query(`select hartonomous.drop_search('public.kept_search')`);
+    expect(await hartonomous(['work'], { url: searches.ownersUrl })).toEqual({
+      code: 0,
+      stdout: expect.stringMatching(/^notes_search: \d+ changes done in all, 0 wait, 0 given up\n$/) as string,
+      stderr: '',
+    });
+    expect(await differences('notes', { model: 'nomic', kind: '"document"' })).toEqual([]);
+    const nobody = await hartonomous(['work', 'app.nothing'], { url: searches.ownersUrl });
+    expect(nobody).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('relation "app.nothing" does not exist') as string,
+    });
+  });
+
+  test('a model that is gone stops the work and says so, and nothing is given up', async () => {
+    await admin.query(`select hartonomous.remove_model('nomic')`);
+    await session.query(`insert into notes values (33, 'waits')`);
+    await session.query('call hartonomous.work()');
+    expect(
+      await rows('select waiting, failed, error, paused_until > now() as paused from hartonomous.search_list'),
+    ).toEqual([
+      {
+        waiting: '1',
+        failed: '0',
+        error: 'model nomic of search app.notes_search is gone or another than it was',
+        paused: true,
+      },
+    ]);
+    await expect(rows(`select * from hartonomous.search('notes_search', 'note')`)).rejects.toMatchObject({
+      message: 'model nomic of search app.notes_search is gone or another than it was',
+      hint: `select hartonomous.set_search_model('app.notes_search', 'NAME') makes all embeddings anew`,
+    });
+    await session.query(`select hartonomous.set_search_model('notes_search')`);
+    await session.query('call hartonomous.work()');
+    expect(await differences('notes')).toEqual([]);
+  });
+});
+
+test('a row that cannot be embedded is given up in the end, holds up no other, and comes back when it is mended', async () => {
+  await makeTable('poisoned');
+  await session.query(`insert into poisoned select i, 'row ' || i from generate_series(1, 5) i`);
+  await session.query(`select hartonomous.create_search('poisoned', options => '{"chunking": {"size": 20}, "language": "english",
+    "expression": "case when body ~ ''poison'' then (1 / (length(body) - length(body)))::text else body end"}')`);
+  await session.query(`update poisoned set body = 'poison' where id = 2`);
+  await session.query(`call hartonomous.work()`);
+  const queue = `select attempts, due = 'infinity' as given_up, error from poisoned_search_queue`;
+  const failing = { attempts: 1, given_up: false, error: 'division by zero' };
+  expect(await rows(queue)).toEqual([failing, failing]); // the row as it was made, and its change
+  expect(await rows('select count(*)::integer as n from poisoned_search')).toEqual([{ n: 4 }]);
+  for (let i = 0; i < 4; i++) {
+    await session.query(`update poisoned_search_queue set due = now() where due < 'infinity'`);
+    await session.query(`call hartonomous.work()`);
+  }
+  const dead = { attempts: 5, given_up: true, error: 'division by zero' };
+  expect(await rows(queue)).toEqual([dead, dead]);
+  const state = `select waiting, failed, error from hartonomous.search_list where search = 'poisoned_search'::regclass`;
+  expect(await rows(state)).toEqual([{ waiting: '0', failed: '2', error: 'division by zero' }]);
+  expect(await rows(`select hartonomous.retry_search('poisoned_search') as n`)).toEqual([{ n: '2' }]);
+  await session.query(`call hartonomous.work()`);
+  expect(await rows(queue)).toEqual([failing, failing]);
+  await session.query(
+    `update poisoned_search_queue set due = 'infinity'; update poisoned set body = 'mended' where id = 2`,
+  );
+  await session.query(`call hartonomous.work()`);
+  expect(await rows(queue)).toEqual([]);
+  expect(await differences('poisoned')).toEqual([]);
+});
+
+test('work runs what belongs to the owner in sessions of the owner only', async () => {
+  await makeTable('guarded');
+  await makeSearch('guarded');
+  await session.query('call hartonomous.work()');
+  await session.query(`create function escape() returns trigger language plpgsql as $$
+    begin perform set_config('role', 'none', true); create role escaped superuser; return new; end $$`);
+  await session.query(
+    `create trigger escape before insert on guarded_search_chunks for each row execute function escape()`,
+  );
+  await session.query(`insert into guarded values (2, 'more')`);
+  const victim = await login(null);
+  await victim.query(`call hartonomous.work()`);
+  expect(await rows('select count(*)::integer as n from guarded_search_queue')).toEqual([{ n: 1 }]);
+  await victim.query(`set role ${owner}`);
+  await expect(victim.query(`call hartonomous.work()`)).rejects.toMatchObject({
+    code: '42501',
+    hint: `connect as ${owner}`,
+  });
+  await session.query('call hartonomous.work()');
+  expect(await rows(`select error from hartonomous.search_list where search = 'guarded_search'::regclass`)).toEqual([
+    // PostgreSQL 15, and later ones
+    {
+      error: expect.stringMatching(
+        /^(must be superuser to create superusers|permission denied to create role)$/,
+      ) as string,
+    },
+  ]);
+  await session.query(
+    `drop trigger escape on guarded_search_chunks; select hartonomous.retry_search('guarded_search')`,
+  );
+  await session.query('call hartonomous.work()');
+  expect(await differences('guarded')).toEqual([]);
+});
