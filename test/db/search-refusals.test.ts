@@ -107,8 +107,19 @@ test('a search of another cannot be written into the list of searches', async ()
   const other = await login(reader);
   await expect(
     other.query(`insert into hartonomous._own_searches (owner, search, source, texts, chunks, queue, model, digest, has_prefixes, options)
-      select '${owner}'::regrole, 1, 1, 1, 1, 1, 'm', 'd', false, '{}'`),
+      select '${owner}'::regrole, 1, 1, 1, 1, 1, 'm', 'd', false, '{"vector": "bytea"}'`),
   ).rejects.toMatchObject({ message: 'new row violates check option for view "_own_searches"' });
   expect((await other.query(`delete from hartonomous._own_searches`)).rowCount).toBe(0);
   await expect(other.query('select * from hartonomous.searches')).rejects.toMatchObject({ code: '42501' });
 });
+
+test.each(['{}', '{"vector": null}', '{"vector": "bits"}', '{"vector": "bytea\'; drop table docs; --"}'])(
+  'nor options %s of which a statement would be made',
+  async (options) => {
+    await expect(
+      session.query(`update hartonomous._own_searches set options = $1 where search = 'docs_search'::regclass`, [
+        options,
+      ]),
+    ).rejects.toMatchObject({ code: '23514', constraint: 'searches_vector_check' });
+  },
+);
