@@ -149,6 +149,24 @@ it.each([{ kind: 'query' }, { pooling: 'mean' }, { dimensions: 8 }])('a reranker
   }
 });
 
+it('a reranker gives no score to what makes no pair where on_error says so, and scores the others as without it', async () => {
+  const long = Array.from({ length: 2000 }, (_, i) => `word${i}`).join(' ');
+  const docs = ['the moon', null, long, 'a boat'];
+  const scores = async (given: (string | null)[], options: object): Promise<unknown[]> => {
+    const { rows } = await database.pool.query<{ score: number | null }>(
+      'select score from hartonomous.rerank($1, $2, $3, $4) order by ord',
+      ['the moon', given, 'bert-reranker-f32', JSON.stringify(options)],
+    );
+    return rows.map(({ score }) => score);
+  };
+  await expect(scores(docs, { truncate: false })).rejects.toMatchObject({
+    code: '54000',
+    message: expect.stringMatching(/^query and document 3 have \d+ tokens, the model reads \d+$/) as string,
+  });
+  const [moon, boat] = await scores(['the moon', 'a boat'], {});
+  expect(await scores(docs, { truncate: false, on_error: 'null' })).toEqual([moon, null, null, boat]);
+});
+
 it('reads special tokens out of the template of a reranker only', async () => {
   const model = 'qwen3-reranker-f32';
   const client = await database.pool.connect();

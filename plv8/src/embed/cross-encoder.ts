@@ -1,6 +1,6 @@
 /** Models that read a query and a document together and say with a classifier how well they go together. */
 import { logEvent, poll, query as select } from '../db.ts';
-import { raise, SQLSTATE } from '../errors.ts';
+import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { Purpose } from '../backend/catalog.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import type { UsedModel } from '../backend/registry.ts';
@@ -24,6 +24,16 @@ interface Pair {
   ids: number[];
   /** First token of the document; the number of ids where tokens have no types. */
   second: number;
+}
+
+/** What a query and a document become a pair with. */
+interface Pairing {
+  tokenizer: Tokenizer;
+  /** the text around both; null where only tokens stand there */
+  template: string | null;
+  /** most tokens of a pair */
+  limit: number;
+  truncate: boolean;
 }
 
 export interface Ranker {
@@ -62,7 +72,8 @@ export function hasClassifier(model: string | null, purpose: Purpose): boolean {
 
 /**
  * How well each document answers the query: the classifier's logit, or the probability of yes where the model chooses
- * between yes and no; with option `normalize` every score lies between 0 and 1. null for null.
+ * between yes and no; with option `normalize` every score lies between 0 and 1. null for null, and with option `on_error`
+ * null for what cannot be scored.
  */
 export function scoreDocuments(ranker: Ranker, query: string, docs: readonly (string | null)[]): (number | null)[] {
   const { options, used } = ranker;
@@ -77,12 +88,24 @@ export function scoreDocuments(ranker: Ranker, query: string, docs: readonly (st
       },
     );
   }
-  const given = docs.flatMap((document) => (document === null ? [] : [{ query, document }]));
-  const margins = pairMargins(ranker, given);
+  const pairing = pairingOf(ranker);
+  const pairs = docs.map((document, i) => {
+    if (document === null) return null;
+    try {
+      return pairOf(pairing, query, document, i + 1);
+    } catch (error) {
+      if (!(error instanceof HartonomousError) || options.onError === 'error') throw error;
+      return null;
+    }
+  });
+  const margins = marginsOf(
+    used,
+    pairs.filter((pair) => pair !== null),
+  );
   const chance = choosesYes(used) || options.normalize === true;
   let next = 0;
-  return docs.map((document) => {
-    if (document === null) return null;
+  return pairs.map((pair) => {
+    if (pair === null) return null;
     const margin = margins[next++]!;
     return chance ? 1 / (1 + Math.exp(-margin)) : margin;
   });
@@ -102,10 +125,11 @@ export function classifyByEncoder(
   const known = labelsOf(used);
   if (known === null) {
     const queries = labels.map((label) => question?.replaceAll('{label}', label) ?? label);
+    const pairing = pairingOf(ranker);
     return softmax(
-      pairMargins(
-        ranker,
-        queries.map((query) => ({ query, document: input })),
+      marginsOf(
+        used,
+        queries.map((query, i) => pairOf(pairing, query, input, i + 1)),
       ),
     );
   }
@@ -143,14 +167,14 @@ function choosesYes({ entry }: UsedModel): boolean {
 }
 
 /** What speaks for each pair: the only logit, or how far yes, which is first, is above no. */
-function pairMargins({ used, options }: Ranker, given: readonly { query: string; document: string }[]): number[] {
+function marginsOf(used: UsedModel, pairs: readonly Pair[]): number[] {
+  return classifierLogits(used, pairs).map((logits) => logits[0]! - (logits[1] ?? 0));
+}
+
+function pairingOf({ used, options: { truncate } }: Ranker): Pairing {
   const { entry, tokenizer } = used;
   const template = choosesYes(used) ? rankTemplate(entry.description.id) : null;
-  const limit = entry.model.config.contextLength;
-  const pairs = given.map(({ query, document }, i) =>
-    pairOf(tokenizer, template, { query, document, place: i + 1 }, limit, options.truncate),
-  );
-  return classifierLogits(used, pairs).map((logits) => logits[0]! - (logits[1] ?? 0));
+  return { tokenizer, template, limit: entry.model.config.contextLength, truncate };
 }
 
 /** Logits (labels) of each text or pair. */
@@ -187,14 +211,12 @@ function rankTemplate(modelId: number): string {
   return typeof row?.template === 'string' ? row.template : QWEN3_TEMPLATE;
 }
 
-/** Ids of a pair as transformers makes them, the document cut where both are too long and `truncate` allows it. */
-function pairOf(
-  tokenizer: Tokenizer,
-  template: string | null,
-  { query, document, place }: { query: string; document: string; place: number },
-  limit: number,
-  truncate: boolean,
-): Pair {
+/**
+ * Ids of a pair as transformers makes them, the document cut where both are too long and `truncate` allows it. Throws naming the
+ * document by its place from 1.
+ */
+function pairOf(pairing: Pairing, query: string, document: string, place: number): Pair {
+  const { tokenizer, template, limit, truncate } = pairing;
   const bare = (text: string): number[] => tokenizer.encode(text, { addSpecial: false, parseSpecial: false, poll });
   const make = (text: string, ids: readonly number[]): Pair => {
     if (template === null) return besides(tokenizer, bare(query), ids);

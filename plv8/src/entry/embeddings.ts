@@ -71,16 +71,18 @@ export function explainRerank(
 ): void {
   if (query === null || document === null) return;
   const ranker = findRanker(model, options, 'embedding');
-  const score = (asked: string, docs: string[]): number[] =>
-    (ranker === null ? cosines(asked, docs, model, options) : scoreDocuments(ranker, asked, docs)) as number[];
+  const score = (asked: string, docs: string[]): (number | null)[] =>
+    ranker === null ? cosines(asked, docs, model, options) : scoreDocuments(ranker, asked, docs);
   const words = (text: string): RegExpMatchArray[] => [...text.matchAll(/\S+/g)];
   const without = (text: string, word: RegExpMatchArray): string =>
     text.slice(0, word.index) + text.slice(word.index! + word[0].length);
-  const row = (part: string, word: RegExpMatchArray, number: number, contribution: number): void =>
+  const row = (part: string, word: RegExpMatchArray, number: number, rest: number | null): void => {
+    const contribution = whole === null || rest === null ? null : whole - rest;
     returnNext({ part, number: number + 1, word: word[0], contribution });
+  };
   const ofDocument = words(document).filter((word) => without(document, word).trim() !== '');
-  const [whole, ...left] = score(query, [document, ...ofDocument.map((word) => without(document, word))]);
+  const [whole = null, ...left] = score(query, [document, ...ofDocument.map((word) => without(document, word))]);
   const ofQuery = words(query).filter((word) => without(query, word).trim() !== '');
-  ofQuery.forEach((word, i) => row('query', word, i, whole! - score(without(query, word), [document])[0]!));
-  ofDocument.forEach((word, i) => row('document', word, i, whole! - left[i]!));
+  ofQuery.forEach((word, i) => row('query', word, i, score(without(query, word), [document])[0] ?? null));
+  ofDocument.forEach((word, i) => row('document', word, i, left[i] ?? null));
 }
