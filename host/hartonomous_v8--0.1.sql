@@ -25,6 +25,11 @@ comment on function plv8_info() is 'memory of each isolate of this backend';
 
 revoke all on function plv8_info() from public;
 
+create function hartonomous_v8_inner_product(bytea, bytea) returns double precision
+    as 'MODULE_PATHNAME' language c immutable strict parallel safe cost 10;
+comment on function hartonomous_v8_inner_product(bytea, bytea) is
+    'inner product of two vectors of floats, the least significant byte of each first';
+
 create domain plv8_int2array as smallint[];
 comment on domain plv8_int2array is 'arrives in JavaScript as Int16Array';
 

@@ -137,6 +137,22 @@ void test_float_products() {
   });
 }
 
+void test_inner_products() {
+  const size_t n = whole(0, 400), shift = whole(0, 3);
+  const std::vector<float> x = floats(n), y = floats(n);
+  double wanted = 0, size = 0;
+  for (size_t i = 0; i < n; i++) wanted += static_cast<double>(x[i]) * y[i], size += fabs(static_cast<double>(x[i]) * y[i]);
+  std::vector<char> moved(n * sizeof(float) + shift);  // where a value of the database may stand
+  if (n > 0) memcpy(moved.data() + shift, x.data(), n * sizeof(float));
+  each("inner product", [&](const Kernels& kernels, int) {
+    const double got = kernels.inner_product(moved.data() + shift, y.data(), n);
+    if (!(fabs(got - wanted) <= 1e-12 * size)) failures++;
+    std::vector<float> out(2);
+    memcpy(out.data(), &got, sizeof got);
+    return out;
+  });
+}
+
 void test_rows() {
   const size_t n = whole(1, 200), rows = whole(1, 20);
   const std::vector<float> x = floats(rows * n), weight = floats(n), bias = floats(n);
@@ -346,6 +362,7 @@ int main(int argc, char** argv) {
   for (int i = 0; i < rounds; i++) {
     test_products();
     test_float_products();
+    test_inner_products();
     test_rows();
     test_elements();
     test_rotation();

@@ -10,7 +10,7 @@ import type { Difference } from './compare.ts';
 import { BOOK, compare, compareBook, notMended, repair } from './compare.ts';
 import { refuseForeignSchema } from './foreign-schema.ts';
 import { forMigrate, inTurn } from './install-turn.ts';
-import { languageHost, OWN_HOST } from './language.ts';
+import { completeExtension, languageHost, OWN_HOST } from './language.ts';
 import { libraryError } from './library-error.ts';
 import { MIGRATIONS, refuseOtherSchemas } from './schema-version.ts';
 
@@ -196,6 +196,7 @@ export async function install(client: pg.Client): Promise<InstallResult> {
       await refuseOtherSchemas(client);
       // The language first: what a role may not do about roles means nothing on a server without it.
       const host = await ensureLanguage(client);
+      await completeExtension(client, host);
       const owner = await ensureOwner(client);
       const mended: string[] = [];
       if (owner !== null && owner !== 'hartonomous_owner')

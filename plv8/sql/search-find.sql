@@ -35,40 +35,69 @@ end
 $$;
 comment on function hartonomous._find_options(json) is 'options of search with all defaults; an error that names what is wrong with one';
 
-create or replace function hartonomous._find_statement(own hartonomous.searches, filter text, reranked boolean) returns text
+create or replace function hartonomous._near_statement(own hartonomous.searches, relations text, by_index boolean, condition text) returns text
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 declare
-    key record := hartonomous._search_key(own.source);
     vector text := own.options ->> 'vector';
-    type text := case vector when 'bytea' then 'pg_catalog.bytea' else format('%s.%s', hartonomous._vector_schema(), vector) end;
-    distance text := format('c.embedding operator(%s.<#>) $2::%s', hartonomous._vector_schema(), type);
-    -- An index knows the nearest of all rows: where some of them do not count, every vector is read.
-    by_index boolean := vector <> 'bytea' and filter is null and not row_security_active(own.source);
-    seen text;
-    near text;
-    found_rows text;
+    distance text := format('c.embedding operator(%1$s.<#>) $2::%1$s.%2$s', hartonomous._vector_schema(), vector);
 begin
-    -- Rows that the caller may see and wants. The filter is read along the caller's path, so everything else names its schema.
-    select format('(select %s from only %s where (%s))', string_agg(format('%I.%s as %s', c.relname, n, a), ', ' order by o), own.source, coalesce(filter || E'\n', 'true'))
-    into seen
-    from pg_class c cross join unnest(key.names, key.keys) with ordinality as u (n, a, o) where c.oid = own.source group by c.relname;
-    seen := format('%s c join %s s on %s', own.chunks, seen, hartonomous._same_key('s', 'c', key.equals, key.keys, key.keys));
-    -- Without pgvector a thousand vectors at a time are handed over, since a call of JavaScript costs more than a product.
-    near := case vector when 'bytea' then format($sql$
+    if vector = 'bytea' and to_regprocedure('pg_catalog.hartonomous_v8_inner_product(bytea, bytea)') is null then
+        -- A thousand vectors at a time are handed over, since a call of JavaScript costs more than a product.
+        return format($sql$
             select b.ids[n.ord] as id, n.score
             from pg_catalog.generate_series(0, (select pg_catalog.max(m.id) from %1$s m) operator(pg_catalog./) 1000) g (block)
             cross join lateral (
                 select pg_catalog.array_agg(c.id) as ids, pg_catalog.string_agg(c.embedding, ''::pg_catalog.bytea) as vectors from %2$s
                 where c.id operator(pg_catalog.>=) (g.block operator(pg_catalog.*) 1000) and c.id operator(pg_catalog.<) ((g.block operator(pg_catalog.+) 1) operator(pg_catalog.*) 1000)
             ) b
-            cross join lateral hartonomous._nearest(b.vectors, $2::pg_catalog.bytea, $4) n order by 2 desc, 1 limit $4 $sql$, own.chunks, seen)
-        else format('select c.id, operator(pg_catalog.-) (%s) as score from %s order by %s limit $4', distance, seen,
-            case when by_index then distance else '2 desc, 1' end) end;
+            cross join lateral hartonomous._nearest(b.vectors, $2::pg_catalog.bytea, $4) n where %3$s order by 2 desc, 1 limit $4 $sql$,
+            own.chunks, relations, condition);
+    end if;
+    return format('select c.id, %s as score from %s where %s order by %s limit $4',
+        case vector when 'bytea' then 'pg_catalog.hartonomous_v8_inner_product(c.embedding, $2::pg_catalog.bytea)'
+            else format('operator(pg_catalog.-) (%s)', distance) end,
+        relations, condition, case when by_index then distance else '2 desc, 1' end);
+end
+$$;
+comment on function hartonomous._near_statement(hartonomous.searches, text, boolean, text) is
+    'the query for the $4 chunks c of some relations whose embeddings are nearest to $2, read along an index or all of them, where a condition holds';
+
+create or replace function hartonomous._find_statement(own hartonomous.searches, filter text, reranked boolean) returns text
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+declare
+    key record := hartonomous._search_key(own.source);
+    seen text;
+    near text;
+    found_rows text;
+begin
+    -- Rows that the caller may see and wants. The filter is read along the caller's path, so everything else names its schema, and
+    -- what stands before it in the statement has names that tables do not have.
+    select format('(select %s from only %s where (%s))', string_agg(format('%I.%s as %s', c.relname, n, a), ', ' order by o), own.source, coalesce(filter || E'\n', 'true'))
+    into seen
+    from pg_class c cross join unnest(key.names, key.keys) with ordinality as u (n, a, o) where c.oid = own.source group by c.relname;
+    seen := format('%s c join %s s on %s', own.chunks, seen, hartonomous._same_key('s', 'c', key.equals, key.keys, key.keys));
+    if filter is null and not row_security_active(own.source) then
+        -- All rows count but those that went since their chunks were made: the rows of the nearest chunks are looked at, and only
+        -- where some are gone, of all chunks. An index, which knows the nearest of all rows, serves here alone.
+        near := format($sql$
+            top as materialized (%1$s), kept as materialized (
+                select t.id, t.score from top t join (%2$s) on c.id operator(pg_catalog.=) t.id
+            ), short as materialized (
+                select (select pg_catalog.count(*) from top t) operator(pg_catalog.>=) $4 and (select pg_catalog.count(*) from kept k) operator(pg_catalog.<) $4 as yes
+            ), _listed as (
+                select k.id, k.score from kept k where not (select h.yes from short h) union all (%3$s)
+            )$sql$,
+            hartonomous._near_statement(own, own.chunks || ' c', own.options ->> 'vector' <> 'bytea', 'true'), seen,
+            hartonomous._near_statement(own, seen, false, '(select h.yes from short h)'));
+    else
+        near := format('_listed as (%s)', hartonomous._near_statement(own, seen, false, 'true'));
+    end if;
     -- Rare words tell most: each counts by the logarithm of how many chunks there are with any word for one that has it.
     found_rows := format($sql$
-        with near as (
-            select c.id, c.score, pg_catalog.row_number() over (order by c.score desc, c.id) as rank from (%1$s) c
+        with %1$s, _near as (
+            select l.id, l.score, pg_catalog.row_number() over (order by l.score desc, l.id) as rank from _listed l
         ), matched as materialized (
             select c.id, w.n, pg_catalog.ts_rank(c.words, w.word)::pg_catalog.float8 as score
             from %2$s cross join pg_catalog.unnest($11) with ordinality w (word, n)
@@ -85,7 +114,7 @@ begin
             select coalesce(n.id, w.id) as id, n.rank as vector_rank, n.score as vector_score, w.rank as text_rank, w.score as text_score,
                 coalesce($6 operator(pg_catalog./) (60 operator(pg_catalog.+) n.rank)::pg_catalog.float8, 0)
                 operator(pg_catalog.+) coalesce($7 operator(pg_catalog./) (60 operator(pg_catalog.+) w.rank)::pg_catalog.float8, 0) as score
-            from near n full join worded w on n.id operator(pg_catalog.=) w.id
+            from _near n full join worded w on n.id operator(pg_catalog.=) w.id
         )
         select pg_catalog.row_number() over (order by f.score desc, f.id) as place, %3$s as key, c.number, c."from", c."to", c.text, f.score,
             f.vector_rank::pg_catalog.int4, f.vector_score, f.text_rank::pg_catalog.int4, f.text_score::pg_catalog.float8
@@ -196,10 +225,12 @@ comment on function hartonomous.search(regclass, text, integer, text, json) is
     'the k chunks that are nearest to a query and have its words: both ranks fused, of rows that the caller may see and that meet a condition, reranked where a model is named';
 
 revoke all on function
-    hartonomous._word_queries(regconfig, text), hartonomous._find_options(json), hartonomous._find_statement(hartonomous.searches, text, boolean),
+    hartonomous._word_queries(regconfig, text), hartonomous._find_options(json), hartonomous._near_statement(hartonomous.searches, text, boolean, text),
+    hartonomous._find_statement(hartonomous.searches, text, boolean),
     hartonomous._search(regclass, text, integer, text, json, text), hartonomous.search(regclass, text, integer, text, json)
 from public;
 grant execute on function
-    hartonomous._word_queries(regconfig, text), hartonomous._find_options(json), hartonomous._find_statement(hartonomous.searches, text, boolean),
+    hartonomous._word_queries(regconfig, text), hartonomous._find_options(json), hartonomous._near_statement(hartonomous.searches, text, boolean, text),
+    hartonomous._find_statement(hartonomous.searches, text, boolean),
     hartonomous._search(regclass, text, integer, text, json, text), hartonomous.search(regclass, text, integer, text, json)
 to hartonomous_user;

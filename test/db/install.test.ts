@@ -145,6 +145,20 @@ describe('install', () => {
     expect(rows).toEqual([{ same: true }]);
   });
 
+  test('adds to an extension of before what it has now', async (context) => {
+    const { url, pool } = await emptyDatabase();
+    await pool.query(`create extension ${EXTENSION}`);
+    const name = 'pg_catalog.hartonomous_v8_inner_product(bytea, bytea)';
+    const facts = `select p.provolatile, p.proparallel, p.proisstrict, p.procost, obj_description(p.oid) as comment, d.deptype
+      from pg_proc p join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e' where p.oid = to_regprocedure('${name}')`;
+    const { rows: made } = await pool.query(facts);
+    if (made.length === 0) return context.skip(`extension ${EXTENSION} has no ${name}`);
+    await pool.query(`alter extension ${EXTENSION} drop function ${name}; drop function ${name}`);
+    await installInto(url);
+    expect((await pool.query(facts)).rows).toEqual(made);
+    expect((await installInto(url)).mended).toEqual([]);
+  });
+
   test('works for a role with CREATEROLE that owns the database, where the extension is there already', async () => {
     const { url, pool } = await emptyDatabase();
     const { rows } = await pool.query<{ name: string }>('select current_database() as name');

@@ -46,6 +46,9 @@ describe('search', () => {
     expect((await keys(`options => '{"vector_weight": 0}'`)).sort()).toEqual(['1', '4']);
     expect(await keys(`filter => 'kind = ''b'' -- or all'`)).toEqual(['4']);
     expect(await keys(`filter => 'docs.id > 1 and id < 3'`)).toEqual(['2']);
+    // A table with a name that the statement of a search might have.
+    await session.query('create table near (doc integer); insert into near values (3)');
+    expect(await keys(`filter => 'id in (select doc from near)'`)).toEqual(['3', '3']);
     const ranked = await rows(
       `select text, rerank_score from hartonomous.search('docs_search', 'the moon', 2, options => '{"rerank": "ranker"}')`,
     );
@@ -80,6 +83,76 @@ describe('search', () => {
     });
     await session.query('call hartonomous.work()');
     expect(await rows(`select count(*)::integer as n from docs_search`)).toEqual([{ n: 5 }]); // the owner sees all
+  });
+});
+
+const INNER_PRODUCT = 'hartonomous_v8_inner_product(bytea, bytea)';
+
+describe.each(['of the host', 'in JavaScript'])('with inner products %s', (where) => {
+  const named = async (options: string, client = session): Promise<unknown[]> => {
+    const { rows: found } = await client.query<{ key: string }>(
+      `select key from hartonomous.search('app.many_search', 'note 7', 5, options => '{"text_weight": 0${options}}')`,
+    );
+    return found.map(({ key }) => key);
+  };
+  let order: unknown[];
+  let there: boolean;
+  beforeAll(async () => {
+    const { rows: known } = await admin.query<{ there: boolean }>(
+      `select to_regprocedure('pg_catalog.${INNER_PRODUCT}') is not null as there`,
+    );
+    there = known[0]!.there;
+    if (where === 'in JavaScript' && there)
+      await admin.query(
+        `alter extension hartonomous_v8 drop function ${INNER_PRODUCT}; drop function pg_catalog.${INNER_PRODUCT}`,
+      );
+    await makeTable('many', 'id integer primary key, body text');
+    await session.query(`insert into many select i, 'note ' || i || ' of ' || i % 7 from generate_series(1, 40) i`);
+    await makeSearch('many');
+    await session.query('call hartonomous.work()');
+    // Chunks of a second block, where they are handed over in blocks.
+    await session.query('alter table many_search_chunks alter id restart 1995');
+    await session.query(`insert into many select i, 'note ' || i || ' of ' || i % 7 from generate_series(41, 60) i`);
+    await session.query('call hartonomous.work()');
+    const similar = await rows(
+      `select id::text as key from many order by hartonomous.similarity('note 7', body, 'bert') desc, id`,
+    );
+    order = similar.map(({ key }) => key);
+  });
+  afterAll(() => session.query(`select hartonomous.drop_search('many_search'); drop table many`));
+
+  test('all vectors are compared, and a caller who may read the table finds the same', async (context) => {
+    if (where === 'of the host' && !there) return context.skip(`this host has no ${INNER_PRODUCT}`);
+    expect(await named('')).toEqual(order.slice(0, 5));
+    expect(await named(', "candidates": 5')).toEqual(order.slice(0, 5));
+    await session.query(`grant select on many, many_search, many_search_chunks to ${reader}`);
+    expect(await named('', await login(reader))).toEqual(order.slice(0, 5));
+  });
+
+  test('chunks whose rows are gone are not found, and take no place of others', async (context) => {
+    if (where === 'of the host' && !there) return context.skip(`this host has no ${INNER_PRODUCT}`);
+    const other = await login(reader);
+    for (let gone = 0; gone < order.length; gone += 9) {
+      await session.query('delete from many where id::text = any ($1)', [order.slice(0, gone)]);
+      for (const candidates of [5, 7, 60]) {
+        const options = `, "candidates": ${candidates}`;
+        expect(await named(options), `${gone} rows gone`).toEqual(order.slice(gone, gone + 5));
+        expect(await named(options, other), `${gone} rows gone`).toEqual(order.slice(gone, gone + 5));
+      }
+    }
+    await session.query('truncate many');
+    expect(await named('')).toEqual([]);
+  });
+
+  test('vectors of another length are refused', async (context) => {
+    if (where === 'of the host' && !there) return context.skip(`this host has no ${INNER_PRODUCT}`);
+    await session.query(`insert into many values (1, 'a note')`);
+    await session.query('call hartonomous.work()');
+    await session.query(`update many_search_chunks set embedding = '\\x00000000'`);
+    await expect(named('')).rejects.toMatchObject({
+      code: '22023',
+      message: expect.stringMatching(/^different vectors: /) as string,
+    });
   });
 });
 

@@ -154,6 +154,8 @@ struct Kernels {
   void (*rotate)(const Rotation&, size_t first, size_t end);
   void (*narrow)(const Narrowing&, size_t first, size_t end);
   void (*attend)(const Attention&, size_t first, size_t end);
+  // Of n floats each, which need not be aligned: products are exact, and added as plv8/src/embed/inner-product.ts does.
+  double (*inner_product)(const void* a, const void* b, size_t n);
 };
 
 // All that this build has, the fastest first.

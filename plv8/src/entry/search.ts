@@ -4,6 +4,7 @@ import { raise, SQLSTATE } from '../errors.ts';
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
 import { chunkText } from '../embed/chunk/chunk.ts';
 import { parseChunkOptions } from '../embed/chunk/chunk-options.ts';
+import { innerProduct } from '../embed/inner-product.ts';
 import { Ranking } from '../embed/nearest.ts';
 
 /** Most tokens of a chunk where nobody says how many: what models for embeddings are trained with. */
@@ -48,10 +49,6 @@ export function nearestVectors(vectors: Uint8Array, query: Uint8Array, k: number
     );
   const all = floatsOf(vectors); // (n, dim)
   const ranking = new Ranking(k);
-  for (let at = 0, ord = 1; at < all.length; at += dim, ord++) {
-    let sum = 0;
-    for (let i = 0; i < dim; i++) sum += all[at + i]! * wanted[i]!;
-    ranking.offer(ord, sum);
-  }
+  for (let at = 0, ord = 1; at < all.length; at += dim, ord++) ranking.offer(ord, innerProduct(all, at, wanted));
   for (const { id, cosine } of ranking.best) returnNext({ ord: id, score: cosine });
 }

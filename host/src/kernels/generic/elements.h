@@ -93,6 +93,20 @@ inline F64 to_doubles(F4 x) { return __builtin_convertvector(x, F64); }
 inline F4 to_singles(F64 x) { return __builtin_convertvector(x, F4); }
 inline double sum_of(F64 v) { return v[0] + v[2] + (v[1] + v[3]); }
 
+double inner_product(const void* a, const void* b, size_t n) {
+  const char* x = static_cast<const char*>(a);
+  const char* y = static_cast<const char*>(b);
+  F64 sums[2] = {};
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8, x += 32, y += 32) {
+    sums[0] = sums[0] + to_doubles(load<F4>(x)) * to_doubles(load<F4>(y));
+    sums[1] = sums[1] + to_doubles(load<F4>(x + 16)) * to_doubles(load<F4>(y + 16));
+  }
+  double sum = sum_of(sums[0] + sums[1]);
+  for (; i < n; i++, x += 4, y += 4) sum += static_cast<double>(load<float>(x)) * load<float>(y);
+  return sum;
+}
+
 // Sum of n floats, as `total` of assembly/double-sums.ts.
 inline double total(const float* x, size_t n) {
   F64 sums = {};

@@ -10,7 +10,7 @@ namespace {
 
 constexpr Kernels table(const char* name, bool (*available)()) {
   return {name,          available,     product, float_product, quantize, norm,   add,    add_bias,
-          silu_multiply, gelu_multiply, gelu,    scale,         softcap,  rotate, narrow, attend};
+          silu_multiply, gelu_multiply, gelu,    scale,         softcap,  rotate, narrow, attend, inner_product};
 }
 
 }  // namespace
