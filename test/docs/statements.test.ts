@@ -35,15 +35,20 @@ const COMMANDS_ELSEWHERE: readonly (readonly [page: string, beginning: string, w
   ['docs/bi.md', 'up', 'a private server; test/cli/cluster.test.ts'],
   ['docs/managed.md', 'ingest MODEL', 'any model; test/db/ingest.test.ts'],
   ['docs/scaling.md', 'cluster add', 'several servers; test/scale'],
-  ['docs/search.md', 'work --follow', 'does not end; test/db/search.test.ts'],
+  ['docs/search.md', 'work --follow', 'does not end; test/faults/search.test.ts'],
   ['docs/serve.md', 'serve', 'does not end; test/cli/serve-faults.test.ts'],
 ];
+
+/** Sections whose statements need what not every server has. */
+const WITH_PGVECTOR = { page: 'docs/search.md', section: 'By hand, with pgvector' };
 
 /** Statements about roles, which the whole server has: they run, and are taken back. */
 const OF_ROLES = /^(create role|alter role|select hartonomous\.grant_(usage|runs))\b/;
 
 interface Statement {
   line: number;
+  /** heading above it */
+  section: string;
   sql: string;
   /** what stands behind `-->` */
   printed: string | undefined;
@@ -63,6 +68,7 @@ function readPage(name: string): Page {
   const page: Page = { statements: [], commands: [] };
   let fenced = false;
   let open: string[] = [];
+  let section = '';
   readFileSync(join(ROOT, name), 'utf8')
     .split('\n')
     .forEach((text, i) => {
@@ -70,6 +76,7 @@ function readPage(name: string): Page {
         fenced = !fenced;
         return;
       }
+      if (!fenced) section = /^#+ (.*)/.exec(text)?.[1] ?? section;
       if (!fenced && !text.startsWith('    ')) return;
       const code = text.trim();
       const command = COMMAND.exec(code);
@@ -84,7 +91,7 @@ function readPage(name: string): Page {
       if (open.join('\n').split('$$').length % 2 === 0) return;
       if (!/(;|\\gset)$/.test(sql) && !sql.startsWith('\\set')) return;
       const printed = comment?.startsWith('> ') === true ? comment.slice(2) : undefined;
-      page.statements.push({ line: i + 1, sql: open.join('\n'), printed });
+      page.statements.push({ line: i + 1, section, sql: open.join('\n'), printed });
       open = [];
     });
   if (open.length > 0) throw new Error(`${name}: a statement does not end: ${open.join(' ')}`);
@@ -129,23 +136,42 @@ function printed(statements: readonly Statement[]): string[] {
     .map((rows) => rows.trimEnd().split('\n').join('; '));
 }
 
+const needsPgvector = (page: string, { section }: Statement): boolean =>
+  page === WITH_PGVECTOR.page && section === WITH_PGVECTOR.section;
+
 const pages = PAGES.map((name) => {
   const { statements, commands } = readPage(name);
   const elsewhere = ELSEWHERE.filter(([page]) => page === name);
-  const here = statements.filter(({ sql }) => !elsewhere.some(([, beginning]) => sql.startsWith(beginning)));
+  const here = statements.filter(
+    (each) => !needsPgvector(name, each) && !elsewhere.some(([, beginning]) => each.sql.startsWith(beginning)),
+  );
   return { name, statements: here, commands };
 });
 
+function expectAsPrinted(statements: readonly Statement[]): void {
+  const found = printed(statements);
+  expect(found).toHaveLength(statements.length);
+  statements.forEach(({ line, printed: expected }, i) => {
+    if (expected !== undefined) expect(found[i], `line ${line}`).toBe(expected);
+  });
+}
+
 test.each(pages.filter(({ statements }) => statements.length > 0))(
   'statements of $name run as printed',
-  ({ statements }) => {
-    const found = printed(statements);
-    expect(found).toHaveLength(statements.length);
-    statements.forEach(({ line, printed: expected }, i) => {
-      if (expected !== undefined) expect(found[i], `line ${line}`).toBe(expected);
-    });
-  },
+  ({ statements }) => expectAsPrinted(statements),
 );
+
+test('statements of the recipe with pgvector in docs/search.md run as printed', async (context) => {
+  const statements = readPage(WITH_PGVECTOR.page).statements.filter((each) => needsPgvector(WITH_PGVECTOR.page, each));
+  expect(statements.length).toBeGreaterThan(5);
+  const { rowCount } = await database.pool.query(`select from pg_available_extensions where name = 'vector'`);
+  if (rowCount === 0) return context.skip('this PostgreSQL has no extension vector');
+  const dimensions = `select cardinality(hartonomous.embed('a', 'minilm')) as n`;
+  const { rows } = await database.pool.query<{ n: number }>(dimensions);
+  expectAsPrinted(
+    statements.map((each) => ({ ...each, sql: each.sql.replace('vector(384)', `vector(${rows[0]!.n})`) })),
+  );
+});
 
 test.each(pages.filter(({ commands }) => commands.length > 0))(
   'commands of $name and their options are there, and run as printed',
