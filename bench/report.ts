@@ -1,5 +1,6 @@
 /** The table of a run, for people and as a picture. */
 import Table from 'cli-table3';
+import { median, spread } from './statistics.ts';
 
 export interface Row {
   what: string;
@@ -14,6 +15,27 @@ export interface Row {
   /** The least that is promised of the ratio, or of our figure where there is none; the most, where smaller is better. */
   bar: number | null;
   smaller: boolean;
+}
+
+/** Ours beside a peer's of the same rounds; without a peer there is nothing to hold the bar to. Of milliseconds less is better. */
+export function comparison(
+  what: string,
+  unit: string,
+  ours: readonly number[],
+  peer: readonly number[] | null,
+  bar: number | null,
+): Row {
+  return {
+    what,
+    unit,
+    ours: median(ours),
+    oursSpread: spread(ours),
+    peer: peer === null ? null : median(peer),
+    peerSpread: peer === null ? null : spread(peer),
+    ratio: peer === null ? null : median(ours.map((value, i) => value / peer[i]!)),
+    bar: peer === null ? null : bar,
+    smaller: unit === 'ms',
+  };
 }
 
 const percent = (value: number | null): string => (value === null ? '' : `${Math.round(value * 100)} %`);

@@ -5,6 +5,7 @@
  *   npm run bench -- --threads 1,2 [--short] [--models ...]   with one thread and with all processors, see threads.ts
  *   npm run bench -- --neighbours [--rounds 5]      two backends at once, and pgbench beside one, see neighbours.ts
  *   npm run bench -- --shared [--rounds 5]          weights that backends share, see shared.ts
+ *   npm run bench -- --search [--rounds 5]          embeddings, exact search and the triggers of searches, see search.ts
  * The peer is the faster of node-llama-cpp and the same library from C, for each figure; wllama is llama.cpp as
  * WebAssembly. Writes results/KEY.json for each model, results/table.json and results/ratios.svg.
  */
@@ -30,6 +31,7 @@ import { measureLlamaLibrary, measureLlamaNode, measureWllama, preparePeers } fr
 import { measureNeighbours } from './neighbours.ts';
 import type { Row } from './report.ts';
 import { printTable, ratioPlot } from './report.ts';
+import { measureSearch } from './search.ts';
 import { measureShared } from './shared.ts';
 import { median, spread } from './statistics.ts';
 import type { Subject } from './subjects.ts';
@@ -68,6 +70,7 @@ const { values } = parseArgs({
     short: { type: 'boolean', default: false },
     shared: { type: 'boolean', default: false },
     neighbours: { type: 'boolean', default: false },
+    search: { type: 'boolean', default: false },
   },
 });
 const subjects = subjectsNamed(values.models);
@@ -326,6 +329,7 @@ async function neighbours(): Promise<void> {
 await withClient(url, (client) => install(client));
 if (values.shared) await shared();
 else if (values.neighbours) await neighbours();
+else if (values.search) await measureSearch(url, results, { rounds });
 else if (values.profile) await profile();
 else if (values.threads !== undefined)
   await compareThreads(subjects, values.threads.split(',').map(Number), {

