@@ -62,6 +62,9 @@ async function connect(): Promise<pg.Client> {
   return connection;
 }
 
+/** Bytes of a memory for which MODEL has room with the cache of a whole context. */
+const SMALL_MEMORY = 6 * 1024 * 1024;
+
 const OPTIONS = { raw: true, num_predict: 12, temperature: 0.8, seed: 42 };
 
 async function batch(prompts: (string | null)[], options: object = OPTIONS, model = MODEL): Promise<Row[]> {
@@ -180,6 +183,22 @@ describe('generate(prompts)', () => {
     await expect(client.query(`select * from hartonomous.generate('{{Once,Lily},{A,B}}'::text[])`)).rejects.toThrow(
       'prompts must be an array of one dimension',
     );
+  });
+
+  it('answers all prompts where memory does not hold what all of them need', async () => {
+    const options = { ...OPTIONS, num_predict: 300, logit_bias: { 1: -1000, 2: -1000 } };
+    const prompts = PROMPTS.slice(0, 12);
+    const alone: string[] = [];
+    for (const prompt of prompts) alone.push((await complete(prompt, { ...options, cache: false })).text);
+    await client.end();
+    // The model, and little more than one sequence as long as its context.
+    await withSetting('max_wasm_memory_bytes', SMALL_MEMORY, async () => {
+      client = await connect();
+      const rows = await batch(prompts, options);
+      expect(rows.map((row) => row.text)).toEqual(alone);
+      const { memory_bytes: memory } = await loaded();
+      expect(memory).toBeLessThan(SMALL_MEMORY);
+    });
   });
 
   it('leaves memory flat over many calls', async () => {

@@ -108,23 +108,29 @@ function touch(kept: Kept): void {
   pool = [...pool.filter((other) => other !== kept), kept];
 }
 
-/** A private cache; with `reuse` it begins with as much of the ids as the caller's caches hold, else it is empty. */
+/**
+ * A private cache; with `reuse` it begins with as much of the ids as the caller's caches hold, else it is empty. Takes
+ * nothing where it throws because there is no memory.
+ */
 export function forkCache(request: CacheRequest, reuse: boolean): KvCache {
   const { model, caller, ids, most, expected } = request;
   const cache = privateCache(model);
   const match = reuse ? bestMatch(model, caller, ids, most) : null;
-  if (match === null) {
-    cache.reserve(Math.min(expected, cache.limit), poll);
-    return cache;
+  const busy = match?.kept.busy === true;
+  if (match !== null) {
+    touch(match.kept);
+    match.kept.busy = true; // not to be evicted to make room for its copy
   }
-  const { kept } = match;
-  const { busy } = kept;
-  touch(kept);
-  kept.busy = true; // not to be evicted to make room for its copy
-  cache.reserve(Math.min(expected, cache.limit), poll);
-  cache.copyFrom(kept.cache, match.length, poll);
-  kept.busy = busy;
-  return cache;
+  try {
+    cache.reserve(Math.min(expected, cache.limit), poll);
+    if (match !== null) cache.copyFrom(match.kept.cache, match.length, poll);
+    return cache;
+  } catch (error) {
+    cache.free();
+    throw error;
+  } finally {
+    if (match !== null) match.kept.busy = busy;
+  }
 }
 
 /**
@@ -144,7 +150,12 @@ export function takeCache(request: CacheRequest, reuse: boolean): KvCache {
   kept.busy = true;
   touch(kept);
   kept.cache.truncate(match.length);
-  kept.cache.reserve(Math.min(expected, kept.cache.limit), poll);
+  try {
+    kept.cache.reserve(Math.min(expected, kept.cache.limit), poll);
+  } catch (error) {
+    kept.busy = false;
+    throw error;
+  }
   return kept.cache;
 }
 

@@ -2,7 +2,6 @@
 import { logEvent, notice, poll } from '../db.ts';
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import { ablation } from '../model/ablation.ts';
-import type { Intervention } from '../model/intervention.ts';
 import type { KvCache } from '../model/model.ts';
 import { MAX_SEQUENCES } from '../model/model.ts';
 import { forkCache, privateCache, releaseCache, takeCache } from '../backend/caches.ts';
@@ -12,6 +11,8 @@ import type { GenerateOptions } from '../sampling/options.ts';
 import type { ToolCall } from '../sampling/tool-calls.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { nanoseconds } from '../backend/durations.ts';
+import type { Job, Task } from './scheduler.ts';
+import { Scheduler } from './scheduler.ts';
 import { thinkingOf } from './templated-prompt.ts';
 import { rememberAnswer } from './written-answers.ts';
 
@@ -105,16 +106,11 @@ export function tellIgnored({ ignoredKeywords }: Continuation): void {
   notice(`schema keywords that nobody defines are ignored: ${first.join(', ')}${more > 0 ? ` and ${more} more` : ''}`);
 }
 
-/** One request that is being answered. */
-interface Running {
-  index: number;
+/** How far the answer to a request of a call came. */
+interface Progress {
   continuation: Continuation;
-  cache: KvCache;
-  intervention: Intervention | undefined;
-  /** Ids whose keys and values are not in the cache yet. */
-  pending: number[];
-  /** Prompt tokens that were there already. */
-  reused: number;
+  /** Prompt tokens that were there already; null before it has a cache. */
+  reused: number | null;
   startedAt: number; // ms
   answeringSince: number; // ms
 }
@@ -135,7 +131,7 @@ export function generateAll(
 
 class Batch {
   private readonly results: (Generation | null)[];
-  private running: Running[] = [];
+  private readonly scheduler: Scheduler;
   /** Holds what all prompts begin with; null where that is nothing. */
   private shared: KvCache | null = null;
   /** Tokens of it that were evaluated, and since when: on the account of the request that starts first. */
@@ -148,53 +144,42 @@ class Batch {
     private readonly onError: (index: number, error: HartonomousError) => void,
   ) {
     this.results = requests.map(() => null);
+    this.scheduler = new Scheduler(used.entry.model, MAX_SEQUENCES, poll);
   }
 
   run(): (Generation | null)[] {
-    const { requests } = this;
-    const { model } = this.used.entry;
+    const { requests, scheduler } = this;
     try {
-      const contexts = requests.map((request, index) => this.attempt(index, () => this.contextOf(request)));
-      const waiting = [...requests.keys()].filter((index) => contexts[index] !== null);
+      const contexts = requests.map((request, index) => this.contextOf(request, index));
+      const answerable = [...requests.keys()].filter((index) => contexts[index] !== null);
+      if (answerable.some((index) => requests[index]!.options.numPredict !== 0)) this.used.entry.model.checkWrites();
       // What is computed with parts left out is no beginning of anything else.
       const isWhole = requests.every(({ options }) => options.ablate === null);
-      if (waiting.length > 1 && isWhole) this.fillShared(waiting.map((index) => requests[index]!));
-      for (;;) {
-        while (this.running.length < MAX_SEQUENCES && waiting.length > 0) {
-          const index = waiting.shift()!;
-          this.start(index, contexts[index]!);
-        }
-        if (this.running.length === 0) return this.results;
-        const steps = this.running.map(({ pending, cache, intervention }) => ({
-          ids: pending,
-          cache,
-          intervention,
-        }));
-        const logits = model.forwardBatch(steps, { poll });
-        this.running = this.running.filter((running, i) => this.choose(running, logits[i]!));
-      }
+      if (answerable.length > 1 && isWhole) this.fillShared(answerable.map((index) => requests[index]!));
+      for (const index of answerable) scheduler.add(this.jobOf(index, contexts[index]!));
+      while (scheduler.pass());
+      return this.results;
     } finally {
-      for (const { cache } of this.running) releaseCache(cache);
+      scheduler.close();
       if (this.shared !== null) releaseCache(this.shared);
     }
   }
 
-  /** What `work` returns; null when it failed for a reason of this request. */
-  private attempt<T>(index: number, work: () => T): T | null {
-    try {
-      return work();
-    } catch (error) {
-      if (!(error instanceof HartonomousError)) throw error;
-      this.onError(index, error);
-      return null;
-    }
+  private fail(index: number, error: unknown): void {
+    if (!(error instanceof HartonomousError)) throw error;
+    this.onError(index, error);
   }
 
-  /** Context of a request. Throws when its prompt does not fit. */
-  private contextOf({ promptIds, options }: GenerationRequest): number {
-    const context = contextLength(options, this.used.entry.model.config.contextLength);
-    checkPrompt(promptIds, context);
-    return context;
+  /** Context of a request; null where its prompt does not fit. */
+  private contextOf({ promptIds, options }: GenerationRequest, index: number): number | null {
+    try {
+      const context = contextLength(options, this.used.entry.model.config.contextLength);
+      checkPrompt(promptIds, context);
+      return context;
+    } catch (error) {
+      this.fail(index, error);
+      return null;
+    }
   }
 
   /** Evaluate what all prompts begin with, their last token excepted, whose logits each needs. */
@@ -214,52 +199,60 @@ class Batch {
     if (this.shared.length < length) model.fill(ids.slice(this.shared.length), this.shared, { poll });
   }
 
-  private start(index: number, context: number): void {
-    const { entry, tokenizer } = this.used;
+  private jobOf(index: number, context: number): Job {
     const request = this.requests[index]!;
-    const { promptIds, options, hooks } = request;
-    const { tokens: sharedTokens, since } = this.sharedWork;
-    const startedAt = sharedTokens > 0 ? since : Date.now();
-    const { model } = entry;
-    const begun = this.attempt(index, () => ({
-      continuation: new Continuation({
-        tokenizer,
-        options,
-        vocabSize: model.config.vocabSize,
-        promptIds,
-        context,
-        logprobs: hooks.logprobs,
-        thinking: thinkingOf({ description: entry.description, tokenizer }, options),
-        poll,
-      }),
-      intervention:
-        options.ablate === null
-          ? undefined
-          : ablation(model, options.ablate, { ids: promptIds, newCache: () => privateCache(model), poll }),
-    }));
-    if (begun === null) return;
-    tellIgnored(begun.continuation);
-    const running = { ...begun, index, startedAt, answeringSince: startedAt };
-    if (options.numPredict === 0) {
-      this.finish({ ...running, reused: 0 }, 0);
-      return;
-    }
-    this.sharedWork.tokens = 0;
-    const cache = this.cacheFor(request, context);
-    const pending = promptIds.slice(cache.length);
-    this.running.push({ ...running, cache, pending, reused: cache.length - sharedTokens });
+    const { options, hooks } = request;
+    let progress: Progress | null = null;
+    return {
+      begin: () => {
+        const begun = this.begin(request, context);
+        const since = this.sharedWork.tokens > 0 ? this.sharedWork.since : Date.now();
+        progress = { continuation: begun.continuation, reused: null, startedAt: since, answeringSince: since };
+        if (options.numPredict !== 0) return begun;
+        this.finish(index, progress);
+        return null;
+      },
+      openCache: (ids) => {
+        const cache = this.cacheFor(request, context, ids);
+        progress!.reused ??= cache.length - this.sharedWork.tokens;
+        this.sharedWork.tokens = 0;
+        return cache;
+      },
+      closeCache: releaseCache,
+      onRead: () => {
+        progress!.answeringSince = Date.now();
+      },
+      onStep: (step) => hooks.onStep?.(step),
+      end: () => this.finish(index, progress!),
+      fail: (error) => this.fail(index, error),
+    };
   }
 
-  private cacheFor({ promptIds, options }: GenerationRequest, context: number): KvCache {
+  private begin({ promptIds, options, hooks }: GenerationRequest, context: number): Task {
+    const { entry, tokenizer } = this.used;
+    const { model, description } = entry;
+    const continuation = new Continuation({
+      tokenizer,
+      options,
+      vocabSize: model.config.vocabSize,
+      promptIds,
+      context,
+      logprobs: hooks.logprobs,
+      thinking: thinkingOf({ description, tokenizer }, options),
+      poll,
+    });
+    const { ablate } = options;
+    const over = { ids: promptIds, newCache: () => privateCache(model), poll };
+    const intervention = ablate === null ? undefined : ablation(model, ablate, over);
+    tellIgnored(continuation);
+    return { continuation, intervention };
+  }
+
+  private cacheFor({ options }: GenerationRequest, context: number, ids: readonly number[]): KvCache {
     const { model } = this.used.entry;
     const answer = options.numPredict < 0 ? EXPECTED_ANSWER : Math.min(options.numPredict, EXPECTED_ANSWER);
-    const wanted = {
-      model,
-      caller: this.caller,
-      ids: promptIds,
-      most: promptIds.length - 1,
-      expected: Math.min(context, promptIds.length + answer),
-    };
+    const expected = Math.min(context, ids.length + answer);
+    const wanted = { model, caller: this.caller, ids, most: ids.length - 1, expected };
     // One request goes on in the cache of the one before and leaves its own; the rows of a batch leave what they share.
     if (options.cache && this.requests.length === 1) return takeCache(wanted, true);
     const cache = forkCache(wanted, options.cache);
@@ -267,35 +260,15 @@ class Batch {
     return cache;
   }
 
-  /** Choose the next token of one answer; false when the answer ended. */
-  private choose(running: Running, logits: Float32Array): boolean {
-    const { index, continuation } = running;
-    poll();
-    if (continuation.tokens.length === 0) running.answeringSince = Date.now();
-    const step = this.attempt(index, () => {
-      const next = continuation.next(logits);
-      this.requests[index]!.hooks.onStep?.(next);
-      return next;
-    });
-    if (step !== null && step.doneReason === null) {
-      running.pending = [step.token!.id];
-      return true;
-    }
-    if (step !== null) this.finish(running, this.requests[index]!.promptIds.length - running.reused);
-    releaseCache(running.cache);
-    return false;
-  }
-
-  private finish(running: Omit<Running, 'cache' | 'pending'>, promptEvalCount: number): void {
-    const { index, continuation, reused, startedAt, answeringSince } = running;
-    const { promptIds } = this.requests[index]!;
+  private finish(index: number, { continuation, reused, startedAt, answeringSince }: Progress): void {
+    const { promptIds, options } = this.requests[index]!;
     const { tokens, text, thinking, calls, doneReason, ended, budget } = continuation;
     const { usage } = this.used.entry;
     usage.calls++;
     usage.promptTokens += promptIds.length;
-    usage.reusedTokens += reused;
+    usage.reusedTokens += reused ?? 0;
     usage.generatedTokens += tokens.length;
-    if (reused > 0) usage.cacheHits++;
+    if (reused !== null && reused > 0) usage.cacheHits++;
     const generation: Generation = {
       text,
       thinking,
@@ -305,14 +278,14 @@ class Batch {
       tokens,
       ended,
       budget,
-      promptEvalCount,
+      promptEvalCount: reused === null ? 0 : promptIds.length - reused,
       promptEvalNs: nanoseconds(answeringSince - startedAt),
       evalNs: nanoseconds(Date.now() - answeringSince),
     };
     this.results[index] = generation;
     const { name, digest } = this.used.entry.description;
     logAnswer(name, this.caller, generation);
-    if (this.requests[index]!.options.ablate !== null) return; // no turn that the model would write
+    if (options.ablate !== null) return; // no turn that the model would write
     const ids = tokens.map((token) => token.id);
     rememberAnswer({ caller: this.caller, digest, text, ids }, this.used.tokenizer);
   }

@@ -22,7 +22,7 @@ import type { WeightSource } from './source.ts';
 import type { LayerWeights, Weights } from './weights.ts';
 
 export type { KvCache } from './kv-cache.ts';
-export { MAX_SEQUENCES } from './buffers.ts';
+export { CHUNK_TOKENS, MAX_SEQUENCES } from './buffers.ts';
 export type { Step } from './packing.ts';
 export type { Precision } from './weights.ts';
 
@@ -89,19 +89,29 @@ export class Model {
     return bytes;
   }
 
+  /** Throws where it reads text and writes none. */
+  checkWrites(): void {
+    const { architecture } = this.config;
+    if (architecture.kind !== 'encoder') return;
+    raise(SQLSTATE.featureNotSupported, `a model of architecture ${architecture.name} reads text and writes none`, {
+      hint: 'use it with hartonomous.embed',
+    });
+  }
+
   /** An empty cache for at most `limit` tokens. */
   newCache(limit: number, hooks: CacheHooks = {}): KvCache {
-    const { architecture } = this.config;
-    if (architecture.kind === 'encoder') {
-      raise(SQLSTATE.featureNotSupported, `a model of architecture ${architecture.name} reads text and writes none`, {
-        hint: 'use it with hartonomous.embed',
-      });
-    }
+    this.checkWrites();
     const onFree = (freed: KvCache): void => void this.caches.delete(freed);
     const arenas = this.held.parts.flatMap(({ arena, first, end }) => new Array<Arena>(end - first).fill(arena));
     const cache = new KvCache(arenas, this.config, this.held.halfCaches, limit, hooks, onFree);
     this.caches.add(cache);
     return cache;
+  }
+
+  /** Whether what a cache holds is right for a sequence of `length` tokens; else a pass with it begins by computing it again. */
+  suits(cache: KvCache, length: number): boolean {
+    const { originalContext } = this.config;
+    return originalContext === null || cache.length === 0 || cache.far === length > originalContext;
   }
 
   /** Free all caches but these, and memory that a call which was cut off had taken and told nobody about. */
@@ -280,8 +290,8 @@ export class Model {
     const { originalContext } = this.config;
     if (originalContext === null) return;
     const far = new Map<KvCache, boolean>();
-    for (const { ids, cache, start = cache.length } of steps)
-      far.set(cache, far.get(cache) === true || start + ids.length > originalContext);
+    for (const { ids, cache, start = cache.length, whole = start + ids.length } of steps)
+      far.set(cache, far.get(cache) === true || whole > originalContext);
     for (const [cache, wanted] of far) {
       if (cache.far === wanted) continue;
       const ids = [...cache.ids];

@@ -13,6 +13,8 @@ export interface Step {
    * copies of what they share, only an order in which nobody's beginning has been written over.
    */
   start?: number;
+  /** Tokens of its sequence where more follow in later passes, since all of them rotate alike. By default these ids end it. */
+  whole?: number;
   /** Changes what parts of the network write about these tokens; its cache then holds what no other sequence may go on with. */
   intervention?: Intervention | undefined;
   /**

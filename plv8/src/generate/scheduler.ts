@@ -1,0 +1,224 @@
+/**
+ * Many answers at a time out of one model. Requests come and go between any two passes over the weights; a pass takes the
+ * next token of every answer and, beside them, a piece of the prompts that are still to be read. What a request gets is what
+ * it would get alone, to the last bit: it has its own sampler, grammar, stop strings and cache, and the bits of a row do not
+ * depend on the rows beside it.
+ */
+import { HartonomousError, SQLSTATE } from '../errors.ts';
+import type { Intervention } from '../model/intervention.ts';
+import type { KvCache, Model } from '../model/model.ts';
+import { CHUNK_TOKENS } from '../model/model.ts';
+import type { Continuation, Step } from '../sampling/continuation.ts';
+import { divideRows } from './divide-rows.ts';
+
+/** What is computed for a request. */
+export interface Task {
+  readonly continuation: Continuation;
+  readonly intervention: Intervention | undefined;
+}
+
+/** A request, as it is asked and told by the scheduler. Errors that it throws are its own, but for those of `fail`. */
+export interface Job {
+  /** There is a place: what there is to compute, or null where nothing is. Called once. */
+  begin(): Task | null;
+  /**
+   * A cache for a sequence that goes on after these ids, of which it may hold leading ones, but not all. Called again where
+   * its memory was needed for another request. Throws outOfMemory.
+   */
+  openCache(ids: readonly number[]): KvCache;
+  /** Take back what `openCache` gave. */
+  closeCache(cache: KvCache): void;
+  /** The prompt was read; its first token is about to be chosen. */
+  onRead?(): void;
+  /** A step was taken. */
+  onStep?(step: Step): void;
+  /** The last step was taken; the cache was closed before. */
+  end(): void;
+  /** It ends without an answer; its cache was closed before. What this throws ends the pass. */
+  fail(error: unknown): void;
+}
+
+interface Waiting {
+  readonly job: Job;
+  /** Null for one that has not begun. */
+  readonly task: Task | null;
+}
+
+interface Running {
+  readonly job: Job;
+  readonly task: Task;
+  readonly cache: KvCache;
+}
+
+/** How one of them came to its end in a pass. */
+interface Ending {
+  readonly who: Running;
+  readonly failed: boolean;
+  readonly error?: unknown;
+}
+
+const NONE: ReadonlySet<number> = new Set();
+
+function isOutOfMemory(error: unknown): boolean {
+  return error instanceof HartonomousError && error.sqlerrcode === SQLSTATE.outOfMemory;
+}
+
+export class Scheduler {
+  /** Who comes next first. */
+  private waiting: Waiting[] = [];
+  /** Who came first first. */
+  private running: Running[] = [];
+  /** Memory ran short: nobody is let in until somebody leaves. */
+  private isFull = false;
+
+  /** Computes up to `places` requests at a time, at most half of CHUNK_TOKENS, so that prompts have room beside answers. */
+  constructor(
+    private readonly model: Model,
+    private readonly places: number,
+    private readonly poll: () => void,
+  ) {}
+
+  /** Requests that have not come to their end. */
+  get size(): number {
+    return this.waiting.length + this.running.length;
+  }
+
+  add(job: Job): void {
+    this.waiting.push({ job, task: null });
+  }
+
+  /** Let go of a request that nobody waits for any more; its place is free for the next pass. It is told nothing. */
+  remove(job: Job): void {
+    this.waiting = this.waiting.filter((other) => other.job !== job);
+    const who = this.running.find((other) => other.job === job);
+    if (who !== undefined) this.leave(who);
+  }
+
+  /** Let go of all of them. */
+  close(): void {
+    this.waiting = [];
+    for (const who of this.running) this.leave(who);
+  }
+
+  /**
+   * One pass over the weights, of at most CHUNK_TOKENS rows. Whether there is more to do. Where `poll` throws in the midst of
+   * it, what was complete stays, and the next pass goes on from there.
+   */
+  pass(): boolean {
+    this.letIn();
+    const rows = this.divide();
+    const taking = this.running
+      .map((who, i) => {
+        const { cache, task } = who;
+        const { history } = task.continuation;
+        return { who, ids: history.slice(cache.length, cache.length + rows[i]!), whole: history.length };
+      })
+      .filter(({ ids }) => ids.length > 0);
+    const sequences = taking.map(({ who, ids, whole }) => {
+      const { cache, task } = who;
+      return { ids, cache, whole, intervention: task.intervention };
+    });
+    const shown = sequences.map(({ ids, cache, whole }) =>
+      cache.length + ids.length === whole ? new Set([ids.length - 1]) : NONE,
+    );
+    const endings: Ending[] = [];
+    this.model.forwardEach(sequences, { poll: this.poll, shown }, (i, _index, logits) => {
+      this.poll();
+      const ending = this.choose(taking[i]!.who, logits);
+      if (ending !== null) endings.push(ending);
+    });
+    for (const { who } of endings) this.leave(who);
+    for (const { who, failed, error } of endings) {
+      if (failed) who.job.fail(error);
+      else who.job.end();
+    }
+    return this.size > 0;
+  }
+
+  /** Have waiting requests begin while there are places and memory for them. */
+  private letIn(): void {
+    while (!this.isFull && this.running.length < this.places && this.waiting.length > 0) {
+      const { job, task: begun } = this.waiting.shift()!;
+      try {
+        const task = begun ?? job.begin();
+        if (task === null) continue;
+        const cache = this.openCache(job, task);
+        if (cache !== null) this.running.push({ job, task, cache });
+      } catch (error) {
+        job.fail(error);
+      }
+    }
+  }
+
+  /** Null where there is no memory now, but may be later: then it waits, before all others. */
+  private openCache(job: Job, task: Task): KvCache | null {
+    try {
+      return job.openCache(task.continuation.history);
+    } catch (error) {
+      if (!isOutOfMemory(error) || this.running.length === 0) throw error;
+      this.waiting.unshift({ job, task });
+      this.isFull = true;
+      return null;
+    }
+  }
+
+  /** Rows that each of the running requests gets in the next pass, for which its cache has room. */
+  private divide(): number[] {
+    for (;;) {
+      const rows = divideRows(
+        this.running.map(({ task: { continuation }, cache }) => {
+          const { history, tokens } = continuation;
+          // The last id is computed again where a pass was cut off before its logits were seen.
+          if (!this.model.suits(cache, history.length)) cache.truncate(0);
+          cache.truncate(history.length - 1);
+          const pending = history.length - cache.length;
+          return { pending, writing: pending === 1 && tokens.length > 0 };
+        }),
+        CHUNK_TOKENS,
+      );
+      if (this.running.every((who, i) => this.hasRoom(who, rows[i]!))) return rows;
+    }
+  }
+
+  /**
+   * Take memory for so many ids more. Where there is none, false: then who came last waits for another's end and is computed
+   * again from its beginning, or this one has failed, because nobody else could make room.
+   */
+  private hasRoom(who: Running, rows: number): boolean {
+    try {
+      who.cache.reserve(who.cache.length + rows, this.poll);
+      return true;
+    } catch (error) {
+      if (!(error instanceof HartonomousError)) throw error;
+      const last = this.running.at(-1)!;
+      if (isOutOfMemory(error) && this.running.length > 1) {
+        this.leave(last);
+        this.waiting.unshift({ job: last.job, task: last.task });
+        this.isFull = true;
+      } else {
+        this.leave(who);
+        who.job.fail(error);
+      }
+      return false;
+    }
+  }
+
+  /** Choose the next token of an answer; how it ended, or null where it goes on. */
+  private choose(who: Running, logits: Float32Array): Ending | null {
+    const { job, task } = who;
+    try {
+      if (task.continuation.tokens.length === 0) job.onRead?.();
+      const step = task.continuation.next(logits);
+      job.onStep?.(step);
+      return step.doneReason === null ? null : { who, failed: false };
+    } catch (error) {
+      return { who, failed: true, error };
+    }
+  }
+
+  private leave(who: Running): void {
+    this.running = this.running.filter((other) => other !== who);
+    this.isFull = false;
+    who.job.closeCache(who.cache);
+  }
+}

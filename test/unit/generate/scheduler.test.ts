@@ -1,0 +1,410 @@
+/** Requests that come and go between passes: each gets the bits that it gets alone, and nobody's next token waits for a prompt. */
+import { describe, expect, it, vi } from 'vitest';
+import { HartonomousError, raise, SQLSTATE } from '../../../plv8/src/errors.ts';
+import type { Job, Task } from '../../../plv8/src/generate/scheduler.ts';
+import { Scheduler } from '../../../plv8/src/generate/scheduler.ts';
+import { ablation } from '../../../plv8/src/model/ablation.ts';
+import { readConfig } from '../../../plv8/src/model/config.ts';
+import type { CacheHooks } from '../../../plv8/src/model/kv-cache.ts';
+import type { KvCache } from '../../../plv8/src/model/model.ts';
+import { CHUNK_TOKENS, Model, onEvaluated } from '../../../plv8/src/model/model.ts';
+import type { DoneReason, GeneratedToken } from '../../../plv8/src/sampling/continuation.ts';
+import { Continuation } from '../../../plv8/src/sampling/continuation.ts';
+import { parseOptions } from '../../../plv8/src/sampling/options.ts';
+import { Random } from '../../../plv8/src/sampling/random.ts';
+import type { Tokenizer } from '../../../plv8/src/tokenizer/tokenizer.ts';
+import { createTokenizer } from '../../../plv8/src/tokenizer/tokenizer.ts';
+import { readGgufVocabulary } from '../../golden/gguf-vocabulary.ts';
+import { readGguf } from '../gguf-source.ts';
+import { goldenPath } from '../golden-model.ts';
+
+const PLACES = 16;
+const CONTEXT = 640;
+const poll = (): void => undefined;
+
+interface Subject {
+  model: Model;
+  tokenizer: Tokenizer;
+}
+
+function load(name: string): Subject {
+  const path = goldenPath(`${name}.gguf`);
+  const { architecture, hyperparameters, source } = readGguf(path);
+  const config = readConfig(architecture, hyperparameters, source.tensors());
+  return {
+    model: Model.load(config, source, { precision: 'auto', poll }),
+    tokenizer: createTokenizer(readGgufVocabulary(path)),
+  };
+}
+
+/** An answer, with the numbers that show the bits of its logits. */
+interface Answer {
+  tokens: GeneratedToken[];
+  text: string;
+  doneReason: DoneReason | null;
+  ended: GeneratedToken | null;
+}
+
+interface Asked {
+  promptIds: number[];
+  options: Record<string, unknown>;
+}
+
+function taskOf({ model, tokenizer }: Subject, { promptIds, options }: Asked): Task {
+  const parsed = parseOptions({ top_logprobs: 5, ...options });
+  const context = Math.min(CONTEXT, model.config.contextLength);
+  const continuation = new Continuation({
+    tokenizer,
+    options: parsed,
+    vocabSize: model.config.vocabSize,
+    promptIds,
+    context,
+    logprobs: true,
+    thinking: null,
+    poll,
+  });
+  return { continuation, intervention: parsed.ablate === null ? undefined : ablation(model, parsed.ablate) };
+}
+
+function answerOf({ tokens, text, doneReason, ended }: Continuation): Answer {
+  return { tokens, text, doneReason, ended };
+}
+
+/** The prompt in one go, then token after token, with nobody beside it. */
+function alone(subject: Subject, asked: Asked): Answer {
+  const { model } = subject;
+  const { continuation, intervention } = taskOf(subject, asked);
+  const cache = model.newCache(CONTEXT);
+  let logits = model.forward(asked.promptIds, cache, { poll, intervention });
+  for (;;) {
+    const { token, doneReason } = continuation.next(logits);
+    if (doneReason !== null) break;
+    logits = model.forward([token!.id], cache, { poll, intervention });
+  }
+  cache.free();
+  return answerOf(continuation);
+}
+
+/** A request that notes what becomes of it. */
+class Asking implements Job {
+  task: Task | null = null;
+  cache: KvCache | null = null;
+  opened = 0;
+  reads = 0;
+  ended = 0;
+  error: unknown = null;
+  /** Number of the step at which its caller fails. */
+  failsAt = Infinity;
+
+  constructor(
+    private readonly subject: Subject,
+    readonly asked: Asked,
+    private readonly hooks: CacheHooks = {},
+  ) {}
+
+  get written(): number {
+    return this.task?.continuation.tokens.length ?? 0;
+  }
+
+  get isOver(): boolean {
+    return this.ended > 0 || this.error !== null;
+  }
+
+  get answer(): Answer {
+    return answerOf(this.task!.continuation);
+  }
+
+  begin(): Task {
+    this.task = taskOf(this.subject, this.asked);
+    return this.task;
+  }
+
+  openCache(ids: readonly number[]): KvCache {
+    this.opened++;
+    const cache = this.subject.model.newCache(CONTEXT, this.hooks);
+    cache.reserve(ids.length, poll);
+    this.cache = cache;
+    return cache;
+  }
+
+  closeCache(cache: KvCache): void {
+    expect(cache).toBe(this.cache);
+    this.cache = null;
+    cache.free();
+  }
+
+  onRead(): void {
+    this.reads++;
+  }
+
+  onStep(): void {
+    if (this.written >= this.failsAt) throw new HartonomousError(SQLSTATE.dataCorrupted, `step ${this.failsAt}`);
+  }
+
+  end(): void {
+    this.ended++;
+  }
+
+  fail(error: unknown): void {
+    expect(this.error).toBeNull();
+    this.error = error;
+  }
+}
+
+const LENGTHS = [1, 2, 5, 31, 32, 33, 64, 100, 200];
+
+/** Random requests: prompts of many lengths, all kinds of sampling, answers that end for every reason. */
+function requests({ model, tokenizer }: Subject, random: Random, count: number): Asked[] {
+  const below = (n: number): number => Math.floor(random.next() * n);
+  const { vocabSize } = model.config;
+  const kinds: Record<string, unknown>[] = [
+    { temperature: 0 },
+    { temperature: 0.8, top_k: 40 },
+    { temperature: 1.2, top_k: 0, typical_p: 0.9, repeat_penalty: 1.3 },
+    { temperature: 1, min_p: 0.05, presence_penalty: 0.5, frequency_penalty: 0.2 },
+    { temperature: 1, stop: [tokenizer.tokenText(below(vocabSize)) || 'a', 'e'] },
+    { temperature: 1, response_format: { type: 'json_object' }, num_predict: 24 },
+    { temperature: 0.7, ablate: { ffns: [{ layer: 0 }], from: below(4) } },
+  ];
+  return Array.from({ length: count }, (_, i) => ({
+    promptIds: Array.from({ length: LENGTHS[below(LENGTHS.length)]! }, () => below(vocabSize)),
+    options: { num_predict: 1 + below(20), seed: 100 + i, ...kinds[i % kinds.length] },
+  }));
+}
+
+const MODELS = [
+  'llama-260k/llama-260k-f32',
+  'llama-260k/llama-260k-q4_0',
+  'zoo/qwen2-tiny-f32',
+  'zoo/phi3-tiny-f32',
+  'zoo/gemma3-tiny-f32',
+  'zoo/gpt2-tiny-f32',
+  'quants/qwen2-256-q8_0',
+  'quants/qwen2-256-q4_k_m-mix',
+];
+
+describe.each(MODELS)('requests to %s', (name) => {
+  const subject = load(name);
+  const { model } = subject;
+  const layers = vi.spyOn(model as unknown as { runLayers(): void }, 'runLayers');
+
+  it('that come and go at any time get what they get alone, and a next token waits for one pass', () => {
+    const random = new Random(7);
+    const below = (n: number): number => Math.floor(random.next() * n);
+    const asked = requests(subject, random, 40);
+    const expected = asked.map((each) => alone(subject, each));
+    const before = model.memoryBytes;
+    const scheduler = new Scheduler(model, PLACES, poll);
+    const jobs = asked.map((each) => new Asking(subject, each));
+    const removed = new Set<Asking>();
+    const failing = new Set(jobs.filter((_, i) => i % 9 === 4));
+    for (const job of failing) job.failsAt = 1 + below(3);
+    let rows = 0;
+    onEvaluated((tokens) => (rows += tokens));
+    let next = 0;
+    let most = 0;
+    for (let more = true; more || next < jobs.length;) {
+      while (next < jobs.length && below(3) > 0) scheduler.add(jobs[next++]!);
+      const there = jobs.slice(0, next).filter((job) => !job.isOver && !removed.has(job));
+      if (below(8) === 0 && there.length > 0) {
+        const job = there[below(there.length)]!;
+        removed.add(job);
+        scheduler.remove(job);
+      }
+      const writing = jobs.filter((job) => job.written > 0 && !job.isOver && !removed.has(job));
+      const lengths = writing.map((job) => job.written);
+      rows = 0;
+      layers.mockClear();
+      more = scheduler.pass();
+      expect(rows).toBeLessThanOrEqual(CHUNK_TOKENS);
+      expect(layers.mock.calls.length).toBeLessThanOrEqual(1);
+      writing.forEach((job, i) => expect(job.isOver ? 1 : job.written - lengths[i]!).toBe(1));
+      most = Math.max(most, writing.length);
+    }
+    onEvaluated(() => undefined);
+    expect(scheduler.size).toBe(0);
+    expect(most).toBeGreaterThan(4);
+    expect(removed.size).toBeGreaterThan(0);
+    jobs.forEach((job, i) => {
+      const place = `request ${i}`;
+      expect(job.cache, place).toBeNull();
+      if (removed.has(job)) expect([job.ended, job.error], place).toEqual([0, null]);
+      else if (job.failsAt <= expected[i]!.tokens.length)
+        expect(job.error, place).toMatchObject({ message: `step ${job.failsAt}` });
+      else {
+        expect(job.answer, place).toEqual(expected[i]);
+        expect([job.ended, job.reads, job.opened, job.error], place).toEqual([1, 1, 1, null]);
+      }
+    });
+    expect(jobs.filter((job) => job.error !== null).length).toBeGreaterThan(0);
+    expect(model.memoryBytes).toBe(before);
+  });
+
+  it('wait, or are computed again, while memory is short, and get what they get alone', () => {
+    const asked = requests(subject, new Random(11), 24);
+    const expected = asked.map((each) => alone(subject, each));
+    const before = model.memoryBytes;
+    // Room for the longest prompt and its answer, and for little beside it.
+    const longest = model.newCache(CONTEXT);
+    longest.reserve(256, poll);
+    const budget = longest.bytes;
+    longest.free();
+    const makeRoom = (bytes: number): void => {
+      if (model.cacheBytes + bytes > budget) raise(SQLSTATE.outOfMemory, `${bytes} bytes are too many`);
+    };
+    const scheduler = new Scheduler(model, PLACES, poll);
+    const jobs = asked.map((each) => new Asking(subject, each, { makeRoom }));
+    for (const job of jobs) scheduler.add(job);
+    while (scheduler.pass()) expect(model.cacheBytes).toBeLessThanOrEqual(budget);
+    jobs.forEach((job, i) => {
+      expect(job.error).toBeNull();
+      expect(job.answer, `request ${i}`).toEqual(expected[i]);
+      expect([job.ended, job.reads], `request ${i}`).toEqual([1, 1]);
+    });
+    expect(Math.max(...jobs.map((job) => job.opened))).toBeGreaterThan(1);
+    expect(model.memoryBytes).toBe(before);
+  });
+
+  it('go on where a pass was cut off anywhere', () => {
+    const asked = requests(subject, new Random(13), 6);
+    const expected = asked.map((each) => alone(subject, each));
+    for (let cutAt = 1; cutAt < 400; cutAt += 57) {
+      let polls = 0;
+      let cuts = 0;
+      const cut = (): void => {
+        if (++polls === cutAt || polls === 2 * cutAt + 1) throw new Error('cut off');
+      };
+      const scheduler = new Scheduler(model, PLACES, cut);
+      const jobs = asked.map((each) => new Asking(subject, each));
+      for (const job of jobs) scheduler.add(job);
+      for (let more = true; more;) {
+        try {
+          more = scheduler.pass();
+        } catch (error) {
+          expect(error).toMatchObject({ message: 'cut off' });
+          cuts++;
+        }
+      }
+      expect(cuts).toBeGreaterThan(0);
+      jobs.forEach((job, i) => expect(job.answer, `${i}, cut at ${cutAt}`).toEqual(expected[i]));
+    }
+  });
+});
+
+describe('a scheduler', () => {
+  const subject = load('llama-260k/llama-260k-q8_0');
+  const { model } = subject;
+  const ids = (length: number): number[] => Array.from({ length }, (_, i) => 3 + ((7 * i * i + 11 * i) % 500));
+  const asking = (length: number, options: object = {}, hooks: CacheHooks = {}): Asking =>
+    new Asking(subject, { promptIds: ids(length), options: { temperature: 0, num_predict: 3, ...options } }, hooks);
+
+  it('fails who needs more memory than there is, and nobody else', () => {
+    const makeRoom = (bytes: number): void => {
+      if (bytes > 0) raise(SQLSTATE.outOfMemory, 'there is none');
+    };
+    const scheduler = new Scheduler(model, PLACES, poll);
+    const jobs = [asking(9, {}, { makeRoom }), asking(9), asking(9, {}, { makeRoom }), asking(9)];
+    for (const job of jobs) scheduler.add(job);
+    while (scheduler.pass());
+    expect(jobs.map((job) => (job.error as Error | null)?.message ?? null)).toEqual([
+      'there is none',
+      null,
+      'there is none',
+      null,
+    ]);
+    expect(jobs[1]!.answer).toEqual(jobs[3]!.answer);
+  });
+
+  it('fails who runs out of memory with nobody beside it', () => {
+    let allowed = 1;
+    const makeRoom = (): void => {
+      if (--allowed < 0) raise(SQLSTATE.outOfMemory, 'there is no more');
+    };
+    const scheduler = new Scheduler(model, PLACES, poll);
+    const job = asking(30, { num_predict: 20 }, { makeRoom });
+    scheduler.add(job);
+    while (scheduler.pass());
+    expect(job.error).toMatchObject({ message: 'there is no more' });
+    expect(job.written).toBeGreaterThan(0);
+    expect(scheduler.size).toBe(0);
+  });
+
+  it('takes no more at a time than it has places, and the next as one ends', () => {
+    const scheduler = new Scheduler(model, 2, poll);
+    const jobs = [asking(4, { num_predict: 5 }), asking(4, { num_predict: 1 }), asking(4), asking(4)];
+    for (const job of jobs) scheduler.add(job);
+    const open: number[] = [];
+    for (let more = true; more;) {
+      more = scheduler.pass();
+      open.push(jobs.filter((job) => job.cache !== null).length);
+    }
+    expect(Math.max(...open)).toBeLessThanOrEqual(2);
+    expect(jobs.map((job) => job.written)).toEqual([5, 1, 3, 3]);
+    expect(open.length).toBeLessThan(5 + 1 + 3 + 3);
+  });
+
+  it('has nothing to do with requests that need no computing, or cannot begin', () => {
+    const scheduler = new Scheduler(model, PLACES, poll);
+    const nothing: Job = {
+      begin: () => null,
+      openCache: () => raise(SQLSTATE.internalError, 'not to be called'),
+      closeCache: () => undefined,
+      end: () => raise(SQLSTATE.internalError, 'not to be called'),
+      fail: (error) => {
+        throw error;
+      },
+    };
+    scheduler.add(nothing);
+    expect(scheduler.pass()).toBe(false);
+    const failed: unknown[] = [];
+    scheduler.add({
+      ...nothing,
+      begin: () => raise(SQLSTATE.invalidParameterValue, 'no'),
+      fail: (e) => failed.push(e),
+    });
+    const other = asking(4);
+    scheduler.add(other);
+    while (scheduler.pass());
+    expect(failed).toMatchObject([{ message: 'no' }]);
+    expect(other.ended).toBe(1);
+    scheduler.add({ ...nothing, begin: () => raise(SQLSTATE.invalidParameterValue, 'mine') });
+    expect(() => scheduler.pass()).toThrow('mine');
+  });
+
+  it('gives all memory back when it is closed', () => {
+    const before = model.memoryBytes;
+    const scheduler = new Scheduler(model, 2, poll);
+    const jobs = [asking(40), asking(40), asking(40)];
+    for (const job of jobs) scheduler.add(job);
+    scheduler.pass();
+    expect(model.memoryBytes).toBeGreaterThan(before);
+    scheduler.close();
+    expect([scheduler.size, model.memoryBytes]).toEqual([0, before]);
+    expect(scheduler.pass()).toBe(false);
+    expect(jobs.map((job) => job.ended)).toEqual([0, 0, 0]);
+  });
+});
+
+describe('sequences that outgrow the original context of LongRoPE', () => {
+  const subject = load('zoo/phi3-longrope-f32');
+  const { model } = subject;
+  const original = model.config.originalContext!;
+  const layers = vi.spyOn(model as unknown as { runLayers(): void }, 'runLayers');
+
+  it('are computed again a piece a pass, and get what they get alone', () => {
+    const asked = [original - 4, original + 60, 20, original - 1, 2 * original, 3].map((length, i) => ({
+      promptIds: Array.from({ length }, (_, at) => 3 + ((7 * at * at + 11 * i) % 500)),
+      options: { num_predict: 12, seed: i, temperature: 1 },
+    }));
+    const expected = asked.map((each) => alone(subject, each));
+    const jobs = asked.map((each) => new Asking(subject, each));
+    const scheduler = new Scheduler(model, PLACES, poll);
+    for (const job of jobs) scheduler.add(job);
+    for (let more = true; more;) {
+      layers.mockClear();
+      more = scheduler.pass();
+      expect(layers.mock.calls.length).toBeLessThanOrEqual(1);
+    }
+    jobs.forEach((job, i) => expect(job.answer, `request ${i}`).toEqual(expected[i]));
+  });
+});
