@@ -215,6 +215,10 @@ bool overlaps_mapped(const void* from, size_t bytes);
 void install_kernels(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
 void end_kernels_of_call();  // the call from outside JavaScript is over: others may have its cores
 
+// ---- engine/ --------------------------------------------------------------------------------------------------
+
+void install_engine(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
+
 // ---- counters.cc, transaction-end.cc, wasm-limit.cc -----------------------------------------------------------
 
 void install_counters(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
@@ -306,6 +310,9 @@ extern bool portable_wanted;
 extern char* segment_role;
 extern int segment_budget_mb;
 extern int kernel_threads;
+extern bool engine_enabled;
+extern int engine_idle_s;
+extern int engine_requests;
 void define_settings();
 
 // ---- choices.cc -------------------------------------------------------------------------------------------------

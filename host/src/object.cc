@@ -370,6 +370,7 @@ void install_plv8_object(v8::Local<v8::Context> context, v8::Local<v8::Object> g
     install_kernels(context, plv8);
     install_counters(context, plv8);
     install_rollback_note(context, plv8);
+    install_engine(context, plv8);
   }
   global->Set(context, key("plv8"), plv8).Check();
 

@@ -26,6 +26,9 @@ bool portable_wanted = false;
 char* segment_role = nullptr;
 int segment_budget_mb = 16384;
 int kernel_threads = 0;
+bool engine_enabled = false;
+int engine_idle_s = 60;
+int engine_requests = 64;
 
 namespace {
 char* icu_data = nullptr;
@@ -46,6 +49,9 @@ constexpr const char* kSuperusersOwn[] = {"plv8.memory_limit",
                                          "hartonomous_v8.segment_role",
                                          "hartonomous_v8.segment_budget",
                                          "hartonomous_v8.threads",
+                                         "hartonomous_v8.engine",
+                                         "hartonomous_v8.engine_idle",
+                                         "hartonomous_v8.engine_requests",
                                          "hartonomous_v8.extras",
                                          "hartonomous_v8.portable"};
 
@@ -101,6 +107,12 @@ void define_settings() {
   DefineCustomIntVariable("hartonomous_v8.threads", "Threads that a call's kernels may use, as far as other calls leave cores.",
                           "0: half of the processors; -1: all of them.", &kernel_threads, 0, -1, 128, PGC_SUSET, 0, nullptr,
                           nullptr, nullptr);
+  DefineCustomBoolVariable("hartonomous_v8.engine", "Have one process of each database compute for all its sessions.",
+                           nullptr, &engine_enabled, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("hartonomous_v8.engine_idle", "Time without work after which an engine ends.", nullptr,
+                          &engine_idle_s, 60, 1, 86400, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("hartonomous_v8.engine_requests", "Requests that an engine computes or has waiting, at most.",
+                          "More are refused.", &engine_requests, 64, 1, 64, PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomBoolVariable("hartonomous_v8.extras", "Offer what upstream PL/V8 does not have.", nullptr,
                            &extras_enabled, true, PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomBoolVariable("hartonomous_v8.portable", "Do as PL/V8 3.2 does, and refuse what it does not survive.",

@@ -76,6 +76,26 @@ export interface CounterStore {
   add(role: number, kind: number, amount: number): number;
 }
 
+/** What a caller and the engine of its database do with requests, an extension of our own host; see docs/host.md. */
+export interface EngineHost {
+  /** Whether the running function may ask an engine. */
+  usable(): boolean;
+  /** Whether this process is an engine. */
+  serving(): boolean;
+  /**
+   * Have the engine compute on behalf of a role (its oid), which starts it where it is not there; `visit` sees each text of the
+   * answer until it returns true. `none` where no engine can be had, `gone` where it ended before.
+   */
+  ask(role: number, text: string, visit: (text: string) => boolean): 'done' | 'none' | 'gone';
+  /** Requests that were left with this engine since. */
+  take(): [id: number, role: number, text: string][];
+  /** Whether nobody waits for an answer any more. */
+  gone(id: number): boolean;
+  send(id: number, text: string): void;
+  /** Nothing follows. */
+  finish(id: number): void;
+}
+
 interface Plv8 {
   execute(sql: string, args?: SqlValue[]): Row[] | number;
   prepare(sql: string, types?: string[]): Plv8Plan;
@@ -88,6 +108,7 @@ interface Extras {
   segments?: SegmentStore;
   kernels?: KernelHost;
   counters?: CounterStore;
+  engine?: EngineHost;
   rollback_note?(text: string, id: number | null): number | undefined;
 }
 
@@ -160,6 +181,18 @@ export function limitThreads(most: number | null): void {
 export function counterStore(): CounterStore | null {
   const store = (plv8 as Extras).counters;
   return store !== undefined && store.usable() ? store : null;
+}
+
+/** By which an engine is asked, or null where the running function has none: another host, or switched off. */
+export function engineHost(): EngineHost | null {
+  const { engine } = plv8 as Extras;
+  return engine !== undefined && engine.usable() ? engine : null;
+}
+
+/** The engine that this process is, or null. */
+export function servedEngine(): EngineHost | null {
+  const { engine } = plv8 as Extras;
+  return engine !== undefined && engine.serving() ? engine : null;
 }
 
 /**

@@ -7,6 +7,7 @@ export * from './entry/call-errors.ts';
 export * from './entry/classification.ts';
 export * from './entry/constrained.ts';
 export * from './entry/embeddings.ts';
+export * from './entry/engine.ts';
 export * from './entry/explain.ts';
 export * from './entry/generation.ts';
 export * from './entry/ingest.ts';

@@ -6,11 +6,16 @@ import type { Cluster } from '../../cli/cluster/cluster.ts';
 /** Whether our own host is to do as PL/V8 3.2 does: TEST_PORTABLE=1. */
 export const PORTABLE = process.env.TEST_PORTABLE === '1';
 
-/** Start a cluster, in the portable mode where this run is in it; the URL of its first database, as its superuser. */
+/** Whether sessions ask engines: TEST_ENGINE=1. */
+const ENGINE = process.env.TEST_ENGINE === '1';
+
+/** Start a cluster, in the portable mode, or with engines, where this run is in it; the URL of its first database, as its superuser. */
 export async function startCluster(cluster: Cluster): Promise<string> {
   await cluster.up();
-  if (PORTABLE) {
-    appendFileSync(join(cluster.home, 'data/postgresql.auto.conf'), '\nhartonomous_v8.portable = on\n');
+  const settings = [...(PORTABLE ? ['portable'] : []), ...(ENGINE ? ['engine'] : [])];
+  if (settings.length > 0) {
+    const lines = settings.map((name) => `\nhartonomous_v8.${name} = on\n`);
+    appendFileSync(join(cluster.home, 'data/postgresql.auto.conf'), lines.join(''));
     cluster.down();
     await cluster.up();
   }

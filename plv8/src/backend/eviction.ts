@@ -58,10 +58,10 @@ export function isStale({ id, digest, unloadGeneration }: ModelDescription, cata
   return row?.digest !== digest || row.unloadGeneration !== unloadGeneration;
 }
 
-/** Drop every model that the tables no longer list as it was loaded, and its segments. */
-export function dropStale(catalog: Catalog): void {
+/** Drop every model that the tables no longer list as it was loaded, and its segments, but those that are in use. */
+export function dropStale(catalog: Catalog, isUsed: (model: Model) => boolean = () => false): void {
   for (const [key, entry] of loaded) {
-    if (!isStale(entry.description, catalog)) continue;
+    if (!isStale(entry.description, catalog) || isUsed(entry.model)) continue;
     drop(key);
     dropSegmentsOf(entry.description.digest, catalog);
   }

@@ -24,7 +24,7 @@ import type { LoadedModel } from './eviction.ts';
 import { drop, dropOldest, dropStale, isStale, loaded, loadedIds, loadedKey, makeRoom } from './eviction.ts';
 import { endNote, noteCall, noteTokens } from './call-note.ts';
 import { callerRole } from './caller.ts';
-import type { Catalog, ModelDescription, Purpose } from './catalog.ts';
+import type { Catalog, ModelDescription, ModelRow, Purpose } from './catalog.ts';
 import { DEFAULT_SETTING, describeModel, findModel, purposeOf, readCatalog, readingModel } from './catalog.ts';
 import { atMost, mustRecord } from './limits.ts';
 import { errorTotal } from './call-errors.ts';
@@ -69,6 +69,27 @@ export function currentCatalog(): Catalog {
   return catalog;
 }
 
+/**
+ * The catalog as an engine sees it, which computes for others meanwhile: models that the tables no longer list go where nobody
+ * computes with them. Nobody's limits are its own.
+ */
+export function engineCatalog(isUsed: (model: Model) => boolean): Catalog {
+  const catalog = { ...readCatalog(), limits: new Map<string, number>(), accounts: [] };
+  dropStale(catalog, isUsed);
+  for (const [id, entry] of tokenizers) if (isStale(entry.description, catalog)) tokenizers.delete(id);
+  showPresence({ models: loadedIds(), errors: errorTotal() });
+  const models = [...loaded.values()].map((entry) => entry.model);
+  if (!models.some(isUsed)) beginCall(models, wholeSetting(catalog, 'max_cache_bytes', 0, DEFAULT_MAX_CACHE_BYTES));
+  return catalog;
+}
+
+/** Whether a model is loaded, or can be with no other one being dropped for it. */
+export function fits(catalog: Catalog, { id }: ModelRow, precision: Precision): boolean {
+  const known = loaded.get(loadedKey(id, precision));
+  if (known !== undefined) return !isStale(known.description, catalog);
+  return loaded.size < wholeSetting(catalog, 'max_loaded_models', 1, DEFAULT_MAX_LOADED);
+}
+
 /** Models that are loaded from now on use the host's kernels, where it has any. */
 function useHostKernels(): void {
   const native = kernelHost();
@@ -96,6 +117,12 @@ export function useTokenizer(
   });
   tokenizers.set(row.id, entry);
   return entry;
+}
+
+/** Description of a model; reads neither weights nor vocabulary. */
+export function useDescription(catalog: Catalog, name: string | null): ModelDescription {
+  const row = findModel(catalog, name);
+  return tokenizers.get(row.id)?.description ?? describeModel(row);
 }
 
 export interface UsedModel {
@@ -130,6 +157,17 @@ function loadModel(
   return model;
 }
 
+/** A call is about to be computed on the caller's account. Throws where the hour is used up. */
+export function admit(catalog: Catalog): void {
+  endNote();
+  admitCall(catalog.accounts);
+}
+
+/** The call is about this model. */
+export function note(catalog: Catalog, { name }: ModelDescription): void {
+  if (mustRecord(catalog.limits)) noteCall(callerRole(), name);
+}
+
 /**
  * A loaded model, loading it first if this backend does not hold it. Polls for interrupts while it loads. A function that
  * may run in a parallel query must say so: no setting can be changed there, so application_name stays as it is.
@@ -138,15 +176,18 @@ export function useModel(
   catalog: Catalog,
   name: string | null,
   precision: Precision,
-  { inParallel = false, purpose = 'text' }: { inParallel?: boolean; purpose?: Purpose } = {},
+  {
+    inParallel = false,
+    purpose = 'text',
+    admitted = false,
+  }: { inParallel?: boolean; purpose?: Purpose; admitted?: boolean } = {},
 ): UsedModel {
   const started = Date.now();
   const { limits } = catalog;
-  endNote();
-  admitCall(catalog.accounts);
+  if (!admitted) admit(catalog);
   const reading = useTokenizer(catalog, name, precision, purpose);
   const { tokenizer, description } = reading;
-  if (mustRecord(limits)) noteCall(callerRole(), description.name);
+  if (!admitted) note(catalog, description);
   const key = loadedKey(description.id, precision);
   const known = loaded.get(key);
   if (known !== undefined) {

@@ -3,6 +3,7 @@ import { returnNext } from '../db.ts';
 import { parseOptions } from '../sampling/options.ts';
 import { chatPrompt, turnPrompt, renderMessages } from '../generate/templated-prompt.ts';
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
+import { askEngine } from '../generate/engine/ask.ts';
 import { answer, callsFact, facts, thinkingFact } from '../generate/request.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
 import { writeJson } from '../format/ordered-json.ts';
@@ -10,7 +11,10 @@ import { jsonOf, optionsOf } from './json-arguments.ts';
 
 export function generate(prompt: string | null, model: string | null, options: string | null): string | null {
   if (prompt === null) return null;
-  return answer('generate', model, optionsOf(options), (prepared, parsed) => turnPrompt(prepared, prompt, parsed))
+  const given = optionsOf(options);
+  const { answer: known, admitted } = askEngine('generate', prompt, model, given);
+  if (known !== null) return known.generation.text;
+  return answer('generate', model, given, (prepared, parsed) => turnPrompt(prepared, prompt, parsed), { admitted })
     .generation.text;
 }
 
@@ -52,16 +56,25 @@ export function generateStream(prompt: string | null, model: string | null, opti
   if (prompt === null) return;
   // Text may become certain only at the end of the answer, which has no token: the last token's row waits for it.
   const rows: { step: number; token_id: number; token: string; logprob: number | null; thinking: string }[] = [];
-  answer('stream', model, optionsOf(options), (prepared, parsed) => turnPrompt(prepared, prompt, parsed), {
-    onStep({ token, text, thinking }) {
-      if (token !== null)
-        rows.push({ step: rows.length, token_id: token.id, token: text, logprob: token.logprob, thinking });
-      else if (rows.length > 0) {
-        rows[rows.length - 1]!.token += text;
-        rows[rows.length - 1]!.thinking += thinking;
-      }
-    },
-  });
+  const add = (token: { id: number; logprob: number | null } | null, text: string, thinking: string): void => {
+    if (token !== null)
+      rows.push({ step: rows.length, token_id: token.id, token: text, logprob: token.logprob, thinking });
+    else if (rows.length > 0) {
+      rows[rows.length - 1]!.token += text;
+      rows[rows.length - 1]!.thinking += thinking;
+    }
+  };
+  const given = optionsOf(options);
+  const { answer: known, admitted } = askEngine('stream', prompt, model, given);
+  if (known !== null) {
+    for (const { id, logprob, text, thinking } of known.steps)
+      add(id === null ? null : { id, logprob }, text, thinking);
+  } else {
+    answer('stream', model, given, (prepared, parsed) => turnPrompt(prepared, prompt, parsed), {
+      admitted,
+      onStep: ({ token, text, thinking }) => add(token, text, thinking),
+    });
+  }
   for (const row of rows) returnNext(row);
 }
 

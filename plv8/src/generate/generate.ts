@@ -2,8 +2,9 @@
 import { logEvent, notice, poll } from '../db.ts';
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import { ablation } from '../model/ablation.ts';
-import type { KvCache } from '../model/model.ts';
+import type { KvCache, Model } from '../model/model.ts';
 import { MAX_SEQUENCES } from '../model/model.ts';
+import type { CacheRequest } from '../backend/caches.ts';
 import { forkCache, privateCache, releaseCache, takeCache } from '../backend/caches.ts';
 import type { DoneReason, GeneratedToken, Step } from '../sampling/continuation.ts';
 import { Continuation } from '../sampling/continuation.ts';
@@ -104,6 +105,34 @@ export function tellIgnored({ ignoredKeywords }: Continuation): void {
   if (ignoredKeywords.length === 0) return;
   const [first, more] = [ignoredKeywords.slice(0, 10), ignoredKeywords.length - 10];
   notice(`schema keywords that nobody defines are ignored: ${first.join(', ')}${more > 0 ? ` and ${more} more` : ''}`);
+}
+
+/** What is to follow a prompt. Throws where its answer is constrained and cannot be as short as it has to be. */
+export function continuationOf(used: UsedModel, request: GenerationRequest, context: number): Continuation {
+  const { entry, tokenizer } = used;
+  const { promptIds, options, hooks } = request;
+  return new Continuation({
+    tokenizer,
+    options,
+    vocabSize: entry.model.config.vocabSize,
+    promptIds,
+    context,
+    logprobs: hooks.logprobs,
+    thinking: thinkingOf({ description: entry.description, tokenizer }, options),
+    poll,
+  });
+}
+
+/** What cache is wanted for a sequence that goes on after these ids. */
+export function cacheRequest(
+  model: Model,
+  caller: string,
+  ids: readonly number[],
+  { numPredict }: GenerateOptions,
+  context: number,
+): CacheRequest {
+  const answer = numPredict < 0 ? EXPECTED_ANSWER : Math.min(numPredict, EXPECTED_ANSWER);
+  return { model, caller, ids, most: ids.length - 1, expected: Math.min(context, ids.length + answer) };
 }
 
 /** How far the answer to a request of a call came. */
@@ -228,31 +257,18 @@ class Batch {
     };
   }
 
-  private begin({ promptIds, options, hooks }: GenerationRequest, context: number): Task {
-    const { entry, tokenizer } = this.used;
-    const { model, description } = entry;
-    const continuation = new Continuation({
-      tokenizer,
-      options,
-      vocabSize: model.config.vocabSize,
-      promptIds,
-      context,
-      logprobs: hooks.logprobs,
-      thinking: thinkingOf({ description, tokenizer }, options),
-      poll,
-    });
-    const { ablate } = options;
+  private begin(request: GenerationRequest, context: number): Task {
+    const continuation = continuationOf(this.used, request, context);
+    const { model } = this.used.entry;
+    const { promptIds, options } = request;
     const over = { ids: promptIds, newCache: () => privateCache(model), poll };
-    const intervention = ablate === null ? undefined : ablation(model, ablate, over);
+    const intervention = options.ablate === null ? undefined : ablation(model, options.ablate, over);
     tellIgnored(continuation);
     return { continuation, intervention };
   }
 
   private cacheFor({ options }: GenerationRequest, context: number, ids: readonly number[]): KvCache {
-    const { model } = this.used.entry;
-    const answer = options.numPredict < 0 ? EXPECTED_ANSWER : Math.min(options.numPredict, EXPECTED_ANSWER);
-    const expected = Math.min(context, ids.length + answer);
-    const wanted = { model, caller: this.caller, ids, most: ids.length - 1, expected };
+    const wanted = cacheRequest(this.used.entry.model, this.caller, ids, options, context);
     // One request goes on in the cache of the one before and leaves its own; the rows of a batch leave what they share.
     if (options.cache && this.requests.length === 1) return takeCache(wanted, true);
     const cache = forkCache(wanted, options.cache);

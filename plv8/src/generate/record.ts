@@ -144,8 +144,32 @@ function shownTexts(texts: readonly string[], { doneReason, ended }: Generation,
   });
 }
 
+/** Texts of a run's tokens, prompt and answer: each by itself, and what it made certain. */
+export interface RunTexts {
+  tokens: string[];
+  texts: string[];
+}
+
+export function runTexts(generation: Generation, stops: readonly string[], tokenizer: Tokenizer): RunTexts {
+  const { promptIds } = generation;
+  const outputIds = generation.tokens.map((token) => token.id);
+  return {
+    // Text cannot hold NUL; a person reads U+2400 for it.
+    tokens: [...promptIds, ...outputIds].map((id) => tokenizer.tokenText(id).replaceAll('\0', '\u2400')),
+    texts: [
+      ...textsOf(promptIds, tokenizer, true),
+      ...shownTexts(textsOf(outputIds, tokenizer, false), generation, stops),
+    ],
+  };
+}
+
 /** Insert the run and its tokens; the run's id. Its model is named, not referred to: that would lock the row of the model. */
 export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
+  return recordWithTexts(run, runTexts(run.generation, run.settings.stop, tokenizer));
+}
+
+/** As recordRun, where the texts of the tokens are known. */
+export function recordWithTexts(run: RunRecord, { tokens, texts }: RunTexts): number {
   const { generation } = run;
   deleteOldRuns();
   const outputIds = generation.tokens.map((token) => token.id);
@@ -198,15 +222,11 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
     [
       id,
       ids,
-      // Text cannot hold NUL; a person reads U+2400 for it.
-      ids.map((token) => tokenizer.tokenText(token).replaceAll('\0', '\u2400')),
+      tokens,
       [...generation.promptIds.map(() => null), ...generation.tokens.map((token) => token.logprob)],
       [...generation.promptIds.map(() => null), ...generation.tokens.map((token) => token.logit)],
       generation.promptIds.length,
-      [
-        ...textsOf(generation.promptIds, tokenizer, true),
-        ...shownTexts(textsOf(outputIds, tokenizer, false), generation, run.settings.stop),
-      ],
+      texts,
     ],
   );
   return id;

@@ -55,7 +55,8 @@ export function openRequest(
     grammar = null,
     conversation = false,
     ablates = false,
-  }: { grammar?: Grammar | null; conversation?: boolean; ablates?: boolean } = {},
+    admitted = false,
+  }: { grammar?: Grammar | null; conversation?: boolean; ablates?: boolean; admitted?: boolean } = {},
 ): Request {
   const catalog = currentCatalog();
   refuseUnrecorded(catalog.limits);
@@ -73,7 +74,7 @@ export function openRequest(
   limitThreads(options.numThread || null);
   const ignored = ignoredOptions(given ?? {});
   if (ignored.length > 0) noticeOnce(`options about hardware change nothing here: ${ignored.join(', ')}`);
-  const used = useModel(catalog, model, options.precision);
+  const used = useModel(catalog, model, options.precision, { admitted });
   const context = contextLength(options, used.entry.model.config.contextLength);
   limitOptions(options, given ?? {}, catalog.limits, context);
   return { catalog, caller: callerRole(), used, given: given ?? {}, options };
@@ -101,13 +102,14 @@ export function answer(
   model: string | null,
   given: Record<string, unknown> | null,
   promptOf: (model: PromptModel, options: GenerateOptions) => Prompt,
-  more: { onStep?: (step: Step) => void; grammar?: Grammar } = {},
+  more: { onStep?: (step: Step) => void; grammar?: Grammar; admitted?: boolean } = {},
 ): Answer {
   const started = Date.now();
   const request = openRequest(model, given, {
     conversation: kind === 'chat',
     ablates: true,
     ...(more.grammar === undefined ? {} : { grammar: more.grammar }),
+    ...(more.admitted === undefined ? {} : { admitted: more.admitted }),
   });
   const { catalog, caller, used } = request;
   const prompt = promptOf(promptModel(used), request.options);

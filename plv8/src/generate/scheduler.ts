@@ -28,6 +28,8 @@ export interface Job {
   openCache(ids: readonly number[]): KvCache;
   /** Take back what `openCache` gave. */
   closeCache(cache: KvCache): void;
+  /** So many of its ids are about to be computed. */
+  onRows?(rows: number): void;
   /** The prompt was read; its first token is about to be chosen. */
   onRead?(): void;
   /** A step was taken. */
@@ -121,6 +123,7 @@ export class Scheduler {
     const shown = sequences.map(({ ids, cache, whole }) =>
       cache.length + ids.length === whole ? new Set([ids.length - 1]) : NONE,
     );
+    for (const { who, ids } of taking) who.job.onRows?.(ids.length);
     const endings: Ending[] = [];
     this.model.forwardEach(sequences, { poll: this.poll, shown }, (i, _index, logits) => {
       this.poll();

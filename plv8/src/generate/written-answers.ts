@@ -24,10 +24,19 @@ export function rememberAnswer(
   written: { caller: string; digest: string; text: string; ids: readonly number[] },
   tokenizer: Tokenizer,
 ): void {
-  const { caller, digest, text, ids } = written;
-  if (text === '' || ids.length > MAX_TOKENS) return;
+  if (isWhole(written, tokenizer)) rememberWhole(written);
+}
+
+/** Whether an answer can be remembered: its text is that of its tokens. */
+export function isWhole({ text, ids }: { text: string; ids: readonly number[] }, tokenizer: Tokenizer): boolean {
+  if (text === '' || ids.length > MAX_TOKENS) return false;
   const bytes = ids.flatMap((id) => Array.from(tokenizer.tokenBytes(id)));
-  if (decodeUtf8(Uint8Array.from(bytes)) !== text) return;
+  return decodeUtf8(Uint8Array.from(bytes)) === text;
+}
+
+/** Remember an answer that `isWhole`. */
+export function rememberWhole(written: { caller: string; digest: string; text: string; ids: readonly number[] }): void {
+  const { caller, digest, text, ids } = written;
   const key = keyOf(caller, digest, text);
   answers.delete(key);
   if (answers.size >= MAX_ANSWERS) answers.delete(answers.keys().next().value!);

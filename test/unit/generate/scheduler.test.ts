@@ -91,6 +91,7 @@ class Asking implements Job {
   cache: KvCache | null = null;
   opened = 0;
   reads = 0;
+  rows = 0;
   ended = 0;
   error: unknown = null;
   /** Number of the step at which its caller fails. */
@@ -131,6 +132,10 @@ class Asking implements Job {
     expect(cache).toBe(this.cache);
     this.cache = null;
     cache.free();
+  }
+
+  onRows(rows: number): void {
+    this.rows += rows;
   }
 
   onRead(): void {
@@ -234,6 +239,9 @@ describe.each(MODELS)('requests to %s', (name) => {
       else {
         expect(job.answer, place).toEqual(expected[i]);
         expect([job.ended, job.reads, job.opened, job.error], place).toEqual([1, 1, 1, null]);
+        // Nothing is computed of the last token, and the end of an answer is none.
+        const { tokens, ended } = expected[i]!;
+        expect(job.rows, place).toBe(asked[i]!.promptIds.length + tokens.length - (ended === null ? 1 : 0));
       }
     });
     expect(jobs.filter((job) => job.error !== null).length).toBeGreaterThan(0);

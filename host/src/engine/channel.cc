@@ -1,0 +1,295 @@
+// plv8.engine: what a caller and an engine do with a request. Only functions of the role hartonomous_v8.segment_role may.
+#include "engine.h"
+
+extern "C" {
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/wait_event.h"
+}
+
+#include <deque>
+#include <map>
+
+namespace host::engine {
+namespace {
+
+using Info = const v8::FunctionCallbackInfo<v8::Value>&;
+
+// Bytes of an answer that may wait for its caller in the queue, and in the engine beside it.
+constexpr size_t kQueueBytes = 64 * 1024;
+constexpr size_t kMostWaiting = size_t{8} << 20;
+// Between two looks whether the engine is still there.
+constexpr long kLookMs = 1000;
+
+char* text_in(Header* header) { return reinterpret_cast<char*>(header) + MAXALIGN(sizeof(Header)); }
+size_t queue_at(uint32 text_bytes) { return MAXALIGN(sizeof(Header)) + MAXALIGN(text_bytes); }
+shm_mq* queue_in(Header* header) { return reinterpret_cast<shm_mq*>(reinterpret_cast<char*>(header) + queue_at(header->text_bytes)); }
+
+// ---- the caller -----------------------------------------------------------------------------------------------
+
+// On every way out: the end of the call, an error, a cancel, the end of the process.
+void on_caller_detach(dsm_segment* segment, Datum pid) {
+  static_cast<Header*>(dsm_segment_address(segment))->gone = 1;
+  withdraw_request(DatumGetInt32(pid), dsm_segment_handle(segment));
+  wake(DatumGetInt32(pid));
+}
+
+struct Asked {
+  dsm_segment* segment;
+  shm_mq_handle* queue;
+};
+
+// A request that was left with the engine of this process id; segment is null where it is gone, or the server has no more segments.
+Asked ask_engine(int pid, Oid role, const char* text, uint32 bytes) {
+  Asked asked = {nullptr, nullptr};
+  asked.segment = dsm_create(queue_at(bytes) + kQueueBytes, DSM_CREATE_NULL_IF_MAXSEGMENTS);
+  if (asked.segment == nullptr) return asked;
+  Header* header = static_cast<Header*>(dsm_segment_address(asked.segment));
+  header->role = role;
+  header->caller = MyProcPid;
+  header->gone = 0;
+  header->text_bytes = bytes;
+  memcpy(text_in(header), text, bytes);
+  shm_mq* queue = shm_mq_create(queue_in(header), kQueueBytes);
+  shm_mq_set_receiver(queue, MyProc);
+  asked.queue = shm_mq_attach(queue, asked.segment, nullptr);
+  on_dsm_detach(asked.segment, on_caller_detach, Int32GetDatum(pid));
+  Left left = leave_request(pid, dsm_segment_handle(asked.segment));
+  if (left == Left::kFull) {
+    dsm_detach(asked.segment);
+    ereport(ERROR, (errcode(ERRCODE_TOO_MANY_CONNECTIONS),
+                    errmsg("the engine of this database has %d requests, hartonomous_v8.engine_requests is %d", engine_requests, engine_requests),
+                    errhint("Call again later.")));
+  }
+  if (left == Left::kGone) {
+    dsm_detach(asked.segment);
+    asked.segment = nullptr;
+  }
+  return asked;
+}
+
+// The next text of an answer, or what keeps it: the engine is gone, or was waited for. Raises nothing but what PostgreSQL does.
+shm_mq_result receive(const Asked& asked, int pid, size_t* bytes, void** data) {
+  CHECK_FOR_INTERRUPTS();  // as every statement does, with hartonomous_v8.interrupts off as well
+  bool is_last_look = !is_there(pid);  // it may have sent before it went
+  shm_mq_result result = shm_mq_receive(asked.queue, bytes, data, true);
+  if (result != SHM_MQ_WOULD_BLOCK) return result;
+  if (is_last_look) return SHM_MQ_DETACHED;
+  WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kLookMs, PG_WAIT_EXTENSION);
+  ResetLatch(MyLatch);
+  return SHM_MQ_WOULD_BLOCK;
+}
+
+v8::Local<v8::String> utf8_string(v8::Isolate* isolate, const char* data, size_t size) {
+  v8::Local<v8::String> text;
+  if (!v8::String::NewFromUtf8(isolate, data, v8::NewStringType::kNormal, static_cast<int>(size)).ToLocal(&text)) throw JsPending{};
+  return text;
+}
+
+// ask(role, text, visit): have the engine compute; `visit` is called with each text of the answer until it returns true. What came of
+// it: "done", "none" where there is no engine, "gone" where it ended before.
+void ask(Info info) {
+  callback_body(info, [&] {
+    require_owner("engine");
+    v8::Isolate* isolate = info.GetIsolate();
+    v8::Local<v8::Context> context = isolate->GetCurrentContext();
+    if (info.Length() < 3 || !info[0]->IsUint32() || !info[1]->IsString() || !info[2]->IsFunction()) {
+      throw_js("usage: ask(role, text, visit)");
+    }
+    Oid role = info[0].As<v8::Uint32>()->Value();
+    v8::Local<v8::Function> visit = info[2].As<v8::Function>();
+    v8::String::Utf8Value text(isolate, info[1]);
+    const char* bytes = *text;
+    uint32 length = static_cast<uint32>(text.length());
+    int pid = 0;
+    bool there = false;
+    guarded([&] { there = engine_enabled && (find_engine(&pid) || start_engine(&pid)); });
+    Asked asked = {nullptr, nullptr};
+    if (there) guarded([&] { asked = ask_engine(pid, role, bytes, length); });
+    if (asked.segment == nullptr) return info.GetReturnValue().Set(js_string("none"));
+    struct Detach {
+      dsm_segment* segment;
+      ~Detach() {
+        if (segment != nullptr) dsm_detach(segment);  // raises nothing
+      }
+    } detach{asked.segment};
+    for (;;) {
+      size_t size = 0;
+      void* data = nullptr;
+      shm_mq_result result = SHM_MQ_DETACHED;
+      process_interrupts();
+      guarded([&] { result = receive(asked, pid, &size, &data); });
+      if (result == SHM_MQ_WOULD_BLOCK) continue;
+      if (result == SHM_MQ_DETACHED) return info.GetReturnValue().Set(js_string("gone"));
+      v8::HandleScope handles(isolate);
+      v8::Local<v8::Value> argument = utf8_string(isolate, static_cast<char*>(data), size);
+      v8::Local<v8::Value> is_last;
+      if (!visit->Call(context, v8::Undefined(isolate), 1, &argument).ToLocal(&is_last)) throw JsPending{};
+      if (is_last->IsTrue()) return info.GetReturnValue().Set(js_string("done"));
+    }
+  });
+}
+
+// ---- the engine -----------------------------------------------------------------------------------------------
+
+struct Open {
+  dsm_segment* segment = nullptr;
+  shm_mq_handle* queue = nullptr;
+  std::deque<std::string> waiting;  // the first may be sent in part
+  size_t waiting_bytes = 0;
+  bool is_broken = false;
+  bool is_ending = false;
+};
+
+std::map<uint32, Open>* requests = nullptr;
+uint32 latest = 0;
+
+Header* header_of(const Open& open) { return static_cast<Header*>(dsm_segment_address(open.segment)); }
+
+bool is_gone(const Open& open) { return open.is_broken || header_of(open)->gone != 0; }
+
+void flush(Open& open) {
+  while (!open.waiting.empty() && !open.is_broken) {
+    const std::string& next = open.waiting.front();
+    const char* data = next.data();
+    size_t size = next.size();
+    shm_mq_result result = SHM_MQ_DETACHED;
+    guarded([&] { result = shm_mq_send(open.queue, size, data, true, true); });
+    if (result == SHM_MQ_WOULD_BLOCK) return;
+    if (result == SHM_MQ_DETACHED) open.is_broken = true;
+    open.waiting_bytes -= size;
+    open.waiting.pop_front();
+  }
+}
+
+void drop(std::map<uint32, Open>::iterator which) {
+  dsm_segment* segment = which->second.segment;
+  shm_mq_handle* queue = which->second.queue;
+  requests->erase(which);
+  guarded([&] {
+    shm_mq_detach(queue);
+    dsm_detach(segment);
+    end_request();
+  });
+}
+
+// Send what waits, and let go of what has ended.
+void pump() {
+  for (auto i = requests->begin(); i != requests->end();) {
+    auto which = i++;
+    flush(which->second);
+    if (which->second.is_ending && (which->second.waiting.empty() || is_gone(which->second))) {
+      drop(which);
+    }
+  }
+}
+
+Open& open_request(v8::Local<v8::Value> id) {
+  if (requests != nullptr && id->IsUint32()) {
+    auto found = requests->find(id.As<v8::Uint32>()->Value());
+    if (found != requests->end()) return found->second;
+  }
+  throw_js("no such request");
+}
+
+// take(): requests that were left since, each as [id, role, text].
+void take(Info info) {
+  callback_body(info, [&] {
+    require_owner("engine");
+    v8::Isolate* isolate = info.GetIsolate();
+    v8::Local<v8::Context> context = isolate->GetCurrentContext();
+    if (requests == nullptr) requests = new std::map<uint32, Open>;
+    pump();
+    dsm_handle handles[kMostRequests];
+    int count = 0;
+    guarded([&] { count = take_requests(handles); });
+    v8::Local<v8::Array> out = v8::Array::New(isolate);
+    for (int i = 0; i < count; i++) {
+      Open open;
+      guarded([&] {
+        open.segment = dsm_attach(handles[i]);
+        if (open.segment == nullptr) {
+          end_request();
+          return;
+        }
+        dsm_pin_mapping(open.segment);
+        MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+        shm_mq* queue = queue_in(static_cast<Header*>(dsm_segment_address(open.segment)));
+        shm_mq_set_sender(queue, MyProc);
+        open.queue = shm_mq_attach(queue, open.segment, nullptr);
+        MemoryContextSwitchTo(before);
+      });
+      if (open.segment == nullptr) continue;
+      Header* header = header_of(open);
+      uint32 id = ++latest;
+      v8::Local<v8::Value> row[] = {v8::Integer::NewFromUnsigned(isolate, id), v8::Integer::NewFromUnsigned(isolate, header->role),
+                                    utf8_string(isolate, text_in(header), header->text_bytes)};
+      requests->emplace(id, std::move(open));
+      out->Set(context, out->Length(), v8::Array::New(isolate, row, 3)).Check();
+    }
+    info.GetReturnValue().Set(out);
+  });
+}
+
+// gone(id): whether nobody waits for its answer any more.
+void gone(Info info) {
+  callback_body(info, [&] {
+    require_owner("engine");
+    info.GetReturnValue().Set(is_gone(open_request(info[0])));
+  });
+}
+
+// send(id, text): a part of its answer.
+void send(Info info) {
+  callback_body(info, [&] {
+    require_owner("engine");
+    if (info.Length() < 2 || !info[1]->IsString()) throw_js("usage: send(id, text)");
+    Open& open = open_request(info[0]);
+    if (is_gone(open)) return;
+    v8::String::Utf8Value text(info.GetIsolate(), info[1]);
+    open.waiting.emplace_back(*text, text.length());
+    open.waiting_bytes += text.length();
+    flush(open);
+    if (open.waiting_bytes > kMostWaiting) open.is_broken = true;
+  });
+}
+
+// finish(id): nothing follows.
+void finish(Info info) {
+  callback_body(info, [&] {
+    require_owner("engine");
+    open_request(info[0]).is_ending = true;
+    pump();
+  });
+}
+
+// serving(): whether this process is an engine.
+void serving(Info info) {
+  callback_body(info, [&] { info.GetReturnValue().Set(is_engine && is_owners_function()); });
+}
+
+void usable(Info info) {
+  callback_body(info, [&] { info.GetReturnValue().Set(engine_enabled && !is_engine && is_owners_function()); });
+}
+
+}  // namespace
+
+bool has_open_requests() { return requests != nullptr && !requests->empty(); }
+
+}  // namespace host::engine
+
+namespace host {
+
+void install_engine(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8) {
+  v8::Local<v8::Object> members = v8::Object::New(context->GetIsolate());
+  set_member(context, members, "usable", engine::usable, kPlv8Member);
+  set_member(context, members, "ask", engine::ask, kPlv8Member);
+  set_member(context, members, "take", engine::take, kPlv8Member);
+  set_member(context, members, "gone", engine::gone, kPlv8Member);
+  set_member(context, members, "send", engine::send, kPlv8Member);
+  set_member(context, members, "finish", engine::finish, kPlv8Member);
+  set_member(context, members, "serving", engine::serving, kPlv8Member);
+  plv8->DefineOwnProperty(context, js_string("engine"), members, kPlv8Member).Check();
+}
+
+}  // namespace host

@@ -1,0 +1,61 @@
+// The engine: one process for each database that wants one, which computes for all its backends. A backend asks with a
+// text and gets texts back until it has seen the last; what they say is the bundle's affair.
+//
+// A request is a segment of dynamic shared memory that its caller makes: the text, and a queue for the answer. Whoever
+// of the two goes, by whatever end, detaches from it, and the other one sees that.
+#pragma once
+
+#include "../host.h"
+
+extern "C" {
+#include "storage/dsm.h"
+#include "storage/shm_mq.h"
+}
+
+namespace host::engine {
+
+// Requests that wait for the engine of a database or are computed by it, at the very most: hartonomous_v8.engine_requests.
+constexpr int kMostRequests = 64;
+
+// ---- places.cc: which database has an engine, in the server's shared memory ---------------------------------------
+
+// Where requests to an engine are left. An engine that ends takes its place away.
+struct Place {
+  Oid database;  // invalid: free
+  int pid;       // of its engine
+  int open;      // requests that were left and have not ended
+  int n_left;
+  dsm_handle left[kMostRequests];  // and not taken yet
+};
+
+bool find_engine(int* pid);                                  // of this database
+bool is_there(int pid);                                      // whether it still is this database's engine
+bool claim_place();                                          // for this process; false where another has it
+void give_up_place();                                        // and wake who waits for it
+enum class Left { kYes, kGone, kFull };
+Left leave_request(int pid, dsm_handle handle);
+void withdraw_request(int pid, dsm_handle handle);           // that may be taken already
+int take_requests(dsm_handle* handles);                      // kMostRequests at most
+bool has_left_requests();
+void end_request();                                          // one of this engine's
+void wake(int pid);
+
+// ---- channel.cc: one request -------------------------------------------------------------------------------------
+
+struct Header {
+  Oid role;                      // on whose behalf
+  int caller;                    // pid
+  volatile sig_atomic_t gone;    // the caller needs it no more
+  uint32 text_bytes;
+  // text, then the queue
+};
+
+bool has_open_requests();  // that this engine took and that have not ended
+
+// ---- process.cc ---------------------------------------------------------------------------------------------------
+
+// Start one for this database and wait until it is there; false where no process can be had.
+bool start_engine(int* pid);
+extern bool is_engine;  // this process
+
+}  // namespace host::engine

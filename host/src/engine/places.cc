@@ -1,0 +1,165 @@
+// Which database has an engine. The table stands in the part of the server's shared memory that PostgreSQL leaves free for
+// libraries that are not preloaded; it is gone after a restart, as the engines are.
+#include "engine.h"
+
+extern "C" {
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+}
+
+namespace host::engine {
+namespace {
+
+constexpr int kMostEngines = 32;
+
+struct Table {
+  slock_t lock;
+  Place places[kMostEngines];
+};
+
+Table* table() {
+  static Table* found_table = nullptr;
+  if (found_table != nullptr) return found_table;
+  bool found;
+  LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+  Table* made = static_cast<Table*>(ShmemInitStruct("hartonomous engines 1", sizeof(Table), &found));
+  if (!found) {
+    memset(made, 0, sizeof(Table));
+    SpinLockInit(&made->lock);
+  }
+  LWLockRelease(AddinShmemInitLock);
+  return found_table = made;
+}
+
+// Under the lock.
+Place* place_of(Table* all, Oid database) {
+  for (Place& place : all->places)
+    if (place.database == database) return &place;
+  return nullptr;
+}
+
+// A process of PostgreSQL's that is connected to this database.
+bool is_alive(int pid) {
+  PGPROC* process = BackendPidGetProc(pid);
+  return process != nullptr && process->databaseId == MyDatabaseId;
+}
+
+}  // namespace
+
+bool find_engine(int* pid) {
+  Table* all = table();
+  SpinLockAcquire(&all->lock);
+  Place* place = place_of(all, MyDatabaseId);
+  *pid = place == nullptr ? 0 : place->pid;
+  SpinLockRelease(&all->lock);
+  return *pid != 0 && is_alive(*pid);
+}
+
+bool is_there(int pid) {
+  int now;
+  return find_engine(&now) && now == pid;
+}
+
+bool claim_place() {
+  Table* all = table();
+  SpinLockAcquire(&all->lock);
+  Place* place = place_of(all, MyDatabaseId);
+  int before = place == nullptr ? 0 : place->pid;
+  SpinLockRelease(&all->lock);
+  if (before != 0 && is_alive(before)) return false;
+  bool claimed = false;
+  SpinLockAcquire(&all->lock);
+  place = place_of(all, MyDatabaseId);
+  if (place == nullptr) place = place_of(all, InvalidOid);
+  if (place != nullptr && (place->pid == 0 || place->pid == before)) {
+    memset(place, 0, sizeof *place);
+    place->database = MyDatabaseId;
+    place->pid = MyProcPid;
+    claimed = true;
+  }
+  SpinLockRelease(&all->lock);
+  return claimed;
+}
+
+void give_up_place() {
+  Table* all = table();
+  SpinLockAcquire(&all->lock);
+  Place* place = place_of(all, MyDatabaseId);
+  if (place != nullptr && place->pid == MyProcPid) memset(place, 0, sizeof *place);
+  SpinLockRelease(&all->lock);
+}
+
+Left leave_request(int pid, dsm_handle handle) {
+  Table* all = table();
+  Left left = Left::kGone;
+  SpinLockAcquire(&all->lock);
+  Place* place = place_of(all, MyDatabaseId);
+  if (place != nullptr && place->pid == pid) {
+    left = place->open < engine_requests ? Left::kYes : Left::kFull;
+    if (left == Left::kYes) {
+      place->open++;
+      place->left[place->n_left++] = handle;
+    }
+  }
+  SpinLockRelease(&all->lock);
+  if (left == Left::kYes) wake(pid);
+  return left;
+}
+
+void withdraw_request(int pid, dsm_handle handle) {
+  Table* all = table();
+  SpinLockAcquire(&all->lock);
+  Place* place = place_of(all, MyDatabaseId);
+  if (place != nullptr && place->pid == pid) {
+    for (int i = 0; i < place->n_left; i++) {
+      if (place->left[i] != handle) continue;
+      memmove(&place->left[i], &place->left[i + 1], (place->n_left - i - 1) * sizeof(dsm_handle));
+      place->n_left--;
+      place->open--;
+      break;
+    }
+  }
+  SpinLockRelease(&all->lock);
+}
+
+int take_requests(dsm_handle* handles) {
+  Table* all = table();
+  int count = 0;
+  SpinLockAcquire(&all->lock);
+  Place* place = place_of(all, MyDatabaseId);
+  if (place != nullptr && place->pid == MyProcPid) {
+    count = place->n_left;
+    memcpy(handles, place->left, count * sizeof(dsm_handle));
+    place->n_left = 0;
+  }
+  SpinLockRelease(&all->lock);
+  return count;
+}
+
+bool has_left_requests() {
+  Table* all = table();
+  SpinLockAcquire(&all->lock);
+  Place* place = place_of(all, MyDatabaseId);
+  bool has = place != nullptr && place->pid == MyProcPid && place->n_left > 0;
+  SpinLockRelease(&all->lock);
+  return has;
+}
+
+void end_request() {
+  Table* all = table();
+  SpinLockAcquire(&all->lock);
+  Place* place = place_of(all, MyDatabaseId);
+  if (place != nullptr && place->pid == MyProcPid && place->open > 0) place->open--;
+  SpinLockRelease(&all->lock);
+}
+
+void wake(int pid) {
+  PGPROC* process = BackendPidGetProc(pid);
+  if (process != nullptr) SetLatch(&process->procLatch);
+}
+
+}  // namespace host::engine

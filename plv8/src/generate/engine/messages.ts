@@ -1,0 +1,77 @@
+/** What a caller and the engine of its database tell each other, as JSON. */
+import type { SqlState } from '../../errors.ts';
+import { HartonomousError, SQLSTATE } from '../../errors.ts';
+import type { ModelRow } from '../../backend/catalog.ts';
+import type { Precision } from '../../model/model.ts';
+import type { Generation } from '../generate.ts';
+import type { PromptPart } from '../prompt-parts.ts';
+import type { RunTexts } from '../record.ts';
+
+export interface EngineRequest {
+  /** Build of the functions that the caller sees; null where that is not known. */
+  build: string | null;
+  /** The model as the caller sees it. */
+  model: ModelRow;
+  precision: Precision;
+  /** The caller's options and the seed, a JSON text. */
+  options: string;
+  prompt: string;
+  /** Limits that hold for the caller. */
+  limits: [name: string, value: number][];
+  logprobs: boolean;
+  /** Whether the answer is to come with each of its steps, with what a recorded run has. */
+  wantsSteps: boolean;
+  wantsRun: boolean;
+}
+
+/** What became certain with a step. */
+export interface SentStep {
+  id: number | null;
+  logprob: number | null;
+  text: string;
+  thinking: string;
+}
+
+export interface EngineAnswer {
+  generation: Generation;
+  steps: SentStep[];
+  /** Nanoseconds for which the model was loaded. */
+  loadNs: number;
+  heldAs: string;
+  /** Whether the text is that of the tokens. */
+  isWhole: boolean;
+  run: { parts: readonly PromptPart[] | null; texts: RunTexts } | null;
+}
+
+export interface SentError {
+  state: SqlState;
+  message: string;
+  detail: string | null;
+  hint: string | null;
+}
+
+export type EngineMessage =
+  /** So many tokens are about to be evaluated. */
+  | { rows: number }
+  /** The engine does not see what the caller sees, or has no room for the model now. */
+  | { unseen: true }
+  | { error: SentError }
+  | { answer: EngineAnswer };
+
+/** An error as it is sent; what is none of ours is internal. */
+export function sentError(error: unknown): SentError {
+  if (!(error instanceof HartonomousError)) {
+    const message = error instanceof Error ? error.message : String(error);
+    return { state: SQLSTATE.internalError, message, detail: null, hint: null };
+  }
+  const { sqlerrcode: state, message, detail = null, hint = null } = error;
+  return { state, message, detail, hint };
+}
+
+/** What `sentError` was made of. */
+export function receivedError({ state, message, detail, hint }: SentError): HartonomousError {
+  return new HartonomousError(state, message, {
+    ...(detail === null ? {} : { detail }),
+    ...(hint === null ? {} : { hint }),
+  });
+}

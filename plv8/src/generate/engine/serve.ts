@@ -1,0 +1,229 @@
+/**
+ * What an engine does: it takes requests that callers left, and computes all of a model together. Each of its turns is a
+ * transaction of its own, so that it holds no snapshot for long. Nothing of a role's reaches another: caches are taken by the
+ * role's oid, and an answer goes to who asked.
+ */
+import { forkCache, releaseCache, takeCache } from '../../backend/caches.ts';
+import type { Catalog } from '../../backend/catalog.ts';
+import { nanoseconds } from '../../backend/durations.ts';
+import { limitOptions } from '../../backend/limits.ts';
+import type { UsedModel } from '../../backend/registry.ts';
+import { engineCatalog, fits, useModel } from '../../backend/registry.ts';
+import type { EngineHost } from '../../db.ts';
+import { poll, servedEngine } from '../../db.ts';
+import { parseJson } from '../../format/ordered-json.ts';
+import type { KvCache, Model } from '../../model/model.ts';
+import { MAX_SEQUENCES } from '../../model/model.ts';
+import type { Continuation, Step } from '../../sampling/continuation.ts';
+import { parseOptions } from '../../sampling/options.ts';
+import type { Generation, GenerationRequest } from '../generate.ts';
+import { cacheRequest, checkPrompt, contextLength, continuationOf } from '../generate.ts';
+import type { Prompt } from '../prompt-parts.ts';
+import { buildIdOf, runTexts } from '../record.ts';
+import type { Job, Task } from '../scheduler.ts';
+import { Scheduler } from '../scheduler.ts';
+import { turnPrompt } from '../templated-prompt.ts';
+import { isWhole } from '../written-answers.ts';
+import type { EngineMessage, EngineRequest, SentStep } from './messages.ts';
+import { sentError } from './messages.ts';
+
+/** Milliseconds of a turn after which no further pass begins. */
+const TURN_MS = 20;
+
+interface Left {
+  id: number;
+  role: number;
+  request: EngineRequest;
+}
+
+/** One that is being computed. */
+interface Open {
+  job: Job;
+  scheduler: Scheduler;
+}
+
+/** By model. */
+const schedulers = new Map<Model, Scheduler>();
+const open = new Map<number, Open>();
+
+function isUsed(model: Model): boolean {
+  return (schedulers.get(model)?.size ?? 0) > 0;
+}
+
+function isBusy(): boolean {
+  return open.size > 0;
+}
+
+/** Do some of the work that there is; whether there is more. Nothing in a process that is no engine. */
+export function turn(): boolean {
+  const host = servedEngine();
+  if (host === null) return false;
+  takeRequests(host);
+  const until = Date.now() + TURN_MS;
+  do {
+    letGo(host);
+    for (const scheduler of schedulers.values()) if (scheduler.size > 0) scheduler.pass();
+  } while (isBusy() && Date.now() < until);
+  return isBusy();
+}
+
+function takeRequests(host: EngineHost): void {
+  const taken = host.take().map(([id, role, text]): Left => ({ id, role, request: JSON.parse(text) as EngineRequest }));
+  if (taken.length === 0) return;
+  const catalog = engineCatalog(isUsed);
+  for (const [model, scheduler] of schedulers) if (scheduler.size === 0) schedulers.delete(model);
+  for (const each of taken) {
+    if (host.gone(each.id)) host.finish(each.id);
+    else begin(host, catalog, each);
+  }
+}
+
+/** Let go of requests that nobody waits for any more. */
+function letGo(host: EngineHost): void {
+  for (const [id, { job, scheduler }] of open) {
+    if (!host.gone(id)) continue;
+    scheduler.remove(job);
+    open.delete(id);
+    host.finish(id);
+  }
+}
+
+/** The last that a caller hears. */
+function reply(host: EngineHost, id: number, message: EngineMessage): void {
+  open.delete(id);
+  host.send(id, JSON.stringify(message));
+  host.finish(id);
+}
+
+/** Whether the engine sees the model and the functions that the caller sees, and has room for the model while it computes with others. */
+function canTake(catalog: Catalog, { model, precision, build }: EngineRequest): boolean {
+  const row = catalog.models.find(({ id }) => id === model.id);
+  return (
+    row?.digest === model.digest &&
+    row.unloadGeneration === model.unloadGeneration &&
+    row.name === model.name &&
+    buildIdOf(catalog) === build &&
+    (!isBusy() || fits(catalog, row, precision))
+  );
+}
+
+function begin(host: EngineHost, catalog: Catalog, { id, role, request }: Left): void {
+  if (!canTake(catalog, request)) {
+    reply(host, id, { unseen: true });
+    return;
+  }
+  try {
+    const used = useModel(catalog, request.model.name, request.precision, { admitted: true });
+    const { model } = used.entry;
+    const serving = new Serving(host, id, String(role), used, request);
+    const scheduler = schedulers.get(model) ?? new Scheduler(model, MAX_SEQUENCES, poll);
+    schedulers.set(model, scheduler);
+    open.set(id, { job: serving, scheduler });
+    scheduler.add(serving);
+  } catch (error) {
+    reply(host, id, { error: sentError(error) });
+  }
+}
+
+class Serving implements Job {
+  private readonly asked: GenerationRequest;
+  private readonly prompt: Prompt;
+  private readonly context: number;
+  private continuation: Continuation | null = null;
+  private readonly steps: SentStep[] = [];
+  private reused: number | null = null;
+  private readonly startedAt = Date.now();
+  private answeringSince = this.startedAt;
+
+  /** Throws as a call would that is computed where it is made. */
+  constructor(
+    private readonly host: EngineHost,
+    private readonly id: number,
+    private readonly caller: string,
+    private readonly used: UsedModel,
+    private readonly request: EngineRequest,
+  ) {
+    const { description, model } = used.entry;
+    const given = parseJson(request.options) as Record<string, unknown>;
+    const options = parseOptions(given, description.defaultOptions);
+    const trained = model.config.contextLength;
+    limitOptions(options, given, new Map(request.limits), contextLength(options, trained));
+    this.prompt = turnPrompt({ description, tokenizer: used.tokenizer }, request.prompt, options);
+    this.context = contextLength(options, trained);
+    checkPrompt(this.prompt.ids, this.context);
+    if (options.numPredict !== 0) model.checkWrites();
+    const hooks = { logprobs: request.logprobs };
+    this.asked = { promptIds: this.prompt.ids, options, hooks };
+  }
+
+  begin(): Task | null {
+    this.continuation = continuationOf(this.used, this.asked, this.context);
+    if (this.asked.options.numPredict !== 0) return { continuation: this.continuation, intervention: undefined };
+    this.end();
+    return null;
+  }
+
+  openCache(ids: readonly number[]): KvCache {
+    const { options } = this.asked;
+    const wanted = cacheRequest(this.used.entry.model, this.caller, ids, options, this.context);
+    const cache = options.cache ? takeCache(wanted, true) : forkCache(wanted, false);
+    this.reused ??= cache.length;
+    return cache;
+  }
+
+  closeCache(cache: KvCache): void {
+    releaseCache(cache);
+  }
+
+  onRows(rows: number): void {
+    this.host.send(this.id, JSON.stringify({ rows } satisfies EngineMessage));
+  }
+
+  onRead(): void {
+    this.answeringSince = Date.now();
+  }
+
+  onStep({ token, text, thinking }: Step): void {
+    if (this.request.wantsSteps)
+      this.steps.push({ id: token?.id ?? null, logprob: token?.logprob ?? null, text, thinking });
+  }
+
+  end(): void {
+    const { continuation, reused, used, prompt, request, startedAt, answeringSince } = this;
+    const { text, thinking, calls, doneReason, tokens, ended, budget } = continuation!;
+    const { usage, model } = used.entry;
+    usage.calls++;
+    usage.promptTokens += prompt.ids.length;
+    usage.reusedTokens += reused ?? 0;
+    usage.generatedTokens += tokens.length;
+    if (reused !== null && reused > 0) usage.cacheHits++;
+    const generation: Generation = {
+      text,
+      thinking,
+      calls,
+      doneReason: doneReason ?? 'length',
+      promptIds: prompt.ids,
+      tokens,
+      ended,
+      budget,
+      promptEvalCount: reused === null ? 0 : prompt.ids.length - reused,
+      promptEvalNs: nanoseconds(answeringSince - startedAt),
+      evalNs: nanoseconds(Date.now() - answeringSince),
+    };
+    const { tokenizer, loadNs } = used;
+    const texts = request.wantsRun ? runTexts(generation, this.asked.options.stop, tokenizer) : null;
+    const answer = {
+      generation,
+      steps: this.steps,
+      loadNs,
+      heldAs: model.precision,
+      isWhole: isWhole({ text, ids: tokens.map((token) => token.id) }, tokenizer),
+      run: texts === null ? null : { parts: prompt.parts(), texts },
+    };
+    reply(this.host, this.id, { answer });
+  }
+
+  fail(error: unknown): void {
+    reply(this.host, this.id, { error: sentError(error) });
+  }
+}

@@ -1,0 +1,135 @@
+/** A server of its own with models that are quick to load, whose sessions ask an engine where that is on. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { join } from 'node:path';
+import pg from 'pg';
+import type { Cluster } from '../../cli/cluster/cluster.ts';
+import { packageRoot } from '../../cli/package-root.ts';
+import { ingestFile } from '../db/harness.ts';
+import { modelPath } from '../golden/model-files.ts';
+import { startPrimary } from '../scale/servers.ts';
+
+const PASSWORD = 'secret';
+/** Tries of 20 ms until something that has to come counts as never to come. */
+const TRIES = 1500;
+
+/** Type of its process, as pg_stat_activity has it. */
+export const ENGINE = 'hartonomous engine';
+export const STORIES = 'stories';
+export const QWEN = 'qwen';
+export const TINY = 'tiny';
+
+/** Context of the model that writes without end. */
+const CONTEXT = 65_536;
+
+export class EngineServer {
+  /** A call that takes minutes: as many tokens as its context holds. */
+  readonly endless = {
+    prompt: 'Once',
+    model: TINY,
+    options: { raw: true, temperature: 1, num_predict: -1, num_ctx: CONTEXT, cache: false } as Record<string, unknown>,
+  };
+  private readonly clients: pg.Client[] = [];
+
+  private constructor(
+    readonly cluster: Cluster,
+    readonly url: string,
+  ) {}
+
+  static async start(): Promise<EngineServer> {
+    const { cluster, url } = await startPrimary();
+    await ingestFile(url, modelPath('llama-260k/llama-260k-q8_0.gguf'), STORIES);
+    await ingestFile(url, modelPath('zoo/qwen2-tiny-f32.gguf'), QWEN);
+    await ingestFile(url, join(packageRoot(), 'models/tiny/hartonomous-tiny-q8_0.gguf'), TINY);
+    const server = new EngineServer(cluster, url);
+    await server.asAdmin(
+      `update hartonomous.models set hyperparameters = hyperparameters || jsonb_build_object(architecture || '.context_length', ${CONTEXT})
+       where name = '${TINY}'`,
+    );
+    await server.setStored('max_loaded_models', 3);
+    const tokens = await server.asAdmin<{ token_id: number }>(
+      `select t.token_id from hartonomous.tokens t join hartonomous.models m on m.id = t.model_id where m.name = '${TINY}' and t.type = 3`,
+    );
+    server.endless.options.logit_bias = Object.fromEntries(tokens.map((token) => [token.token_id, -1000]));
+    for (const role of ['anna', 'ben'])
+      await server.asAdmin(`create role ${role} login password '${PASSWORD}'; grant hartonomous_user to ${role}`);
+    return server;
+  }
+
+  /** Whether sessions that are opened from now on ask an engine; `settings` as `engine_idle = '1s'`. */
+  async set(...settings: string[]): Promise<void> {
+    for (const setting of settings) await this.asAdmin(`alter database hartonomous set hartonomous_v8.${setting}`);
+  }
+
+  /** A stored setting of the operator. */
+  async setStored(name: string, value: number): Promise<void> {
+    await this.asAdmin(
+      `insert into hartonomous.settings (name, value) values ('${name}', to_jsonb(${value}))
+       on conflict (name) do update set value = excluded.value`,
+    );
+  }
+
+  async open(role?: string, database = 'hartonomous'): Promise<pg.Client> {
+    const url = new URL(this.url);
+    url.pathname = `/${database}`;
+    if (role !== undefined) [url.username, url.password] = [role, PASSWORD];
+    const client = new pg.Client({ connectionString: url.toString() });
+    client.on('error', () => undefined);
+    this.clients.push(client);
+    await client.connect();
+    return client;
+  }
+
+  async asAdmin<Row = Record<string, unknown>>(sql: string, database = 'hartonomous'): Promise<Row[]> {
+    const client = await this.open(undefined, database);
+    try {
+      return (await client.query(sql)).rows as Row[];
+    } finally {
+      await client.end();
+    }
+  }
+
+  /** Process ids of engines. */
+  async engines(): Promise<number[]> {
+    const sql = `select pid from pg_stat_activity where backend_type = '${ENGINE}'`;
+    return (await this.asAdmin<{ pid: number }>(sql, 'postgres')).map(({ pid }) => pid);
+  }
+
+  /** Until a condition in SQL is true, asked in another database. */
+  async until(what: string, condition: string): Promise<void> {
+    const client = await this.open(undefined, 'postgres');
+    try {
+      for (let i = 0; i < TRIES; i++) {
+        if ((await client.query<{ yes: boolean }>(`select (${condition}) as yes`)).rows[0]?.yes === true) return;
+        await sleep(20);
+      }
+    } finally {
+      await client.end();
+    }
+    throw new Error(`did not happen: ${what}`);
+  }
+
+  untilEngines(count: number): Promise<void> {
+    return this.until(
+      `${count} engines`,
+      `(select count(*) from pg_stat_activity where backend_type = '${ENGINE}') = ${count}`,
+    );
+  }
+
+  /** Until the engine is there and has nothing to do. */
+  untilIdle(): Promise<void> {
+    return this.until(
+      'an idle engine',
+      `(select array_agg(state) from pg_stat_activity where backend_type = '${ENGINE}') = '{idle}'`,
+    );
+  }
+
+  /** End every session but one's own, and the engine. */
+  async endSessions(): Promise<void> {
+    for (const client of this.clients.splice(0)) await client.end().catch(() => undefined);
+  }
+
+  async destroy(): Promise<void> {
+    await this.endSessions();
+    this.cluster.destroy();
+  }
+}
