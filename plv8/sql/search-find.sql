@@ -139,7 +139,8 @@ comment on function hartonomous._find_statement(hartonomous.searches, text, bool
 create or replace function hartonomous._search(search regclass, query text, k integer, filter text, options json, caller_path text)
 returns table (key text, number integer, "from" integer, "to" integer, text text, score double precision, vector_rank integer,
     vector_score double precision, text_rank integer, text_score double precision, rerank_score double precision)
-language plpgsql volatile parallel unsafe cost 1000000 rows 10 set search_path = pg_catalog, pg_temp set jit = off -- compiling takes longer than the search
+language plpgsql volatile parallel unsafe cost 1000000 rows 10 set search_path = pg_catalog, pg_temp
+set jit = off set max_parallel_workers_per_gather = 0 -- compiling, and V8's library in each parallel worker, take longer than the search
 as $$
 #variable_conflict use_column
 declare
