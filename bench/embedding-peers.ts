@@ -5,7 +5,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cacheFolder, keep } from '../python-package.mjs';
-import { minilmF16, minilmQ8 } from '../test/golden/minilm-file.ts';
+import { minilmForLlama } from '../test/golden/minilm-file.ts';
 import { realModelFolder } from '../test/golden/real-embedding-models.ts';
 import { installPeers } from './llama.ts';
 
@@ -63,7 +63,7 @@ export async function embeddingPeers(folder: string): Promise<EmbeddingPeer[]> {
   installPeers();
   const python = pythonProgram();
   const graph = realModelFolder(ONNX);
-  const [f16, q8] = [await minilmF16(folder), await minilmQ8(folder)];
+  const [f16, q8] = [await minilmForLlama(folder, 'F16'), await minilmForLlama(folder, 'Q8_0')];
   const ofPython = (engine: string, model: string): EmbeddingPeer['embed'] =>
     run.bind(null, python, ['embed.py', engine, model]);
   const ofLlama = (file: string): EmbeddingPeer['embed'] => run.bind(null, process.execPath, ['llama-embed.mjs', file]);

@@ -80,18 +80,22 @@ function metadataPair(key: string, value: unknown): Buffer {
   return pair(key, 6, Buffer.from(Float32Array.of(value as number).buffer));
 }
 
-/** The folder's model as GGUF, matrices in F16, as llama.cpp's converter would write it; made on first use. */
+/** The folder's model as GGUF, matrices in F16; made on first use. */
 export function minilmF16(folder: string): Promise<string> {
-  return minilmGguf(folder, F16);
+  return minilmGguf(folder, F16, { name: 'all-MiniLM-L6-v2.F16.gguf', forLlama: false });
 }
 
-/** The same with the matrices in Q8_0 that llama.cpp's own program would give that type. */
-export function minilmQ8(folder: string): Promise<string> {
-  return minilmGguf(folder, Q8_0);
+/** The same as llama.cpp reads it, in F16 or with the matrices in Q8_0 that its own program would give that type. */
+export function minilmForLlama(folder: string, type: 'F16' | 'Q8_0'): Promise<string> {
+  return minilmGguf(folder, { F16, Q8_0 }[type], { name: `all-MiniLM-L6-v2.llama.${type}.gguf`, forLlama: true });
 }
 
-async function minilmGguf(folder: string, encoding: Encoding): Promise<string> {
-  const path = join(cacheFolder(), `all-MiniLM-L6-v2.${encoding.name}.gguf`);
+async function minilmGguf(
+  folder: string,
+  encoding: Encoding,
+  { name, forLlama }: { name: string; forLlama: boolean },
+): Promise<string> {
+  const path = join(cacheFolder(), name);
   if (existsSync(path)) return path;
   const source = await openHuggingFace(folder);
   try {
@@ -101,8 +105,8 @@ async function minilmGguf(folder: string, encoding: Encoding): Promise<string> {
     for (const tensor of source.tensors) {
       const bytes = Buffer.alloc(tensor.sizeBytes);
       await source.files[tensor.file]!.handle.read(bytes, 0, bytes.length, tensor.offset);
-      // Positions and types of tokens are never quantised.
-      const whole = /^(blk|token_embd)\./.test(tensor.name) ? encoding : F16;
+      // llama.cpp adds positions and types of tokens as floats.
+      const whole = forLlama && !/^(blk|token_embd)\./.test(tensor.name) ? F32 : encoding;
       const { type, bytes: encode } = tensor.shape.length === 1 ? F32 : whole;
       const data = encode(new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4));
       const padding = (32 - (data.length % 32)) % 32;
@@ -113,6 +117,7 @@ async function minilmGguf(folder: string, encoding: Encoding): Promise<string> {
     const metadata = [...source.metadata]
       .filter(([key]) => !key.includes('hartonomous'))
       .map(([key, value]) => metadataPair(key, value));
+    if (forLlama) metadata.push(pair('tokenizer.ggml.token_type_count', 4, u32(2)));
     metadata.push(pair('bert.attention.causal', 7, Buffer.of(0)));
     const written = `${path}.${process.pid}`;
     writeFileSync(written, ggufBytes({ metadata, tensors, data: Buffer.concat(parts) }));
