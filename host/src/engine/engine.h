@@ -22,7 +22,8 @@ constexpr int kMostRequests = 64;
 // Where requests to an engine are left. An engine that ends takes its place away.
 struct Place {
   Oid database;  // invalid: free
-  int pid;       // of its engine
+  int pid;       // of its engine; 0: there is none yet
+  int starter;   // who starts one; 0: nobody
   int open;      // requests that were left and have not ended
   int n_left;
   dsm_handle left[kMostRequests];  // and not taken yet
@@ -30,6 +31,9 @@ struct Place {
 
 bool find_engine(int* pid);                                  // of this database
 bool is_there(int pid);                                      // whether it still is this database's engine
+bool begin_start();                                          // false where another session starts one
+void end_start();
+bool is_starting();                                          // whether some session starts one
 bool claim_place();                                          // for this process; false where another has it
 void give_up_place();                                        // and wake who waits for it
 enum class Left { kYes, kGone, kFull };

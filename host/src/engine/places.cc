@@ -64,6 +64,48 @@ bool is_there(int pid) {
   return find_engine(&now) && now == pid;
 }
 
+bool is_starting() {
+  Table* all = table();
+  SpinLockAcquire(&all->lock);
+  Place* place = place_of(all, MyDatabaseId);
+  int starter = place == nullptr ? 0 : place->starter;
+  SpinLockRelease(&all->lock);
+  return starter != 0 && is_alive(starter);
+}
+
+bool begin_start() {
+  if (is_starting()) return false;
+  Table* all = table();
+  bool begun = false;
+  SpinLockAcquire(&all->lock);
+  int before = 0;
+  Place* place = place_of(all, MyDatabaseId);
+  if (place != nullptr) before = place->starter;
+  SpinLockRelease(&all->lock);
+  if (before != 0 && is_alive(before)) return false;
+  SpinLockAcquire(&all->lock);
+  place = place_of(all, MyDatabaseId);
+  if (place == nullptr) place = place_of(all, InvalidOid);
+  if (place != nullptr && (place->database == InvalidOid || place->starter == before)) {
+    place->database = MyDatabaseId;
+    place->starter = MyProcPid;
+    begun = true;
+  }
+  SpinLockRelease(&all->lock);
+  return begun;
+}
+
+void end_start() {
+  Table* all = table();
+  SpinLockAcquire(&all->lock);
+  Place* place = place_of(all, MyDatabaseId);
+  if (place != nullptr && place->starter == MyProcPid) {
+    place->starter = 0;
+    if (place->pid == 0) memset(place, 0, sizeof *place);
+  }
+  SpinLockRelease(&all->lock);
+}
+
 bool claim_place() {
   Table* all = table();
   SpinLockAcquire(&all->lock);

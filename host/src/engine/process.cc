@@ -70,7 +70,35 @@ bool turn() {
 
 }  // namespace
 
+namespace {
+
+void wait_a_little() {
+  CHECK_FOR_INTERRUPTS();
+  WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
+  ResetLatch(MyLatch);
+}
+
+// Until it has a place, or another one has, or it ended without: whatever comes first.
+bool wait_for(BackgroundWorkerHandle* handle, int* pid) {
+  TimestampTz since = GetCurrentTimestamp();
+  while (!TimestampDifferenceExceeds(since, GetCurrentTimestamp(), kStartMs)) {
+    pid_t started;
+    bool has_ended = GetBackgroundWorkerPid(handle, &started) == BGWH_STOPPED;
+    if (find_engine(pid)) return true;
+    if (has_ended) return false;
+    wait_a_little();
+  }
+  return false;
+}
+
+}  // namespace
+
 bool start_engine(int* pid) {
+  if (!begin_start()) {
+    // One is started by another session: of many that ask at once each would take a place for a process.
+    while (is_starting() && !find_engine(pid)) wait_a_little();
+    return find_engine(pid);
+  }
   BackgroundWorker worker;
   memset(&worker, 0, sizeof worker);
   worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -84,18 +112,16 @@ bool start_engine(int* pid) {
   static_assert(sizeof errand <= BGW_EXTRALEN, "an errand is part of how a process is registered");
   memcpy(worker.bgw_extra, &errand, sizeof errand);
   worker.bgw_notify_pid = MyProcPid;
-  BackgroundWorkerHandle* handle;
-  if (!RegisterDynamicBackgroundWorker(&worker, &handle)) return false;
-  // It has a place, or another one has, or it ended without: whatever comes first.
-  for (int waited = 0; waited < kStartMs; waited += 10) {
-    CHECK_FOR_INTERRUPTS();
-    if (find_engine(pid)) return true;
-    pid_t started;
-    if (GetBackgroundWorkerPid(handle, &started) == BGWH_STOPPED) return find_engine(pid);
-    WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
-    ResetLatch(MyLatch);
+  volatile bool there = false;
+  PG_TRY();
+  {
+    BackgroundWorkerHandle* handle;
+    there = RegisterDynamicBackgroundWorker(&worker, &handle) && wait_for(handle, pid);
   }
-  return false;
+  PG_FINALLY();
+  { end_start(); }
+  PG_END_TRY();
+  return there;
 }
 
 }  // namespace host::engine

@@ -173,7 +173,7 @@ class Batch {
     private readonly onError: (index: number, error: HartonomousError) => void,
   ) {
     this.results = requests.map(() => null);
-    this.scheduler = new Scheduler(used.entry.model, MAX_SEQUENCES, poll);
+    this.scheduler = new Scheduler(used.entry.model, MAX_SEQUENCES, Infinity, poll);
   }
 
   run(): (Generation | null)[] {

@@ -7,7 +7,6 @@
 import { HartonomousError, SQLSTATE } from '../errors.ts';
 import type { Intervention } from '../model/intervention.ts';
 import type { KvCache, Model } from '../model/model.ts';
-import { CHUNK_TOKENS } from '../model/model.ts';
 import type { Continuation, Step } from '../sampling/continuation.ts';
 import { divideRows } from './divide-rows.ts';
 
@@ -73,10 +72,14 @@ export class Scheduler {
   /** Memory ran short: nobody is let in until somebody leaves. */
   private isFull = false;
 
-  /** Computes up to `places` requests at a time, at most half of CHUNK_TOKENS, so that prompts have room beside answers. */
+  /**
+   * Computes up to `places` requests at a time. A pass takes `rows` ids: CHUNK_TOKENS, of which a reasonable number of places
+   * leaves half to prompts, go over the weights once; Infinity takes prompts whole, where nobody waits for a next token.
+   */
   constructor(
     private readonly model: Model,
     private readonly places: number,
+    private readonly rows: number,
     private readonly poll: () => void,
   ) {}
 
@@ -103,7 +106,7 @@ export class Scheduler {
   }
 
   /**
-   * One pass over the weights, of at most CHUNK_TOKENS rows. Whether there is more to do. Where `poll` throws in the midst of
+   * One pass of at most `rows` ids. Whether there is more to do. Where `poll` throws in the midst of
    * it, what was complete stays, and the next pass goes on from there.
    */
   pass(): boolean {
@@ -177,7 +180,7 @@ export class Scheduler {
           const pending = history.length - cache.length;
           return { pending, writing: pending === 1 && tokens.length > 0 };
         }),
-        CHUNK_TOKENS,
+        this.rows,
       );
       if (this.running.every((who, i) => this.hasRoom(who, rows[i]!))) return rows;
     }

@@ -22,6 +22,10 @@ describe('rows of a pass', () => {
     expect(divideRows(sequences, 32)).toEqual(rows);
   });
 
+  it('are all that there are where there is no bound', () => {
+    expect(divideRows([reading(1000), writing, reading(7)], Infinity)).toEqual([1000, 1, 7]);
+  });
+
   it('are no more than there are, none is left while somebody reads, and half of what is left is for who came first', () => {
     const random = new Random(1);
     const below = (n: number): number => Math.floor(random.next() * n);

@@ -199,7 +199,7 @@ describe.each(MODELS)('requests to %s', (name) => {
     const asked = requests(subject, random, 40);
     const expected = asked.map((each) => alone(subject, each));
     const before = model.memoryBytes;
-    const scheduler = new Scheduler(model, PLACES, poll);
+    const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, poll);
     const jobs = asked.map((each) => new Asking(subject, each));
     const removed = new Set<Asking>();
     const failing = new Set(jobs.filter((_, i) => i % 9 === 4));
@@ -260,7 +260,7 @@ describe.each(MODELS)('requests to %s', (name) => {
     const makeRoom = (bytes: number): void => {
       if (model.cacheBytes + bytes > budget) raise(SQLSTATE.outOfMemory, `${bytes} bytes are too many`);
     };
-    const scheduler = new Scheduler(model, PLACES, poll);
+    const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, poll);
     const jobs = asked.map((each) => new Asking(subject, each, { makeRoom }));
     for (const job of jobs) scheduler.add(job);
     while (scheduler.pass()) expect(model.cacheBytes).toBeLessThanOrEqual(budget);
@@ -273,6 +273,15 @@ describe.each(MODELS)('requests to %s', (name) => {
     expect(model.memoryBytes).toBe(before);
   });
 
+  it('get what they get alone where prompts are taken whole', () => {
+    const asked = requests(subject, new Random(17), 30);
+    const jobs = asked.map((each) => new Asking(subject, each));
+    const scheduler = new Scheduler(model, PLACES, Infinity, poll);
+    for (const job of jobs) scheduler.add(job);
+    while (scheduler.pass());
+    jobs.forEach((job, i) => expect(job.answer, `request ${i}`).toEqual(alone(subject, asked[i]!)));
+  });
+
   it('go on where a pass was cut off anywhere', () => {
     const asked = requests(subject, new Random(13), 6);
     const expected = asked.map((each) => alone(subject, each));
@@ -282,7 +291,7 @@ describe.each(MODELS)('requests to %s', (name) => {
       const cut = (): void => {
         if (++polls === cutAt || polls === 2 * cutAt + 1) throw new Error('cut off');
       };
-      const scheduler = new Scheduler(model, PLACES, cut);
+      const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, cut);
       const jobs = asked.map((each) => new Asking(subject, each));
       for (const job of jobs) scheduler.add(job);
       for (let more = true; more;) {
@@ -310,7 +319,7 @@ describe('a scheduler', () => {
     const makeRoom = (bytes: number): void => {
       if (bytes > 0) raise(SQLSTATE.outOfMemory, 'there is none');
     };
-    const scheduler = new Scheduler(model, PLACES, poll);
+    const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, poll);
     const jobs = [asking(9, {}, { makeRoom }), asking(9), asking(9, {}, { makeRoom }), asking(9)];
     for (const job of jobs) scheduler.add(job);
     while (scheduler.pass());
@@ -328,7 +337,7 @@ describe('a scheduler', () => {
     const makeRoom = (): void => {
       if (--allowed < 0) raise(SQLSTATE.outOfMemory, 'there is no more');
     };
-    const scheduler = new Scheduler(model, PLACES, poll);
+    const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, poll);
     const job = asking(30, { num_predict: 20 }, { makeRoom });
     scheduler.add(job);
     while (scheduler.pass());
@@ -338,7 +347,7 @@ describe('a scheduler', () => {
   });
 
   it('takes no more at a time than it has places, and the next as one ends', () => {
-    const scheduler = new Scheduler(model, 2, poll);
+    const scheduler = new Scheduler(model, 2, CHUNK_TOKENS, poll);
     const jobs = [asking(4, { num_predict: 5 }), asking(4, { num_predict: 1 }), asking(4), asking(4)];
     for (const job of jobs) scheduler.add(job);
     const open: number[] = [];
@@ -352,7 +361,7 @@ describe('a scheduler', () => {
   });
 
   it('has nothing to do with requests that need no computing, or cannot begin', () => {
-    const scheduler = new Scheduler(model, PLACES, poll);
+    const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, poll);
     const nothing: Job = {
       begin: () => null,
       openCache: () => raise(SQLSTATE.internalError, 'not to be called'),
@@ -381,7 +390,7 @@ describe('a scheduler', () => {
 
   it('gives all memory back when it is closed', () => {
     const before = model.memoryBytes;
-    const scheduler = new Scheduler(model, 2, poll);
+    const scheduler = new Scheduler(model, 2, CHUNK_TOKENS, poll);
     const jobs = [asking(40), asking(40), asking(40)];
     for (const job of jobs) scheduler.add(job);
     scheduler.pass();
@@ -406,7 +415,7 @@ describe('sequences that outgrow the original context of LongRoPE', () => {
     }));
     const expected = asked.map((each) => alone(subject, each));
     const jobs = asked.map((each) => new Asking(subject, each));
-    const scheduler = new Scheduler(model, PLACES, poll);
+    const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, poll);
     for (const job of jobs) scheduler.add(job);
     for (let more = true; more;) {
       layers.mockClear();

@@ -13,7 +13,7 @@ import type { EngineHost } from '../../db.ts';
 import { poll, servedEngine } from '../../db.ts';
 import { parseJson } from '../../format/ordered-json.ts';
 import type { KvCache, Model } from '../../model/model.ts';
-import { MAX_SEQUENCES } from '../../model/model.ts';
+import { CHUNK_TOKENS, MAX_SEQUENCES } from '../../model/model.ts';
 import type { Continuation, Step } from '../../sampling/continuation.ts';
 import { parseOptions } from '../../sampling/options.ts';
 import type { Generation, GenerationRequest } from '../generate.ts';
@@ -116,7 +116,7 @@ function begin(host: EngineHost, catalog: Catalog, { id, role, request }: Left):
     const used = useModel(catalog, request.model.name, request.precision, { admitted: true });
     const { model } = used.entry;
     const serving = new Serving(host, id, String(role), used, request);
-    const scheduler = schedulers.get(model) ?? new Scheduler(model, MAX_SEQUENCES, poll);
+    const scheduler = schedulers.get(model) ?? new Scheduler(model, MAX_SEQUENCES, CHUNK_TOKENS, poll);
     schedulers.set(model, scheduler);
     open.set(id, { job: serving, scheduler });
     scheduler.add(serving);
