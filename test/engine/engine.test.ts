@@ -177,6 +177,51 @@ describe.skipIf(foreign)('answers of an engine', () => {
     expect(rows).toEqual([{ model: 'renamed' }]);
     await session.query('rollback');
   });
+
+  it('are written by the settings of the model that the session sees, which may not be committed', async () => {
+    const call = { prompt: 'Once', model: STORIES, options: {} };
+    const short = `update hartonomous.models set default_options = '{"temperature": 0, "num_predict": 3}' where name = '${STORIES}'`;
+    const texts: string[] = [];
+    for (const engine of ['off', 'on']) {
+      await server.set(`engine = ${engine}`);
+      await generate(await server.open('anna'), { ...call, options: { num_predict: 1 } });
+      const session = await server.open();
+      await session.query('begin');
+      await session.query(short);
+      texts.push(await generate(session, call));
+      await session.query('rollback');
+    }
+    expect(texts[1]).toBe(texts[0]);
+  });
+
+  it('come from the session itself where it holds a lock that the engine would wait for', async () => {
+    const session = await server.open();
+    const expected = await generate(session, CALLS[0]!);
+    await session.query('begin');
+    await session.query('lock table hartonomous.models in access exclusive mode');
+    await session.query(`set local statement_timeout = '20s'`);
+    expect(await generate(session, CALLS[0]!)).toBe(expected);
+    await session.query('commit');
+    expect(await server.engines()).toHaveLength(1);
+  });
+
+  it('come from the session itself where the settings of its database let the engine take no requests', async () => {
+    const expected = await generate(await server.open('anna'), CALLS[0]!);
+    await server.asAdmin(
+      `select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'hartonomous engine'`,
+    );
+    await server.untilEngines(0);
+    await server.set('extras = off');
+    try {
+      const session = await server.open();
+      await session.query('set hartonomous_v8.extras = on');
+      await session.query(`set statement_timeout = '20s'`);
+      expect(await generate(session, CALLS[0]!)).toBe(expected);
+      await server.untilEngines(0);
+    } finally {
+      await server.asAdmin('alter database hartonomous reset hartonomous_v8.extras');
+    }
+  });
 });
 
 describe.skipIf(foreign)('an engine', () => {

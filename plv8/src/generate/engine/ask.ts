@@ -18,7 +18,7 @@ import type { RunRecord } from '../record.ts';
 import { buildIdOf, recordingWanted, recordWithTexts } from '../record.ts';
 import { rememberWhole } from '../written-answers.ts';
 import type { EngineAnswer, EngineMessage, EngineRequest, SentError } from './messages.ts';
-import { receivedError } from './messages.ts';
+import { receivedError, storedOf } from './messages.ts';
 
 export interface Asked {
   /** Null where the call is to be computed here. */
@@ -68,6 +68,7 @@ export function askEngine(
   const request: EngineRequest = {
     build: buildIdOf(catalog),
     model: { id, name, digest, unloadGeneration },
+    stored: storedOf(description),
     precision: options.precision,
     options: writeJson({ ...given, seed: options.sampler.seed }),
     prompt,

@@ -1,7 +1,7 @@
 /** What a caller and the engine of its database tell each other, as JSON. */
 import type { SqlState } from '../../errors.ts';
-import { HartonomousError, SQLSTATE } from '../../errors.ts';
-import type { ModelRow } from '../../backend/catalog.ts';
+import { HartonomousError } from '../../errors.ts';
+import type { ModelDescription, ModelRow } from '../../backend/catalog.ts';
 import type { Precision } from '../../model/model.ts';
 import type { Generation } from '../generate.ts';
 import type { PromptPart } from '../prompt-parts.ts';
@@ -12,6 +12,8 @@ export interface EngineRequest {
   build: string | null;
   /** The model as the caller sees it. */
   model: ModelRow;
+  /** What `storedOf` says of it. */
+  stored: string;
   precision: Precision;
   /** The caller's options and the seed, a JSON text. */
   options: string;
@@ -53,22 +55,25 @@ export interface SentError {
 export type EngineMessage =
   /** So many tokens are about to be evaluated. */
   | { rows: number }
-  /** The engine does not see what the caller sees, or has no room for the model now. */
+  /** The engine does not see what the caller sees, has no room for the model now, or failed by no fault of the call. */
   | { unseen: true }
   | { error: SentError }
   | { answer: EngineAnswer };
 
-/** An error as it is sent; what is none of ours is internal. */
-export function sentError(error: unknown): SentError {
-  if (!(error instanceof HartonomousError)) {
-    const message = error instanceof Error ? error.message : String(error);
-    return { state: SQLSTATE.internalError, message, detail: null, hint: null };
-  }
+/** What a caller hears of an error: one that is none of ours concerns the engine, as a lock it would wait for, and not the call. */
+export function failure(error: unknown): EngineMessage {
+  if (!(error instanceof HartonomousError)) return { unseen: true };
   const { sqlerrcode: state, message, detail = null, hint = null } = error;
-  return { state, message, detail, hint };
+  return { error: { state, message, detail, hint } };
 }
 
-/** What `sentError` was made of. */
+/** What the tables say of a model beside its row in the catalog, for the caller and the engine to compare. */
+export function storedOf(description: ModelDescription): string {
+  const { architecture, hyperparameters, chatTemplate, defaultOptions, systemPrompt } = description;
+  return JSON.stringify([architecture, hyperparameters, chatTemplate, defaultOptions, systemPrompt]);
+}
+
+/** The error that `failure` sent. */
 export function receivedError({ state, message, detail, hint }: SentError): HartonomousError {
   return new HartonomousError(state, message, {
     ...(detail === null ? {} : { detail }),

@@ -8,9 +8,10 @@ import type { Catalog } from '../../backend/catalog.ts';
 import { nanoseconds } from '../../backend/durations.ts';
 import { limitOptions } from '../../backend/limits.ts';
 import type { UsedModel } from '../../backend/registry.ts';
-import { engineCatalog, fits, useModel } from '../../backend/registry.ts';
+import { engineCatalog, fits, useDescription, useModel } from '../../backend/registry.ts';
 import type { EngineHost } from '../../db.ts';
-import { poll, servedEngine } from '../../db.ts';
+import { poll, query, servedEngine } from '../../db.ts';
+import { raise, SQLSTATE } from '../../errors.ts';
 import { parseJson } from '../../format/ordered-json.ts';
 import type { KvCache, Model } from '../../model/model.ts';
 import { CHUNK_TOKENS, MAX_SEQUENCES } from '../../model/model.ts';
@@ -25,7 +26,7 @@ import { Scheduler } from '../scheduler.ts';
 import { turnPrompt } from '../templated-prompt.ts';
 import { isWhole } from '../written-answers.ts';
 import type { EngineMessage, EngineRequest, SentStep } from './messages.ts';
-import { sentError } from './messages.ts';
+import { failure, storedOf } from './messages.ts';
 
 /** Milliseconds of a turn after which no further pass begins. */
 const TURN_MS = 20;
@@ -42,6 +43,9 @@ interface Open {
   scheduler: Scheduler;
 }
 
+/** Of a statement, in the transaction of a turn. */
+const LOCK_WAIT = '200ms';
+
 /** By model. */
 const schedulers = new Map<Model, Scheduler>();
 const open = new Map<number, Open>();
@@ -54,10 +58,13 @@ function isBusy(): boolean {
   return open.size > 0;
 }
 
-/** Do some of the work that there is; whether there is more. Nothing in a process that is no engine. */
+/**
+ * Do some of the work that there is; whether there is more. Throws in a process that is no engine, and in an engine to which the
+ * settings of its database leave no requests to take: it ends then, and nobody waits for it.
+ */
 export function turn(): boolean {
   const host = servedEngine();
-  if (host === null) return false;
+  if (host === null) raise(SQLSTATE.objectNotInPrerequisiteState, 'this process can serve no requests of an engine');
   takeRequests(host);
   const until = Date.now() + TURN_MS;
   do {
@@ -70,11 +77,22 @@ export function turn(): boolean {
 function takeRequests(host: EngineHost): void {
   const taken = host.take().map(([id, role, text]): Left => ({ id, role, request: JSON.parse(text) as EngineRequest }));
   if (taken.length === 0) return;
-  const catalog = engineCatalog(isUsed);
+  const catalog = readTables();
   for (const [model, scheduler] of schedulers) if (scheduler.size === 0) schedulers.delete(model);
   for (const each of taken) {
     if (host.gone(each.id)) host.finish(each.id);
+    else if (catalog === null) reply(host, each.id, { unseen: true });
     else begin(host, catalog, each);
+  }
+}
+
+/** Null where somebody holds a lock on the tables: maybe a caller, who waits for the engine, so the engine does not wait for long. */
+function readTables(): Catalog | null {
+  try {
+    query(`select set_config('lock_timeout', $1::text, true)`, [LOCK_WAIT]);
+    return engineCatalog(isUsed);
+  } catch {
+    return null;
   }
 }
 
@@ -96,23 +114,24 @@ function reply(host: EngineHost, id: number, message: EngineMessage): void {
 }
 
 /** Whether the engine sees the model and the functions that the caller sees, and has room for the model while it computes with others. */
-function canTake(catalog: Catalog, { model, precision, build }: EngineRequest): boolean {
+function canTake(catalog: Catalog, { model, stored, precision, build }: EngineRequest): boolean {
   const row = catalog.models.find(({ id }) => id === model.id);
   return (
     row?.digest === model.digest &&
     row.unloadGeneration === model.unloadGeneration &&
     row.name === model.name &&
+    storedOf(useDescription(catalog, row.name)) === stored &&
     buildIdOf(catalog) === build &&
     (!isBusy() || fits(catalog, row, precision))
   );
 }
 
 function begin(host: EngineHost, catalog: Catalog, { id, role, request }: Left): void {
-  if (!canTake(catalog, request)) {
-    reply(host, id, { unseen: true });
-    return;
-  }
   try {
+    if (!canTake(catalog, request)) {
+      reply(host, id, { unseen: true });
+      return;
+    }
     const used = useModel(catalog, request.model.name, request.precision, { admitted: true });
     const { model } = used.entry;
     const serving = new Serving(host, id, String(role), used, request);
@@ -121,7 +140,7 @@ function begin(host: EngineHost, catalog: Catalog, { id, role, request }: Left):
     open.set(id, { job: serving, scheduler });
     scheduler.add(serving);
   } catch (error) {
-    reply(host, id, { error: sentError(error) });
+    reply(host, id, failure(error));
   }
 }
 
@@ -203,7 +222,7 @@ class Serving implements Job {
       calls,
       doneReason: doneReason ?? 'length',
       promptIds: prompt.ids,
-      tokens,
+      tokens: tokens.map((token) => ({ ...token, topLogprobs: [] })), // which neither rows nor recorded runs have
       ended,
       budget,
       promptEvalCount: reused === null ? 0 : prompt.ids.length - reused,
@@ -224,6 +243,6 @@ class Serving implements Job {
   }
 
   fail(error: unknown): void {
-    reply(this.host, this.id, { error: sentError(error) });
+    reply(this.host, this.id, failure(error));
   }
 }
