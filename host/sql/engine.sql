@@ -30,6 +30,7 @@ select hartonomous.asks('off');
 set hartonomous_v8.engine = on;
 select hartonomous.asks('one two'), hartonomous.asks('größer 世界');
 select hartonomous.asks(repeat('many ', 100000) || 'last');
+select length(hartonomous.asks(repeat('x', 9000000))) as length;
 -- a visitor that throws, one that is cancelled, an engine that fails
 create function hartonomous.throws() returns text language plv8 security definer as $$
   return plv8.engine.ask(7, 'one two', () => { throw new Error('enough') });

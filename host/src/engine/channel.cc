@@ -15,7 +15,8 @@ namespace {
 
 using Info = const v8::FunctionCallbackInfo<v8::Value>&;
 
-// Bytes of an answer that may wait for its caller in the queue, and in the engine beside it.
+// Bytes of an answer that may wait for its caller in the queue, and in the engine behind the text that is being sent. One text
+// may be longer, as an answer is that fills a long context.
 constexpr size_t kQueueBytes = 64 * 1024;
 constexpr size_t kMostWaiting = size_t{8} << 20;
 // Between two looks whether the engine is still there.
@@ -246,11 +247,14 @@ void send(Info info) {
     if (info.Length() < 2 || !info[1]->IsString()) throw_js("usage: send(id, text)");
     Open& open = open_request(info[0]);
     if (is_gone(open)) return;
+    flush(open);
+    size_t behind = open.waiting.empty() ? 0 : open.waiting_bytes - open.waiting.front().size();
+    if (behind > kMostWaiting) open.is_broken = true;
+    if (open.is_broken) return;
     v8::String::Utf8Value text(info.GetIsolate(), info[1]);
     open.waiting.emplace_back(*text, text.length());
     open.waiting_bytes += text.length();
     flush(open);
-    if (open.waiting_bytes > kMostWaiting) open.is_broken = true;
   });
 }
 

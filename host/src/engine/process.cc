@@ -96,7 +96,10 @@ bool wait_for(BackgroundWorkerHandle* handle, int* pid) {
 bool start_engine(int* pid) {
   if (!begin_start()) {
     // One is started by another session: of many that ask at once each would take a place for a process.
-    while (is_starting() && !find_engine(pid)) wait_a_little();
+    TimestampTz since = GetCurrentTimestamp();
+    while (is_starting() && !find_engine(pid) && !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), kStartMs)) {
+      wait_a_little();
+    }
     return find_engine(pid);
   }
   BackgroundWorker worker;
