@@ -6,6 +6,7 @@ alter database hartonomous_v8_regression set hartonomous_v8.segment_role = 'host
 \c -
 set role host_test_engine;
 create schema hartonomous;
+create table hartonomous.locked ();
 -- It answers each request with its texts, one by one, in upper case; "end" ends the process.
 create function hartonomous._engine_turn() returns boolean language plv8 security definer as $$
   const { engine } = plv8;
@@ -13,6 +14,7 @@ create function hartonomous._engine_turn() returns boolean language plv8 securit
   for (const [id, role, text] of engine.take()) {
     if (text === 'end') throw new Error('ended');
     if (text === 'never') continue;
+    if (text === 'locked') plv8.execute('select from hartonomous.locked');
     for (const word of text.split(' ')) engine.send(id, role + ' ' + word.toUpperCase());
     engine.send(id, '.');
     engine.finish(id);
@@ -41,6 +43,13 @@ set statement_timeout = 50;
 select hartonomous.asks('never');
 reset statement_timeout;
 select hartonomous.asks('end');
+select hartonomous.asks('again');
+-- whoever holds a lock that the engine waits for
+begin;
+lock table hartonomous.locked;
+set local statement_timeout = '20s';
+select hartonomous.asks('locked');
+commit;
 select hartonomous.asks('again');
 set hartonomous_v8.engine_requests = 65;
 -- others may not

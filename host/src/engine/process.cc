@@ -146,6 +146,8 @@ extern "C" void hartonomous_engine_main(Datum) {
   SetSessionAuthorization(errand.owner, false);
   CommitTransactionCommand();
   SetConfigOption("application_name", "hartonomous engine", PGC_USERSET, PGC_S_SESSION);
+  // Somebody who holds a lock may be waiting for this engine, which no deadlock detector sees: it ends rather than wait for long.
+  SetConfigOption("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION);
   TimestampTz idle_since = GetCurrentTimestamp();
   for (;;) {
     CHECK_FOR_INTERRUPTS();
