@@ -309,6 +309,32 @@ describe.skipIf(foreign)('an engine', () => {
     expect(await generate(client, CALLS[0]!)).not.toBe('');
   });
 
+  it('ends where functions of another build are installed while it computes, and its callers go on', async () => {
+    const rebuild = (from: string, to: string): Promise<unknown> =>
+      server.asAdmin(
+        `do $do$ declare definition text; begin
+           for definition in select pg_get_functiondef(oid) from pg_proc where pronamespace = 'hartonomous'::regnamespace and prosrc like '%${from}%'
+           loop execute replace(definition, '${from}', '${to}'); end loop;
+         end $do$`,
+      );
+    const [{ id }] = (await server.asAdmin<{ id: string }>('select hartonomous._load_bundle() as id')) as [
+      { id: string },
+    ];
+    const endless = errorOf(generate(await server.open('anna'), server.endless));
+    await server.until(
+      'it computes',
+      `(select state from pg_stat_activity where backend_type = 'hartonomous engine') = 'active'`,
+    );
+    await rebuild(id, '0123456789abcdef');
+    await server.untilEngines(0);
+    await server.asAdmin(
+      `select pg_cancel_backend(pid) from pg_stat_activity where usename = 'anna' and state = 'active'`,
+    );
+    expect(await endless).toMatchObject({ code: '57014' });
+    await rebuild('0123456789abcdef', id);
+    expect(await generate(await server.open('anna'), CALLS[0]!)).not.toBe('');
+  });
+
   it('stands in the way of nobody who drops, renames or copies its database', async () => {
     await server.endSessions();
     const fill = async (database: string): Promise<void> => {

@@ -65,6 +65,7 @@ function isBusy(): boolean {
 export function turn(): boolean {
   const host = servedEngine();
   if (host === null) raise(SQLSTATE.objectNotInPrerequisiteState, 'this process can serve no requests of an engine');
+  refuseForeign();
   takeRequests(host);
   const until = Date.now() + TURN_MS;
   do {
@@ -72,6 +73,17 @@ export function turn(): boolean {
     for (const scheduler of schedulers.values()) if (scheduler.size > 0) scheduler.pass();
   } while (isBusy() && Date.now() < until);
   return isBusy();
+}
+
+/**
+ * Throws where functions of another build served here before: they know of requests, and hold models, that these do not. The engine
+ * ends then, and who waited computes itself.
+ */
+function refuseForeign(): void {
+  const shared = globalThis as { hartonomousEngine?: object };
+  shared.hartonomousEngine ??= open;
+  if (shared.hartonomousEngine === open) return;
+  raise(SQLSTATE.objectNotInPrerequisiteState, 'functions of another build were installed, so this engine ends');
 }
 
 function takeRequests(host: EngineHost): void {
