@@ -147,6 +147,7 @@ declare
     settings jsonb := hartonomous._find_options(options);
     own hartonomous.searches;
     again hartonomous.searches;
+    is_gone boolean;
     candidates integer := greatest(k, coalesce((settings ->> 'candidates')::integer, 4 * k + 20));
     vector_weight double precision := (settings ->> 'vector_weight')::double precision;
     text_weight double precision := (settings ->> 'text_weight')::double precision;
@@ -172,13 +173,20 @@ begin
             raise exception using errcode = 'undefined_object', message = format('%s is no search whose chunks %s may read', coalesce(search::text, 'null'), current_user),
                 hint = 'its owner may: grant select on the table, on the search and on its chunks';
         end if;
-        begin
-            execute format('lock table only %s in access share mode', own.chunks);
-        exception when undefined_table then
-            null;
-        end;
+        -- A table that is gone has a number for its name, whatever the snapshot still sees in the catalogue.
+        is_gone := own.chunks::text ~ '^[0-9]+$';
+        if not is_gone then
+            begin
+                execute format('lock table only %s in access share mode', own.chunks);
+            exception when undefined_table then
+                is_gone := true;
+            end;
+        end if;
         select * into again from hartonomous._readable_searches s where s.id = own.id;
-        exit when again.chunks = own.chunks;
+        continue when again.chunks is distinct from own.chunks;
+        exit when not is_gone;
+        raise exception using errcode = 'serialization_failure', message = format('chunks of search %s were replaced after this transaction began', search),
+            hint = 'search again in another transaction';
     end loop;
     perform hartonomous._require_model(search, own.model, own.digest);
     if reranker is not null then
@@ -191,7 +199,7 @@ begin
         embedding := case own.options ->> 'vector' when 'bytea' then hartonomous._vector_bytes(question)::text else array_to_json(question)::text end;
     end if;
     words := hartonomous._word_queries((own.options ->> 'language')::regconfig, query);
-    any_word := array_to_string(words, '|')::tsquery;
+    any_word := nullif(array_to_string(words, '|'), '')::tsquery; -- null where no word counts: nothing matches
     statement := hartonomous._find_statement(own, filter, reranker is not null);
     if own.options ->> 'vector' <> 'bytea' then
         perform set_config('hnsw.ef_search', least(1000, greatest(40, candidates))::text, true);

@@ -58,6 +58,16 @@ describe('search', () => {
     expect(ranked).toEqual(best);
   });
 
+  test('a question without a word that counts finds what is near, and says nothing', async () => {
+    const notices: unknown[] = [];
+    session.on('notice', (notice) => notices.push(notice.message));
+    await session.query(`set default_text_search_config = english`);
+    const found = await rows(`select text_rank from hartonomous.search('docs_search', 'the', 2)`);
+    session.removeAllListeners('notice');
+    expect(found).toEqual([{ text_rank: null }, { text_rank: null }]);
+    expect(notices).toEqual([]);
+  });
+
   test('shows nobody chunks of rows that row security hides', async () => {
     const other = await login(reader);
     const ask = `select key from hartonomous.search('app.docs_search', 'the moon') order by key`;

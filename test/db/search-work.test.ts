@@ -70,6 +70,26 @@ describe('workers', () => {
     expect(await rows(`select relname from pg_class where relname ~ 'notes_search_chunks_next$'`)).toEqual([]);
   });
 
+  test('a transaction that began before another model took over is told to search in another', async () => {
+    await makeTable('swapped');
+    await session.query(`insert into swapped values (1, 'a note')`);
+    await makeSearch('swapped');
+    await session.query(`call hartonomous.work('swapped_search')`);
+    const old = await login(owner);
+    await old.query('begin isolation level repeatable read; select count(*) from app.swapped');
+    await session.query(`select hartonomous.set_search_model('swapped_search', 'nomic')`);
+    await session.query(`call hartonomous.work('swapped_search')`);
+    const ask = `select key from hartonomous.search('app.swapped_search', 'note')`;
+    await expect(old.query(ask)).rejects.toMatchObject({
+      code: '40001',
+      message: 'chunks of search app.swapped_search were replaced after this transaction began',
+    });
+    await old.query('rollback');
+    expect((await old.query(ask)).rows).toEqual([{ key: '1' }]);
+    await session.query(`select hartonomous.drop_search('swapped_search')`);
+    await session.query('drop table swapped');
+  });
+
   test('of the program: it works as the owner who connects, and doctor tells of what waits', async () => {
     await session.query(`insert into notes values (32, 'for the program')`);
     await admin.query(
