@@ -23,6 +23,51 @@ begin
 end
 $$;
 
+create or replace function hartonomous._source_trouble(source regclass) returns text
+language plpgsql stable parallel unsafe cost 100 set search_path = pg_catalog, pg_temp
+as $$
+declare
+    facts pg_class;
+begin
+    select * into facts from pg_class c where c.oid = source;
+    return format('table %s ', source) || case
+        when facts.relkind = 'p' or facts.relispartition then 'is partitioned or a partition: what is written to one of both is not noticed by triggers of the other'
+        when facts.relkind <> 'r' then 'is ' || case facts.relkind when 'v' then 'a view' when 'm' then 'a materialized view' when 'f' then 'a foreign table' else 'no table' end
+        when facts.relpersistence = 't' then 'is temporary: nobody else could work for it'
+        when facts.relnamespace in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) then 'is the system''s'
+        when exists (select from pg_inherits i where source in (i.inhparent, i.inhrelid)) then
+            'inherits or is inherited: what is written to one of both is not noticed by triggers of the other'
+        when exists (select from pg_subscription_rel r where r.srrelid = source) then 'is written by a subscription, which no trigger for statements notices'
+        when facts.relforcerowsecurity then 'forces row security on its owner, who has to read every row'
+        when (select k.names from hartonomous._search_key(source) k) is null then 'has no primary key' end;
+end
+$$;
+comment on function hartonomous._source_trouble(regclass) is 'why a table cannot be searched; null where it can, or is gone';
+
+create or replace function hartonomous._key_trouble(source regclass, chunks regclass) returns text
+language sql stable parallel unsafe cost 100 set search_path = pg_catalog, pg_temp
+as $$
+    -- Views, policy and chunks stay with the columns that were the key: what belongs to other rows would be taken for theirs.
+    select case
+        when now.columns is null then format('table %s has no primary key any more', source)
+        when now.columns <> made.columns then format('table %s has another primary key than when its search was made', source) end
+    from (
+        select array_agg(k.attnum::integer order by k.attnum) as columns from pg_index i
+        cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, n)
+        where i.indrelid = source and i.indisprimary and k.n <= i.indnkeyatts
+    ) now cross join (
+        select array_agg(distinct d.refobjsubid order by d.refobjsubid) as columns from pg_policy p
+        join pg_depend d on d.classid = 'pg_policy'::regclass and d.objid = p.oid and d.refclassid = 'pg_class'::regclass
+        where p.polrelid = chunks and p.polname = 'rows_of_source' and d.refobjid = source and d.refobjsubid > 0
+    ) made
+$$;
+comment on function hartonomous._key_trouble(regclass, regclass) is 'how the primary key of a searched table is not the one that its chunks have; null where it is';
+
+create or replace function hartonomous._search_trouble(source regclass, chunks regclass) returns text
+language sql stable parallel unsafe cost 100 set search_path = pg_catalog, pg_temp
+as $$ select case when exists (select from pg_class c where c.oid = source) then coalesce(hartonomous._key_trouble(source, chunks), hartonomous._source_trouble(source)) end $$;
+comment on function hartonomous._search_trouble(regclass, regclass) is 'what a searched table has become that no search can follow; null where nothing, or where it is gone';
+
 create or replace function hartonomous._queue_facts(queue regclass, out waiting bigint, out failed bigint, out oldest timestamptz, out error text)
 language plpgsql stable parallel unsafe cost 1000 set search_path = pg_catalog, pg_temp
 as $$
@@ -39,7 +84,7 @@ comment on function hartonomous._queue_facts(regclass) is 'what waits in a searc
 
 create or replace view hartonomous.search_list as
 select s.search, s.source, s.model, s.next_model, q.waiting, q.failed,
-    coalesce(now() - q.oldest, '0') as lag, coalesce(s.error, q.error) as error, nullif(s.paused_until, '-infinity') as paused_until,
+    coalesce(now() - q.oldest, '0') as lag, coalesce(s.error, hartonomous._search_trouble(s.source, s.chunks), q.error) as error, nullif(s.paused_until, '-infinity') as paused_until,
     s.rows_done, s.rows_done / nullif(s.busy_seconds, 0) as rows_per_second, s.worked_at, s.created_at
 from hartonomous._own_searches s cross join lateral hartonomous._queue_facts(s.queue) q
 order by s.id;
@@ -58,7 +103,13 @@ comment on column hartonomous.search_list.rows_per_second is 'how many of them a
 comment on column hartonomous.search_list.worked_at is 'when a batch was last done';
 comment on column hartonomous.search_list.created_at is 'when the search was made';
 
-revoke all on function hartonomous._queue_facts(regclass) from public;
-grant execute on function hartonomous._queue_facts(regclass) to hartonomous_user;
+revoke all on function
+    hartonomous._source_trouble(regclass), hartonomous._key_trouble(regclass, regclass), hartonomous._search_trouble(regclass, regclass),
+    hartonomous._queue_facts(regclass)
+from public;
+grant execute on function
+    hartonomous._source_trouble(regclass), hartonomous._key_trouble(regclass, regclass), hartonomous._search_trouble(regclass, regclass),
+    hartonomous._queue_facts(regclass)
+to hartonomous_user;
 grant select, insert, update, delete on hartonomous._own_searches to hartonomous_user;
 grant select on hartonomous._readable_searches, hartonomous.search_list to hartonomous_user;

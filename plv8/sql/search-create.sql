@@ -85,29 +85,30 @@ end
 $$;
 comment on function hartonomous._require_model(regclass, text, text) is 'an error where a model is not the one with which a search was made';
 
+create or replace function hartonomous._check_search(own hartonomous.searches, trouble text) returns void
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if trouble is not null then
+        raise exception using errcode = 'wrong_object_type', message = trouble, hint = format('undo that, or select hartonomous.drop_search(%L)', own.search);
+    end if;
+end
+$$;
+comment on function hartonomous._check_search(hartonomous.searches, text) is 'an error where there is trouble with the table of a search';
+
 create or replace function hartonomous._check_source(source regclass) returns void
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 declare
     facts pg_class;
-    reason text;
+    reason text := hartonomous._source_trouble(source);
 begin
     select * into facts from pg_class c where c.oid = source;
     if facts.oid is null then
         raise exception using errcode = 'undefined_table', message = format('table %s does not exist', coalesce(source::text, 'null'));
     end if;
-    reason := case
-        when facts.relkind = 'p' or facts.relispartition then 'is partitioned or a partition: what is written to one of both is not noticed by triggers of the other'
-        when facts.relkind <> 'r' then 'is ' || case facts.relkind when 'v' then 'a view' when 'm' then 'a materialized view' when 'f' then 'a foreign table' else 'no table' end
-        when facts.relpersistence = 't' then 'is temporary: nobody else could work for it'
-        when facts.relnamespace in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) then 'is the system''s'
-        when exists (select from pg_inherits i where source in (i.inhparent, i.inhrelid)) then
-            'inherits or is inherited: what is written to one of both is not noticed by triggers of the other'
-        when exists (select from pg_subscription_rel r where r.srrelid = source) then 'is written by a subscription, which no trigger for statements notices'
-        when facts.relforcerowsecurity then 'forces row security on its owner, who has to read every row'
-        when (select k.names from hartonomous._search_key(source) k) is null then 'has no primary key' end;
     if reason is not null then
-        raise exception using errcode = 'wrong_object_type', message = format('table %s %s', source, reason);
+        raise exception using errcode = 'wrong_object_type', message = reason;
     end if;
     if facts.relowner <> quote_ident(current_user)::regrole then
         raise exception using errcode = 'insufficient_privilege',
@@ -392,7 +393,10 @@ comment on function hartonomous._own_search(regclass) is 'a search of the caller
 
 create or replace function hartonomous.refresh_search(search regclass) returns bigint
 language sql volatile parallel unsafe cost 1000 set search_path = pg_catalog, pg_temp
-as $$ select hartonomous._queue_all(hartonomous._own_search(search)) $$;
+as $$
+    select hartonomous._check_search(s, hartonomous._search_trouble(s.source, s.chunks)) from hartonomous._own_search(search) s;
+    select hartonomous._queue_all(hartonomous._own_search(search));
+$$;
 comment on function hartonomous.refresh_search(regclass) is
     'queue every row again, after changes that no trigger noticed; chunks that are as they were are not embedded again';
 
@@ -444,7 +448,7 @@ comment on function hartonomous.drop_search(regclass) is 'drop a search with its
 
 revoke all on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
-    hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
+    hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_search(hartonomous.searches, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
     hartonomous._make_chunks(text, regclass, integer, jsonb), hartonomous._show_chunks(text, regclass, regclass),
     hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),
@@ -452,7 +456,7 @@ revoke all on function
 from public;
 grant execute on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
-    hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
+    hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_search(hartonomous.searches, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
     hartonomous._make_chunks(text, regclass, integer, jsonb), hartonomous._show_chunks(text, regclass, regclass),
     hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),

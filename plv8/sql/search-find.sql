@@ -188,7 +188,7 @@ begin
         raise exception using errcode = 'serialization_failure', message = format('chunks of search %s were replaced after this transaction began', search),
             hint = 'search again in another transaction';
     end loop;
-    perform hartonomous._require_model(search, own.model, own.digest);
+    perform hartonomous._check_search(own, hartonomous._key_trouble(own.source, own.chunks)), hartonomous._require_model(search, own.model, own.digest);
     if reranker is not null then
         -- Nothing to rerank: says what is wrong with the model before anything is looked for.
         perform hartonomous.rerank(query, '{}', reranker);

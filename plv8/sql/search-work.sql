@@ -81,10 +81,8 @@ declare
     began timestamptz := clock_timestamp();
 begin
     select * into own from hartonomous._own_searches s where s.id = search_id;
+    perform hartonomous._check_search(own, hartonomous._search_trouble(own.source, own.chunks));
     key := hartonomous._search_key(own.source);
-    if key.names is null then
-        raise exception using errcode = 'object_not_in_prerequisite_state', message = format('table %s has no primary key any more', own.source);
-    end if;
     same_key := hartonomous._same_key('t', 'q', key.equals, key.keys, key.keys);
     execute format('select array_agg(r.id), array_agg(r.version), array_agg(r.text) from (
             select distinct on (%1$s) q.id, t.version::text, t.text from %2$s q left join %3$s t on %4$s
@@ -165,8 +163,8 @@ begin
     exception when others then
         get stacked diagnostics state = returned_sqlstate, reason = message_text;
     end;
-    -- No model, no right, no memory and the like are nobody's row: all of the search waits.
-    if state in ('42704', '42501', '42P01', '42883') or left(state, 2) in ('40', '53', '55', '57', '58') then
+    -- No model, no right, no memory, another table than it was and the like are nobody's row: all of the search waits.
+    if state in ('42704', '42501', '42809', '42P01', '42883') or left(state, 2) in ('40', '53', '55', '57', '58') then
         update hartonomous._own_searches s set failures = s.failures + 1, error = reason,
             paused_until = clock_timestamp() + interval '5 seconds' * 2 ^ least(s.failures, 6)
         where s.id = search_id;
@@ -225,6 +223,7 @@ declare
     made regclass;
     until bigint;
 begin
+    perform hartonomous._check_search(own, hartonomous._search_trouble(own.source, own.chunks));
     -- The lock that chunks are written under.
     select * into own from hartonomous._own_searches s where s.id = own.id for update;
     if own.next_chunks is not null then

@@ -1,6 +1,6 @@
 /** What searches refuse, by name. */
 import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Searches } from './searches.ts';
 
 const searches = new Searches();
@@ -100,6 +100,68 @@ describe('create_search', () => {
       code: '42501',
       message: `table app.free belongs to ${owner}, a search of it to ${reader}`,
     });
+  });
+});
+
+describe('a searched table that has become another', () => {
+  const ASK = `select key from hartonomous.search('turned_search', 'note')`;
+  const TROUBLE = `select error, waiting from hartonomous.search_list where search = 'turned_search'::regclass`;
+
+  beforeEach(async () => {
+    await session.query(`create table turned (id integer primary key, other integer default 0, body text)`);
+    await session.query(`insert into turned values (1, 2, 'a note'), (2, 1, 'another')`);
+    await makeSearch('turned');
+    await session.query(`call hartonomous.work('turned_search')`);
+  });
+  afterEach(() => session.query(`select hartonomous.drop_search('turned_search'); drop table turned cascade`));
+
+  test.each([
+    ['alter table turned drop constraint turned_pkey', 'has no primary key any more'],
+    [
+      'alter table turned drop constraint turned_pkey, add primary key (other)',
+      'has another primary key than when its search was made',
+    ],
+    [
+      'alter table turned drop constraint turned_pkey, add primary key (id, other)',
+      'has another primary key than when its search was made',
+    ],
+  ])('%s: nothing is found by the wrong key', async (change, reason) => {
+    await session.query(change);
+    const refusal = { code: '42809', message: `table app.turned ${reason}` };
+    await expect(session.query(ASK)).rejects.toMatchObject(refusal);
+    await expect(session.query(`select hartonomous.refresh_search('turned_search')`)).rejects.toMatchObject(refusal);
+    await expect(session.query(`select hartonomous.set_search_model('turned_search')`)).rejects.toMatchObject(refusal);
+    expect(await rows(TROUBLE)).toEqual([{ error: refusal.message, waiting: '0' }]);
+    await session.query(`alter table turned drop constraint if exists turned_pkey, add primary key (id)`);
+    expect(await rows(ASK)).toHaveLength(2);
+    expect(await rows(TROUBLE)).toEqual([{ error: null, waiting: '0' }]);
+  });
+
+  test.each([
+    [
+      `create table whole (id integer primary key, other integer, body text) partition by range (id);
+       alter table whole attach partition turned for values from (0) to (10)`,
+      'is partitioned or a partition',
+      'alter table whole detach partition turned; drop table whole',
+    ],
+    ['create table heir () inherits (turned)', 'inherits or is inherited', 'drop table heir'],
+    [
+      'alter table turned force row level security',
+      'forces row security on its owner',
+      'alter table turned no force row level security',
+    ],
+  ])('%s: the work stops and says why, and goes on when it is undone', async (change, reason, undo) => {
+    const error = expect.stringContaining(`table app.turned ${reason}`) as string;
+    await session.query(change);
+    expect(await rows(TROUBLE)).toEqual([{ error, waiting: '0' }]);
+    await session.query(`update turned set body = 'a new note' where id = 1`);
+    await session.query(`call hartonomous.work('turned_search')`);
+    expect(await rows(TROUBLE)).toEqual([{ error, waiting: '1' }]);
+    expect(await rows(ASK)).toHaveLength(2);
+    await session.query(undo);
+    await session.query(`select hartonomous.retry_search('turned_search')`);
+    await session.query(`call hartonomous.work('turned_search')`);
+    expect(await rows(TROUBLE)).toEqual([{ error: null, waiting: '0' }]);
   });
 });
 
