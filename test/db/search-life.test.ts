@@ -5,7 +5,7 @@ import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { postgresBin } from '../../cli/cluster/cluster.ts';
 import type { TestDatabase } from './harness.ts';
-import { createDatabase } from './harness.ts';
+import { createDatabase, roleName } from './harness.ts';
 import { Searches } from './searches.ts';
 
 const searches = new Searches();
@@ -62,6 +62,27 @@ describe('a search', () => {
     await session.query(
       `set search_path = app; drop table "Re%named" cascade; drop table renamed_search_chunks, renamed_search_queue`,
     );
+  });
+
+  test('belongs to whom it was reassigned to when a superuser has said so', async () => {
+    const heir = roleName('heir');
+    const old = roleName('old');
+    await database.createRole(heir, 'hartonomous_user');
+    await database.createRole(old, 'hartonomous_user');
+    await admin.query(`create schema estate authorization ${old}`);
+    const before = await login(old);
+    await before.query('create table estate.house (id integer primary key, body text)');
+    await before.query(`select hartonomous.create_search('estate.house', '{body}')`);
+    await admin.query(`reassign owned by ${old} to ${heir}`);
+    await admin.query(`update hartonomous.searches set owner = '${heir}' where owner = '${old}'::regrole`);
+    await admin.query(`drop owned by ${old}`);
+    const after = await login(heir);
+    await after.query(`insert into estate.house values (1, 'a garden')`);
+    await after.query('call hartonomous.work()');
+    const ask = `select key from hartonomous.search('estate.house_search', 'garden')`;
+    expect((await after.query(ask)).rows).toEqual([{ key: '1' }]);
+    await after.query(`select hartonomous.drop_search('estate.house_search'); drop schema estate cascade`);
+    expect((await after.query('select * from hartonomous.search_list')).rows).toEqual([]);
   });
 
   test('goes on after a dump and a restore', async () => {
