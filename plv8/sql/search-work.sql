@@ -190,6 +190,8 @@ declare
     waiting boolean;
     part record;
     old_name text;
+    policies text[];
+    heads text[];
 begin
     select * into own from hartonomous._own_searches s where s.id = search_id;
     if own.next_chunks is null then
@@ -203,10 +205,24 @@ begin
         from pg_class c cross join lateral aclexplode(c.relacl) a where c.oid = own.chunks and a.grantee <> c.relowner loop
         execute format('grant %s on %s to %s', part.privilege_type, own.next_chunks, part.who);
     end loop;
+    for part in select a.privilege_type, c.attname, case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as who
+        from pg_attribute c cross join lateral aclexplode(c.attacl) a where c.attrelid = own.chunks and not c.attisdropped loop
+        execute format('grant %s (%I) on %s to %s', part.privilege_type, part.attname, own.next_chunks, part.who);
+    end loop;
+    -- What else hides chunks. Conditions name the table as it is called now, and as the next one will be.
+    select array_agg(format('create policy %I on ', p.polname)), array_agg(format(' as %s for %s to %s%s%s',
+        case when p.polpermissive then 'permissive' else 'restrictive' end,
+        case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end,
+        (select string_agg(case r when 0 then 'public' else quote_ident(pg_get_userbyid(r)) end, ', ') from unnest(p.polroles) r),
+        ' using (' || pg_get_expr(p.polqual, p.polrelid) || ')', ' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')'))
+    into heads, policies from pg_policy p where p.polrelid = own.chunks and p.polname <> 'rows_of_source';
     perform hartonomous._show_chunks(own.search::text, own.source, own.next_chunks);
     select quote_ident(c.relname) into old_name from pg_class c where c.oid = own.chunks;
     execute format('drop table %s', own.chunks);
     execute format('alter table %s rename to %s', own.next_chunks, old_name);
+    for part in select h, p from unnest(heads, policies) as u (h, p) loop
+        execute part.h || own.next_chunks || part.p;
+    end loop;
     update hartonomous._own_searches s set chunks = next_chunks, model = next_model, digest = next_digest, has_prefixes = next_has_prefixes,
         next_chunks = null, next_model = null, next_digest = null, next_has_prefixes = null, next_until = null where s.id = search_id;
 end

@@ -70,6 +70,34 @@ describe('workers', () => {
     expect(await rows(`select relname from pg_class where relname ~ 'notes_search_chunks_next$'`)).toEqual([]);
   });
 
+  test('what hides chunks and who may read which of their columns stays when another model takes over', async () => {
+    await makeTable('veiled');
+    await session.query(`insert into veiled values (1, 'a note'), (2, 'hidden 100%s')`);
+    await makeSearch('veiled');
+    await session.query(`call hartonomous.work('veiled_search')`);
+    await session.query(`grant select on veiled, veiled_search, veiled_search_chunks to ${reader}`);
+    await session.query(`grant select (key) on veiled_search_chunks to ${searches.writer}`);
+    await session.query(`grant select on veiled to ${searches.writer}`);
+    await session.query(
+      `create policy "the veil's" on veiled_search_chunks as restrictive for select to ${reader}, ${searches.writer}
+       using (text not like '%100\\%s%' and exists (select from veiled v where v.id = veiled_search_chunks.key))`,
+    );
+    const other = await login(reader);
+    const less = await login(searches.writer);
+    const seen = async (): Promise<unknown[]> => [
+      (await other.query(`select key from hartonomous.search('app.veiled_search', 'hidden')`)).rows,
+      (await less.query('select key from app.veiled_search_chunks')).rows,
+    ];
+    expect(await seen()).toEqual([[{ key: '1' }], [{ key: '1' }]]);
+    await session.query(`select hartonomous.set_search_model('veiled_search', 'nomic')`);
+    await session.query(`call hartonomous.work('veiled_search')`);
+    expect(await rows(`select model from hartonomous.search_list where search = 'veiled_search'::regclass`)).toEqual([
+      { model: 'nomic' },
+    ]);
+    expect(await seen()).toEqual([[{ key: '1' }], [{ key: '1' }]]);
+    await session.query(`select hartonomous.drop_search('veiled_search'); drop table veiled`);
+  });
+
   test('a transaction that began before another model took over is told to search in another', async () => {
     await makeTable('swapped');
     await session.query(`insert into swapped values (1, 'a note')`);
