@@ -14,9 +14,8 @@ import { postgresBin } from '../cli/cluster/cluster.ts';
 import { withClient } from './database.ts';
 import type { Target } from './hartonomous.ts';
 import { exactRun } from './hartonomous.ts';
-import type { Row } from './report.ts';
-import { printTable } from './report.ts';
-import { median, spread } from './statistics.ts';
+import { comparison, printTable } from './report.ts';
+import { median } from './statistics.ts';
 import type { Subject } from './subjects.ts';
 
 const CONTEXT = 2048;
@@ -117,27 +116,6 @@ async function measureLatency(
   return latencies;
 }
 
-/** One figure beside another of the same rounds. */
-function row(
-  what: string,
-  unit: string,
-  ours: readonly number[],
-  peer: readonly number[],
-  { bar, smaller }: { bar: number | null; smaller: boolean },
-): Row {
-  return {
-    what,
-    unit,
-    ours: median(ours),
-    oursSpread: spread(ours),
-    peer: median(peer),
-    peerSpread: spread(peer),
-    ratio: median(ours.map((value, i) => value / peer[i]!)),
-    bar,
-    smaller,
-  };
-}
-
 /** Measure a subject, print the table and write results/neighbours.json. */
 export async function measureNeighbours(
   subject: Subject,
@@ -149,7 +127,7 @@ export async function measureNeighbours(
   const circumstances = { ...about, load_before: loadavg()[0], measured_at: new Date().toISOString() };
   const { one, two } = await measureTogether(target, rounds);
   progress(`two backends ${median(two).toFixed(1)}, one ${median(one).toFixed(1)} tok/s`);
-  const table = [row(`${subject.title}: two backends / one`, 'tok/s', two, one, { bar: TOGETHER_BAR, smaller: false })];
+  const table = [comparison(`${subject.title}: two backends / one`, 'tok/s', two, one, TOGETHER_BAR)];
   await withClient(target.url, async (client) => {
     await client.query(`drop database if exists ${DATABASE}`);
     await client.query(`create database ${DATABASE}`);
@@ -161,7 +139,7 @@ export async function measureNeighbours(
         const { alone, beside } = await measureLatency(target, threads, script, rounds);
         const what = `pgbench ${name} beside a generation with ${threads} thread${threads === 1 ? '' : 's'} / alone`;
         progress(`${what}: ${median(beside).toFixed(3)} and ${median(alone).toFixed(3)} ms`);
-        table.push(row(what, 'ms', beside, alone, { bar: null, smaller: true }));
+        table.push(comparison(what, 'ms', beside, alone, null));
       }
     }
     await client.query(`drop database ${DATABASE}`);
