@@ -258,6 +258,20 @@ $$;
 comment on function hartonomous.set_search_model(regclass, text) is
     'let another model make all embeddings anew; the search goes on with those it has until work() has made the last one';
 
+create or replace function hartonomous._lock_source(own hartonomous.searches, waits boolean) returns boolean
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format('lock table only %s in access share mode', own.source) || case when waits then '' else ' nowait' end;
+    return true;
+exception
+    when lock_not_available or undefined_table then return false;
+    when insufficient_privilege then return true; -- the work says so, and waits
+end
+$$;
+comment on function hartonomous._lock_source(hartonomous.searches, boolean) is
+    'the lock that reading a searched table takes, before any of its queue: who writes or drops takes them in this order; false where another has it, or the table is gone';
+
 create or replace function hartonomous._work(search regclass, batch integer) returns boolean
 language plpgsql volatile parallel unsafe cost 1000000 set search_path = pg_catalog, pg_temp
 as $$
@@ -286,6 +300,7 @@ begin
             and (select count(*) from pg_class c where c.oid in (s.source, s.texts, s.chunks, s.queue)) = 4
         order by s.worked_at nulls first, s.id
     loop
+        continue when not hartonomous._lock_source(own, false);
         execute format('select array_agg(q.id) from (select id from %s where due <= clock_timestamp() order by id limit $1 for update skip locked) q', own.queue)
         into entries using batch;
         if entries is not null then
@@ -298,6 +313,7 @@ begin
         select * from hartonomous._own_searches s where (_work.search is null or s.search = _work.search) and s.paused_until <= clock_timestamp()
             and (select count(*) from pg_class c where c.oid in (s.source, s.texts, s.chunks, s.queue)) = 4
     loop
+        continue when not hartonomous._lock_source(own, true);
         execute format('select array_agg(q.id) from (select id from %s where due <= clock_timestamp() order by id limit 1 for update) q', own.queue)
         into entries;
         if entries is not null then
@@ -331,13 +347,13 @@ revoke all on function
     hartonomous._embed_chunks(hartonomous.searches, regclass, text, boolean, text[], text[], hartonomous._chunk[]),
     hartonomous._write_chunks(hartonomous.searches, regclass, text[], text[], bigint[], hartonomous._chunk[]), hartonomous._work_entries(bigint, bigint[]),
     hartonomous._due_again(integer), hartonomous._try_entries(bigint, bigint[]), hartonomous._finish_rebuild(bigint),
-    hartonomous.set_search_model(regclass, text), hartonomous._work(regclass, integer)
+    hartonomous.set_search_model(regclass, text), hartonomous._lock_source(hartonomous.searches, boolean), hartonomous._work(regclass, integer)
 from public;
 revoke all on procedure hartonomous.work(regclass, integer) from public;
 grant execute on function
     hartonomous._embed_chunks(hartonomous.searches, regclass, text, boolean, text[], text[], hartonomous._chunk[]),
     hartonomous._write_chunks(hartonomous.searches, regclass, text[], text[], bigint[], hartonomous._chunk[]), hartonomous._work_entries(bigint, bigint[]),
     hartonomous._due_again(integer), hartonomous._try_entries(bigint, bigint[]), hartonomous._finish_rebuild(bigint),
-    hartonomous.set_search_model(regclass, text), hartonomous._work(regclass, integer)
+    hartonomous.set_search_model(regclass, text), hartonomous._lock_source(hartonomous.searches, boolean), hartonomous._work(regclass, integer)
 to hartonomous_user;
 grant execute on procedure hartonomous.work(regclass, integer) to hartonomous_user;
