@@ -30,7 +30,7 @@ import {
 import { measureLlamaLibrary, measureLlamaNode, measureWllama, preparePeers } from './llama.ts';
 import { measureNeighbours } from './neighbours.ts';
 import type { Row } from './report.ts';
-import { printTable, ratioPlot } from './report.ts';
+import { comparison, printTable, ratioPlot } from './report.ts';
 import { measureSearch } from './search.ts';
 import { measureShared } from './shared.ts';
 import { median, spread } from './statistics.ts';
@@ -107,17 +107,8 @@ function paired(
   const peer = list.map((round) =>
     better(figure(round.llamaLibrary), round.llamaNode === null ? undefined : figure(round.llamaNode), smaller),
   );
-  return {
-    what,
-    unit,
-    ours: median(ours),
-    oursSpread: spread(ours),
-    peer: median(peer),
-    peerSpread: spread(peer),
-    ratio: compare ? median(ours.map((value, i) => value / peer[i]!)) : null,
-    bar,
-    smaller,
-  };
+  const row = comparison(what, unit, ours, peer, bar);
+  return { ...row, ratio: compare ? row.ratio : null, smaller };
 }
 
 /** A figure of our own, with a bar on the figure itself. */

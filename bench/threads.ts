@@ -13,8 +13,8 @@ import type { Target, ThreadsMeasurement } from './hartonomous.ts';
 import { exactRun } from './hartonomous.ts';
 import { measureLlamaThreads, preparePeers } from './llama.ts';
 import type { Row } from './report.ts';
-import { printTable } from './report.ts';
-import { median, spread } from './statistics.ts';
+import { comparison, printTable } from './report.ts';
+import { median } from './statistics.ts';
 import type { Subject } from './subjects.ts';
 
 type Figure = keyof ThreadsMeasurement;
@@ -115,17 +115,8 @@ function rowsOf(subject: Subject, threads: number, rounds: readonly [ThreadsMeas
   return measured.map((figure) => {
     const ours = rounds.map(([mine]) => median(mine[figure]));
     const peer = rounds.map(([, theirs]) => median(theirs[figure]));
-    return {
-      what: `${subject.title}: ${TITLES[figure]}, ${threads} thread${threads === 1 ? '' : 's'}`,
-      unit: 'tok/s',
-      ours: median(ours),
-      oursSpread: spread(ours),
-      peer: median(peer),
-      peerSpread: spread(peer),
-      ratio: median(ours.map((value, i) => value / peer[i]!)),
-      bar: barOf(figure, threads, subject),
-      smaller: false,
-    };
+    const what = `${subject.title}: ${TITLES[figure]}, ${threads} thread${threads === 1 ? '' : 's'}`;
+    return comparison(what, 'tok/s', ours, peer, barOf(figure, threads, subject));
   });
 }
 

@@ -35,7 +35,7 @@ bool begin_start();                                          // false where anot
 void end_start();
 bool is_starting();                                          // whether some session starts one
 bool claim_place();                                          // for this process; false where another has it
-void give_up_place();                                        // and wake who waits for it
+void give_up_place();                                        // who waits for this engine sees it at the next look
 enum class Left { kYes, kGone, kFull };
 Left leave_request(int pid, dsm_handle handle);
 void withdraw_request(int pid, dsm_handle handle);           // that may be taken already

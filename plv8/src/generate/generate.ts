@@ -135,13 +135,40 @@ export function cacheRequest(
   return { model, caller, ids, most: ids.length - 1, expected: Math.min(context, ids.length + answer) };
 }
 
-/** How far the answer to a request of a call came. */
+/** How far the answer to a request came. */
 interface Progress {
   continuation: Continuation;
   /** Prompt tokens that were there already; null before it has a cache. */
   reused: number | null;
   startedAt: number; // ms
   answeringSince: number; // ms
+}
+
+/** An answer that has come to its end; it is counted in the usage of its model. */
+export function finishedGeneration(
+  { entry: { usage } }: UsedModel,
+  promptIds: number[],
+  { continuation, reused, startedAt, answeringSince }: Progress,
+): Generation {
+  const { tokens, text, thinking, calls, doneReason, ended, budget } = continuation;
+  usage.calls++;
+  usage.promptTokens += promptIds.length;
+  usage.reusedTokens += reused ?? 0;
+  usage.generatedTokens += tokens.length;
+  if (reused !== null && reused > 0) usage.cacheHits++;
+  return {
+    text,
+    thinking,
+    calls,
+    doneReason: doneReason ?? 'length',
+    promptIds,
+    tokens,
+    ended,
+    budget,
+    promptEvalCount: reused === null ? 0 : promptIds.length - reused,
+    promptEvalNs: nanoseconds(answeringSince - startedAt),
+    evalNs: nanoseconds(Date.now() - answeringSince),
+  };
 }
 
 /**
@@ -276,33 +303,14 @@ class Batch {
     return cache;
   }
 
-  private finish(index: number, { continuation, reused, startedAt, answeringSince }: Progress): void {
+  private finish(index: number, progress: Progress): void {
     const { promptIds, options } = this.requests[index]!;
-    const { tokens, text, thinking, calls, doneReason, ended, budget } = continuation;
-    const { usage } = this.used.entry;
-    usage.calls++;
-    usage.promptTokens += promptIds.length;
-    usage.reusedTokens += reused ?? 0;
-    usage.generatedTokens += tokens.length;
-    if (reused !== null && reused > 0) usage.cacheHits++;
-    const generation: Generation = {
-      text,
-      thinking,
-      calls,
-      doneReason: doneReason ?? 'length',
-      promptIds,
-      tokens,
-      ended,
-      budget,
-      promptEvalCount: reused === null ? 0 : promptIds.length - reused,
-      promptEvalNs: nanoseconds(answeringSince - startedAt),
-      evalNs: nanoseconds(Date.now() - answeringSince),
-    };
+    const generation = finishedGeneration(this.used, promptIds, progress);
     this.results[index] = generation;
     const { name, digest } = this.used.entry.description;
     logAnswer(name, this.caller, generation);
     if (options.ablate !== null) return; // no turn that the model would write
-    const ids = tokens.map((token) => token.id);
-    rememberAnswer({ caller: this.caller, digest, text, ids }, this.used.tokenizer);
+    const ids = generation.tokens.map((token) => token.id);
+    rememberAnswer({ caller: this.caller, digest, text: generation.text, ids }, this.used.tokenizer);
   }
 }

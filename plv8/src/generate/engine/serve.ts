@@ -5,7 +5,6 @@
  */
 import { forkCache, releaseCache, takeCache } from '../../backend/caches.ts';
 import type { Catalog } from '../../backend/catalog.ts';
-import { nanoseconds } from '../../backend/durations.ts';
 import { limitOptions } from '../../backend/limits.ts';
 import type { UsedModel } from '../../backend/registry.ts';
 import { engineCatalog, fits, useDescription, useModel } from '../../backend/registry.ts';
@@ -18,7 +17,7 @@ import { CHUNK_TOKENS, MAX_SEQUENCES } from '../../model/model.ts';
 import type { Continuation, Step } from '../../sampling/continuation.ts';
 import { parseOptions } from '../../sampling/options.ts';
 import type { Generation, GenerationRequest } from '../generate.ts';
-import { cacheRequest, checkPrompt, contextLength, continuationOf } from '../generate.ts';
+import { cacheRequest, checkPrompt, contextLength, continuationOf, finishedGeneration } from '../generate.ts';
 import type { Prompt } from '../prompt-parts.ts';
 import { buildIdOf, runTexts } from '../record.ts';
 import type { Job, Task } from '../scheduler.ts';
@@ -221,26 +220,15 @@ class Serving implements Job {
 
   end(): void {
     const { continuation, reused, used, prompt, request, startedAt, answeringSince } = this;
-    const { text, thinking, calls, doneReason, tokens, ended, budget } = continuation!;
-    const { usage, model } = used.entry;
-    usage.calls++;
-    usage.promptTokens += prompt.ids.length;
-    usage.reusedTokens += reused ?? 0;
-    usage.generatedTokens += tokens.length;
-    if (reused !== null && reused > 0) usage.cacheHits++;
-    const generation: Generation = {
-      text,
-      thinking,
-      calls,
-      doneReason: doneReason ?? 'length',
-      promptIds: prompt.ids,
-      tokens: tokens.map((token) => ({ ...token, topLogprobs: [] })), // which neither rows nor recorded runs have
-      ended,
-      budget,
-      promptEvalCount: reused === null ? 0 : prompt.ids.length - reused,
-      promptEvalNs: nanoseconds(answeringSince - startedAt),
-      evalNs: nanoseconds(Date.now() - answeringSince),
-    };
+    const { model } = used.entry;
+    const whole = finishedGeneration(used, prompt.ids, {
+      continuation: continuation!,
+      reused,
+      startedAt,
+      answeringSince,
+    });
+    const tokens = whole.tokens.map((token) => ({ ...token, topLogprobs: [] })); // which neither rows nor recorded runs have
+    const generation: Generation = { ...whole, tokens };
     const { tokenizer, loadNs } = used;
     const texts = request.wantsRun ? runTexts(generation, this.asked.options.stop, tokenizer) : null;
     const answer = {
@@ -248,7 +236,7 @@ class Serving implements Job {
       steps: this.steps,
       loadNs,
       heldAs: model.precision,
-      isWhole: isWhole({ text, ids: tokens.map((token) => token.id) }, tokenizer),
+      isWhole: isWhole({ text: generation.text, ids: tokens.map((token) => token.id) }, tokenizer),
       run: texts === null ? null : { parts: prompt.parts(), texts },
     };
     reply(this.host, this.id, { answer });
