@@ -11,6 +11,8 @@ namespace {
 constexpr size_t kPositions = 64;
 // Heads that go through a block together, at most.
 constexpr size_t kHeadsTogether = 32;
+// Groups of heads that go through a block one after the other, at most.
+constexpr size_t kGroupsTogether = 16;
 // Floats of a block's keys or values that are made on the stack (64 KiB): of heads of up to 256 numbers all, of larger ones a part.
 constexpr size_t kWide = kPositions * 256;
 
@@ -33,26 +35,33 @@ inline F4 four(const Half* from) { return load_four_halves(from); }
 inline F32 eight(const float* from) { return load<F32>(from); }
 inline F32 eight(const Half* from) { return load_halves(from); }
 
-// What the next block of positions has of a head's keys or values, which lie too far apart for the processor to foresee: asked for
-// a few at a time, while this block is worked on. (Behind the last position that asks in vain, which is no fault.)
+// Keys or values of positions to come, asked for a few at a time, in the order in which they lie in memory, while others are
+// worked on: what a head has of a position is too little for the processor to see where the next one's lies. (Behind the last
+// position that asks in vain, which is no fault.)
 template <typename T>
 class Ahead {
  public:
-  // From `from` on, in `times` calls of `some`.
-  Ahead(const T* from, size_t stride, size_t head_size, size_t times)
-      : at_(from), end_(from + kPositions * stride), stride_(stride), head_size_(head_size), step_((kPositions + times - 1) / times) {}
+  // `numbers` of each of `positions` from `from` on, in `times` calls of `some`.
+  Ahead(const T* from, size_t stride, size_t positions, size_t numbers, size_t times) : at_(from), stride_(stride), numbers_(numbers), left_(positions) {
+    if (numbers == stride && stride % kCacheLine == 0) {
+      stride_ = numbers_ = kCacheLine;
+      left_ = positions * (stride / kCacheLine);
+    }
+    step_ = (left_ + times - 1) / times;
+  }
 
   void some() {
-    constexpr size_t kCacheLine = 64 / sizeof(T);
-    for (size_t i = 0; i < step_ && at_ != end_; i++, at_ += stride_) {
-      for (size_t d = 0; d < head_size_; d += kCacheLine) __builtin_prefetch(at_ + d);
+    if (left_ < step_) return;
+    left_ -= step_;
+    for (size_t i = 0; i < step_; i++, at_ += stride_) {
+      for (size_t d = 0; d < numbers_; d += kCacheLine) __builtin_prefetch(at_ + d);
     }
   }
 
  private:
+  static constexpr size_t kCacheLine = 64 / sizeof(T);
   const T* at_;
-  const T* end_;
-  size_t stride_, head_size_, step_;
+  size_t stride_, numbers_, left_, step_;
 };
 
 // Keys are paired for so many positions at least.
@@ -236,28 +245,36 @@ inline void add_block(const Attention& a, float* out, const T* values, size_t st
   add(values, stride);
 }
 
-// Heads of a token, which share keys and values, over `length` positions from keys and values on. Each block of positions goes
-// through all heads while it is in the nearest cache.
+// Groups of a token's heads, each of which shares keys and values with the others of its group, over `length` positions from the
+// first group's keys and values on. A block of positions goes through all heads before the next one: what the groups have
+// of a position stands together in memory, so that keys and values are read from one end to the other.
 template <typename T>
-inline void attend_heads(const Attention& a, const float* q, const T* keys, const T* values, float* out, size_t heads, size_t length) {
-  const size_t stride = a.kv_stride / sizeof(T);
+inline void attend_groups(const Attention& a, const float* q, const T* keys, const T* values, float* out, size_t groups, size_t heads, size_t length) {
+  const size_t stride = a.kv_stride / sizeof(T), numbers = heads * a.head_size;
   Block block;
   block.heads = heads;
-  HeadState states[kHeadsTogether];
-  for (size_t h = 0; h < heads; h++) states[h] = {-__builtin_inff(), 0};
-  memset(out, 0, heads * a.head_size * sizeof(float));
-  const size_t groups = heads < 2 ? 1 : heads / 2, pieces = a.head_size < 32 ? 1 : a.head_size / 32;
+  HeadState states[kGroupsTogether][kHeadsTogether];
+  for (size_t g = 0; g < groups; g++) {
+    for (size_t h = 0; h < heads; h++) states[g][h] = {-__builtin_inff(), 0};
+  }
+  memset(out, 0, groups * numbers * sizeof(float));
+  const size_t times = heads < 2 ? 1 : heads / 2, pieces = a.head_size < 32 ? 1 : a.head_size / 32;
   for (size_t first = 0; first < length; first += kPositions) {
     block.n = length - first < kPositions ? length - first : kPositions;
-    const T* k = keys + first * stride;
-    const T* v = values + first * stride;
-    score_block(a, q, k, stride, block, states, Ahead<T>(k + kPositions * stride, stride, a.head_size, groups * kPositions / kScores));
-    add_block(a, out, v, stride, block, Ahead<T>(v + kPositions * stride, stride, a.head_size, groups * pieces));
+    for (size_t g = 0; g < groups; g++) {
+      const size_t here = first * stride + g * a.head_size;
+      const size_t from = g * kPositions / groups, to = (g + 1) * kPositions / groups;
+      const size_t next = (first + kPositions + from) * stride;
+      score_block(a, q + g * numbers, keys + here, stride, block, states[g], Ahead<T>(keys + next, stride, to - from, groups * a.head_size, times * kPositions / kScores));
+      add_block(a, out + g * numbers, values + here, stride, block, Ahead<T>(values + next, stride, to - from, groups * a.head_size, times * pieces));
+    }
   }
-  for (size_t h = 0; h < heads; h++) {
-    const float inverse = 1 / states[h].total;
-    float* of_head = out + h * a.head_size;
-    for (size_t d = 0; d < a.head_size; d += 4) store(of_head + d, load<F4>(of_head + d) * splat4(inverse));
+  for (size_t g = 0; g < groups; g++) {
+    for (size_t h = 0; h < heads; h++) {
+      const float inverse = 1 / states[g][h].total;
+      float* of_head = out + g * numbers + h * a.head_size;
+      for (size_t d = 0; d < a.head_size; d += 4) store(of_head + d, load<F4>(of_head + d) * splat4(inverse));
+    }
   }
 }
 
@@ -266,7 +283,7 @@ void attend_over(const Attention& a, size_t first, size_t end) {
   const T* keys = static_cast<const T*>(a.keys);
   const T* values = static_cast<const T*>(a.values);
   const size_t group = a.heads / a.kv_heads;
-  for (size_t unit = first; unit < end; unit++) {
+  for (size_t unit = first; unit < end;) {
     const size_t slice = unit % a.slices;
     const size_t kv_head = unit / a.slices % a.kv_heads;
     const size_t token = unit / a.slices / a.kv_heads;
@@ -275,10 +292,15 @@ void attend_over(const Attention& a, size_t first, size_t end) {
     const size_t length = seen < a.window ? seen : a.window;
     const size_t kv_at = (seen - length) * (a.kv_stride / sizeof(T)) + kv_head * a.head_size;
     const size_t at = (token * a.heads + kv_head * group) * a.head_size;
+    size_t groups = 1;
+    if (a.slices == 1 && group <= kHeadsTogether) {
+      while (groups < kGroupsTogether && unit + groups < end && kv_head + groups < a.kv_heads) groups++;
+    }
     for (size_t head = from; head < to; head += kHeadsTogether) {
       const size_t heads = to - head < kHeadsTogether ? to - head : kHeadsTogether;
-      attend_heads(a, a.q + at + head * a.head_size, keys + kv_at, values + kv_at, a.out + at + head * a.head_size, heads, length);
+      attend_groups(a, a.q + at + head * a.head_size, keys + kv_at, values + kv_at, a.out + at + head * a.head_size, groups, heads, length);
     }
+    unit += groups;
   }
 }
 
