@@ -15,8 +15,8 @@ extern "C" {
 namespace host::segments {
 namespace {
 
-constexpr size_t kBlock = size_t{1} << 20;  // has one checksum
-constexpr uint32 kHeaderVersion = 1;
+constexpr size_t kBlock = kHugePage;  // has one checksum, and is written in one go, which is what makes huge pages
+constexpr uint32 kHeaderVersion = 2;
 constexpr uint32 kEndianness = 0x01020304;
 constexpr char kMagic[8] = {'H', 'A', 'R', 'T', 'S', 'E', 'G', '\0'};
 
@@ -27,6 +27,7 @@ std::string host_name() {
 }
 
 size_t pages(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+size_t blocks(size_t bytes) { return (bytes + kBlock - 1) / kBlock; }
 
 void check_for_interrupts() {
   guarded([] { CHECK_FOR_INTERRUPTS(); });
@@ -45,7 +46,8 @@ bool read_all(int fd, void* data, size_t bytes, off_t at) {
   return true;
 }
 
-size_t blocks_of(const Header& header) { return (pages(header.manifest_bytes) + header.data_bytes + kBlock - 1) / kBlock; }
+// Those of the manifest, then those of the data.
+size_t blocks_of(const Header& header) { return blocks(pages(header.manifest_bytes)) + blocks(header.data_bytes); }
 
 uint32 checksum(const void* data, size_t bytes) {
   pg_crc32c crc;
@@ -57,6 +59,9 @@ uint32 checksum(const void* data, size_t bytes) {
 
 // Bytes in front of the manifest: the header and its checksums.
 size_t front_of(const Header& header) { return pages(sizeof header + blocks_of(header) * sizeof(uint32)); }
+
+// Where the data begins; between it and the manifest nothing is written.
+uint64 data_at(const Header& header) { return blocks(front_of(header) + pages(header.manifest_bytes)) * kBlock; }
 
 // Of the header without its own checksum, and of the checksums behind it.
 uint32 header_checksum(Header header, const std::vector<uint32>& sums) {
@@ -117,7 +122,7 @@ Header header_of(const Name& name, size_t manifest_bytes, uint64 data_bytes) {
   header.manifest_bytes = manifest_bytes;
   header.data_bytes = data_bytes;
   header.published = static_cast<int64>(GetCurrentTimestamp() / 1000 + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000));
-  header.data_at = front_of(header) + pages(manifest_bytes);
+  header.data_at = data_at(header);
   return header;
 }
 
@@ -132,60 +137,53 @@ bool read_header(int fd, const Name& name, Header* header, std::vector<uint32>* 
     return false;
   }
   sums->resize(blocks_of(*header));
-  if (header->data_at != front_of(*header) + pages(header->manifest_bytes)) return false;
+  if (header->data_at != data_at(*header)) return false;
   if (static_cast<uint64>(about.st_size) != header->data_at + header->data_bytes) return false;
   if (!read_all(fd, sums->data(), sums->size() * sizeof(uint32), sizeof *header)) return false;
   return header_checksum(*header, *sums) == header->crc;
 }
 
 bool blocks_are_whole(int fd, const Header& header, const std::vector<uint32>& sums) {
-  uint64 at = header.data_at - pages(header.manifest_bytes), end = header.data_at + header.data_bytes;
   std::vector<char> block(kBlock);
-  for (uint32 sum : sums) {
-    size_t bytes = std::min<uint64>(kBlock, end - at);
-    if (!read_all(fd, block.data(), bytes, static_cast<off_t>(at)) || checksum(block.data(), bytes) != sum) return false;
-    at += bytes;
-    check_for_interrupts();
-  }
-  return true;
+  size_t n = 0;
+  auto whole = [&](uint64 at, uint64 end) {
+    for (; at < end; at += kBlock, n++) {
+      size_t bytes = std::min<uint64>(kBlock, end - at);
+      if (!read_all(fd, block.data(), bytes, static_cast<off_t>(at)) || checksum(block.data(), bytes) != sums[n]) return false;
+      check_for_interrupts();
+    }
+    return true;
+  };
+  size_t front = front_of(header);
+  return whole(front, front + pages(header.manifest_bytes)) && whole(header.data_at, header.data_at + header.data_bytes);
 }
 
 std::string read_manifest(int fd, const Header& header) {
   std::string text(header.manifest_bytes, '\0');
-  off_t at = static_cast<off_t>(header.data_at - pages(text.size()));
-  if (!read_all(fd, text.data(), text.size(), at)) throw_js("manifest of the segment could not be read");
+  if (!read_all(fd, text.data(), text.size(), static_cast<off_t>(front_of(header)))) throw_js("manifest of the segment could not be read");
   return text;
 }
 
 void write_contents(int fd, Header header, std::string manifest, const char* data, const std::string& path) {
   manifest.resize(pages(manifest.size()));
-  std::vector<uint32> sums(blocks_of(header));
-  size_t front = front_of(header);
-  if (lseek(fd, static_cast<off_t>(front), SEEK_SET) < 0) throw_file_error("seek in", path);
-  uint64 total = manifest.size() + header.data_bytes, at = 0;
-  for (uint32& sum : sums) {
-    // A block holds the end of the manifest, then data.
-    size_t size = std::min<uint64>(kBlock, total - at);
-    size_t head = at < manifest.size() ? std::min(size, manifest.size() - static_cast<size_t>(at)) : 0;
-    const char* body = data + (at + head - manifest.size());
-    pg_crc32c block;
-    INIT_CRC32C(block);
-    if (head > 0) COMP_CRC32C(block, manifest.data() + at, head);
-    if (size > head) COMP_CRC32C(block, body, size - head);
-    FIN_CRC32C(block);
-    sum = block;
-    if ((head > 0 && !write_all(fd, manifest.data() + at, head)) ||
-        (size > head && !write_all(fd, body, size - head))) {
-      throw_file_error("write", path);
+  std::vector<uint32> sums;
+  auto put = [&](const char* from, size_t bytes, uint64 at) {
+    if (lseek(fd, static_cast<off_t>(at), SEEK_SET) < 0) throw_file_error("seek in", path);
+    for (size_t done = 0; done < bytes; done += kBlock) {
+      size_t size = std::min(kBlock, bytes - done);
+      sums.push_back(checksum(from + done, size));
+      if (!write_all(fd, from + done, size)) throw_file_error("write", path);
+      check_for_interrupts();
     }
-    at += size;
-    check_for_interrupts();
-  }
+  };
+  put(manifest.data(), manifest.size(), front_of(header));
+  put(data, header.data_bytes, header.data_at);
+  if (ftruncate(fd, static_cast<off_t>(header.data_at + header.data_bytes)) != 0) throw_file_error("write", path);  // where there are no data
   header.crc = header_checksum(header, sums);
-  std::vector<char> first(front);
+  std::vector<char> first(front_of(header));
   memcpy(first.data(), &header, sizeof header);
   memcpy(first.data() + sizeof header, sums.data(), sums.size() * sizeof(uint32));
-  if (lseek(fd, 0, SEEK_SET) < 0 || !write_all(fd, first.data(), front)) throw_file_error("write", path);
+  if (lseek(fd, 0, SEEK_SET) < 0 || !write_all(fd, first.data(), first.size())) throw_file_error("write", path);
 }
 
 }  // namespace host::segments

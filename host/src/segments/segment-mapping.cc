@@ -40,10 +40,18 @@ char* range_of(v8::Local<v8::Value> memory, v8::Local<v8::Value> offset, uint64 
   return static_cast<char*>(whole->Data()) + static_cast<uint64>(at);
 }
 
+size_t to_huge_page(const char* at) {
+  size_t over = reinterpret_cast<uintptr_t>(at) % kHugePage;
+  return over == 0 ? 0 : kHugePage - over;
+}
+
 void map_over(char* to, int fd, const Header& header) {
   if (header.data_bytes == 0) return;
   void* mapped = mmap(to, header.data_bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, static_cast<off_t>(header.data_at));
   if (mapped != to) throw_file_error("map", Name{std::string(header.key, sizeof header.key), header.layout}.path());
+#ifdef MADV_HUGEPAGE
+  madvise(to, header.data_bytes, MADV_HUGEPAGE);  // what is not in memory is read so; a system that cannot says no
+#endif
   remember_range(to, to + header.data_bytes);
   futimens(fd, nullptr);  // mapped last: make_room drops the others first
 }

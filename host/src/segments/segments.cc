@@ -64,6 +64,16 @@ void map(Info info) {
   });
 }
 
+// place(memory, offset): the first offset from there on at which a segment can be mapped in huge pages; behind the end there may be none.
+void place(Info info) {
+  callback_body(info, [&] {
+    require_owner("segments");
+    if (info.Length() < 2) throw_js("usage: place(memory, offset)");
+    double gap = static_cast<double>(to_huge_page(range_of(info[0], info[1], 0)));
+    info.GetReturnValue().Set(v8::Number::New(info.GetIsolate(), info[1].As<v8::Number>()->Value() + gap));
+  });
+}
+
 // segment.line(n): a line of the manifest, from 0; undefined behind the last.
 void manifest_line(Info info) {
   callback_body(info, [&] {
@@ -201,6 +211,7 @@ void install_segments(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8
   v8::Local<v8::Object> members = v8::Object::New(isolate);
   set_member(context, members, "usable", segments::usable, kPlv8Member);
   set_member(context, members, "publish", segments::publish, kPlv8Member);
+  set_member(context, members, "place", segments::place, kPlv8Member);
   set_member(context, members, "open", segments::open_segment, kPlv8Member);
   set_member(context, members, "check", segments::check, kPlv8Member);
   set_member(context, members, "elect", segments::elect, kPlv8Member);

@@ -1,7 +1,7 @@
 // What the files of plv8.segments share.
 //
-// A segment is a file of the data directory: a header, CRC-32C of every block, a text that its maker wrote, and bytes that
-// go read-only over a page-aligned range of a WebAssembly memory. It is written under a temporary name and renamed, so it
+// A segment is a file of the data directory: a header, CRC-32C of every block, a text that its maker wrote, and, from a
+// multiple of 2 MiB on, bytes that go read-only over a page-aligned range of a WebAssembly memory. It is written under a temporary name and renamed, so it
 // is there whole or not at all; one that is damaged or was made by another build is as good as absent. Nothing here is
 // needed after a restart: whoever uses segments can make them again.
 #pragma once
@@ -16,6 +16,7 @@ namespace host::segments {
 // ---- segment-file.cc ------------------------------------------------------------------------------------------
 
 constexpr size_t kPage = 4096;
+constexpr size_t kHugePage = size_t{2} << 20;  // a file system that writes in pages of this size may map them as such
 constexpr size_t kMostManifest = size_t{64} << 20;
 
 struct Header {
@@ -105,6 +106,8 @@ void sweep_once();  // in each start of the server
 
 // The bytes of a WebAssembly memory from `offset` on, of which there are at least `bytes`.
 char* range_of(v8::Local<v8::Value> memory, v8::Local<v8::Value> offset, uint64 bytes);
+// How far behind an address the next one lies over which a segment can be mapped in huge pages.
+size_t to_huge_page(const char* at);
 // Put a segment's bytes in the place of those at `to`, for reading only.
 void map_over(char* to, int fd, const Header& header);
 

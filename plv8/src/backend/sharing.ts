@@ -80,6 +80,10 @@ export class ModelSegments implements WeightSegments {
     return text === undefined ? null : vocabularyOf(text);
   }
 
+  place(memory: WasmMemory, at: number): number {
+    return this.store.place(memory, at);
+  }
+
   /** Null, and nothing open, unless the segments of all memories are there and belong together. */
   private openAll(memories: number): MappableWeights[] | null {
     const all: MappableWeights[] = [];

@@ -13,6 +13,9 @@ const SYSTEM_PAGE_BYTES = 4096;
 /** Sizes to try for a memory that cannot grow, beyond what is surely needed; pages that nobody touches cost nothing. */
 const ROOM_BYTES = [4 * 1024 ** 3, 1024 ** 3];
 
+/** Bytes that stay free beside weights that are mapped, so that these can begin where a page of the system's largest kind does. */
+const SEGMENT_ROOM_BYTES = 2 * 1024 ** 2;
+
 /** Below this address lie the kernels' own constants. */
 const FIRST_BYTE = PAGE_BYTES;
 const ALIGN = 16;
@@ -20,7 +23,7 @@ const ALIGN = 16;
 /** The most bytes of one memory. */
 export const MAX_MEMORY_BYTES = MAX_PAGES * PAGE_BYTES;
 /** Bytes of a memory that are not handed out, at most: the first page, and what rounding to pages takes. */
-export const ARENA_OVERHEAD_BYTES = FIRST_BYTE + 4 * PAGE_BYTES;
+export const ARENA_OVERHEAD_BYTES = FIRST_BYTE + 4 * PAGE_BYTES + SEGMENT_ROOM_BYTES;
 
 function roundUp(bytes: number, unit = ALIGN): number {
   return Math.ceil(bytes / unit) * unit;
@@ -48,10 +51,15 @@ export class Arena {
 
   /**
    * `bytes` is what will surely be needed; more is taken from the system when asked for, up to `limit` in all. With
-   * `weightBytes`, so many more are set apart at the top for weights to be shared. Throws outOfMemory.
+   * `weightBytes`, so many more are set apart at the top for weights to be shared, where `place` says. Throws outOfMemory.
    */
-  constructor(bytes: number, weightBytes: number | null = null, limit = MAX_MEMORY_BYTES) {
-    const top = weightBytes === null ? 0 : roundUp(weightBytes, PAGE_BYTES);
+  constructor(
+    bytes: number,
+    weightBytes: number | null = null,
+    limit = MAX_MEMORY_BYTES,
+    place?: (memory: WasmMemory, at: number) => number,
+  ) {
+    const top = weightBytes === null ? 0 : roundUp(weightBytes, PAGE_BYTES) + SEGMENT_ROOM_BYTES;
     const pages = Math.ceil((FIRST_BYTE + bytes + top) / PAGE_BYTES) + 1;
     this.maxPages = Math.min(MAX_PAGES, Math.floor(limit / PAGE_BYTES));
     if (pages > this.maxPages) {
@@ -66,7 +74,8 @@ export class Arena {
       raise(SQLSTATE.outOfMemory, `could not allocate ${pages * PAGE_BYTES} bytes of WebAssembly memory`, { cause });
     }
     if (weightBytes !== null) {
-      this.weightsAt = this.memory.buffer.byteLength - top;
+      const at = this.memory.buffer.byteLength - top;
+      this.weightsAt = place?.(this.memory, at) ?? at;
       this.nextWeight = this.weightsAt;
     }
     this.kernels = instantiateKernels(this.memory);

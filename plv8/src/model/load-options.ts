@@ -32,6 +32,8 @@ export interface PublishedWeights {
 }
 
 export interface WeightSegments {
+  /** The best place for weights from address `at` of a memory on: less than 2 MiB behind it. */
+  place(memory: WasmMemory, at: number): number;
   /** The segments of a model of so many memories as they are now; null unless all of them are there. */
   find(memories: number): MappableWeights[] | null;
   /** Publish those of all memories; false where this backend is not the one to do it or there is no room. */

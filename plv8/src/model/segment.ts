@@ -31,12 +31,16 @@ export function loadShared(
   let arenas: Arena[];
   try {
     arenas = memories.map(
-      ({ weightBytes, otherBytes }) => new Arena(plan.stagingBytes + otherBytes, weightBytes, options.maxMemoryBytes),
+      ({ weightBytes, otherBytes }) =>
+        new Arena(plan.stagingBytes + otherBytes, weightBytes, options.maxMemoryBytes, (memory, at) =>
+          segments.place(memory, at),
+        ),
     );
   } catch (error) {
     if (error instanceof HartonomousError && NO_SUCH_MEMORY.includes(error.sqlerrcode)) return null;
     throw error;
   }
+  arenas.forEach((arena) => options.prepareMemory?.(arena.u8.subarray(0, arena.firstWeight)));
   const found = segments.find(memories.length);
   if (found?.every(({ bytes }, memory) => bytes <= memories[memory]!.weightBytes + PAGE)) {
     map(arenas, found);
