@@ -52,13 +52,18 @@ as $$
         when now.columns is null then format('table %s has no primary key any more', source)
         when now.columns <> made.columns then format('table %s has another primary key than when its search was made', source) end
     from (
-        select array_agg(k.attnum::integer order by k.attnum) as columns from pg_index i
+        select array_agg(k.attnum::integer order by k.n) as columns from pg_index i
         cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, n)
         where i.indrelid = source and i.indisprimary and k.n <= i.indnkeyatts
     ) now cross join (
-        select array_agg(distinct d.refobjsubid order by d.refobjsubid) as columns from pg_policy p
-        join pg_depend d on d.classid = 'pg_policy'::regclass and d.objid = p.oid and d.refclassid = 'pg_class'::regclass
-        where p.polrelid = chunks and p.polname = 'rows_of_source' and d.refobjid = source and d.refobjsubid > 0
+        -- In the order in which the policy compares them.
+        select array_agg(c.attnum order by least(nullif(strpos(c.condition, c.name || ' '), 0), nullif(strpos(c.condition, c.name || ')'), 0))) as columns
+        from (
+            select distinct d.refobjsubid as attnum, 'source.' || quote_ident(a.attname) as name, pg_get_expr(p.polqual, p.polrelid) as condition from pg_policy p
+            join pg_depend d on d.classid = 'pg_policy'::regclass and d.objid = p.oid and d.refclassid = 'pg_class'::regclass
+            join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+            where p.polrelid = chunks and p.polname = 'rows_of_source' and d.refobjid = source and d.refobjsubid > 0
+        ) c
     ) made
 $$;
 comment on function hartonomous._key_trouble(regclass, regclass) is 'how the primary key of a searched table is not the one that its chunks have; null where it is';

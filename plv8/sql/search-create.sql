@@ -170,7 +170,7 @@ language sql stable parallel unsafe cost 100 set search_path = pg_catalog, pg_te
 as $$ select quote_ident(n.nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector' $$;
 comment on function hartonomous._vector_schema() is 'schema of pgvector; null where it is not installed';
 
-create or replace function hartonomous._make_chunks(relation text, source regclass, dimensions integer, settings jsonb) returns regclass
+create or replace function hartonomous._make_chunks(relation text, source regclass, queue regclass, dimensions integer, settings jsonb) returns regclass
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -189,14 +189,46 @@ begin
     if (settings ->> 'index')::boolean then
         execute format('create index on %s using hnsw (embedding %s.%s_ip_ops)', relation, hartonomous._vector_schema(), vector);
     end if;
-    -- Whoever may read chunks reads those of rows that are there for him.
-    execute format('alter table %s enable row level security', relation);
-    execute format('create policy rows_of_source on %s for select using (exists (select from only %s as source where %s))', relation, source,
-        hartonomous._same_key('source', (select quote_ident(c.relname) from pg_class c where c.oid = relation::regclass), key.equals, key.names, key.keys));
+    perform hartonomous._guard_chunks(relation::regclass, source, queue);
     return relation::regclass;
 end
 $$;
-comment on function hartonomous._make_chunks(text, regclass, integer, jsonb) is 'a table of chunks, readable where the source''s rows are';
+comment on function hartonomous._make_chunks(text, regclass, regclass, integer, jsonb) is 'a table of chunks, readable where the source''s rows are';
+
+create or replace function hartonomous._guard_chunks(chunks regclass, source regclass, queue regclass) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+declare
+    key record := hartonomous._search_key(source);
+begin
+    -- Whoever may read chunks reads those of rows that are there for him. Where row security decides that, a change may have given him
+    -- a row whose chunks still have what it said before: they come back when it has been worked off.
+    execute format('alter table %s enable row level security', chunks);
+    execute format('create policy rows_of_source on %1$s for select using (exists (select from only %2$s as source where %3$s)
+            and (not exists (select from only %4$s as waiting where waiting.changed and %5$s) or not row_security_active(%2$L::regclass)))',
+        chunks, source,
+        hartonomous._same_key('source', (select quote_ident(c.relname) from pg_class c where c.oid = chunks), key.equals, key.names, key.keys),
+        queue,
+        hartonomous._same_key('waiting', (select quote_ident(c.relname) from pg_class c where c.oid = chunks), key.equals, key.keys, key.keys));
+end
+$$;
+comment on function hartonomous._guard_chunks(regclass, regclass, regclass) is
+    'lets who may read a table of chunks see those of rows that he sees, and with row security only of rows that have not changed since';
+
+create or replace function hartonomous._guard_queue(queue regclass, source regclass) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+declare
+    key record := hartonomous._search_key(source);
+begin
+    -- The policy on chunks is read with the rights of who reads them: everybody may know which of the rows that he sees wait.
+    execute format('alter table %s enable row level security', queue);
+    execute format('create policy rows_of_source on %s for select using (exists (select from only %s as source where %s))', queue, source,
+        hartonomous._same_key('source', (select quote_ident(c.relname) from pg_class c where c.oid = queue), key.equals, key.names, key.keys));
+    execute format('grant select (changed, %s) on %s to public', hartonomous._listed(key.keys), queue);
+end
+$$;
+comment on function hartonomous._guard_queue(regclass, regclass) is 'lets everybody see the keys in a queue whose rows he sees';
 
 create or replace function hartonomous._show_chunks(view_name text, source regclass, chunks regclass) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -258,21 +290,30 @@ end
 $$;
 comment on function hartonomous._make_triggers(regclass, text, text) is 'the triggers that note what changes in a table';
 
-create or replace function hartonomous._queue_all(made hartonomous.searches) returns bigint
+create or replace function hartonomous._queue_all(made hartonomous.searches, changed boolean) returns bigint
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 declare
     key record := hartonomous._search_key(made.source);
     queued bigint;
 begin
+    -- Searches that were made before queues said what had changed.
+    if not exists (select from pg_attribute a where a.attrelid = made.queue and a.attname = 'changed' and not a.attisdropped) then
+        execute format('alter table %s add column changed boolean not null default true', made.queue);
+        perform hartonomous._guard_queue(made.queue, made.source);
+        execute format('drop policy if exists rows_of_source on %s', made.chunks);
+        perform hartonomous._guard_chunks(made.chunks, made.source, made.queue);
+    end if;
     -- What has no row any more is found by an entry about the whole table.
     execute format('insert into %s (%s) values (null)', made.queue, key.keys[1]);
-    execute format('insert into %s (%s) select %s from only %s', made.queue, hartonomous._listed(key.keys), hartonomous._listed(key.names), made.source);
+    execute format('insert into %s (changed, %s) select $1, %s from only %s', made.queue, hartonomous._listed(key.keys), hartonomous._listed(key.names), made.source)
+    using changed;
     get diagnostics queued = row_count;
     return queued;
 end
 $$;
-comment on function hartonomous._queue_all(hartonomous.searches) is 'queue every row of a searched table; returns how many';
+comment on function hartonomous._queue_all(hartonomous.searches, boolean) is
+    'queue every row of a searched table, as changed or only to be embedded; returns how many';
 
 create or replace function hartonomous._create_search(
     source regclass, columns text[], name text, model text, options json, caller_path text)
@@ -345,7 +386,7 @@ begin
     execute statement;
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     execute format('comment on view %I.%I is %L', schema, name || '_texts', 'texts of ' || source || ' that are searched');
-    execute format('create table %I.%I (id bigint generated always as identity primary key, %s, attempts integer not null default 0,
+    execute format('create table %I.%I (id bigint generated always as identity primary key, %s, changed boolean not null default true, attempts integer not null default 0,
             due timestamptz not null default ''-infinity'', noted_at timestamptz not null default now(), error text)',
         schema, name || '_queue', (select string_agg(format('%s %s', k, t), ', ' order by n) from unnest(key.keys, key.types) with ordinality as c (k, t, n)));
     execute format('comment on table %I.%I is %L', schema, name || '_queue',
@@ -353,7 +394,8 @@ begin
     made.source := source;
     made.texts := format('%I.%I', schema, name || '_texts')::regclass;
     made.queue := format('%I.%I', schema, name || '_queue')::regclass;
-    made.chunks := hartonomous._make_chunks(format('%I.%I', schema, name || '_chunks'), source, wanted.dimensions, settings);
+    perform hartonomous._guard_queue(made.queue, source);
+    made.chunks := hartonomous._make_chunks(format('%I.%I', schema, name || '_chunks'), source, made.queue, wanted.dimensions, settings);
     perform hartonomous._show_chunks(format('%I.%I', schema, name), source, made.chunks);
     made.search := format('%I.%I', schema, name)::regclass;
     execute format('comment on view %s is %L', made.search, 'search of ' || source || ': its texts in chunks; hartonomous.search finds them');
@@ -361,7 +403,7 @@ begin
     values (quote_ident(current_user)::regrole, made.search, source, made.texts, made.chunks, made.queue, wanted.name, wanted.digest, wanted.has_prefixes,
         settings);
     perform hartonomous._make_triggers(source, schema, name);
-    perform hartonomous._queue_all(made);
+    perform hartonomous._queue_all(made, false);
     return made.search;
 end
 $$;
@@ -395,7 +437,7 @@ create or replace function hartonomous.refresh_search(search regclass) returns b
 language sql volatile parallel unsafe cost 1000 set search_path = pg_catalog, pg_temp
 as $$
     select hartonomous._check_search(s, hartonomous._search_trouble(s.source, s.chunks)) from hartonomous._own_search(search) s;
-    select hartonomous._queue_all(hartonomous._own_search(search));
+    select hartonomous._queue_all(hartonomous._own_search(search), true);
 $$;
 comment on function hartonomous.refresh_search(regclass) is
     'queue every row again, after changes that no trigger noticed; chunks that are as they were are not embedded again';
@@ -449,16 +491,18 @@ comment on function hartonomous.drop_search(regclass) is 'drop a search with its
 revoke all on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
     hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_search(hartonomous.searches, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
-    hartonomous._make_chunks(text, regclass, integer, jsonb), hartonomous._show_chunks(text, regclass, regclass),
-    hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches),
+    hartonomous._make_chunks(text, regclass, regclass, integer, jsonb), hartonomous._guard_chunks(regclass, regclass, regclass),
+    hartonomous._guard_queue(regclass, regclass), hartonomous._show_chunks(text, regclass, regclass),
+    hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches, boolean),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),
     hartonomous._own_search(regclass), hartonomous.refresh_search(regclass), hartonomous.retry_search(regclass), hartonomous.drop_search(regclass)
 from public;
 grant execute on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
     hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_search(hartonomous.searches, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
-    hartonomous._make_chunks(text, regclass, integer, jsonb), hartonomous._show_chunks(text, regclass, regclass),
-    hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches),
+    hartonomous._make_chunks(text, regclass, regclass, integer, jsonb), hartonomous._guard_chunks(regclass, regclass, regclass),
+    hartonomous._guard_queue(regclass, regclass), hartonomous._show_chunks(text, regclass, regclass),
+    hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches, boolean),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),
     hartonomous._own_search(regclass), hartonomous.refresh_search(regclass), hartonomous.retry_search(regclass), hartonomous.drop_search(regclass)
 to hartonomous_user;

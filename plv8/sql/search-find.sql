@@ -55,9 +55,9 @@ begin
             own.chunks, relations, condition);
     end if;
     return format('select c.id, %s as score from %s where %s order by %s limit $4',
-        case vector when 'bytea' then 'pg_catalog.hartonomous_v8_inner_product(c.embedding, $2::pg_catalog.bytea)'
+        case vector when 'bytea' then 'nullif(pg_catalog.hartonomous_v8_inner_product(c.embedding, $2::pg_catalog.bytea), ''NaN'')'
             else format('operator(pg_catalog.-) (%s)', distance) end,
-        relations, condition, case when by_index then distance else '2 desc, 1' end);
+        relations, condition, case when by_index then distance else '2 desc nulls last, 1' end);
 end
 $$;
 comment on function hartonomous._near_statement(hartonomous.searches, text, boolean, text) is
@@ -97,7 +97,7 @@ begin
     -- Rare words tell most: each counts by the logarithm of how many chunks there are with any word for one that has it.
     found_rows := format($sql$
         with %1$s, _near as (
-            select l.id, l.score, pg_catalog.row_number() over (order by l.score desc, l.id) as rank from _listed l
+            select l.id, l.score, pg_catalog.row_number() over (order by l.score desc, l.id) as rank from _listed l where l.score is not null
         ), matched as materialized (
             select c.id, w.n, pg_catalog.ts_rank(c.words, w.word)::pg_catalog.float8 as score
             from %2$s cross join pg_catalog.unnest($11) with ordinality w (word, n)

@@ -192,6 +192,7 @@ declare
     old_name text;
     policies text[];
     heads text[];
+    triggers text[];
 begin
     select * into own from hartonomous._own_searches s where s.id = search_id;
     if own.next_chunks is null then
@@ -216,12 +217,19 @@ begin
         (select string_agg(case r when 0 then 'public' else quote_ident(pg_get_userbyid(r)) end, ', ') from unnest(p.polroles) r),
         ' using (' || pg_get_expr(p.polqual, p.polrelid) || ')', ' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')'))
     into heads, policies from pg_policy p where p.polrelid = own.chunks and p.polname <> 'rows_of_source';
+    select array_agg(d order by t.tgname, n) into triggers from pg_trigger t cross join lateral (values
+        (1, pg_get_triggerdef(t.oid)),
+        (2, format('alter table %s %s trigger %I', own.chunks, case t.tgenabled when 'D' then 'disable' when 'R' then 'enable replica' when 'A' then 'enable always' end, t.tgname))
+    ) u (n, d) where t.tgrelid = own.chunks and not t.tgisinternal and (n = 1 or t.tgenabled <> 'O');
     perform hartonomous._show_chunks(own.search::text, own.source, own.next_chunks);
     select quote_ident(c.relname) into old_name from pg_class c where c.oid = own.chunks;
     execute format('drop table %s', own.chunks);
     execute format('alter table %s rename to %s', own.next_chunks, old_name);
     for part in select h, p from unnest(heads, policies) as u (h, p) loop
         execute part.h || own.next_chunks || part.p;
+    end loop;
+    for part in select t from unnest(triggers) as u (t) loop
+        execute part.t;
     end loop;
     update hartonomous._own_searches s set chunks = next_chunks, model = next_model, digest = next_digest, has_prefixes = next_has_prefixes,
         next_chunks = null, next_model = null, next_digest = null, next_has_prefixes = null, next_until = null where s.id = search_id;
@@ -246,9 +254,9 @@ begin
         execute format('drop table %s', own.next_chunks);
     end if;
     settings := hartonomous._search_options(json_build_object('vector', own.options ->> 'vector'), wanted.dimensions);
+    perform hartonomous._queue_all(own, false);
     made := hartonomous._make_chunks((select format('%I.%I', n.nspname, c.relname || '_next') from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where c.oid = own.chunks), own.source, wanted.dimensions, settings);
-    perform hartonomous._queue_all(own);
+        where c.oid = own.chunks), own.source, own.queue, wanted.dimensions, settings);
     execute format('select max(id) from %s', own.queue) into until;
     update hartonomous._own_searches s set next_chunks = made, next_model = wanted.name, next_digest = wanted.digest,
         next_has_prefixes = wanted.has_prefixes, next_until = until,

@@ -100,6 +100,32 @@ describe('the page', () => {
     expect(statSync(file).size).toBeLessThan(MAX_PAGE_BYTES);
   });
 
+  test('shows a character of several tokens once, and names its parts', async () => {
+    const { rows } = await database.pool.query<{ id: string }>(
+      `select hartonomous.complete('A 😀 é', options => '{"num_predict": 2, "record": true}')->>'run_id' as id`,
+    );
+    interface Token {
+      text: string;
+      whole?: string;
+      part?: string;
+    }
+    const { rows: pages } = await database.pool.query<{ page: { prompt: Token[] } }>(
+      `select hartonomous._explain_page($1, 'none') as page`,
+      [rows[0]!.id],
+    );
+    const { prompt } = pages[0]!.page;
+    expect(prompt.map(({ text }) => text).join('')).toContain('A 😀 é');
+    const parts = prompt.filter(({ whole }) => whole?.includes('😀'));
+    expect(parts.map(({ text }) => text.includes('😀'))).toEqual([true, false, false, false]);
+    expect(parts.map(({ part }) => part)).toEqual([1, 2, 3, 4].map((byte) => `bytes ${byte} of 4`));
+    const { rows: seen } = await database.pool.query<{ to_token: string }>(
+      `select distinct to_position, to_token from hartonomous.explain_attention($1, 0, 0) order by to_position`,
+      [rows[0]!.id],
+    );
+    expect(seen.filter(({ to_token: text }) => text.includes('😀'))).toHaveLength(4);
+    expect(seen.filter(({ to_token: text }) => text.includes('\ufffd'))).toEqual([]);
+  });
+
   test('shows text of a model as text', async () => {
     await database.pool.query(
       `select hartonomous.complete('</script><img src=x onerror=alert(1)>', options => '{"num_predict": 2, "record": true}')`,

@@ -80,6 +80,7 @@ describe('search', () => {
     );
     await session.query(`create policy own on docs using (seller = current_user)`);
     await session.query(`grant select on docs, docs_search, docs_search_chunks to ${reader}`);
+    await session.query('call hartonomous.work()');
     expect((await other.query(ask)).rows).toEqual([{ key: '2' }]);
     expect((await other.query('select id from app.docs_search')).rows).toEqual([{ id: 2 }]);
     expect((await other.query('select key from app.docs_search_chunks')).rows).toEqual([{ key: 2 }]);
@@ -91,8 +92,85 @@ describe('search', () => {
     await expect(other.query(`select hartonomous.drop_search('app.docs_search')`)).rejects.toMatchObject({
       message: `app.docs_search is no search of ${reader}`,
     });
-    await session.query('call hartonomous.work()');
     expect(await rows(`select count(*)::integer as n from docs_search`)).toEqual([{ n: 5 }]); // the owner sees all
+  });
+
+  test('shows nobody what a row said before row security gave it to him', async () => {
+    await makeTable('letters', 'id integer primary key, body text, reader text');
+    await session.query(
+      `insert into letters values (1, 'for somebody else', 'nobody'), (2, 'for the reader', '${reader}'), (3, 'for nobody', 'nobody')`,
+    );
+    await makeSearch('letters');
+    await session.query(`call hartonomous.work('letters_search')`);
+    await session.query(
+      `grant select on letters, letters_search, letters_search_chunks to ${reader}, ${searches.writer}`,
+    );
+    const other = await login(reader);
+    const texts = async (client = other): Promise<unknown[]> => {
+      const answers = [];
+      for (const sql of [
+        `select text from hartonomous.search('app.letters_search', 'somebody', options => '{"vector_weight": 0}')`,
+        `select text from hartonomous.search('app.letters_search', 'somebody', filter => 'id = 1')`,
+        'select text from app.letters_search where id = 1',
+        'select text from app.letters_search_chunks where key = 1',
+      ])
+        answers.push((await client.query(sql)).rows.map(({ text }: { text?: string }) => text));
+      return answers;
+    };
+    const [before, none, after] = [['for somebody else'], [], ['to whom it concerns']];
+    // Where no row security is, a row is found as it was until it has been worked off.
+    await session.query(`update letters set body = 'to whom it concerns', reader = '${reader}' where id = 1`);
+    expect(await texts()).toEqual([before, before, before, before]);
+    await session.query(
+      'alter table letters enable row level security; create policy own on letters using (reader = current_user)',
+    );
+    expect(await texts()).toEqual([none, none, none, none]);
+    expect(await texts(session)).toEqual([before, before, before, before]);
+    // What waits is told of the rows that he sees, and by its key alone.
+    await session.query(`update letters set body = 'another' where id = 3`);
+    expect((await other.query('select changed, key from app.letters_search_queue')).rows).toEqual([
+      { changed: true, key: 1 },
+    ]);
+    await expect(other.query('select error from app.letters_search_queue')).rejects.toMatchObject({ code: '42501' });
+    // Given up is not worked off.
+    await session.query(`update letters_search_queue set due = 'infinity'`);
+    await session.query(`call hartonomous.work('letters_search')`);
+    expect(await texts()).toEqual([none, none, none, none]);
+    await session.query(`select hartonomous.retry_search('letters_search')`);
+    await session.query(`update letters_search_queue set due = '-infinity'`);
+    await session.query(`call hartonomous.work('letters_search')`);
+    expect(await texts()).toEqual([none, after, after, after]);
+    // All rows that are queued for another model are as they were; those of refresh_search may not be.
+    await session.query(`select hartonomous.set_search_model('letters_search', 'bert')`);
+    expect(await texts()).toEqual([none, after, after, after]);
+    await session.query(`select hartonomous.refresh_search('letters_search')`);
+    expect(await texts()).toEqual([none, none, none, none]);
+    await session.query(`call hartonomous.work('letters_search')`);
+    expect(await texts()).toEqual([none, after, after, after]);
+    await session.query(`select hartonomous.drop_search('letters_search'); drop table letters`);
+  });
+
+  test('a search that was made before queues said what had changed gets that with refresh_search', async () => {
+    await makeTable('old', 'id integer primary key, body text');
+    await session.query(`insert into old values (1, 'an old note')`);
+    await makeSearch('old');
+    await session.query(`call hartonomous.work('old_search')`);
+    await session.query(
+      `drop policy rows_of_source on old_search_chunks;
+       create policy rows_of_source on old_search_chunks for select using (exists (select from only old source where source.id = old_search_chunks.key));
+       drop policy rows_of_source on old_search_queue; alter table old_search_queue drop column changed, disable row level security;
+       revoke all on old_search_queue from public`,
+    );
+    await session.query(`grant select on old, old_search, old_search_chunks to ${reader}`);
+    await session.query(`update old set body = 'a new note'`);
+    await session.query(`select hartonomous.refresh_search('old_search')`);
+    await session.query(`alter table old enable row level security; create policy everybody on old using (true)`);
+    const ask = `select text from hartonomous.search('app.old_search', 'note')`;
+    const other = await login(reader);
+    expect((await other.query(ask)).rows).toEqual([]);
+    await session.query(`call hartonomous.work('old_search')`);
+    expect((await other.query(ask)).rows).toEqual([{ text: 'a new note' }]);
+    await session.query(`select hartonomous.drop_search('old_search'); drop table old`);
   });
 });
 
@@ -152,6 +230,18 @@ describe.each(['of the host', 'in JavaScript'])('with inner products %s', (where
     }
     await session.query('truncate many');
     expect(await named('')).toEqual([]);
+  });
+
+  test('a vector that has no number is near to nothing', async (context) => {
+    if (where === 'of the host' && !there) return context.skip(`this host has no ${INNER_PRODUCT}`);
+    await session.query(`insert into many values (1, 'note 7'), (2, 'note 8'), (3, 'note 9')`);
+    await session.query('call hartonomous.work()');
+    await session.query(
+      `update many_search_chunks set embedding = decode('0000c07f', 'hex') || substr(embedding, 5) where key = 1`,
+    );
+    expect((await named('')).sort()).toEqual(['2', '3']);
+    await session.query('truncate many');
+    await session.query('call hartonomous.work()');
   });
 
   test('vectors of another length are refused', async (context) => {

@@ -137,6 +137,25 @@ describe('a searched table that has become another', () => {
     expect(await rows(TROUBLE)).toEqual([{ error: null, waiting: '0' }]);
   });
 
+  test('a key of the same columns in another order is another key', async () => {
+    await session.query(
+      `create table "two (" (a integer, "b )" integer, body text, primary key (a, "b )"));
+       insert into "two (" values (1, 2, 'one note'), (2, 1, 'another note')`,
+    );
+    await session.query(`select hartonomous.create_search('"two ("', '{body}', 'two_search')`);
+    await session.query(`call hartonomous.work('two_search')`);
+    const ask = `select key from hartonomous.search('two_search', 'note') order by key`;
+    const found = [{ key: '[1, 2]' }, { key: '[2, 1]' }];
+    expect(await rows(ask)).toEqual(found);
+    await session.query('alter table "two (" drop constraint "two (_pkey", add primary key ("b )", a)');
+    await expect(session.query(ask)).rejects.toMatchObject({
+      message: 'table app."two (" has another primary key than when its search was made',
+    });
+    await session.query('alter table "two (" drop constraint "two (_pkey", add primary key (a, "b )")');
+    expect(await rows(ask)).toEqual(found);
+    await session.query(`select hartonomous.drop_search('two_search'); drop table "two ("`);
+  });
+
   test.each([
     [
       `create table whole (id integer primary key, other integer, body text) partition by range (id);

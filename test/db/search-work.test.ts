@@ -70,7 +70,7 @@ describe('workers', () => {
     expect(await rows(`select relname from pg_class where relname ~ 'notes_search_chunks_next$'`)).toEqual([]);
   });
 
-  test('what hides chunks and who may read which of their columns stays when another model takes over', async () => {
+  test('what hides chunks, who may read which of their columns and their triggers stay when another model takes over', async () => {
     await makeTable('veiled');
     await session.query(`insert into veiled values (1, 'a note'), (2, 'hidden 100%s')`);
     await makeSearch('veiled');
@@ -81,6 +81,12 @@ describe('workers', () => {
     await session.query(
       `create policy "the veil's" on veiled_search_chunks as restrictive for select to ${reader}, ${searches.writer}
        using (text not like '%100\\%s%' and exists (select from veiled v where v.id = veiled_search_chunks.key))`,
+    );
+    await session.query(
+      `create function seen_by_owner() returns trigger language plpgsql as $$ begin new.text := upper(new.text); return new; end $$;
+       create trigger "a trigger" before insert on veiled_search_chunks for each row execute function seen_by_owner();
+       create trigger idle before insert on veiled_search_chunks for each row execute function suppress_redundant_updates_trigger();
+       alter table veiled_search_chunks disable trigger idle`,
     );
     const other = await login(reader);
     const less = await login(searches.writer);
@@ -95,7 +101,20 @@ describe('workers', () => {
       { model: 'nomic' },
     ]);
     expect(await seen()).toEqual([[{ key: '1' }], [{ key: '1' }]]);
-    await session.query(`select hartonomous.drop_search('veiled_search'); drop table veiled`);
+    expect(
+      await rows(
+        `select tgname, tgenabled from pg_trigger where tgrelid = 'veiled_search_chunks'::regclass order by tgname`,
+      ),
+    ).toEqual([
+      { tgname: 'a trigger', tgenabled: 'O' },
+      { tgname: 'idle', tgenabled: 'D' },
+    ]);
+    await session.query(`update veiled set body = 'a new note' where id = 1`);
+    await session.query(`call hartonomous.work('veiled_search')`);
+    expect(await rows('select text from veiled_search where id = 1')).toEqual([{ text: 'A NEW NOTE' }]);
+    await session.query(
+      `select hartonomous.drop_search('veiled_search'); drop table veiled; drop function seen_by_owner`,
+    );
   });
 
   test('a transaction that began before another model took over is told to search in another', async () => {

@@ -19,7 +19,7 @@ import {
   storeAttention,
   storeExplanation,
 } from '../explain/store.ts';
-import { textOf } from '../explain/token-texts.ts';
+import { TokenTexts } from '../explain/token-texts.ts';
 import type { InputMode } from '../explain/units.ts';
 import { INPUT_MODES } from '../explain/units.ts';
 import { mayWrite } from '../backend/caller.ts';
@@ -148,6 +148,7 @@ export function explainAttention(runId: Id, step: number | null, minWeight: numb
       storeAttention(run, step, ids.length - 1, ids, kept);
     }
   }
+  const texts = new TokenTexts(used.tokenizer, ids);
   for (const { layer, head, position, weight } of edges) {
     if (weight < least) continue;
     returnNext({
@@ -155,8 +156,8 @@ export function explainAttention(runId: Id, step: number | null, minWeight: numb
       head,
       from_position: ids.length - 1,
       to_position: position,
-      from_token: textOf(used.tokenizer, ids[ids.length - 1]!),
-      to_token: textOf(used.tokenizer, ids[position]!),
+      from_token: texts.of(ids.length - 1),
+      to_token: texts.of(position),
       weight,
     });
   }

@@ -49,6 +49,9 @@ export function nearestVectors(vectors: Uint8Array, query: Uint8Array, k: number
     );
   const all = floatsOf(vectors); // (n, dim)
   const ranking = new Ranking(k);
-  for (let at = 0, ord = 1; at < all.length; at += dim, ord++) ranking.offer(ord, innerProduct(all, at, wanted));
+  for (let at = 0, ord = 1; at < all.length; at += dim, ord++) {
+    const product = innerProduct(all, at, wanted);
+    if (!Number.isNaN(product)) ranking.offer(ord, product);
+  }
   for (const { id, cosine } of ranking.best) returnNext({ ord: id, score: cosine });
 }

@@ -1,5 +1,5 @@
 /** Explanations of a whole run in as few characters as the HTML page can do with. */
-import { textOf } from './token-texts.ts';
+import { TokenTexts } from './token-texts.ts';
 import type { Explanation } from './explanation.ts';
 import type { RecordedRun, RunModel } from './recorded-run.ts';
 
@@ -20,8 +20,13 @@ export function pageOf(
   used: RunModel,
   explanations: readonly Explanation[],
 ): Record<string, unknown> {
-  const { tokenizer } = used;
   const { nLayers } = used.entry.model.config;
+  const texts = new TokenTexts(used.tokenizer, [...run.promptIds, ...explanations.map(({ token }) => token.token_id)]);
+  /** What a position adds to the text; of parts of characters also these, and which bytes. */
+  const written = (at: number): { text: string; whole?: string; part?: string } => {
+    const part = texts.partOf(at);
+    return { text: texts.beginningIn(at), ...(part === null ? {} : { whole: texts.of(at), part }) };
+  };
   const numbers = new Map<string, number>();
   const numberOf = (text: string): number => {
     const known = numbers.get(text) ?? numbers.size;
@@ -35,11 +40,11 @@ export function pageOf(
     layers: nLayers,
     temperature: run.sampler.temperature,
     prompt: explanations[0]!.inputs.slice(0, run.promptIds.length).map(({ role, is_template }, p) => ({
-      text: textOf(tokenizer, run.promptIds[p]!),
+      ...written(p),
       role,
       template: is_template,
     })),
-    tokens: explanations.map(({ token, candidates, components, lens, inputs, edges }) => {
+    tokens: explanations.map(({ token, candidates, components, lens, inputs, edges }, step) => {
       const layerSum = (layer: number, kinds: readonly string[]): number =>
         components
           .filter((one) => one.layer === layer && kinds.includes(one.component))
@@ -48,7 +53,7 @@ export function pageOf(
       const all = inputs.filter((row) => row.unit === 'token');
       const units = inputs.filter((row) => row.leave_one_out !== null);
       return {
-        text: token.token,
+        ...written(run.promptIds.length + step),
         other: token.runner_up,
         p: share(Math.exp(token.logprob)),
         final: share(token.probability),

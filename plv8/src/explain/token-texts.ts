@@ -42,6 +42,15 @@ export class TokenTexts {
     return storable(decodeUtf8(this.bytes.subarray(start, end)));
   }
 
+  /** The characters that begin in a token, so that those of all tokens are the text; empty within a character. */
+  beginningIn(at: number): string {
+    let [start, end] = [this.starts[at]!, this.starts[at + 1]!];
+    while (start > 0 && start < end && isContinuation(this.bytes[start])) start++;
+    if (start === end) return '';
+    while (isContinuation(this.bytes[end])) end++;
+    return storable(decodeUtf8(this.bytes.subarray(start, end)));
+  }
+
   /** Which bytes of how many of a character a token is, as `bytes 1 to 2 of 4`; null for one of whole characters. */
   partOf(at: number): string | null {
     const [first, last] = [this.starts[at]!, this.starts[at + 1]!];
