@@ -3,11 +3,14 @@
 // Every family that the processor has, with 1, 2, 3 and 8 threads, against the baseline on one: the same bits in random shapes.
 // `test-kernels --speed` prints what each family does on one thread, in processor time.
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
+#include <atomic>
 #include <random>
 #include <vector>
 
@@ -254,22 +257,71 @@ void test_attention() {
   });
 }
 
-// Short calls in a row, of changing numbers of threads and after pauses, each of which must be computed once and whole.
+// A call of so many units, each of which must be computed once.
+void count_units(size_t units, size_t items, size_t threads) {
+  std::vector<uint32_t> counts(units, 0);
+  auto body = [](const void* call, size_t first, size_t end) {
+    auto& list = *static_cast<std::vector<uint32_t>*>(const_cast<void*>(call));
+    for (size_t unit = first; unit < end; unit++) list[unit]++;
+  };
+  if (!pool().run(body, &counts, units, items, static_cast<int>(threads))) failures++;
+  for (uint32_t count : counts) failures += count != 1;
+}
+
+// Short calls in a row, of changing numbers of threads and after pauses.
 void test_pool() {
-  std::vector<uint32_t> counts;
   for (int i = 0; i < 20000; i++) {
-    counts.assign(whole(1, 50), 0);
-    auto body = [](const void* call, size_t first, size_t end) {
-      auto& list = *static_cast<std::vector<uint32_t>*>(const_cast<void*>(call));
-      for (size_t unit = first; unit < end; unit++) list[unit]++;
-    };
-    pool().run(body, &counts, counts.size(), whole(1, 60), static_cast<int>(whole(1, 9)));
-    for (uint32_t count : counts) failures += count != 1;
+    count_units(whole(1, 50), whole(1, 60), whole(1, 9));
     if (i % 500 == 0) {
       timespec pause = {0, static_cast<long>(whole(1, 300)) * 1000};
       nanosleep(&pause, nullptr);
     }
   }
+}
+
+void on_fault(int number, siginfo_t*, void*) {
+  leave_faulted_part();
+  signal(number, SIG_DFL);  // the caller has met something else
+}
+
+// Threads that meet memory which is gone, as that of a segment whose file was cut short: the call fails and ends, and the same
+// threads compute the next one whole.
+void test_faults() {
+  static thread_local bool is_caller = false;
+  is_caller = true;
+  struct sigaction fault = {}, before;
+  fault.sa_sigaction = on_fault;
+  fault.sa_flags = SA_SIGINFO;
+  sigaction(SIGSEGV, &fault, &before);
+  struct Call {
+    char* gone;
+    std::atomic<int> met{0};
+  };
+  void* gone = mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (gone == MAP_FAILED) abort();
+  int failed = 0;
+  for (int i = 0; i < 300; i++) {
+    Call call = {static_cast<char*>(gone), {0}};
+    auto body = [](const void* given, size_t, size_t) {
+      Call& c = *static_cast<Call*>(const_cast<void*>(given));
+      if (is_caller) {
+        // Others are to have parts of it.
+        const timespec pause = {0, 20'000};
+        for (int n = 0; n < 50 && c.met.load() == 0; n++) nanosleep(&pause, nullptr);
+      } else {
+        c.met.fetch_add(1);
+        static_cast<void>(*static_cast<const volatile char*>(c.gone));
+      }
+    };
+    const bool complete = pool().run(body, &call, 12, 12, static_cast<int>(whole(2, 4)));
+    failures += complete == (call.met.load() > 0);
+    failed += !complete;
+    count_units(whole(1, 50), whole(1, 60), whole(1, 9));
+  }
+  printf("%d calls met memory that is gone\n", failed);
+  failures += failed == 0;
+  munmap(gone, 4096);
+  sigaction(SIGSEGV, &before, nullptr);
 }
 
 double processor_seconds() {
@@ -371,6 +423,7 @@ int main(int argc, char** argv) {
   }
   test_narrowing(true);
   test_pool();
+  test_faults();
   printf("kernels of %s: %zu results compared, %d failures\n", best_kernels().name, compared, failures);
   return failures == 0 ? 0 : 1;
 }
