@@ -9,6 +9,8 @@ import { ggufModel } from '../unit/gguf-model.ts';
 import type { KernelCall } from '../unit/kernels/kernel-calls.ts';
 import { BLOCKS, CALLS, fillMemory, PAGES, SCORES, SHAPES } from '../unit/kernels/kernel-calls.ts';
 
+export { callRandomly, callWrongly } from './wrong-kernel-calls.ts';
+
 // PL/V8 has none; what is read with it here are names.
 (globalThis as Record<string, unknown>).TextDecoder = class {
   decode(bytes: Uint8Array): string {
@@ -92,93 +94,6 @@ export function compareModel(bytes: Uint8Array, most: number, precision: Precisi
     if (JSON.stringify(native) === JSON.stringify(plain)) same.push(threads);
   }
   return { same, numbers: new Set(plain.flat()).size };
-}
-
-/** What an argument of a kernel is: where it may be wrong, and how. */
-type Argument = 'address' | 'form' | 'count' | 'length' | 'flag' | 'number' | 'free';
-
-/** A right call of every kernel of the host's over a memory of 64 pages, argument by argument. */
-const RIGHT_CALLS: Record<string, [Argument, number | boolean][]> = {
-  quantizeActivations: [...addresses(5), ['length', 64], ['count', 3]],
-  // Form 84: 4 bits, half floats with minimums; 2116: without, 8 above the weights.
-  matmulIntegers: [...addresses(1), ['form', 84], ...addresses(5), ['count', 9], ['length', 64], ['count', 3], ['length', 36]],
-  matmulTogether: [
-    ...addresses(4), ['length', 64], ['count', 3], ['address', 5 << 17], ['form', 84], ['address', 6 << 17], ['count', 9], ['length', 36],
-  ],
-  matmulF32: [...addresses(3), ['count', 9], ['length', 64], ['count', 3], ['length', 36]],
-  rmsNorm: [...addresses(3), ['length', 65], ['count', 3], ['number', 1e-5]],
-  layerNorm: [...addresses(4), ['length', 65], ['count', 3], ['number', 1e-5]],
-  addInto: [...addresses(2), ['count', 65]],
-  addBias: [...addresses(2), ['length', 65], ['count', 3]],
-  siluMultiply: [...addresses(2), ['count', 65]],
-  geluMultiply: [...addresses(2), ['count', 65]],
-  gelu: [...addresses(1), ['count', 65]],
-  scaleBy: [...addresses(1), ['count', 65], ['number', 2]],
-  narrowF16: [...addresses(2), ['count', 65]],
-  softcap: [...addresses(1), ['count', 65], ['number', 2]],
-  rope: [...addresses(2), ['count', 2], ['length', 16], ['length', 8], ['count', 8], ['count', 1], ['count', 3]],
-  attention: [
-    ...addresses(4), ['free', 0], ['length', 4], ['length', 2], ['length', 8], ['length', 20], ['length', 64],
-    ['number', 0.3], ['number', 0], ['length', 3], ['free', 1], ['free', 100], ['flag', 0],
-  ],
-}; // prettier-ignore
-
-/** Places 128 KiB apart. */
-function addresses(n: number): [Argument, number][] {
-  return Array.from({ length: n }, (_, i) => ['address', (i + 1) << 17]);
-}
-
-const NO_NUMBERS: unknown[] = [undefined, null, 'x', '8', {}, [], 2n, Symbol('x')];
-/** Numbers that are no count; the largest count is more than any memory holds. */
-const NO_COUNTS: unknown[] = [...NO_NUMBERS, true, -1, 1.5, NaN, Infinity, -Infinity, 2 ** 32, 2 ** 53, 2 ** 32 - 1];
-const WRONG: Record<Argument, unknown[]> = {
-  address: [...NO_COUNTS, 2 ** 22 - 4, 2 ** 22, 131073, 2 ** 31],
-  form: [...NO_COUNTS, 0, 8 + 64 + 128, 7, 4, 4 + 32, 2116 + 16, 6 + 128, 2116 + 2 ** 16],
-  count: NO_COUNTS,
-  length: [...NO_COUNTS, 0],
-  flag: [...NO_COUNTS, 2],
-  number: [...NO_NUMBERS, true],
-  free: NO_COUNTS.slice(0, -1),
-};
-
-/** Call the host's kernels with one wrong argument each; which of them were no error, and how many calls there were. */
-export function callWrongly(_file: null, threads: number): { calls: number; taken: string[] } {
-  const host = kernelHost()!;
-  host.threads(threads);
-  const memory = newMemory(PAGES, PAGES);
-  const kernels = host.over(memory) as Record<string, (...args: unknown[]) => unknown>;
-  const taken: string[] = [];
-  let calls = 0;
-  for (let round = 0; round < 4; round++) {
-    for (const [name, right] of Object.entries(RIGHT_CALLS)) {
-      kernels[name]!(...right.map(([, value]) => value));
-      right.forEach(([argument], at) => {
-        for (const wrong of WRONG[argument]) {
-          const args: unknown[] = right.map(([, value]) => value);
-          args[at] = wrong;
-          // A second wrong argument, now and then.
-          if (round > 0 && right[(at + round) % right.length]![0] === 'count') args[(at + round) % right.length] = NaN;
-          calls++;
-          try {
-            kernels[name]!(...args);
-            taken.push(`${name} with ${String(wrong)} as argument ${at + 1}`);
-          } catch (error) {
-            if (!(error instanceof Error)) throw error;
-          }
-        }
-      });
-      for (let n = 0; n < right.length; n++) {
-        calls++;
-        try {
-          kernels[name]!(...right.slice(0, n).map(([, value]) => value));
-          taken.push(`${name} with ${n} arguments`);
-        } catch (error) {
-          if (!(error instanceof Error)) throw error;
-        }
-      }
-    }
-  }
-  return { calls, taken };
 }
 
 /** What becomes of a kernel that would write where a segment is mapped, and whether reading there works. */

@@ -86,13 +86,29 @@ describe.skipIf(lacksOwn('kernels'))('native kernels', () => {
   });
 
   it.each([1, 3])('refuse wrong calls as JavaScript errors, with %i threads', async (threads) => {
-    const { rows } = await client.query<{ result: { calls: number; taken: string[] } }>(
+    const { rows } = await client.query<{ result: { calls: number; taken: string[]; missing: string[] } }>(
       `select kernel_test('callWrongly', null, $1) as result`,
       [threads],
     );
     expect(rows[0]!.result.taken).toEqual([]);
+    expect(rows[0]!.result.missing).toEqual([]);
     expect(rows[0]!.result.calls).toBeGreaterThan(2000);
   });
+
+  it.each([1, 3])(
+    'take of random calls those that are right, with %i threads, and refuse all others',
+    async (threads) => {
+      const { rows } = await client.query<{ result: { wrong: number; right: number; findings: string[] } }>(
+        `select kernel_test('callRandomly', null, $1) as result`,
+        [threads],
+      );
+      const { wrong, right, findings } = rows[0]!.result;
+      console.log(`${wrong} wrong and ${right} right calls with ${threads} threads`);
+      expect(findings).toEqual([]);
+      expect(wrong).toBeGreaterThan(2000);
+      expect(right).toBeGreaterThan(500);
+    },
+  );
 
   it('read a mapped segment and refuse to write there', async () => {
     const { rows } = await client.query(`select kernel_test('writeToSegment', null, 1) as result`);
