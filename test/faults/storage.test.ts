@@ -9,6 +9,7 @@ import { ingest } from '../../cli/ingest/ingest.ts';
 import { verify } from '../../cli/ingest/verify.ts';
 import { query } from '../scale/servers.ts';
 import { FileFolder, llamaBytes } from '../unit/gguf-writer.ts';
+import { childrenOf } from './kernel-threads.ts';
 import { ASK, failure, FaultServer, isAlive, SMALL } from './server.ts';
 import { growDisk, releaseDisk, smallDisk } from './small-disk.ts';
 
@@ -28,19 +29,6 @@ beforeEach(async () => {
   server = await FaultServer.start(SMALL);
 });
 afterEach(() => server.cluster.destroy());
-
-function childrenOf(pid: number): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((child) => {
-      try {
-        return new RegExp(`^PPid:\\s+${pid}$`, 'm').test(readFileSync(`/proc/${child}/status`, 'utf8'));
-      } catch {
-        return false;
-      }
-    });
-}
 
 /**
  * End every process of the server in one instant, and take away what of the write-ahead log nobody had waited for the
