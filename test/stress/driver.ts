@@ -1,16 +1,19 @@
 /**
  * Many sessions of several roles at once, and an outsider who takes every advisory lock it sees: generating with one thread
- * or more, embedding, classifying, ingesting, explaining, removing, upgrading, cancelling, terminating, reconnecting. Every
- * answer has to be the one given alone, every error one that is documented, and at the end the data has to be sound. Which
- * steps a worker takes follows from the seed; how they interleave is the machine's affair.
+ * or more, embedding, classifying, ingesting, explaining, removing, upgrading, cancelling, terminating, reconnecting; killing
+ * where that is asked for. Every answer has to be the one given alone, every error one that is documented, and at the end the
+ * data has to be sound. Which steps a worker takes follows from the seed; how they interleave is the machine's affair.
  */
 import { join } from 'node:path';
-import pg from 'pg';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
 import { CommandError } from '../../cli/errors.ts';
 import { ingest } from '../../cli/ingest/ingest.ts';
 import { install } from '../../cli/install/install.ts';
 import { packageRoot } from '../../cli/package-root.ts';
 import { modelPath } from '../golden/model-files.ts';
+import { killBackends } from './kills.ts';
+import { connected, connectedAgain, PASSWORD, wasKilled } from './sessions.ts';
 
 /** Models that stay, and those that come and go; all of them small. */
 const STAYING = 'staying';
@@ -40,6 +43,8 @@ export interface StressOptions {
   seconds: number;
   seed: number;
   sessions: number;
+  /** Also kill backends (SIGKILL), each of which ends every session: for a server of one's own on this machine. */
+  kills?: boolean;
   log?(line: string): void;
 }
 
@@ -65,22 +70,12 @@ function randomOf(seed: number): () => number {
 
 /** Who the workers are by turns: the one who runs this, users of whom one has every call recorded, an admin. */
 const GROUPS = [null, 'hartonomous_user', 'hartonomous_user', 'hartonomous_admin'] as const;
-const PASSWORD = 'stress';
 
 /** A login in a group, or in none. */
 async function createLogin(client: pg.Client, name: string, group: string | null): Promise<void> {
   await client.query(`create role ${name} login password '${PASSWORD}'`);
   if (group === 'hartonomous_admin') await client.query(`grant hartonomous_user to ${name}`);
   if (group !== null) await client.query(`grant ${group} to ${name}`);
-}
-
-async function connected(url: string, login: string | null = null): Promise<pg.Client> {
-  const as = new URL(url);
-  if (login !== null) [as.username, as.password] = [login, PASSWORD];
-  const client = new pg.Client({ connectionString: as.toString() });
-  client.on('error', () => undefined);
-  await client.connect();
-  return client;
 }
 
 const key = (model: string, prompt: string): string => `${model}\0${prompt}`;
@@ -140,7 +135,7 @@ class Worker {
   }
 
   private async session(): Promise<pg.Client> {
-    this.client ??= await connected(this.options.url, this.login);
+    this.client ??= await connectedAgain(this.options.url, this.login);
     return this.client;
   }
 
@@ -187,6 +182,12 @@ class Worker {
 
   private judge(kind: string, error: unknown): void {
     const { code, message } = error as pg.DatabaseError;
+    if (this.options.kills && wasKilled(error)) {
+      this.result.expected.killed = (this.result.expected.killed ?? 0) + 1;
+      void this.client?.end().catch(() => undefined);
+      this.client = null;
+      return;
+    }
     const documented =
       error instanceof CommandError
         ? DOCUMENTED_COMMANDS.some((pattern) => pattern.test(message))
@@ -265,7 +266,7 @@ class Worker {
         (error: unknown) => error,
       );
     const other = await connected(this.options.url);
-    await new Promise((resolve) => setTimeout(resolve, this.random() * 50));
+    await sleep(this.random() * 50);
     await other.query(`select ${how}($1)`, [rows[0]?.pid]);
     await other.end();
     const error = await ended;
@@ -335,10 +336,22 @@ async function takeLocks(url: string, login: string, until: number): Promise<voi
            else pg_try_advisory_lock(classid::bigint::bit(32)::integer, objid::bigint::bit(32)::integer) end
          from pg_locks where locktype = 'advisory' and pid <> pg_backend_pid() and database = (select oid from pg_database where datname = current_database())`,
       );
-      await new Promise((resolve) => setTimeout(resolve, 10));
+      await sleep(10);
     }
   } finally {
-    await client.end();
+    await client.end().catch(() => undefined);
+  }
+}
+
+/** The same, again and again, as long as backends are killed. */
+async function takeLocksAgain(options: StressOptions, login: string, until: number): Promise<void> {
+  while (Date.now() < until) {
+    try {
+      await takeLocks(options.url, login, until);
+    } catch (error) {
+      if (!options.kills || !wasKilled(error)) throw error;
+      await sleep(100);
+    }
   }
 }
 
@@ -347,7 +360,7 @@ export async function stress(options: StressOptions): Promise<StressResult> {
   const result: StressResult = { steps: {}, expected: {}, findings: [] };
   const alone = await answersAlone(options.url);
   options.log?.(`${options.sessions} sessions, ${options.seconds} s, seed ${options.seed}`);
-  const client = await connected(options.url);
+  let client = await connected(options.url);
   const logins = GROUPS.map((group, i) => (group === null ? null : `stress_${process.pid}_${i}`));
   const [, anna, ben] = logins as [null, string, string];
   const outsider = `stress_${process.pid}_outsider`;
@@ -355,12 +368,29 @@ export async function stress(options: StressOptions): Promise<StressResult> {
     for (const [i, login] of logins.entries()) if (login !== null) await createLogin(client, login, GROUPS[i]!);
     await createLogin(client, outsider, null);
     await client.query(`select hartonomous.set_limit('recording', 1, $1)`, [anna]);
+    // More than the processors of a small machine.
+    await client.query(
+      `do $$ begin execute format('alter database %I set hartonomous_v8.threads = ${THREADS}', current_database()); end $$`,
+    );
     const until = Date.now() + options.seconds * 1000;
     const workers = Array.from(
       { length: options.sessions },
       (_, i) => new Worker(options, alone, result, i, logins[i % logins.length]!),
     );
-    await Promise.all([...workers.map((worker) => worker.run(until)), takeLocks(options.url, outsider, until)]);
+    const killing = options.kills ? killBackends(options.url, randomOf(options.seed), until) : null;
+    await Promise.all([
+      ...workers.map((worker) => worker.run(until)),
+      takeLocksAgain(options, outsider, until),
+      killing,
+    ]);
+    if (killing !== null) {
+      result.steps.killed = await killing;
+      await client.end().catch(() => undefined);
+      client = await connectedAgain(options.url);
+      // The same commands complete what was interrupted.
+      await install(client);
+      for (const name of PASSING) await ingest(client, FILES[name]!, { name, replace: true });
+    }
     for (const login of [anna, ben]) {
       const own = await connected(options.url, login);
       const { rows } = await own.query<{ caller: string; n: number }>(
@@ -375,6 +405,9 @@ export async function stress(options: StressOptions): Promise<StressResult> {
     const left = await client.query<{ name: string }>(`select name from hartonomous.models where state <> 'ready'`);
     for (const row of left.rows) result.findings.push(`model ${row.name} was left half ingested`);
   } finally {
+    await client.query(
+      `do $$ begin execute format('alter database %I reset hartonomous_v8.threads', current_database()); end $$`,
+    );
     for (const login of [...logins, outsider]) {
       if (login === null) continue;
       await client.query(`delete from hartonomous.limits where role_name = '${login}'`);
@@ -385,9 +418,10 @@ export async function stress(options: StressOptions): Promise<StressResult> {
   return result;
 }
 
-/** `npm run stress -- [SECONDS] [SEED]`: against a private cluster of its own, or DATABASE_URL. */
-export function readArguments(args: string[]): { seconds: number; seed: number } {
-  const [seconds = '300', seed = String(Date.now() % 1_000_000)] = args;
-  if (!/^\d+$/.test(seconds) || !/^\d+$/.test(seed)) throw new Error('usage: npm run stress -- [SECONDS] [SEED]');
-  return { seconds: Number(seconds), seed: Number(seed) };
+/** `npm run stress -- [SECONDS] [SEED] [kills]`: against a private cluster of its own. */
+export function readArguments(args: string[]): { seconds: number; seed: number; kills: boolean } {
+  const [seconds = '300', seed = String(Date.now() % 1_000_000), kills] = args;
+  if (!/^\d+$/.test(seconds) || !/^\d+$/.test(seed) || (kills ?? 'kills') !== 'kills')
+    throw new Error('usage: npm run stress -- [SECONDS] [SEED] [kills]');
+  return { seconds: Number(seconds), seed: Number(seed), kills: kills !== undefined };
 }
