@@ -1,6 +1,7 @@
 /**
  * Backends that are killed, ended, cancelled, cut off or stopped while the threads of their kernels compute: what is left of
- * them, and whether others compute the same bits on as many threads. FAULT_SEED repeats a run, TEST_LONG=1 is a long one.
+ * them, and whether others compute the same bits on as many threads. FAULT_SEED repeats a run, TEST_LONG=1 is a long one,
+ * FAULT_ROUNDS says how many faults there are at random moments.
  */
 import { existsSync, readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
@@ -32,7 +33,7 @@ const MOST_THREADS = 9;
 /** More than the cores of a small machine, and as many. */
 const THREADS = [2, 3];
 const INTERRUPTS = LONG ? 60 : 2; // of each kind and number of threads
-const ROUNDS = LONG ? 60 : 3;
+const ROUNDS = Number(process.env.FAULT_ROUNDS ?? (LONG ? 60 : 3));
 /** Within this a backend ends what it computes; of the processor, and asserted four times (test/db/cancel.test.ts). */
 const LATENCY_MS = 250;
 /** Longer than anything here takes that does not hang. */
