@@ -86,16 +86,44 @@ export interface EngineHost {
   serving(): boolean;
   /**
    * Have the engine compute on behalf of a role (its oid), which starts it where it is not there; `visit` sees each text of the
-   * answer until it returns true. `none` where no engine can be had, `gone` where it ended before.
+   * answer until it returns true. `none` where no engine can be had, `gone` where it ended before. Others see `about` beside
+   * the request.
    */
-  ask(role: number, text: string, visit: (text: string) => boolean): 'done' | 'none' | 'gone';
-  /** Requests that were left with this engine since. */
-  take(): [id: number, role: number, text: string][];
+  ask(role: number, text: string, visit: (text: string) => boolean, about: number): 'done' | 'none' | 'gone';
+  /** Requests that were left with this engine since, and when: milliseconds since 1970, unknown to a host of an older build. */
+  take(): [id: number, role: number, text: string, since?: number][];
   /** Whether nobody waits for an answer any more. */
   gone(id: number): boolean;
   send(id: number, text: string): void;
   /** Nothing follows. */
   finish(id: number): void;
+  /** Let others see these numbers of this engine, at most 16. This and what follows a host of an older build does not have. */
+  show?(numbers: number[]): void;
+  /** Let others see these numbers of a request, at most 8. */
+  note?(id: number, numbers: number[]): void;
+  /** The engine of this database and its requests; null where there is none, and where the running function has none. */
+  look?(): EngineLook | null;
+}
+
+/** What an engine and its requests let others see. */
+export interface EngineLook {
+  pid: number;
+  /** milliseconds since 1970 */
+  since: number;
+  facts: number[];
+  requests: LookedRequest[];
+}
+
+export interface LookedRequest {
+  /** of the backend that asked */
+  pid: number;
+  /** oid of the role on whose behalf */
+  role: number;
+  about: number;
+  /** milliseconds since 1970 */
+  since: number;
+  /** zeros until the engine has taken it */
+  facts: number[];
 }
 
 interface Plv8 {
@@ -189,6 +217,11 @@ export function counterStore(): CounterStore | null {
 export function engineHost(): EngineHost | null {
   const { engine } = plv8 as Extras;
   return engine !== undefined && engine.usable() ? engine : null;
+}
+
+/** The engine of this database, be it asked by this session or not; null where there is none. */
+export function lookAtEngine(): EngineLook | null {
+  return (plv8 as Extras).engine?.look?.() ?? null;
 }
 
 /** The engine that this process is, or null. */

@@ -94,9 +94,9 @@ export class EngineServer {
     return (await this.asAdmin<{ pid: number }>(sql, 'postgres')).map(({ pid }) => pid);
   }
 
-  /** Until a condition in SQL is true, asked in another database. */
-  async until(what: string, condition: string): Promise<void> {
-    const client = await this.open(undefined, 'postgres');
+  /** Until a condition in SQL is true, asked in another database where none is named. */
+  async until(what: string, condition: string, database = 'postgres'): Promise<void> {
+    const client = await this.open(undefined, database);
     try {
       for (let i = 0; i < TRIES; i++) {
         if ((await client.query<{ yes: boolean }>(`select (${condition}) as yes`)).rows[0]?.yes === true) return;
@@ -120,6 +120,13 @@ export class EngineServer {
     return this.until(
       'an idle engine',
       `(select array_agg(state) from pg_stat_activity where backend_type = '${ENGINE}') = '{idle}'`,
+    );
+  }
+
+  /** Cancel what a role's sessions wait for. */
+  async cancel(role: string): Promise<void> {
+    await this.asAdmin(
+      `select pg_cancel_backend(pid) from pg_stat_activity where usename = '${role}' and state = 'active'`,
     );
   }
 

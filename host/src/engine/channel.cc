@@ -4,6 +4,7 @@
 extern "C" {
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 }
 
@@ -41,7 +42,7 @@ struct Asked {
 };
 
 // A request that was left with the engine of this process id; segment is null where it is gone, or the server has no more segments.
-Asked ask_engine(int pid, Oid role, const char* text, uint32 bytes) {
+Asked ask_engine(int pid, Oid role, double about, const char* text, uint32 bytes) {
   Asked asked = {nullptr, nullptr};
   asked.segment = dsm_create(queue_at(bytes) + kQueueBytes, DSM_CREATE_NULL_IF_MAXSEGMENTS);
   if (asked.segment == nullptr) return asked;
@@ -50,6 +51,9 @@ Asked ask_engine(int pid, Oid role, const char* text, uint32 bytes) {
   header->caller = MyProcPid;
   header->gone = 0;
   header->text_bytes = bytes;
+  header->about = about;
+  header->since = GetCurrentTimestamp();
+  for (int i = 0; i < kRequestFacts; i++) header->facts[i] = 0;
   memcpy(text_in(header), text, bytes);
   shm_mq* queue = shm_mq_create(queue_in(header), kQueueBytes);
   shm_mq_set_receiver(queue, MyProc);
@@ -87,8 +91,8 @@ v8::Local<v8::String> utf8_string(v8::Isolate* isolate, const char* data, size_t
   return text;
 }
 
-// ask(role, text, visit): have the engine compute; `visit` is called with each text of the answer until it returns true. What came of
-// it: "done", "none" where there is no engine, "gone" where it ended before.
+// ask(role, text, visit, about): have the engine compute; `visit` is called with each text of the answer until it returns true. What came
+// of it: "done", "none" where there is no engine, "gone" where it ended before. `about` is a number that others see beside the request.
 void ask(Info info) {
   callback_body(info, [&] {
     require_owner("engine");
@@ -98,6 +102,7 @@ void ask(Info info) {
       throw_js("usage: ask(role, text, visit)");
     }
     Oid role = info[0].As<v8::Uint32>()->Value();
+    double about = info.Length() > 3 && info[3]->IsNumber() ? info[3].As<v8::Number>()->Value() : 0;
     v8::Local<v8::Function> visit = info[2].As<v8::Function>();
     v8::String::Utf8Value text(isolate, info[1]);
     const char* bytes = *text;
@@ -106,7 +111,7 @@ void ask(Info info) {
     bool there = false;
     guarded([&] { there = engine_enabled && (find_engine(&pid) || start_engine(&pid)); });
     Asked asked = {nullptr, nullptr};
-    if (there) guarded([&] { asked = ask_engine(pid, role, bytes, length); });
+    if (there) guarded([&] { asked = ask_engine(pid, role, about, bytes, length); });
     if (asked.segment == nullptr) return info.GetReturnValue().Set(js_string("none"));
     struct Detach {
       dsm_segment* segment;
@@ -168,9 +173,9 @@ void drop(std::map<uint32, Open>::iterator which) {
   shm_mq_handle* queue = which->second.queue;
   requests->erase(which);
   guarded([&] {
+    end_request(dsm_segment_handle(segment));
     shm_mq_detach(queue);
     dsm_detach(segment);
-    end_request();
   });
 }
 
@@ -193,7 +198,12 @@ Open& open_request(v8::Local<v8::Value> id) {
   throw_js("no such request");
 }
 
-// take(): requests that were left since, each as [id, role, text].
+double js_time(TimestampTz time) {  // milliseconds since 1970
+  constexpr double kEpoch = (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * 86400e3;
+  return static_cast<double>(time) / 1000 + kEpoch;
+}
+
+// take(): requests that were left since, each as [id, role, text, when it was left].
 void take(Info info) {
   callback_body(info, [&] {
     require_owner("engine");
@@ -210,7 +220,7 @@ void take(Info info) {
       guarded([&] {
         open.segment = dsm_attach(handles[i]);
         if (open.segment == nullptr) {
-          end_request();
+          end_request(handles[i]);
           return;
         }
         dsm_pin_mapping(open.segment);
@@ -224,9 +234,10 @@ void take(Info info) {
       Header* header = header_of(open);
       uint32 id = ++latest;
       v8::Local<v8::Value> row[] = {v8::Integer::NewFromUnsigned(isolate, id), v8::Integer::NewFromUnsigned(isolate, header->role),
-                                    utf8_string(isolate, text_in(header), header->text_bytes)};
+                                    utf8_string(isolate, text_in(header), header->text_bytes),
+                                    v8::Number::New(isolate, js_time(header->since))};
       requests->emplace(id, std::move(open));
-      out->Set(context, out->Length(), v8::Array::New(isolate, row, 3)).Check();
+      out->Set(context, out->Length(), v8::Array::New(isolate, row, 4)).Check();
     }
     info.GetReturnValue().Set(out);
   });
@@ -267,6 +278,112 @@ void finish(Info info) {
   });
 }
 
+// Numbers out of an array of at most `most`; 0 for those that it does not have.
+void read_numbers(v8::Local<v8::Value> given, double* out, int most, const char* usage) {
+  v8::Local<v8::Context> context = v8::Isolate::GetCurrent()->GetCurrentContext();
+  if (!given->IsArray() || given.As<v8::Array>()->Length() > static_cast<uint32>(most)) throw_js(usage);
+  v8::Local<v8::Array> numbers = given.As<v8::Array>();
+  for (int i = 0; i < most; i++) {
+    v8::Local<v8::Value> each;
+    if (static_cast<uint32>(i) >= numbers->Length()) out[i] = 0;
+    else if (!numbers->Get(context, i).ToLocal(&each)) throw JsPending{};
+    else if (!each->IsNumber()) throw_js(usage);
+    else out[i] = each.As<v8::Number>()->Value();
+  }
+}
+
+// show(numbers): at most 16 that others see of this engine.
+void show(Info info) {
+  callback_body(info, [&] {
+    require_owner("engine");
+    double facts[kFacts];
+    read_numbers(info[0], facts, kFacts, "usage: show(numbers), at most 16");
+    show_facts(facts);
+  });
+}
+
+// note(id, numbers): at most 8 that others see of a request.
+void note(Info info) {
+  callback_body(info, [&] {
+    require_owner("engine");
+    Open& open = open_request(info[0]);
+    double facts[kRequestFacts];
+    read_numbers(info[1], facts, kRequestFacts, "usage: note(id, numbers), at most 8");
+    for (int i = 0; i < kRequestFacts; i++) header_of(open)->facts[i] = facts[i];
+  });
+}
+
+// ---- whoever looks on -----------------------------------------------------------------------------------------
+
+// What others may see of a request.
+struct Seen {
+  int caller;
+  Oid role;
+  double about;
+  TimestampTz since;
+  double facts[kRequestFacts];
+};
+
+// Read what stands in a request; false where it has ended. It is mapped for that, unless it is one of this process's own.
+bool see(dsm_handle handle, Seen* seen) {
+  dsm_segment* own = dsm_find_mapping(handle);
+  dsm_segment* segment = own != nullptr ? own : dsm_attach(handle);
+  if (segment == nullptr) return false;
+  const Header* header = static_cast<const Header*>(dsm_segment_address(segment));
+  seen->caller = header->caller;
+  seen->role = header->role;
+  seen->about = header->about;
+  seen->since = header->since;
+  for (int i = 0; i < kRequestFacts; i++) seen->facts[i] = header->facts[i];
+  if (own == nullptr) dsm_detach(segment);
+  return true;
+}
+
+v8::Local<v8::Array> js_numbers(v8::Isolate* isolate, const double* numbers, int count) {
+  v8::Local<v8::Context> context = isolate->GetCurrentContext();
+  v8::Local<v8::Array> out = v8::Array::New(isolate, count);
+  for (int i = 0; i < count; i++) out->Set(context, i, v8::Number::New(isolate, numbers[i])).Check();
+  return out;
+}
+
+// look(): the engine of this database, as {pid, since, facts, requests}, each request as {pid, role, about, since, facts};
+// null where there is none, and for functions that may not use it.
+void look(Info info) {
+  callback_body(info, [&] {
+    v8::Isolate* isolate = info.GetIsolate();
+    v8::Local<v8::Context> context = isolate->GetCurrentContext();
+    Place place;
+    bool there = false;
+    if (is_owners_function()) guarded([&] { there = copy_place(&place); });
+    if (!there) return info.GetReturnValue().SetNull();
+    auto set = [&](v8::Local<v8::Object> row, const char* name, v8::Local<v8::Value> value) {
+      row->Set(context, js_string(name), value).Check();
+    };
+    auto number = [&](double value) { return v8::Number::New(isolate, value); };
+    v8::Local<v8::Array> found = v8::Array::New(isolate);
+    for (int i = 0; i < place.n_taken + place.n_left; i++) {
+      dsm_handle handle = i < place.n_taken ? place.taken[i] : place.left[i - place.n_taken];
+      Seen seen;
+      bool open = false;
+      guarded([&] { open = see(handle, &seen); });
+      if (!open) continue;
+      v8::Local<v8::Object> row = v8::Object::New(isolate);
+      set(row, "pid", number(seen.caller));
+      set(row, "role", number(seen.role));
+      set(row, "about", number(seen.about));
+      set(row, "since", number(js_time(seen.since)));
+      set(row, "facts", js_numbers(isolate, seen.facts, kRequestFacts));
+      found->Set(context, found->Length(), row).Check();
+    }
+    v8::Local<v8::Object> out = v8::Object::New(isolate);
+    set(out, "pid", number(place.pid));
+    set(out, "since", number(js_time(place.since)));
+    set(out, "facts", js_numbers(isolate, place.facts, kFacts));
+    set(out, "requests", found);
+    info.GetReturnValue().Set(out);
+  });
+}
+
 // serving(): whether this process is an engine.
 void serving(Info info) {
   callback_body(info, [&] { info.GetReturnValue().Set(is_engine && is_owners_function()); });
@@ -293,6 +410,9 @@ void install_engine(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8) 
   set_member(context, members, "send", engine::send, kPlv8Member);
   set_member(context, members, "finish", engine::finish, kPlv8Member);
   set_member(context, members, "serving", engine::serving, kPlv8Member);
+  set_member(context, members, "show", engine::show, kPlv8Member);
+  set_member(context, members, "note", engine::note, kPlv8Member);
+  set_member(context, members, "look", engine::look, kPlv8Member);
   plv8->DefineOwnProperty(context, js_string("engine"), members, kPlv8Member).Check();
 }
 

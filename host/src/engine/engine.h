@@ -16,6 +16,9 @@ namespace host::engine {
 
 // Requests that wait for the engine of a database or are computed by it, at the very most: hartonomous_v8.engine_requests.
 constexpr int kMostRequests = 64;
+// Numbers by which an engine shows others what it does, and how far a request is. What they say is the bundle's affair.
+constexpr int kFacts = 16;
+constexpr int kRequestFacts = 8;
 
 // ---- places.cc: which database has an engine, in the server's shared memory ---------------------------------------
 
@@ -24,9 +27,12 @@ struct Place {
   Oid database;  // invalid: free
   int pid;       // of its engine; 0: there is none yet
   int starter;   // who starts one; 0: nobody
-  int open;      // requests that were left and have not ended
   int n_left;
-  dsm_handle left[kMostRequests];  // and not taken yet
+  int n_taken;
+  dsm_handle left[kMostRequests];   // requests that it has not taken yet
+  dsm_handle taken[kMostRequests];  // and those that it has and that have not ended; both together are engine_requests at most
+  TimestampTz since;                // when its engine took it
+  double facts[kFacts];             // what its engine shows
 };
 
 bool find_engine(int* pid);                                  // of this database
@@ -41,7 +47,9 @@ Left leave_request(int pid, dsm_handle handle);
 void withdraw_request(int pid, dsm_handle handle);           // that may be taken already
 int take_requests(dsm_handle* handles);                      // kMostRequests at most
 bool has_left_requests();
-void end_request();                                          // one of this engine's
+void end_request(dsm_handle handle);                         // one that this engine took
+void show_facts(const double* facts);                        // kFacts of this engine
+bool copy_place(Place* copy);                                // of this database; false where no engine has it
 void wake(int pid);
 
 // ---- channel.cc: one request -------------------------------------------------------------------------------------
@@ -51,6 +59,9 @@ struct Header {
   int caller;                    // pid
   volatile sig_atomic_t gone;    // the caller needs it no more
   uint32 text_bytes;
+  double about;                            // what its caller says of it to others
+  TimestampTz since;                       // when it was made
+  volatile double facts[kRequestFacts];    // what the engine says of it to others
   // text, then the queue
 };
 

@@ -9,6 +9,7 @@ extern "C" {
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
+#include "utils/timestamp.h"
 }
 
 namespace host::engine {
@@ -26,13 +27,24 @@ Table* table() {
   if (found_table != nullptr) return found_table;
   bool found;
   LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-  Table* made = static_cast<Table*>(ShmemInitStruct("hartonomous engines 1", sizeof(Table), &found));
+  Table* made = static_cast<Table*>(ShmemInitStruct("hartonomous engines 2", sizeof(Table), &found));
   if (!found) {
     memset(made, 0, sizeof(Table));
     SpinLockInit(&made->lock);
   }
   LWLockRelease(AddinShmemInitLock);
   return found_table = made;
+}
+
+// Take a handle out of a list; false where it is none of it. Under the lock.
+bool remove_handle(dsm_handle* list, int* count, dsm_handle handle) {
+  for (int i = 0; i < *count; i++) {
+    if (list[i] != handle) continue;
+    memmove(&list[i], &list[i + 1], (*count - i - 1) * sizeof(dsm_handle));
+    (*count)--;
+    return true;
+  }
+  return false;
 }
 
 // Under the lock.
@@ -114,6 +126,7 @@ bool claim_place() {
   SpinLockRelease(&all->lock);
   if (before != 0 && is_alive(before)) return false;
   bool claimed = false;
+  TimestampTz now = GetCurrentTimestamp();
   SpinLockAcquire(&all->lock);
   place = place_of(all, MyDatabaseId);
   if (place == nullptr) place = place_of(all, InvalidOid);
@@ -121,6 +134,7 @@ bool claim_place() {
     memset(place, 0, sizeof *place);
     place->database = MyDatabaseId;
     place->pid = MyProcPid;
+    place->since = now;
     claimed = true;
   }
   SpinLockRelease(&all->lock);
@@ -141,11 +155,8 @@ Left leave_request(int pid, dsm_handle handle) {
   SpinLockAcquire(&all->lock);
   Place* place = place_of(all, MyDatabaseId);
   if (place != nullptr && place->pid == pid) {
-    left = place->open < engine_requests ? Left::kYes : Left::kFull;
-    if (left == Left::kYes) {
-      place->open++;
-      place->left[place->n_left++] = handle;
-    }
+    left = place->n_left + place->n_taken < engine_requests ? Left::kYes : Left::kFull;
+    if (left == Left::kYes) place->left[place->n_left++] = handle;
   }
   SpinLockRelease(&all->lock);
   if (left == Left::kYes) wake(pid);
@@ -156,15 +167,7 @@ void withdraw_request(int pid, dsm_handle handle) {
   Table* all = table();
   SpinLockAcquire(&all->lock);
   Place* place = place_of(all, MyDatabaseId);
-  if (place != nullptr && place->pid == pid) {
-    for (int i = 0; i < place->n_left; i++) {
-      if (place->left[i] != handle) continue;
-      memmove(&place->left[i], &place->left[i + 1], (place->n_left - i - 1) * sizeof(dsm_handle));
-      place->n_left--;
-      place->open--;
-      break;
-    }
-  }
+  if (place != nullptr && place->pid == pid) remove_handle(place->left, &place->n_left, handle);
   SpinLockRelease(&all->lock);
 }
 
@@ -176,6 +179,8 @@ int take_requests(dsm_handle* handles) {
   if (place != nullptr && place->pid == MyProcPid) {
     count = place->n_left;
     memcpy(handles, place->left, count * sizeof(dsm_handle));
+    memcpy(&place->taken[place->n_taken], place->left, count * sizeof(dsm_handle));
+    place->n_taken += count;
     place->n_left = 0;
   }
   SpinLockRelease(&all->lock);
@@ -191,12 +196,30 @@ bool has_left_requests() {
   return has;
 }
 
-void end_request() {
+void end_request(dsm_handle handle) {
   Table* all = table();
   SpinLockAcquire(&all->lock);
   Place* place = place_of(all, MyDatabaseId);
-  if (place != nullptr && place->pid == MyProcPid && place->open > 0) place->open--;
+  if (place != nullptr && place->pid == MyProcPid) remove_handle(place->taken, &place->n_taken, handle);
   SpinLockRelease(&all->lock);
+}
+
+void show_facts(const double* facts) {
+  Table* all = table();
+  SpinLockAcquire(&all->lock);
+  Place* place = place_of(all, MyDatabaseId);
+  if (place != nullptr && place->pid == MyProcPid) memcpy(place->facts, facts, sizeof place->facts);
+  SpinLockRelease(&all->lock);
+}
+
+bool copy_place(Place* copy) {
+  Table* all = table();
+  SpinLockAcquire(&all->lock);
+  Place* place = place_of(all, MyDatabaseId);
+  bool there = place != nullptr && place->pid != 0;
+  if (there) memcpy(copy, place, sizeof *copy);
+  SpinLockRelease(&all->lock);
+  return there && is_alive(copy->pid);
 }
 
 void wake(int pid) {

@@ -250,6 +250,17 @@ export function kernelFacts(): { kernels: string; threads: number } {
   };
 }
 
+/** What this backend holds of all its models. */
+export function heldBytes(): { memoryBytes: number; cacheBytes: number; cachedTokens: number } {
+  const held = { memoryBytes: 0, cacheBytes: 0, cachedTokens: 0 };
+  for (const { model } of loaded.values()) {
+    held.memoryBytes += model.memoryBytes;
+    held.cacheBytes += model.cacheBytes;
+    held.cachedTokens += cacheFacts(model).tokens;
+  }
+  return held;
+}
+
 /** Rows of the view loaded_models. */
 export function loadedModelRows(): Record<string, unknown>[] {
   currentCatalog();

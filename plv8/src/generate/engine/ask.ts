@@ -78,7 +78,7 @@ export function askEngine(
     wantsRun: record,
   };
   const heard: { answer: EngineAnswer | null; failure: SentError | null } = { answer: null, failure: null };
-  const end = host.ask(account.oid, JSON.stringify(request), (text) => {
+  const hear = (text: string): boolean => {
     const message = JSON.parse(text) as EngineMessage;
     if ('rows' in message) {
       chargeTokens(message.rows);
@@ -88,7 +88,8 @@ export function askEngine(
     if ('error' in message) heard.failure = message.error;
     else if ('answer' in message) heard.answer = message.answer;
     return true;
-  });
+  };
+  const end = host.ask(account.oid, JSON.stringify(request), hear, id);
   if (end !== 'done') return { answer: null, admitted: true };
   const { answer, failure } = heard;
   if (failure !== null) throw receivedError(failure);

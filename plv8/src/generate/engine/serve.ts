@@ -7,7 +7,7 @@ import { forkCache, releaseCache, takeCache } from '../../backend/caches.ts';
 import type { Catalog } from '../../backend/catalog.ts';
 import { limitOptions } from '../../backend/limits.ts';
 import type { UsedModel } from '../../backend/registry.ts';
-import { engineCatalog, fits, useDescription, useModel } from '../../backend/registry.ts';
+import { engineCatalog, fits, heldBytes, useDescription, useModel } from '../../backend/registry.ts';
 import type { EngineHost } from '../../db.ts';
 import { poll, query, servedEngine } from '../../db.ts';
 import { raise, SQLSTATE } from '../../errors.ts';
@@ -24,6 +24,8 @@ import type { Job, Task } from '../scheduler.ts';
 import { Scheduler } from '../scheduler.ts';
 import { turnPrompt } from '../templated-prompt.ts';
 import { isWhole } from '../written-answers.ts';
+import type { RequestFacts } from './facts.ts';
+import { engineNumbers, newEngineFacts, newRequestFacts, requestNumbers } from './facts.ts';
 import type { EngineMessage, EngineRequest, SentStep } from './messages.ts';
 import { failure, storedOf } from './messages.ts';
 
@@ -34,6 +36,7 @@ interface Left {
   id: number;
   role: number;
   request: EngineRequest;
+  since: number; // milliseconds since 1970
 }
 
 /** One that is being computed. */
@@ -48,6 +51,8 @@ const LOCK_WAIT = '200ms';
 /** By model. */
 const schedulers = new Map<Model, Scheduler>();
 const open = new Map<number, Open>();
+/** What others see of this engine. */
+const facts = newEngineFacts();
 
 function isUsed(model: Model): boolean {
   return (schedulers.get(model)?.size ?? 0) > 0;
@@ -69,9 +74,23 @@ export function turn(): boolean {
   const until = Date.now() + TURN_MS;
   do {
     letGo(host);
-    for (const scheduler of schedulers.values()) if (scheduler.size > 0) scheduler.pass();
+    for (const scheduler of schedulers.values()) if (scheduler.size > 0) pass(scheduler);
   } while (isBusy() && Date.now() < until);
+  show(host);
   return isBusy();
+}
+
+function show(host: EngineHost): void {
+  host.show?.(engineNumbers(Object.assign(facts, heldBytes())));
+}
+
+function pass(scheduler: Scheduler): void {
+  const [since, before] = [Date.now(), facts.sequences];
+  scheduler.pass();
+  if (facts.sequences === before) return;
+  facts.passes++;
+  facts.latest = facts.sequences - before;
+  facts.busyMs += Date.now() - since;
 }
 
 /**
@@ -86,7 +105,9 @@ function refuseForeign(): void {
 }
 
 function takeRequests(host: EngineHost): void {
-  const taken = host.take().map(([id, role, text]): Left => ({ id, role, request: JSON.parse(text) as EngineRequest }));
+  const taken = host.take().map(([id, role, text, since = Date.now()]): Left => {
+    return { id, role, request: JSON.parse(text) as EngineRequest, since };
+  });
   if (taken.length === 0) return;
   const catalog = readTables();
   for (const [model, scheduler] of schedulers) if (scheduler.size === 0) schedulers.delete(model);
@@ -119,6 +140,9 @@ function letGo(host: EngineHost): void {
 
 /** The last that a caller hears. */
 function reply(host: EngineHost, id: number, message: EngineMessage): void {
+  if ('error' in message) facts.failures++;
+  if ('answer' in message) facts.answers++;
+  show(host); // before its caller goes on, who may look
   open.delete(id);
   host.send(id, JSON.stringify(message));
   host.finish(id);
@@ -137,7 +161,8 @@ function canTake(catalog: Catalog, { model, stored, precision, build }: EngineRe
   );
 }
 
-function begin(host: EngineHost, catalog: Catalog, { id, role, request }: Left): void {
+function begin(host: EngineHost, catalog: Catalog, left: Left): void {
+  const { id, request } = left;
   try {
     if (!canTake(catalog, request)) {
       reply(host, id, { unseen: true });
@@ -145,7 +170,7 @@ function begin(host: EngineHost, catalog: Catalog, { id, role, request }: Left):
     }
     const used = useModel(catalog, request.model.name, request.precision, { admitted: true });
     const { model } = used.entry;
-    const serving = new Serving(host, id, String(role), used, request);
+    const serving = new Serving(host, left, used);
     const scheduler = schedulers.get(model) ?? new Scheduler(model, MAX_SEQUENCES, CHUNK_TOKENS, poll);
     schedulers.set(model, scheduler);
     open.set(id, { job: serving, scheduler });
@@ -164,15 +189,19 @@ class Serving implements Job {
   private reused: number | null = null;
   private readonly startedAt = Date.now();
   private answeringSince = this.startedAt;
+  private readonly id: number;
+  private readonly request: EngineRequest;
+  /** What others see of it. */
+  private readonly facts = newRequestFacts();
 
   /** Throws as a call would that is computed where it is made. */
   constructor(
     private readonly host: EngineHost,
-    private readonly id: number,
-    private readonly caller: string,
+    private readonly left: Left,
     private readonly used: UsedModel,
-    private readonly request: EngineRequest,
   ) {
+    const { id, request } = left;
+    [this.id, this.request] = [id, request];
     const { description, model } = used.entry;
     const given = parseJson(request.options) as Record<string, unknown>;
     const options = parseOptions(given, description.defaultOptions);
@@ -184,6 +213,12 @@ class Serving implements Job {
     if (options.numPredict !== 0) model.checkWrites();
     const hooks = { logprobs: request.logprobs };
     this.asked = { promptIds: this.prompt.ids, options, hooks };
+    facts.promptTokens += this.prompt.ids.length;
+    this.note({ promptTokens: this.prompt.ids.length });
+  }
+
+  private note(changed: Partial<RequestFacts>): void {
+    this.host.note?.(this.id, requestNumbers(Object.assign(this.facts, changed)));
   }
 
   begin(): Task | null {
@@ -195,17 +230,25 @@ class Serving implements Job {
 
   openCache(ids: readonly number[]): KvCache {
     const { options } = this.asked;
-    const wanted = cacheRequest(this.used.entry.model, this.caller, ids, options, this.context);
+    const caller = String(this.left.role);
+    const wanted = cacheRequest(this.used.entry.model, caller, ids, options, this.context);
     const cache = options.cache ? takeCache(wanted, true) : forkCache(wanted, false);
-    this.reused ??= cache.length;
+    if (this.reused === null) {
+      this.reused = cache.length;
+      facts.reusedTokens += cache.length;
+    }
+    this.note({ place: 1, reusedTokens: this.reused });
     return cache;
   }
 
   closeCache(cache: KvCache): void {
     releaseCache(cache);
+    this.note({ place: 0 });
   }
 
   onRows(rows: number): void {
+    facts.rows += rows;
+    facts.sequences++;
     this.host.send(this.id, JSON.stringify({ rows } satisfies EngineMessage));
   }
 
@@ -214,8 +257,19 @@ class Serving implements Job {
   }
 
   onStep({ token, text, thinking }: Step): void {
+    if (token !== null) this.countToken();
     if (this.request.wantsSteps)
       this.steps.push({ id: token?.id ?? null, logprob: token?.logprob ?? null, text, thinking });
+  }
+
+  private countToken(): void {
+    facts.generatedTokens++;
+    const generatedTokens = this.facts.generatedTokens + 1;
+    if (generatedTokens > 1) return this.note({ generatedTokens });
+    const firstTokenAt = Date.now();
+    facts.firstTokens++;
+    facts.firstTokenMs += Math.max(0, firstTokenAt - this.left.since);
+    this.note({ generatedTokens, firstTokenAt });
   }
 
   end(): void {
