@@ -30,7 +30,8 @@ export interface Answer {
   totalNs: number;
   runId: number | null;
   options: GenerateOptions;
-  tokenizer: Tokenizer;
+  /** Log-probabilities of its tokens, as they are shown. */
+  logprobs: () => Record<string, unknown>[];
 }
 
 /** A token's text as PostgreSQL can hold it: no NUL. */
@@ -147,7 +148,7 @@ export function answer(
     totalNs,
     runId,
     options,
-    tokenizer: used.tokenizer,
+    logprobs: () => shownLogprobs(used.tokenizer, generation.tokens),
   };
 }
 
@@ -166,9 +167,7 @@ export function facts(result: Answer): Record<string, unknown> {
     prompt_tokens: generation.promptIds.length,
     seed: result.options.sampler.seed,
     ...(result.runId === null ? {} : { run_id: result.runId }),
-    ...(result.options.logprobs
-      ? { logprobs: generation.tokens.map((token) => shownLogprob(result.tokenizer, token)) }
-      : {}),
+    ...(result.options.logprobs ? { logprobs: result.logprobs() } : {}),
   };
 }
 
@@ -194,4 +193,8 @@ export function shownLogprob(tokenizer: Tokenizer, token: GeneratedToken): Recor
     ...entry(token.id, token.logprob),
     top_logprobs: token.topLogprobs.map((other) => entry(other.id, other.logprob)),
   };
+}
+
+export function shownLogprobs(tokenizer: Tokenizer, tokens: readonly GeneratedToken[]): Record<string, unknown>[] {
+  return tokens.map((token) => shownLogprob(tokenizer, token));
 }

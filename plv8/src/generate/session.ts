@@ -15,7 +15,7 @@ import { Continuation } from '../sampling/continuation.ts';
 import { checkPrompt, contextLength, logAnswer, tellIgnored } from './generate.ts';
 import { releaseCache, takeCache } from '../backend/caches.ts';
 import type { Answer, Request } from './request.ts';
-import { callingTools } from './request.ts';
+import { callingTools, shownLogprobs } from './request.ts';
 import { mustRecord, refuseUnrecorded } from '../backend/limits.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import type { Prompt } from './prompt-parts.ts';
@@ -296,7 +296,7 @@ function answerOf(session: Session): Answer {
     totalNs: nanoseconds((session.endedAt ?? Date.now()) - session.openedAt) + session.loadNs,
     runId: session.runId,
     options,
-    tokenizer: input.tokenizer,
+    logprobs: () => shownLogprobs(input.tokenizer, continuation.tokens),
   };
 }
 

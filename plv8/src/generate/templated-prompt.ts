@@ -13,7 +13,8 @@ import { thinkingFamily } from '../format/thinking-families.ts';
 import type { Prompt } from './prompt-parts.ts';
 import { plainPrompt, renderedPrompt } from './prompt-parts.ts';
 import { messagesWithTools } from './tool-calling.ts';
-import { writtenSpans } from './written-answers.ts';
+import type { FindAnswer } from './written-answers.ts';
+import { ownAnswers, writtenSpans } from './written-answers.ts';
 import { quoted } from '../format/visible-text.ts';
 
 /** A model as prompts need it: no weights. */
@@ -90,8 +91,8 @@ export function renderMessages(model: PromptModel, messages: ChatMessage[], opti
  * option parse_special asks for it; answers that this model wrote are the ids that it wrote; a BOS that is there already is
  * not added again.
  */
-function encodeRendered({ tokenizer, description }: PromptModel, text: Text, options: GenerateOptions): number[] {
-  const answers = options.parseSpecial ? [] : writtenSpans(text, description.digest);
+function encodeRendered({ tokenizer }: PromptModel, text: Text, options: GenerateOptions, find: FindAnswer): number[] {
+  const answers = options.parseSpecial ? [] : writtenSpans(text, find);
   const ids: number[] = [];
   let at = 0;
   const encodeTo = (end: number): void => {
@@ -122,10 +123,15 @@ function givenMessages(messages: readonly ChatMessage[], { system }: GenerateOpt
   return system === null ? given : new Map([[-1, { role: 'system', content: system }], ...given]);
 }
 
-/** A conversation through the template. */
-export function chatPrompt(model: PromptModel, messages: ChatMessage[], options: GenerateOptions): Prompt {
+/** A conversation through the template; `find` knows which of its answers were written by the model. */
+export function chatPrompt(
+  model: PromptModel,
+  messages: ChatMessage[],
+  options: GenerateOptions,
+  find = ownAnswers(model.description.digest),
+): Prompt {
   const text = renderMessages(model, messages, options);
-  const ids = encodeRendered(model, text, options);
+  const ids = encodeRendered(model, text, options, find);
   return renderedPrompt(ids, text, givenMessages(messages, options), model.tokenizer);
 }
 
@@ -147,5 +153,6 @@ export function turnPrompt(model: PromptModel, prompt: string, options: Generate
   }
   const messages = [{ role: 'user', content: prompt }];
   const text = joinTexts([render(template, model, messages, options), Text.content(begun)]);
-  return renderedPrompt(encodeRendered(model, text, options), text, givenMessages(messages, options), tokenizer);
+  const ids = encodeRendered(model, text, options, ownAnswers(model.description.digest));
+  return renderedPrompt(ids, text, givenMessages(messages, options), tokenizer);
 }

@@ -43,6 +43,28 @@ export function rememberWhole(written: { caller: string; digest: string; text: s
   answers.set(key, ids);
 }
 
+/** Ids of an answer of this text; undefined where nobody knows of one. */
+export type FindAnswer = (text: string) => readonly number[] | undefined;
+
+/** What this backend wrote for its caller with the model of this digest. */
+export function ownAnswers(digest: string): FindAnswer {
+  let caller: string | null = null;
+  return (text) => {
+    if (answers.size === 0) return undefined;
+    caller ??= callerRole();
+    return answers.get(keyOf(caller, digest, text));
+  };
+}
+
+/** Answers with their ids that were written for a caller and stand in one of these texts. */
+export function answersIn(texts: readonly string[], caller: string, digest: string): [text: string, ids: number[]][] {
+  const begin = keyOf(caller, digest, '');
+  return [...answers]
+    .filter(([key]) => key.startsWith(begin))
+    .map(([key, ids]): [string, number[]] => [key.slice(begin.length), [...ids]])
+    .filter(([answer]) => texts.some((text) => text.includes(answer)));
+}
+
 export interface WrittenSpan {
   start: number;
   end: number;
@@ -50,12 +72,11 @@ export interface WrittenSpan {
 }
 
 /** Where in a rendered conversation an assistant's turn stands unchanged that a model wrote for the caller. */
-export function writtenSpans(text: Text, digest: string): WrittenSpan[] {
-  const turns = text.spans.filter((span) => span.answer);
-  if (turns.length === 0 || answers.size === 0) return [];
-  const caller = callerRole();
-  return turns.flatMap(({ start, end }) => {
-    const ids = answers.get(keyOf(caller, digest, text.chars.slice(start, end)));
-    return ids === undefined ? [] : [{ start, end, ids }];
-  });
+export function writtenSpans(text: Text, find: FindAnswer): WrittenSpan[] {
+  return text.spans
+    .filter((span) => span.answer)
+    .flatMap(({ start, end }) => {
+      const ids = find(text.chars.slice(start, end));
+      return ids === undefined ? [] : [{ start, end, ids }];
+    });
 }

@@ -9,45 +9,79 @@ import { chargeTokens } from '../../backend/hourly-counts.ts';
 import { noteTokens } from '../../backend/call-note.ts';
 import { refuseUnrecorded } from '../../backend/limits.ts';
 import { admit, currentCatalog, note, useDescription } from '../../backend/registry.ts';
+import type { EngineHost } from '../../db.ts';
 import { engineHost, noticeOnce } from '../../db.ts';
 import { writeJson } from '../../format/ordered-json.ts';
+import type { Step } from '../../sampling/continuation.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../../sampling/options.ts';
+import type { ChatMessage } from '../../tokenizer/chat-template.ts';
 import { logAnswer } from '../generate.ts';
 import type { RunRecord } from '../record.ts';
 import { buildIdOf, recordingWanted, recordWithTexts } from '../record.ts';
-import { rememberWhole } from '../written-answers.ts';
-import type { EngineAnswer, EngineMessage, EngineRequest, SentError } from './messages.ts';
-import { receivedError, storedOf } from './messages.ts';
+import type { Answer } from '../request.ts';
+import { answer as answerHere } from '../request.ts';
+import { chatPrompt, turnPrompt } from '../templated-prompt.ts';
+import { answersIn, rememberWhole } from '../written-answers.ts';
+import type { EngineAnswer, EngineInput, EngineMessage, EngineRequest, SentError, SentStep } from './messages.ts';
+import { receivedError, sentStep, storedOf } from './messages.ts';
 
-export interface Asked {
+/** What is to be answered: a text, or a conversation and the JSON text that its caller wrote. */
+export type Input = { prompt: string } | { messages: ChatMessage[]; json: string };
+
+type Kind = 'generate' | 'complete' | 'chat' | 'stream';
+
+/** Limits on what a backend holds: an engine has none of a role's. */
+const OF_BACKENDS = ['max_model_bytes', 'max_loaded_models'];
+
+/** Characters of a prompt or conversation that the engine takes; a longer one would hold up others before its first pass. */
+const MAX_INPUT = 1_000_000;
+
+/** The answer to a call, of the engine where that takes it; `onStep` sees its steps, which may all come at the end. */
+export function answer(
+  kind: Kind,
+  input: Input,
+  model: string | null,
+  given: Record<string, unknown> | null,
+  onStep?: (step: SentStep) => void,
+): Answer {
+  const { answer: known, admitted } = askEngine(kind, input, model, given, onStep);
+  if (known !== null) return known;
+  return answerHere(
+    kind,
+    model,
+    given,
+    (prepared, options) =>
+      'prompt' in input ? turnPrompt(prepared, input.prompt, options) : chatPrompt(prepared, input.messages, options),
+    { admitted, ...(onStep === undefined ? {} : { onStep: (step: Step) => onStep(sentStep(step)) }) },
+  );
+}
+
+interface Asked {
   /** Null where the call is to be computed here. */
-  answer: EngineAnswer | null;
+  answer: Answer | null;
   /** Whether it was admitted, and so counted, already. */
   admitted: boolean;
 }
 
 const NOT_ASKED: Asked = { answer: null, admitted: false };
 
-/** Limits on what a backend holds: an engine has none of a role's. */
-const OF_BACKENDS = ['max_model_bytes', 'max_loaded_models'];
-
-/** Characters of a prompt that the engine takes; a longer one would hold up others before its first pass. */
-const MAX_PROMPT = 1_000_000;
-
 /** Whether the engine computes such a call: what may take long before its first pass, or names cores, is the backend's. */
-function isTaken(prompt: string, options: GenerateOptions, { limits }: Catalog): boolean {
-  const { constraint, ablate, template, toolChoice, numThread } = options;
+function isTaken(input: Input, options: GenerateOptions, { limits }: Catalog): boolean {
+  const { constraint, ablate, template, tools, toolChoice, numThread } = options;
   const isPlain = constraint === null && ablate === null && template === null && toolChoice === 'auto' && !numThread;
-  return isPlain && prompt.length <= MAX_PROMPT && OF_BACKENDS.every((name) => !limits.has(name));
+  const isText = 'prompt' in input;
+  const length = isText ? input.prompt.length : input.json.length;
+  // The tools of a conversation constrain its answer.
+  return isPlain && (isText || tools === null) && length <= MAX_INPUT && OF_BACKENDS.every((name) => !limits.has(name));
 }
 
-/** Ask the engine to write what follows a prompt. */
-export function askEngine(
-  kind: 'generate' | 'stream',
-  prompt: string,
+function askEngine(
+  kind: Kind,
+  input: Input,
   model: string | null,
   given: Record<string, unknown> | null,
+  onStep?: (step: SentStep) => void,
 ): Asked {
   const host = engineHost();
   if (host === null) return NOT_ASKED;
@@ -58,7 +92,7 @@ export function askEngine(
   const options = parseOptions(given ?? {}, description.defaultOptions);
   const caller = callerRole();
   const account = catalog.accounts.find(({ role }) => role === caller);
-  if (!isTaken(prompt, options, catalog) || account === undefined) return NOT_ASKED;
+  if (!isTaken(input, options, catalog) || account === undefined) return NOT_ASKED;
   const ignored = ignoredOptions(given ?? {});
   if (ignored.length > 0) noticeOnce(`options about hardware change nothing here: ${ignored.join(', ')}`);
   admit(catalog);
@@ -71,12 +105,29 @@ export function askEngine(
     stored: storedOf(description),
     precision: options.precision,
     options: writeJson({ ...given, seed: options.sampler.seed }),
-    prompt,
+    input: sentInput(input, caller, digest),
     limits: [...catalog.limits],
     logprobs: record || options.logprobs || kind === 'stream',
-    wantsSteps: kind === 'stream',
+    wantsSteps: onStep !== undefined,
     wantsRun: record,
+    showsLogprobs: options.logprobs && (kind === 'complete' || kind === 'chat'),
   };
+  const heard = converse(host, account.oid, request);
+  if (heard === null) return { answer: null, admitted: true };
+  for (const step of heard.steps) onStep?.(step);
+  const call = { kind, caller, description, given: given ?? {}, options, catalog, startedAt };
+  return { answer: finish(call, heard), admitted: true };
+}
+
+function sentInput(input: Input, caller: string, digest: string): EngineInput {
+  if ('prompt' in input) return input;
+  // A template shows of an answer what its message has, or a part of it.
+  const answers = input.messages.filter(({ role }) => role === 'assistant').map(({ content }) => content);
+  return { messages: input.json, written: answersIn(answers, caller, digest) };
+}
+
+/** Leave a request with the engine and hear its answer; null where it is to be computed here. Throws what the engine found wrong with it. */
+function converse(host: EngineHost, role: number, request: EngineRequest): EngineAnswer | null {
   const heard: { answer: EngineAnswer | null; failure: SentError | null } = { answer: null, failure: null };
   const hear = (text: string): boolean => {
     const message = JSON.parse(text) as EngineMessage;
@@ -89,16 +140,13 @@ export function askEngine(
     else if ('answer' in message) heard.answer = message.answer;
     return true;
   };
-  const end = host.ask(account.oid, JSON.stringify(request), hear, id);
-  if (end !== 'done') return { answer: null, admitted: true };
-  const { answer, failure } = heard;
-  if (failure !== null) throw receivedError(failure);
-  if (answer !== null) finish({ kind, caller, description, given: given ?? {}, options, catalog, startedAt }, answer);
-  return { answer, admitted: true };
+  if (host.ask(role, JSON.stringify(request), hear, request.model.id) !== 'done') return null;
+  if (heard.failure !== null) throw receivedError(heard.failure);
+  return heard.answer;
 }
 
 interface Call {
-  kind: RunRecord['kind'];
+  kind: Kind;
   caller: string;
   description: RunRecord['model'];
   given: Record<string, unknown>;
@@ -108,27 +156,31 @@ interface Call {
 }
 
 /** Log and remember an answer, and record it where that is wanted. */
-function finish(call: Call, { generation, isWhole, run, heldAs, loadNs }: EngineAnswer): void {
+function finish(call: Call, { generation, isWhole, logprobs, run, heldAs, loadNs }: EngineAnswer): Answer {
   const { kind, caller, description, given, options, catalog, startedAt } = call;
   logAnswer(description.name, caller, generation);
   const ids = generation.tokens.map((token) => token.id);
   if (isWhole) rememberWhole({ caller, digest: description.digest, text: generation.text, ids });
-  if (run === null) return;
-  recordWithTexts(
-    {
-      caller,
-      kind,
-      model: description,
-      options: given,
-      settings: options,
-      heldAs,
-      buildId: buildIdOf(catalog),
-      parts: run.parts,
-      generation,
-      startedAt,
-      loadNs,
-      totalNs: nanoseconds(Date.now() - startedAt),
-    },
-    run.texts,
-  );
+  const totalNs = nanoseconds(Date.now() - startedAt);
+  const runId =
+    run === null
+      ? null
+      : recordWithTexts(
+          {
+            caller,
+            kind,
+            model: description,
+            options: given,
+            settings: options,
+            heldAs,
+            buildId: buildIdOf(catalog),
+            parts: run.parts,
+            generation,
+            startedAt,
+            loadNs,
+            totalNs,
+          },
+          run.texts,
+        );
+  return { generation, modelName: description.name, loadNs, totalNs, runId, options, logprobs: () => logprobs ?? [] };
 }

@@ -3,9 +3,16 @@ import type { SqlState } from '../../errors.ts';
 import { HartonomousError } from '../../errors.ts';
 import type { ModelDescription, ModelRow } from '../../backend/catalog.ts';
 import type { Precision } from '../../model/model.ts';
+import type { Step } from '../../sampling/continuation.ts';
 import type { Generation } from '../generate.ts';
 import type { PromptPart } from '../prompt-parts.ts';
 import type { RunTexts } from '../record.ts';
+
+/** What is to be answered: a text, or a conversation. */
+export type EngineInput =
+  | { prompt: string }
+  /** As its caller wrote it, a JSON text, and the answers in it that were written for the caller, with their ids. */
+  | { messages: string; written: [text: string, ids: number[]][] };
 
 export interface EngineRequest {
   /** Build of the functions that the caller sees; null where that is not known. */
@@ -17,13 +24,15 @@ export interface EngineRequest {
   precision: Precision;
   /** The caller's options and the seed, a JSON text. */
   options: string;
-  prompt: string;
+  input: EngineInput;
   /** Limits that hold for the caller. */
   limits: [name: string, value: number][];
   logprobs: boolean;
   /** Whether the answer is to come with each of its steps, with what a recorded run has. */
   wantsSteps: boolean;
   wantsRun: boolean;
+  /** Whether the log-probabilities are to be shown. */
+  showsLogprobs: boolean;
 }
 
 /** What became certain with a step. */
@@ -34,6 +43,10 @@ export interface SentStep {
   thinking: string;
 }
 
+export function sentStep({ token, text, thinking }: Step): SentStep {
+  return { id: token?.id ?? null, logprob: token?.logprob ?? null, text, thinking };
+}
+
 export interface EngineAnswer {
   generation: Generation;
   steps: SentStep[];
@@ -42,6 +55,8 @@ export interface EngineAnswer {
   heldAs: string;
   /** Whether the text is that of the tokens. */
   isWhole: boolean;
+  /** Null where they are not shown. */
+  logprobs: Record<string, unknown>[] | null;
   run: { parts: readonly PromptPart[] | null; texts: RunTexts } | null;
 }
 

@@ -15,19 +15,23 @@ import { parseJson } from '../../format/ordered-json.ts';
 import type { KvCache, Model } from '../../model/model.ts';
 import { CHUNK_TOKENS, MAX_SEQUENCES } from '../../model/model.ts';
 import type { Continuation, Step } from '../../sampling/continuation.ts';
+import type { GenerateOptions } from '../../sampling/options.ts';
 import { parseOptions } from '../../sampling/options.ts';
+import { parseMessages } from '../../tokenizer/messages.ts';
 import type { Generation, GenerationRequest } from '../generate.ts';
 import { cacheRequest, checkPrompt, contextLength, continuationOf, finishedGeneration } from '../generate.ts';
 import type { Prompt } from '../prompt-parts.ts';
 import { buildIdOf, runTexts } from '../record.ts';
 import type { Job, Task } from '../scheduler.ts';
 import { Scheduler } from '../scheduler.ts';
-import { turnPrompt } from '../templated-prompt.ts';
+import { shownLogprobs } from '../request.ts';
+import type { PromptModel } from '../templated-prompt.ts';
+import { chatPrompt, turnPrompt } from '../templated-prompt.ts';
 import { isWhole } from '../written-answers.ts';
 import type { RequestFacts } from './facts.ts';
 import { engineNumbers, newEngineFacts, newRequestFacts, requestNumbers } from './facts.ts';
-import type { EngineMessage, EngineRequest, SentStep } from './messages.ts';
-import { failure, storedOf } from './messages.ts';
+import type { EngineInput, EngineMessage, EngineRequest, SentStep } from './messages.ts';
+import { failure, sentStep, storedOf } from './messages.ts';
 
 /** Milliseconds of a turn after which no further pass begins. */
 const TURN_MS = 20;
@@ -180,6 +184,12 @@ function begin(host: EngineHost, catalog: Catalog, left: Left): void {
   }
 }
 
+function promptOf(model: PromptModel, input: EngineInput, options: GenerateOptions): Prompt {
+  if ('prompt' in input) return turnPrompt(model, input.prompt, options);
+  const written = new Map(input.written);
+  return chatPrompt(model, parseMessages(parseJson(input.messages)), options, (text) => written.get(text));
+}
+
 class Serving implements Job {
   private readonly asked: GenerationRequest;
   private readonly prompt: Prompt;
@@ -207,7 +217,7 @@ class Serving implements Job {
     const options = parseOptions(given, description.defaultOptions);
     const trained = model.config.contextLength;
     limitOptions(options, given, new Map(request.limits), contextLength(options, trained));
-    this.prompt = turnPrompt({ description, tokenizer: used.tokenizer }, request.prompt, options);
+    this.prompt = promptOf({ description, tokenizer: used.tokenizer }, request.input, options);
     this.context = contextLength(options, trained);
     checkPrompt(this.prompt.ids, this.context);
     if (options.numPredict !== 0) model.checkWrites();
@@ -256,10 +266,9 @@ class Serving implements Job {
     this.answeringSince = Date.now();
   }
 
-  onStep({ token, text, thinking }: Step): void {
-    if (token !== null) this.countToken();
-    if (this.request.wantsSteps)
-      this.steps.push({ id: token?.id ?? null, logprob: token?.logprob ?? null, text, thinking });
+  onStep(step: Step): void {
+    if (step.token !== null) this.countToken();
+    if (this.request.wantsSteps) this.steps.push(sentStep(step));
   }
 
   private countToken(): void {
@@ -291,6 +300,7 @@ class Serving implements Job {
       loadNs,
       heldAs: model.precision,
       isWhole: isWhole({ text: generation.text, ids: tokens.map((token) => token.id) }, tokenizer),
+      logprobs: request.showsLogprobs ? shownLogprobs(tokenizer, whole.tokens) : null,
       run: texts === null ? null : { parts: prompt.parts(), texts },
     };
     reply(this.host, this.id, { answer });
