@@ -11,7 +11,7 @@ import type { KvCache, Model } from '../model/model.ts';
 
 /** Bytes of caches a backend keeps between calls when the setting max_cache_bytes does not say otherwise. */
 export const DEFAULT_MAX_CACHE_BYTES = 512 * 1024 * 1024;
-/** Caches a backend keeps between calls. */
+/** Caches a backend keeps between calls when it is no engine. */
 const MAX_CACHES = 16;
 
 interface Kept {
@@ -25,6 +25,7 @@ interface Kept {
 /** The least recently used first. */
 let pool: Kept[] = [];
 let maxBytes = DEFAULT_MAX_CACHE_BYTES;
+let maxCaches = MAX_CACHES;
 
 function bytesKept(): number {
   return pool.reduce((sum, kept) => sum + kept.cache.bytes, 0);
@@ -40,14 +41,17 @@ function evictOne(model: Model | null): boolean {
 }
 
 function trim(moreBytes: number): void {
-  while (bytesKept() + moreBytes > maxBytes || pool.filter((kept) => !kept.busy).length > MAX_CACHES) {
+  while (bytesKept() + moreBytes > maxBytes || pool.filter((kept) => !kept.busy).length > maxCaches) {
     if (!evictOne(null)) return;
   }
 }
 
-/** Start of a call: nothing is busy, and what nobody keeps is freed, whatever became of the call before. */
-export function beginCall(models: Iterable<Model>, bytes: number): void {
-  maxBytes = bytes;
+/**
+ * Start of a call: nothing is busy, and what nobody keeps is freed, whatever became of the call before. From now on caches of so
+ * many bytes, and so many of them, are kept.
+ */
+export function beginCall(models: Iterable<Model>, bytes: number, most = MAX_CACHES): void {
+  [maxBytes, maxCaches] = [bytes, most];
   for (const kept of pool) kept.busy = false;
   const caches = new Set(pool.map((kept) => kept.cache));
   for (const model of models) model.sweep(caches);

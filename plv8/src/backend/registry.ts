@@ -37,6 +37,9 @@ import { nanoseconds } from './durations.ts';
 /** Models a backend keeps loaded when the setting max_loaded_models does not say otherwise. */
 const DEFAULT_MAX_LOADED = 2;
 
+/** Caches an engine keeps between calls: those of many sessions, which it goes on with in turn. */
+const ENGINE_CACHES = 64;
+
 interface TokenizerEntry {
   readonly description: ModelDescription;
   readonly tokenizer: Tokenizer;
@@ -79,7 +82,8 @@ export function engineCatalog(isUsed: (model: Model) => boolean): Catalog {
   for (const [id, entry] of tokenizers) if (isStale(entry.description, catalog)) tokenizers.delete(id);
   showPresence({ models: loadedIds(), errors: errorTotal() });
   const models = [...loaded.values()].map((entry) => entry.model);
-  if (!models.some(isUsed)) beginCall(models, wholeSetting(catalog, 'max_cache_bytes', 0, DEFAULT_MAX_CACHE_BYTES));
+  const most = wholeSetting(catalog, 'max_cache_bytes', 0, DEFAULT_MAX_CACHE_BYTES);
+  if (!models.some(isUsed)) beginCall(models, most, ENGINE_CACHES);
   return catalog;
 }
 

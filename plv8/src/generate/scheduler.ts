@@ -33,6 +33,8 @@ export interface Job {
   onRead?(): void;
   /** A step was taken. */
   onStep?(step: Step): void;
+  /** Whether no more steps are wanted, though the answer may go on. Asked after each step. */
+  isEnough?(): boolean;
   /** The last step was taken; the cache was closed before. */
   end(): void;
   /** It ends without an answer; its cache was closed before. What this throws ends the pass. */
@@ -216,7 +218,7 @@ export class Scheduler {
       if (task.continuation.tokens.length === 0) job.onRead?.();
       const step = task.continuation.next(logits);
       job.onStep?.(step);
-      return step.doneReason === null ? null : { who, failed: false };
+      return step.doneReason === null && job.isEnough?.() !== true ? null : { who, failed: false };
     } catch (error) {
       return { who, failed: true, error };
     }

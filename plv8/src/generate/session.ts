@@ -14,6 +14,9 @@ import type { ContinuationInput, Step } from '../sampling/continuation.ts';
 import { Continuation } from '../sampling/continuation.ts';
 import { checkPrompt, contextLength, logAnswer, tellIgnored } from './generate.ts';
 import { releaseCache, takeCache } from '../backend/caches.ts';
+import type { OpenedSession } from './engine/ask.ts';
+import { askForSteps } from './engine/ask.ts';
+import { storedOf } from './engine/messages.ts';
 import type { Answer, Request } from './request.ts';
 import { callingTools, shownLogprobs } from './request.ts';
 import { mustRecord, refuseUnrecorded } from '../backend/limits.ts';
@@ -21,6 +24,7 @@ import type { GenerateOptions } from '../sampling/options.ts';
 import type { Prompt } from './prompt-parts.ts';
 import type { RunRecord } from './record.ts';
 import { buildIdOf, recordingWanted, recordRun } from './record.ts';
+import type { Usage } from '../backend/eviction.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { currentCatalog, useModel } from '../backend/registry.ts';
 import { commitSteps, committedSteps } from './session-progress.ts';
@@ -38,13 +42,9 @@ const DEFAULT_IDLE_SECONDS = 600;
 const PID_RANGE = 2 ** 22;
 const RANDOM_RANGE = 2 ** 31;
 
-interface Session {
+interface Session extends OpenedSession {
   readonly id: number;
-  readonly caller: string;
   readonly kind: RunRecord['kind'];
-  readonly model: { name: string; digest: string };
-  readonly given: Record<string, unknown>;
-  readonly options: GenerateOptions;
   readonly input: ContinuationInput;
   readonly prompt: Prompt;
   continuation: Continuation;
@@ -128,7 +128,9 @@ export function openSession(request: Request, kind: RunRecord['kind'], prompt: P
     id,
     caller,
     kind,
-    model: { name: description.name, digest: description.digest },
+    model: description,
+    stored: storedOf(description),
+    limits: [...catalog.limits],
     given,
     options,
     input,
@@ -203,7 +205,7 @@ export function nextSteps(id: number, caller: string, n: number): NextSteps {
   refuseUnrecorded(catalog.limits);
   const used = modelOf(session, catalog);
   session.running = true;
-  const steps = compute(session, used, n);
+  const steps = askEngine(session, used, n, catalog) ?? compute(session, used, n);
   session.steps += steps.length;
   session.lastUsedAt = Date.now();
   if (session.continuation.doneReason !== null) {
@@ -235,6 +237,34 @@ function settle(session: Session): void {
   session.running = false;
 }
 
+/** The next steps out of the engine of this database; null where they are to be computed here. */
+function askEngine(session: Session, { entry }: UsedModel, n: number, catalog: Catalog): Step[] | null {
+  const { continuation, input } = session;
+  const written = continuation.tokens.map((token) => token.id);
+  const told = askForSteps(
+    { ...session, model: entry.description },
+    { promptIds: input.promptIds, written, most: n },
+    catalog,
+  );
+  if (told === null) return null;
+  if (written.length === 0) countPrompt(session, entry.usage, told.reused, told.promptNs);
+  session.evalNs += told.evalNs;
+  entry.usage.generatedTokens += told.tokens.length;
+  const steps = continuation.replay(told.tokens);
+  return told.ended === null ? steps : [...steps, continuation.endAt(told.ended)];
+}
+
+/** The prompt of a session was read, but for what a cache had of it. */
+function countPrompt(session: Session, usage: Usage, reused: number, promptNs: number): void {
+  const { length } = session.input.promptIds;
+  session.promptEvalCount = length - reused;
+  session.promptEvalNs = promptNs;
+  usage.calls++;
+  usage.promptTokens += length;
+  usage.reusedTokens += reused;
+  if (reused > 0) usage.cacheHits++;
+}
+
 function compute(session: Session, used: UsedModel, n: number): Step[] {
   const { entry } = used;
   const { continuation, options, caller, input } = session;
@@ -250,14 +280,7 @@ function compute(session: Session, used: UsedModel, n: number): Step[] {
   try {
     let logits = model.forward(ids.slice(reused), cache, { poll });
     const decodeStarted = Date.now();
-    if (first) {
-      session.promptEvalCount = input.promptIds.length - reused;
-      session.promptEvalNs = nanoseconds(decodeStarted - started);
-      entry.usage.calls++;
-      entry.usage.promptTokens += input.promptIds.length;
-      entry.usage.reusedTokens += reused;
-      if (reused > 0) entry.usage.cacheHits++;
-    }
+    if (first) countPrompt(session, entry.usage, reused, nanoseconds(decodeStarted - started));
     const steps: Step[] = [];
     for (;;) {
       poll();

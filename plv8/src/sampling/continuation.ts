@@ -141,17 +141,21 @@ export class Continuation {
       logit: logits[sampled.id]!,
       topLogprobs: sampled.topLogprobs,
     };
-    if (!tokenizer.isEndOfGeneration(sampled.id)) return this.take(token);
-    this.ended = token;
-    return this.end('stop', null, '');
+    return tokenizer.isEndOfGeneration(sampled.id) ? this.endAt(token) : this.take(token);
   }
 
-  /** Go through tokens chosen before, to where `next` left off after them. */
-  replay(tokens: readonly GeneratedToken[]): void {
-    for (const token of tokens) {
+  /** Go through tokens chosen before, or elsewhere, to where `next` left off after them; their steps. */
+  replay(tokens: readonly GeneratedToken[]): Step[] {
+    return tokens.map((token) => {
       this.sampler.skip();
-      this.take(token);
-    }
+      return this.take(token);
+    });
+  }
+
+  /** The model ends its answer with this token. */
+  endAt(token: GeneratedToken): Step {
+    this.ended = token;
+    return this.end('stop', null, '');
   }
 
   private take(token: GeneratedToken): Step {

@@ -1,5 +1,6 @@
 /** What goes out of an answer, token by token: stop strings and characters lie across any tokens. */
 import { describe, expect, it } from 'vitest';
+import type { ContinuationInput } from '../../../plv8/src/sampling/continuation.ts';
 import { Continuation } from '../../../plv8/src/sampling/continuation.ts';
 import { parseOptions } from '../../../plv8/src/sampling/options.ts';
 import { Random } from '../../../plv8/src/sampling/random.ts';
@@ -19,9 +20,9 @@ interface Written {
   history: number[];
 }
 
-/** Feed chosen ids: logits that leave nothing else, at temperature 0. */
+/** Feed chosen ids: logits that leave nothing else, at temperature 0. Who is told the tokens has the same steps. */
 function write(tokenizer: Tokenizer, ids: readonly number[], options: Record<string, unknown>): Written {
-  const continuation = new Continuation({
+  const input: ContinuationInput = {
     tokenizer,
     options: parseOptions({ temperature: 0, repeat_penalty: 1, num_predict: ids.length, ...options }),
     vocabSize: tokenizer.vocabSize,
@@ -30,7 +31,8 @@ function write(tokenizer: Tokenizer, ids: readonly number[], options: Record<str
     logprobs: false,
     thinking: null,
     poll: () => undefined,
-  });
+  };
+  const continuation = new Continuation(input);
   const pieces: string[] = [];
   for (const id of ids) {
     if (continuation.doneReason !== null) break;
@@ -39,6 +41,11 @@ function write(tokenizer: Tokenizer, ids: readonly number[], options: Record<str
     pieces.push(continuation.next(logits).text);
   }
   expect(pieces.join('')).toBe(continuation.text);
+  const told = new Continuation(input);
+  const steps = told.replay(continuation.tokens);
+  if (continuation.ended !== null) steps.push(told.endAt(continuation.ended));
+  expect(steps.map(({ text }) => text)).toEqual(pieces);
+  expect([told.doneReason, told.ended]).toEqual([continuation.doneReason, continuation.ended]);
   return { pieces, reason: continuation.doneReason, history: continuation.history };
 }
 

@@ -3,7 +3,7 @@
  * which loads no model for it. What the engine does not take, or cannot see, is computed here as ever: same bits, same errors.
  */
 import { callerRole } from '../../backend/caller.ts';
-import type { Catalog } from '../../backend/catalog.ts';
+import type { Catalog, ModelDescription } from '../../backend/catalog.ts';
 import { nanoseconds } from '../../backend/durations.ts';
 import { chargeTokens } from '../../backend/hourly-counts.ts';
 import { noteTokens } from '../../backend/call-note.ts';
@@ -12,7 +12,6 @@ import { admit, currentCatalog, note, useDescription } from '../../backend/regis
 import type { EngineHost } from '../../db.ts';
 import { engineHost, noticeOnce } from '../../db.ts';
 import { writeJson } from '../../format/ordered-json.ts';
-import type { Step } from '../../sampling/continuation.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../../sampling/options.ts';
 import type { ChatMessage } from '../../tokenizer/chat-template.ts';
@@ -23,11 +22,24 @@ import type { Answer } from '../request.ts';
 import { answer as answerHere } from '../request.ts';
 import { chatPrompt, turnPrompt } from '../templated-prompt.ts';
 import { answersIn, rememberWhole } from '../written-answers.ts';
-import type { EngineAnswer, EngineInput, EngineMessage, EngineRequest, SentError, SentStep } from './messages.ts';
+import type { EngineAnswer, EngineInput, EngineMessage, EngineRequest } from './messages.ts';
+import type { EngineSteps, SentStep, SessionSteps } from './messages.ts';
 import { receivedError, sentStep, storedOf } from './messages.ts';
 
 /** What is to be answered: a text, or a conversation and the JSON text that its caller wrote. */
 export type Input = { prompt: string } | { messages: ChatMessage[]; json: string };
+
+/** A session as it was opened, whose answer goes on. */
+export interface OpenedSession {
+  readonly caller: string;
+  readonly model: ModelDescription;
+  /** The caller's options as given. */
+  readonly given: Record<string, unknown>;
+  readonly options: GenerateOptions;
+  /** What `storedOf` said of its model, and limits of its caller, when it was opened. */
+  readonly stored: string;
+  readonly limits: EngineRequest['limits'];
+}
 
 type Kind = 'generate' | 'complete' | 'chat' | 'stream';
 
@@ -53,7 +65,7 @@ export function answer(
     given,
     (prepared, options) =>
       'prompt' in input ? turnPrompt(prepared, input.prompt, options) : chatPrompt(prepared, input.messages, options),
-    { admitted, ...(onStep === undefined ? {} : { onStep: (step: Step) => onStep(sentStep(step)) }) },
+    { admitted, ...(onStep === undefined ? {} : { onStep: (step) => onStep(sentStep(step)) }) },
   );
 }
 
@@ -67,13 +79,16 @@ interface Asked {
 const NOT_ASKED: Asked = { answer: null, admitted: false };
 
 /** Whether the engine computes such a call: what may take long before its first pass, or names cores, is the backend's. */
-function isTaken(input: Input, options: GenerateOptions, { limits }: Catalog): boolean {
-  const { constraint, ablate, template, tools, toolChoice, numThread } = options;
+function isTaken(length: number, options: GenerateOptions, { limits }: Catalog): boolean {
+  const { constraint, ablate, template, toolChoice, numThread } = options;
   const isPlain = constraint === null && ablate === null && template === null && toolChoice === 'auto' && !numThread;
-  const isText = 'prompt' in input;
-  const length = isText ? input.prompt.length : input.json.length;
-  // The tools of a conversation constrain its answer.
-  return isPlain && (isText || tools === null) && length <= MAX_INPUT && OF_BACKENDS.every((name) => !limits.has(name));
+  return isPlain && length <= MAX_INPUT && OF_BACKENDS.every((name) => !limits.has(name));
+}
+
+/** As isTaken; the tools of a conversation constrain its answer. */
+function isTakenInput(input: Input, options: GenerateOptions, catalog: Catalog): boolean {
+  if ('prompt' in input) return isTaken(input.prompt.length, options, catalog);
+  return options.tools === null && isTaken(input.json.length, options, catalog);
 }
 
 function askEngine(
@@ -92,31 +107,61 @@ function askEngine(
   const options = parseOptions(given ?? {}, description.defaultOptions);
   const caller = callerRole();
   const account = catalog.accounts.find(({ role }) => role === caller);
-  if (!isTaken(input, options, catalog) || account === undefined) return NOT_ASKED;
+  if (!isTakenInput(input, options, catalog) || account === undefined) return NOT_ASKED;
   const ignored = ignoredOptions(given ?? {});
   if (ignored.length > 0) noticeOnce(`options about hardware change nothing here: ${ignored.join(', ')}`);
   admit(catalog);
   note(catalog, description);
   const record = recordingWanted(options.record, kind, catalog);
-  const { id, name, digest, unloadGeneration } = description;
+  const stored = storedOf(description);
+  const limits = [...catalog.limits];
   const request: EngineRequest = {
-    build: buildIdOf(catalog),
-    model: { id, name, digest, unloadGeneration },
-    stored: storedOf(description),
-    precision: options.precision,
-    options: writeJson({ ...given, seed: options.sampler.seed }),
-    input: sentInput(input, caller, digest),
-    limits: [...catalog.limits],
+    ...requestOf({ caller, model: description, given: given ?? {}, options, stored, limits }, catalog),
+    input: sentInput(input, caller, description.digest),
     logprobs: record || options.logprobs || kind === 'stream',
     wantsSteps: onStep !== undefined,
     wantsRun: record,
     showsLogprobs: options.logprobs && (kind === 'complete' || kind === 'chat'),
   };
   const heard = converse(host, account.oid, request);
-  if (heard === null) return { answer: null, admitted: true };
-  for (const step of heard.steps) onStep?.(step);
+  if (heard === null || !('answer' in heard)) return { answer: null, admitted: true };
+  for (const step of heard.answer.steps) onStep?.(step);
   const call = { kind, caller, description, given: given ?? {}, options, catalog, startedAt };
-  return { answer: finish(call, heard), admitted: true };
+  return { answer: finish(call, heard.answer), admitted: true };
+}
+
+/** The next steps of a session; null where they are to be computed here. Admitted was the call before. */
+export function askForSteps(session: OpenedSession, steps: SessionSteps, catalog: Catalog): EngineSteps | null {
+  const host = engineHost();
+  const account = catalog.accounts.find(({ role }) => role === session.caller);
+  const length = steps.promptIds.length + steps.written.length;
+  if (host === null || account === undefined || !isTaken(length, session.options, catalog)) return null;
+  const request: EngineRequest = {
+    ...requestOf(session, catalog),
+    input: steps,
+    logprobs: true,
+    wantsSteps: false,
+    wantsRun: false,
+    showsLogprobs: false,
+  };
+  const heard = converse(host, account.oid, request);
+  return heard !== null && 'steps' in heard ? heard.steps : null;
+}
+
+/** What every request says. */
+function requestOf(
+  { model, given, options, stored, limits }: OpenedSession,
+  catalog: Catalog,
+): Pick<EngineRequest, 'build' | 'model' | 'stored' | 'precision' | 'options' | 'limits'> {
+  const { id, name, digest, unloadGeneration } = model;
+  return {
+    build: buildIdOf(catalog),
+    model: { id, name, digest, unloadGeneration },
+    stored,
+    precision: options.precision,
+    options: writeJson({ ...given, seed: options.sampler.seed }),
+    limits,
+  };
 }
 
 function sentInput(input: Input, caller: string, digest: string): EngineInput {
@@ -126,9 +171,12 @@ function sentInput(input: Input, caller: string, digest: string): EngineInput {
   return { messages: input.json, written: answersIn(answers, caller, digest) };
 }
 
-/** Leave a request with the engine and hear its answer; null where it is to be computed here. Throws what the engine found wrong with it. */
-function converse(host: EngineHost, role: number, request: EngineRequest): EngineAnswer | null {
-  const heard: { answer: EngineAnswer | null; failure: SentError | null } = { answer: null, failure: null };
+/**
+ * Leave a request with the engine and hear what it comes to; null where it is to be computed here. Throws what the engine found
+ * wrong with it.
+ */
+function converse(host: EngineHost, role: number, request: EngineRequest): EngineMessage | null {
+  const heard: { last: EngineMessage | null } = { last: null };
   const hear = (text: string): boolean => {
     const message = JSON.parse(text) as EngineMessage;
     if ('rows' in message) {
@@ -136,13 +184,12 @@ function converse(host: EngineHost, role: number, request: EngineRequest): Engin
       noteTokens(message.rows);
       return false;
     }
-    if ('error' in message) heard.failure = message.error;
-    else if ('answer' in message) heard.answer = message.answer;
+    heard.last = message;
     return true;
   };
   if (host.ask(role, JSON.stringify(request), hear, request.model.id) !== 'done') return null;
-  if (heard.failure !== null) throw receivedError(heard.failure);
-  return heard.answer;
+  if (heard.last !== null && 'error' in heard.last) throw receivedError(heard.last.error);
+  return heard.last;
 }
 
 interface Call {

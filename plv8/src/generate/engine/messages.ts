@@ -3,16 +3,24 @@ import type { SqlState } from '../../errors.ts';
 import { HartonomousError } from '../../errors.ts';
 import type { ModelDescription, ModelRow } from '../../backend/catalog.ts';
 import type { Precision } from '../../model/model.ts';
-import type { Step } from '../../sampling/continuation.ts';
+import type { GeneratedToken, Step } from '../../sampling/continuation.ts';
 import type { Generation } from '../generate.ts';
 import type { PromptPart } from '../prompt-parts.ts';
 import type { RunTexts } from '../record.ts';
 
-/** What is to be answered: a text, or a conversation. */
+/** What is to be answered: a text, a conversation, or the prompt of a session whose answer goes on. */
 export type EngineInput =
   | { prompt: string }
+  | SessionSteps
   /** As its caller wrote it, a JSON text, and the answers in it that were written for the caller, with their ids. */
   | { messages: string; written: [text: string, ids: number[]][] };
+
+/** How far the answer of a session is, and how many steps more are wanted at most. */
+export interface SessionSteps {
+  promptIds: readonly number[];
+  written: readonly number[];
+  most: number;
+}
 
 export interface EngineRequest {
   /** Build of the functions that the caller sees; null where that is not known. */
@@ -60,6 +68,17 @@ export interface EngineAnswer {
   run: { parts: readonly PromptPart[] | null; texts: RunTexts } | null;
 }
 
+/** Steps of a session. */
+export interface EngineSteps {
+  tokens: GeneratedToken[];
+  /** The token by which the model ended the answer, which is none of it. */
+  ended: GeneratedToken | null;
+  /** Tokens of the prompt that a cache had. */
+  reused: number;
+  promptNs: number;
+  evalNs: number;
+}
+
 export interface SentError {
   state: SqlState;
   message: string;
@@ -73,6 +92,7 @@ export type EngineMessage =
   /** The engine does not see what the caller sees, has no room for the model now, or failed by no fault of the call. */
   | { unseen: true }
   | { error: SentError }
+  | { steps: EngineSteps }
   | { answer: EngineAnswer };
 
 /** What a caller hears of an error: one that is none of ours concerns the engine, as a lock it would wait for, and not the call. */

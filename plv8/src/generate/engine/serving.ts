@@ -1,0 +1,207 @@
+/** One request that an engine computes, from what its caller left to the messages that it hears. */
+import { forkCache, releaseCache, takeCache } from '../../backend/caches.ts';
+import { nanoseconds } from '../../backend/durations.ts';
+import { limitOptions } from '../../backend/limits.ts';
+import type { UsedModel } from '../../backend/registry.ts';
+import { parseJson } from '../../format/ordered-json.ts';
+import type { KvCache } from '../../model/model.ts';
+import type { Continuation, GeneratedToken, Step } from '../../sampling/continuation.ts';
+import type { GenerateOptions } from '../../sampling/options.ts';
+import { parseOptions } from '../../sampling/options.ts';
+import { parseMessages } from '../../tokenizer/messages.ts';
+import type { Generation, GenerationRequest } from '../generate.ts';
+import { cacheRequest, checkPrompt, contextLength, continuationOf, finishedGeneration } from '../generate.ts';
+import type { Prompt } from '../prompt-parts.ts';
+import { runTexts } from '../record.ts';
+import { shownLogprobs } from '../request.ts';
+import type { Job, Task } from '../scheduler.ts';
+import type { PromptModel } from '../templated-prompt.ts';
+import { chatPrompt, turnPrompt } from '../templated-prompt.ts';
+import { isWhole } from '../written-answers.ts';
+import type { EngineFacts, RequestFacts } from './facts.ts';
+import { newRequestFacts } from './facts.ts';
+import type { EngineInput, EngineMessage, EngineRequest, SentStep } from './messages.ts';
+import { failure, sentStep } from './messages.ts';
+
+/** Who waits for an answer. */
+export interface Client {
+  readonly request: EngineRequest;
+  /** oid of the role on whose behalf */
+  readonly role: number;
+  /** When it was asked, milliseconds since 1970. */
+  readonly since: number;
+  send(message: EngineMessage): void;
+  /** The last message. */
+  reply(message: EngineMessage): void;
+  /** What others see of the request. */
+  note(facts: RequestFacts): void;
+}
+
+/** A token as going on after it needs it. */
+function knownToken(id: number): GeneratedToken {
+  return { id, logprob: null, logit: 0, topLogprobs: [] };
+}
+
+function promptOf(model: PromptModel, input: EngineInput, options: GenerateOptions): Prompt {
+  if ('prompt' in input) return turnPrompt(model, input.prompt, options);
+  if ('promptIds' in input) return { ids: [...input.promptIds], parts: () => null };
+  const written = new Map(input.written);
+  return chatPrompt(model, parseMessages(parseJson(input.messages)), options, (text) => written.get(text));
+}
+
+export class Serving implements Job {
+  private readonly asked: GenerationRequest;
+  private readonly prompt: Prompt;
+  private readonly context: number;
+  /** Ids that were written before, and steps that are wanted. */
+  private readonly written: readonly number[];
+  private readonly most: number;
+  private continuation: Continuation | null = null;
+  private taken = 0; // steps
+  private readonly steps: SentStep[] = [];
+  private reused: number | null = null;
+  private readonly startedAt = Date.now();
+  private answeringSince = this.startedAt;
+  private readonly noted = newRequestFacts();
+
+  /** Counts into `facts`. Throws as a call would that is computed where it is made. */
+  constructor(
+    private readonly used: UsedModel,
+    private readonly facts: EngineFacts,
+    private readonly client: Client,
+  ) {
+    const { request } = client;
+    const { description, model } = used.entry;
+    const given = parseJson(request.options) as Record<string, unknown>;
+    const options = parseOptions(given, description.defaultOptions);
+    const trained = model.config.contextLength;
+    limitOptions(options, given, new Map(request.limits), contextLength(options, trained));
+    this.prompt = promptOf({ description, tokenizer: used.tokenizer }, request.input, options);
+    this.context = contextLength(options, trained);
+    checkPrompt(this.prompt.ids, this.context);
+    if (options.numPredict !== 0) model.checkWrites();
+    const hooks = { logprobs: request.logprobs };
+    this.asked = { promptIds: this.prompt.ids, options, hooks };
+    const { written, most } = 'promptIds' in request.input ? request.input : { written: [], most: Infinity };
+    [this.written, this.most] = [written, most];
+    if (this.isFresh) facts.promptTokens += this.prompt.ids.length;
+    this.note({ promptTokens: this.prompt.ids.length, generatedTokens: written.length });
+  }
+
+  /** Whether nothing of its answer was written before. */
+  private get isFresh(): boolean {
+    return this.written.length === 0;
+  }
+
+  private note(changed: Partial<RequestFacts>): void {
+    this.client.note(Object.assign(this.noted, changed));
+  }
+
+  begin(): Task | null {
+    const continuation = continuationOf(this.used, this.asked, this.context);
+    continuation.replay(this.written.map(knownToken));
+    this.continuation = continuation;
+    if (this.asked.options.numPredict !== 0) return { continuation, intervention: undefined };
+    this.end();
+    return null;
+  }
+
+  openCache(ids: readonly number[]): KvCache {
+    const { options } = this.asked;
+    const wanted = cacheRequest(this.used.entry.model, String(this.client.role), ids, options, this.context);
+    // What a session computed may always be continued; `cache` is about what others left.
+    const isKept = options.cache || 'promptIds' in this.client.request.input;
+    const cache = isKept ? takeCache(wanted, options.cache || !this.isFresh) : forkCache(wanted, false);
+    if (this.reused === null) {
+      this.reused = cache.length;
+      if (this.isFresh) this.facts.reusedTokens += cache.length;
+    }
+    this.note({ place: 1, reusedTokens: this.reused });
+    return cache;
+  }
+
+  closeCache(cache: KvCache): void {
+    releaseCache(cache);
+    this.note({ place: 0 });
+  }
+
+  onRows(rows: number): void {
+    this.facts.rows += rows;
+    this.facts.sequences++;
+    this.client.send({ rows });
+  }
+
+  onRead(): void {
+    this.answeringSince = Date.now();
+  }
+
+  onStep(step: Step): void {
+    this.taken++;
+    if (step.token !== null) this.countToken();
+    if (this.client.request.wantsSteps) this.steps.push(sentStep(step));
+  }
+
+  isEnough(): boolean {
+    return this.taken >= this.most;
+  }
+
+  private countToken(): void {
+    const { facts, noted } = this;
+    facts.generatedTokens++;
+    const generatedTokens = noted.generatedTokens + 1;
+    if (noted.firstTokenAt > 0) {
+      this.note({ generatedTokens });
+      return;
+    }
+    const firstTokenAt = Date.now();
+    if (this.isFresh) {
+      facts.firstTokens++;
+      facts.firstTokenMs += Math.max(0, firstTokenAt - this.client.since);
+    }
+    this.note({ generatedTokens, firstTokenAt });
+  }
+
+  end(): void {
+    const continuation = this.continuation!;
+    const isSession = 'promptIds' in this.client.request.input;
+    if (!isSession || continuation.doneReason !== null) this.facts.answers++;
+    if (isSession) this.endSteps(continuation);
+    else this.endAnswer(continuation);
+  }
+
+  private endSteps({ tokens, ended }: Continuation): void {
+    const { startedAt, answeringSince, reused, written } = this;
+    const steps = {
+      tokens: tokens.slice(written.length),
+      ended,
+      reused: reused ?? 0,
+      promptNs: nanoseconds(answeringSince - startedAt),
+      evalNs: nanoseconds(Date.now() - answeringSince),
+    };
+    this.client.reply({ steps });
+  }
+
+  private endAnswer(continuation: Continuation): void {
+    const { reused, used, prompt, startedAt, answeringSince } = this;
+    const { request } = this.client;
+    const whole = finishedGeneration(used, prompt.ids, { continuation, reused, startedAt, answeringSince });
+    const tokens = whole.tokens.map((token) => ({ ...token, topLogprobs: [] })); // which neither rows nor recorded runs have
+    const generation: Generation = { ...whole, tokens };
+    const { tokenizer, loadNs } = used;
+    const texts = request.wantsRun ? runTexts(generation, this.asked.options.stop, tokenizer) : null;
+    const answer = {
+      generation,
+      steps: this.steps,
+      loadNs,
+      heldAs: used.entry.model.precision,
+      isWhole: isWhole({ text: generation.text, ids: tokens.map((token) => token.id) }, tokenizer),
+      logprobs: request.showsLogprobs ? shownLogprobs(tokenizer, whole.tokens) : null,
+      run: texts === null ? null : { parts: prompt.parts(), texts },
+    };
+    this.client.reply({ answer });
+  }
+
+  fail(error: unknown): void {
+    this.client.reply(failure(error));
+  }
+}
