@@ -149,6 +149,8 @@ const POLL_INTERVAL_MS = 4;
 
 let pollPlan: Plv8Plan | null = null;
 let lastPoll = 0;
+/** After which `poll` throws. */
+let pollUntil = Infinity;
 
 /** Run a query with positional parameters ($1 ...) and return its rows. */
 export function query(sql: string, args: SqlValue[] = []): Row[] {
@@ -186,8 +188,22 @@ export function poll(): void {
   const now = Date.now();
   if (now - lastPoll < POLL_INTERVAL_MS && now >= lastPoll) return;
   lastPoll = now;
+  if (now > pollUntil) throw new TookTooLong('more time was taken than was given');
   pollPlan ??= plv8.prepare('select 1', []);
   pollPlan.execute([]);
+}
+
+/** What `poll` throws where the time is up that `within` gave. */
+export class TookTooLong extends Error {}
+
+/** Run `work`, which polls, for so many milliseconds at most. Throws TookTooLong. */
+export function within<Result>(milliseconds: number, work: () => Result): Result {
+  pollUntil = Date.now() + milliseconds;
+  try {
+    return work();
+  } finally {
+    pollUntil = Infinity;
+  }
 }
 
 /** Segments of this server, or null where the running function has none: another host, or switched off. */

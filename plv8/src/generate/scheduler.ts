@@ -18,6 +18,8 @@ export interface Task {
 
 /** A request, as it is asked and told by the scheduler. Errors that it throws are its own, but for those of `fail`. */
 export interface Job {
+  /** Whose it is. Of several owners that wait for a place the one with the fewest gets it. */
+  readonly owner?: string;
   /** There is a place: what there is to compute, or null where nothing is. Called once. */
   begin(): Task | null;
   /**
@@ -146,7 +148,7 @@ export class Scheduler {
   /** Have waiting requests begin while there are places and memory for them. */
   private letIn(): void {
     while (!this.isFull && this.running.length < this.places && this.waiting.length > 0) {
-      const { job, task: begun } = this.waiting.shift()!;
+      const { job, task: begun } = this.takeNext();
       try {
         const task = begun ?? job.begin();
         if (task === null) continue;
@@ -156,6 +158,17 @@ export class Scheduler {
         job.fail(error);
       }
     }
+  }
+
+  /** Of those that wait: who began before, else who came first of the owner with the fewest places. */
+  private takeNext(): Waiting {
+    const places = new Map<string | undefined, number>();
+    for (const { job } of this.running) places.set(job.owner, (places.get(job.owner) ?? 0) + 1);
+    const heldBy = ({ job }: Waiting): number => places.get(job.owner) ?? 0;
+    let next = 0;
+    if (this.waiting[0]!.task === null)
+      for (const [i, each] of this.waiting.entries()) if (heldBy(each) < heldBy(this.waiting[next]!)) next = i;
+    return this.waiting.splice(next, 1)[0]!;
   }
 
   /** Null where there is no memory now, but may be later: then it waits, before all others. */

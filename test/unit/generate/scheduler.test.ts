@@ -360,6 +360,49 @@ describe('a scheduler', () => {
     expect(open.length).toBeLessThan(5 + 1 + 3 + 3);
   });
 
+  it('ends a request of which no more steps are wanted, and another one goes on where it was', () => {
+    const options = { num_predict: 9, temperature: 1, seed: 3 };
+    const whole = alone(subject, { promptIds: ids(20), options });
+    expect(whole.tokens.length).toBeGreaterThan(4);
+    const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, poll);
+    let known: GeneratedToken[] = [];
+    for (const most of [1, 2, 100]) {
+      const job = asking(20, options);
+      const begin = job.begin.bind(job);
+      const wanted = known.length + most;
+      const goingOn = (): Task => {
+        const task = begin();
+        task.continuation.replay(known);
+        return task;
+      };
+      scheduler.add(Object.assign(job, { begin: goingOn, isEnough: () => job.written >= wanted }));
+      while (scheduler.pass());
+      expect(job.answer.tokens).toEqual(whole.tokens.slice(0, wanted));
+      if (most === 100) expect(job.answer).toEqual(whole);
+      known = job.answer.tokens;
+    }
+  });
+
+  it('gives a place to the owner with the fewest, in the order in which they came', () => {
+    const scheduler = new Scheduler(model, 2, CHUNK_TOKENS, poll);
+    const begun: string[] = [];
+    const of = (owner: string, name: string): Job => {
+      const job = asking(4, { num_predict: 4 });
+      const begin = job.begin.bind(job);
+      return Object.assign(job, {
+        owner,
+        begin: () => {
+          begun.push(name);
+          return begin();
+        },
+      });
+    };
+    for (const name of ['a1', 'a2', 'a3', 'b1', 'c1', 'b2', 'a4']) scheduler.add(of(name[0]!, name));
+    while (scheduler.pass());
+    // Two end at a time here: who has none goes first, and among equals who came first.
+    expect(begun).toEqual(['a1', 'b1', 'a2', 'c1', 'a3', 'b2', 'a4']);
+  });
+
   it('has nothing to do with requests that need no computing, or cannot begin', () => {
     const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, poll);
     const nothing: Job = {

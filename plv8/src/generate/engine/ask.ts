@@ -12,6 +12,7 @@ import { admit, currentCatalog, note, useDescription } from '../../backend/regis
 import type { EngineHost } from '../../db.ts';
 import { engineHost, noticeOnce } from '../../db.ts';
 import { writeJson } from '../../format/ordered-json.ts';
+import type { Step } from '../../sampling/continuation.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../../sampling/options.ts';
 import type { ChatMessage } from '../../tokenizer/chat-template.ts';
@@ -65,7 +66,7 @@ export function answer(
     given,
     (prepared, options) =>
       'prompt' in input ? turnPrompt(prepared, input.prompt, options) : chatPrompt(prepared, input.messages, options),
-    { admitted, ...(onStep === undefined ? {} : { onStep: (step) => onStep(sentStep(step)) }) },
+    { admitted, ...(onStep === undefined ? {} : { onStep: (step: Step) => onStep(sentStep(step)) }) },
   );
 }
 

@@ -6,7 +6,7 @@
 import type { Catalog } from '../../backend/catalog.ts';
 import { engineCatalog, fits, heldBytes, useDescription, useModel } from '../../backend/registry.ts';
 import type { EngineHost } from '../../db.ts';
-import { poll, query, servedEngine } from '../../db.ts';
+import { poll, query, servedEngine, within } from '../../db.ts';
 import { raise, SQLSTATE } from '../../errors.ts';
 import type { Model } from '../../model/model.ts';
 import { CHUNK_TOKENS, MAX_SEQUENCES } from '../../model/model.ts';
@@ -16,6 +16,7 @@ import { Scheduler } from '../scheduler.ts';
 import { engineNumbers, newEngineFacts, requestNumbers } from './facts.ts';
 import type { EngineMessage, EngineRequest } from './messages.ts';
 import { failure, storedOf } from './messages.ts';
+import type { Client } from './serving.ts';
 import { Serving } from './serving.ts';
 
 /** Milliseconds of a turn after which no further pass begins. */
@@ -33,6 +34,9 @@ interface Open {
   job: Job;
   scheduler: Scheduler;
 }
+
+/** Milliseconds in which a request's prompt has to be ready; else its caller computes it, and nobody else waits for that. */
+const PREPARE_MS = 200;
 
 /** Of a statement, in the transaction of a turn. */
 const LOCK_WAIT = '200ms';
@@ -59,9 +63,9 @@ export function turn(): boolean {
   const host = servedEngine();
   if (host === null) raise(SQLSTATE.objectNotInPrerequisiteState, 'this process can serve no requests of an engine');
   refuseForeign();
-  takeRequests(host);
   const until = Date.now() + TURN_MS;
   do {
+    takeRequests(host);
     letGo(host);
     for (const scheduler of schedulers.values()) if (scheduler.size > 0) pass(scheduler);
   } while (isBusy() && Date.now() < until);
@@ -158,12 +162,13 @@ function begin(host: EngineHost, catalog: Catalog, left: Left): void {
     }
     const used = useModel(catalog, request.model.name, request.precision, { admitted: true });
     const { model } = used.entry;
-    const serving = new Serving(used, facts, {
+    const client: Client = {
       ...left,
       send: (message) => host.send(id, JSON.stringify(message)),
       reply: (message) => reply(host, id, message),
       note: (noted) => host.note?.(id, requestNumbers(noted)),
-    });
+    };
+    const serving = within(PREPARE_MS, () => new Serving(used, facts, client));
     const scheduler = schedulers.get(model) ?? new Scheduler(model, MAX_SEQUENCES, CHUNK_TOKENS, poll);
     schedulers.set(model, scheduler);
     open.set(id, { job: serving, scheduler });

@@ -50,6 +50,7 @@ function promptOf(model: PromptModel, input: EngineInput, options: GenerateOptio
 }
 
 export class Serving implements Job {
+  readonly owner: string;
   private readonly asked: GenerationRequest;
   private readonly prompt: Prompt;
   private readonly context: number;
@@ -71,6 +72,7 @@ export class Serving implements Job {
     private readonly client: Client,
   ) {
     const { request } = client;
+    this.owner = String(client.role);
     const { description, model } = used.entry;
     const given = parseJson(request.options) as Record<string, unknown>;
     const options = parseOptions(given, description.defaultOptions);
@@ -108,7 +110,7 @@ export class Serving implements Job {
 
   openCache(ids: readonly number[]): KvCache {
     const { options } = this.asked;
-    const wanted = cacheRequest(this.used.entry.model, String(this.client.role), ids, options, this.context);
+    const wanted = cacheRequest(this.used.entry.model, this.owner, ids, options, this.context);
     // What a session computed may always be continued; `cache` is about what others left.
     const isKept = options.cache || 'promptIds' in this.client.request.input;
     const cache = isKept ? takeCache(wanted, options.cache || !this.isFresh) : forkCache(wanted, false);
