@@ -57,6 +57,12 @@ export function measureLlamaThreads(
   return { prefill: [], decode: [], prefill_long: [], batch: [], ...measured };
 }
 
+/** Tokens a second of eight sequences of 120 tokens that write 64 each, with that many threads; prompts are included. */
+export function measureLlamaClients(program: string, file: string, threads: number, repeats: number): number[] {
+  const args = [program, LIBRARIES, file, String(threads), String(repeats), 'clients'];
+  return runPinned<{ clients: number[] }>(args, `0-${threads - 1}`).clients;
+}
+
 /** llama.cpp as WebAssembly; prefill and decode alone. */
 export function measureWllama(file: string, repeats: number): Pick<Measurement, 'prefill' | 'decode'> {
   return runPinned([process.execPath, 'wllama.mjs', file, String(repeats)]);

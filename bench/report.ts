@@ -1,4 +1,5 @@
-/** The table of a run, for people and as a picture. */
+/** The table of a run, for people, as a picture, and beside those of earlier runs. */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import Table from 'cli-table3';
 import { median, spread } from './statistics.ts';
 
@@ -36,6 +37,13 @@ export function comparison(
     bar: peer === null ? null : bar,
     smaller: unit === 'ms',
   };
+}
+
+/** Write rows to a file of results, in the place of those of the same name that earlier runs left there. */
+export function keepRows(file: string, about: object, rows: readonly Row[]): void {
+  const earlier = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as { rows: Row[] }).rows : [];
+  const kept = earlier.filter((row) => !rows.some(({ what }) => what === row.what));
+  writeFileSync(file, `${JSON.stringify({ ...about, rows: [...rows, ...kept] }, null, 1)}\n`);
 }
 
 const percent = (value: number | null): string => (value === null ? '' : `${Math.round(value * 100)} %`);

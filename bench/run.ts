@@ -5,6 +5,7 @@
  *   npm run bench -- --threads 1,2 [--short] [--models ...]   with one thread and with all processors, see threads.ts
  *   npm run bench -- --neighbours [--rounds 5]      two backends at once, and pgbench beside one, see neighbours.ts
  *   npm run bench -- --shared [--rounds 5]          weights that backends share, see shared.ts
+ *   npm run bench -- --engine [--rounds 5] [--models ...]   many clients at once, see engine.ts
  *   npm run bench -- --search [--rounds 5]          embeddings, exact search and the triggers of searches, see search.ts
  * The peer is the faster of node-llama-cpp and the same library from C, for each figure; wllama is llama.cpp as
  * WebAssembly. Writes results/KEY.json for each model, results/table.json and results/ratios.svg.
@@ -18,6 +19,7 @@ import { ingest } from '../cli/ingest/ingest.ts';
 import { install } from '../cli/install/install.ts';
 import { cacheFolder } from '../python-package.mjs';
 import { privateDatabase, withClient } from './database.ts';
+import { measureEngine } from './engine.ts';
 import type { HeldBytes, Measurement, OwnMeasurement, Target } from './hartonomous.ts';
 import {
   measureHartonomous,
@@ -70,6 +72,7 @@ const { values } = parseArgs({
     short: { type: 'boolean', default: false },
     shared: { type: 'boolean', default: false },
     neighbours: { type: 'boolean', default: false },
+    engine: { type: 'boolean', default: false },
     search: { type: 'boolean', default: false },
   },
 });
@@ -320,6 +323,7 @@ async function neighbours(): Promise<void> {
 await withClient(url, (client) => install(client));
 if (values.shared) await shared();
 else if (values.neighbours) await neighbours();
+else if (values.engine) await measureEngine(subjects, url, { rounds, results, ingest: ingestSubject, progress });
 else if (values.search) await measureSearch(url, results, { rounds });
 else if (values.profile) await profile();
 else if (values.threads !== undefined)

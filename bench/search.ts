@@ -5,7 +5,7 @@
  *   npx tsx bench/search.ts [--parts embed,find,insert] [--rounds 5]     in DATABASE_URL, else in the private cluster
  * Rows go to results/search.json, in the place of those of the same name.
  */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,7 +18,7 @@ import { privateDatabase, withClient } from './database.ts';
 import { measureEmbeddings } from './embeddings.ts';
 import { random } from './random.ts';
 import type { Row } from './report.ts';
-import { comparison, printTable } from './report.ts';
+import { comparison, keepRows, printTable } from './report.ts';
 import { median } from './statistics.ts';
 
 const MODEL = 'bench-minilm';
@@ -244,11 +244,8 @@ export async function measureSearch(
     await dropSchema(client);
     const about = { processor: cpus()[0]?.model, processors: cpus().length };
     printTable(`searches on ${about.processor ?? 'this processor'}`, table);
-    const file = join(results, 'search.json');
-    const earlier = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as { rows: Row[] }).rows : [];
-    const kept = earlier.filter((one) => !table.some(({ what }) => what === one.what));
-    const all = [...table.map((one) => ({ ...one, ...circumstances })), ...kept];
-    writeFileSync(file, `${JSON.stringify({ ...about, rows: all }, null, 1)}\n`);
+    const measured = table.map((one) => ({ ...one, ...circumstances }));
+    keepRows(join(results, 'search.json'), about, measured);
   });
 }
 

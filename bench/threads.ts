@@ -4,7 +4,6 @@
  * alone. The peer is llama.cpp's library from C. Rows go to results/threads.json, in the place of those of the same name.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -13,7 +12,7 @@ import type { Target, ThreadsMeasurement } from './hartonomous.ts';
 import { exactRun } from './hartonomous.ts';
 import { measureLlamaThreads, preparePeers } from './llama.ts';
 import type { Row } from './report.ts';
-import { comparison, printTable } from './report.ts';
+import { comparison, keepRows, printTable } from './report.ts';
 import { median } from './statistics.ts';
 import type { Subject } from './subjects.ts';
 
@@ -137,7 +136,6 @@ export async function compareThreads(
   const about = { processor: cpus()[0]?.model, processors: cpus().length };
   const circumstances = { rounds: options.rounds, load_before: loadavg()[0], measured_at: new Date().toISOString() };
   const file = join(options.results, 'threads.json');
-  const earlier = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as { rows: Row[] }).rows : [];
   const table: Row[] = [];
   for (const subject of subjects) {
     options.progress(`${subject.title}: ingest`);
@@ -155,8 +153,7 @@ export async function compareThreads(
         );
       }
       table.push(...rowsOf(subject, threads, rounds).map((row) => ({ ...row, ...circumstances })));
-      const kept = earlier.filter((row) => !table.some(({ what }) => what === row.what));
-      writeFileSync(file, `${JSON.stringify({ ...about, rows: [...table, ...kept] }, null, 1)}\n`);
+      keepRows(file, about, table);
     }
   }
   printTable(`threads on ${about.processor ?? 'this processor'}`, table);

@@ -2,6 +2,7 @@
  *   gcc -O2 -o llama-library llama-library.c -ldl
  *   taskset -c 0 ./llama-library LIBDIR/ MODEL THREADS REPEATS        -> one JSON line, the same fields as llama-node.mjs
  *   ... long                 -> prefill_long (1,024 tokens) and batch (8 sequences of 16 tokens that write 64 each) too
+ *   ... clients              -> only clients: tokens a second of 8 sequences of 120 tokens that write 64 each, prompts included
  * There is no header in the package, so parameter structs come opaque from *_default_params() and are passed back by
  * value; only n_ctx, n_batch, n_ubatch and n_seq_max, the first four fields of the context's, are set, after checking defaults. */
 #define _GNU_SOURCE
@@ -15,7 +16,7 @@
 #include <unistd.h>
 
 enum { PREFILL = 128, DECODE = 64, COLD_PROMPT = 16, CONTEXT = 512, MAX_REPEATS = 64 };
-enum { PREFILL_LONG = 1024, SEQUENCES = 8, CONTEXT_LONG = 2048 };
+enum { PREFILL_LONG = 1024, SEQUENCES = 8, CONTEXT_LONG = 2048, CLIENT_PROMPT = 120 };
 
 typedef struct { uint64_t words[512]; } params; /* larger than any parameter struct of the library */
 typedef struct {
@@ -64,9 +65,9 @@ static void print_rates(const char *name, const double *rates, int count) {
 
 /* Tokens at `position` on of each sequence, `each` of them; logits after the last of each. */
 static batch sequences(int each, int position, int vocabulary) {
-    static int32_t token[SEQUENCES * COLD_PROMPT], pos[SEQUENCES * COLD_PROMPT], count[SEQUENCES * COLD_PROMPT];
-    static int32_t ids[SEQUENCES], *id[SEQUENCES * COLD_PROMPT];
-    static int8_t wanted[SEQUENCES * COLD_PROMPT];
+    enum { MOST = SEQUENCES * CLIENT_PROMPT };
+    static int32_t token[MOST], pos[MOST], count[MOST], ids[SEQUENCES], *id[MOST];
+    static int8_t wanted[MOST];
     int n = 0;
     for (int s = 0; s < SEQUENCES; s++)
         for (int i = 0; i < each; i++, n++) {
@@ -77,8 +78,8 @@ static batch sequences(int each, int position, int vocabulary) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 5) return fprintf(stderr, "usage: llama-library LIBDIR/ MODEL THREADS REPEATS [long]\n"), 2;
-    bool is_long = argc > 5 && !strcmp(argv[5], "long");
+    if (argc < 5) return fprintf(stderr, "usage: llama-library LIBDIR/ MODEL THREADS REPEATS [long | clients]\n"), 2;
+    bool is_long = argc > 5 && !strcmp(argv[5], "long"), is_clients = argc > 5 && !strcmp(argv[5], "clients");
     const char *folder = argv[1], *file = argv[2];
     int threads = atoi(argv[3]), repeats = atoi(argv[4]);
     if (repeats > MAX_REPEATS) repeats = MAX_REPEATS;
@@ -97,7 +98,8 @@ int main(int argc, char **argv) {
     uint32_t *field = (uint32_t *)&context_params;
     if (field[0] != 512 || field[1] != 2048 || field[2] != 512 || field[3] != 1)
         return fprintf(stderr, "context defaults are %u %u %u %u, expected 512 2048 512 1\n", field[0], field[1], field[2], field[3]), 1;
-    if (is_long) field[0] = CONTEXT_LONG;
+    if (is_clients) field[3] = SEQUENCES;
+    if (is_long || is_clients) field[0] = CONTEXT_LONG;
     else field[0] = field[1] = field[2] = CONTEXT;
     void *context = ((void *(*)(void *, params))symbol(llama, "llama_init_from_model"))(model, context_params);
     if (!context) return fprintf(stderr, "could not make a context\n"), 1;
@@ -111,6 +113,28 @@ int main(int argc, char **argv) {
     void (*clear)(void *, bool) = symbol(llama, "llama_memory_clear");
     int vocabulary = ((int (*)(const void *))symbol(llama, "llama_vocab_n_tokens"))(
         ((const void *(*)(const void *))symbol(llama, "llama_model_get_vocab"))(model));
+
+    if (is_clients) {
+        double rates[MAX_REPEATS];
+        volatile float last;
+        srand(1);
+        for (int repeat = -1; repeat < repeats; repeat++) { /* the first one warms up */
+            clear(memory, true);
+            double before = seconds();
+            for (int i = 0; i < DECODE; i++) { /* the first tokens come out of the prompts' logits */
+                int each = i == 0 ? CLIENT_PROMPT : 1;
+                if (decode(context, sequences(each, i == 0 ? 0 : CLIENT_PROMPT + i - 1, vocabulary))) return 1;
+                for (int s = 0; s < SEQUENCES; s++) last = logits(context, (s + 1) * each - 1)[0];
+            }
+            if (repeat >= 0) rates[repeat] = SEQUENCES * DECODE / (seconds() - before);
+        }
+        (void)last;
+        printf("{");
+        print_rates("clients", rates, repeats);
+        printf("\"memory_bytes\":%ld}\n", resident_bytes());
+        fflush(stdout);
+        _exit(0);
+    }
 
     int32_t tokens[PREFILL_LONG];
     double prefill[MAX_REPEATS], decoded[MAX_REPEATS], prefill_long[MAX_REPEATS], together[MAX_REPEATS];
