@@ -295,14 +295,17 @@ language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 declare
     key record := hartonomous._search_key(made.source);
+    relation regclass;
     queued bigint;
 begin
     -- Searches that were made before queues said what had changed.
     if not exists (select from pg_attribute a where a.attrelid = made.queue and a.attname = 'changed' and not a.attisdropped) then
         execute format('alter table %s add column changed boolean not null default true', made.queue);
         perform hartonomous._guard_queue(made.queue, made.source);
-        execute format('drop policy if exists rows_of_source on %s', made.chunks);
-        perform hartonomous._guard_chunks(made.chunks, made.source, made.queue);
+        foreach relation in array array_remove(array[made.chunks, made.next_chunks], null) loop
+            execute format('drop policy if exists rows_of_source on %s', relation);
+            perform hartonomous._guard_chunks(relation, made.source, made.queue);
+        end loop;
     end if;
     -- What has no row any more is found by an entry about the whole table.
     execute format('insert into %s (%s) values (null)', made.queue, key.keys[1]);

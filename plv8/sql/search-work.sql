@@ -69,9 +69,10 @@ declare
     locked hartonomous.searches;
     key record;
     same_key text;
-    items bigint[]; -- one entry for each key, and its row as it is now
+    read bigint[]; -- one entry for each key, and its row as it is now
     versions text[];
     texts text[];
+    items bigint[]; -- those of them that were embedded, and whose rows have not changed since
     chunks hartonomous._chunk[];
     next_chunks hartonomous._chunk[];
     failed bigint[];
@@ -86,17 +87,17 @@ begin
     same_key := hartonomous._same_key('t', 'q', key.equals, key.keys, key.keys);
     execute format('select array_agg(r.id), array_agg(r.version), array_agg(r.text) from (
             select distinct on (%1$s) q.id, t.version::text, t.text from %2$s q left join %3$s t on %4$s
-            where q.id = any ($1) and q.%5$s is not null order by %1$s, q.id) r',
+            where q.id = any ($1) and q.%5$s is distinct from null order by %1$s, q.id) r',
         hartonomous._listed(key.keys, 'q.'), own.queue, own.texts, same_key, key.keys[1])
-    into items, versions, texts using entries;
+    into read, versions, texts using entries;
     perform hartonomous._require_model(own.search, coalesce(own.next_model, own.model), coalesce(own.next_digest, own.digest));
     -- By the tokens of the model to come, where there is one: one division serves both.
     chunks := array(select (u.item, c.number, c."from", c."to", c.text, null, null)::hartonomous._chunk
-        from unnest(items, texts) u (item, text)
+        from unnest(read, texts) u (item, text)
         cross join lateral hartonomous.chunk(u.text, coalesce(own.next_model, own.model), coalesce(own.options -> 'chunking', '{}')::json) c);
     if own.next_chunks is not null then
         next_chunks := hartonomous._embed_chunks(own, own.next_chunks, own.next_model, own.next_has_prefixes, key.equals, key.keys, chunks);
-        -- A model that is gone leaves its chunks as they are until the next one takes over.
+        -- A model that is gone makes no chunks more: those of its that are true stay until the next one takes over.
         keeps_current := exists (select from hartonomous.model_list m where m.name = own.model and m.digest = own.digest);
     end if;
     if keeps_current then
@@ -113,16 +114,22 @@ begin
     end if;
     execute format('select array_agg(u.item) from unnest($1, $2) u (item, version) join %s q on q.id = u.item left join %s t on %s
             where t.version::text is not distinct from u.version and u.item <> all ($3)', own.queue, own.texts, same_key)
-    into items using items, versions, failed;
+    into items using read, versions, failed;
     if keeps_current then
         perform hartonomous._write_chunks(own, own.chunks, key.equals, key.keys, items, chunks);
+    else
+        -- What a row says no more must not stay where no entry hides it.
+        execute format('delete from %s c using %s q join unnest($2, $3) u (item, text) on u.item = q.id
+                where q.id = any ($1) and %s and substr(u.text, c."from", c."to" - c."from" + 1) is distinct from c.text',
+            own.chunks, own.queue, hartonomous._same_key('c', 'q', key.equals, key.keys, key.keys))
+        using items, read, texts;
     end if;
     if own.next_chunks is not null then
         perform hartonomous._write_chunks(own, own.next_chunks, key.equals, key.keys, items, next_chunks);
     end if;
     -- An entry without a key is about the whole table: what has no row any more goes.
     foreach relation in array array_remove(array[own.chunks, own.next_chunks], null) loop
-        execute format('delete from %s c where exists (select from %s q where q.id = any ($1) and q.%s is null)
+        execute format('delete from %s c where exists (select from %s q where q.id = any ($1) and q.%s is not distinct from null)
                 and not exists (select from only %s t where %s)',
             relation, own.queue, key.keys[1], own.source, hartonomous._same_key('t', 'c', key.equals, key.names, key.keys))
         using entries;
@@ -139,7 +146,14 @@ begin
     update hartonomous._own_searches s set worked_at = clock_timestamp(), rows_done = s.rows_done + cardinality(entries) - cardinality(failed),
         busy_seconds = s.busy_seconds + extract(epoch from clock_timestamp() - began), failures = 0, error = null, paused_until = '-infinity'
     where s.id = search_id;
-    perform hartonomous._finish_rebuild(search_id);
+    if own.next_chunks is not null then
+        begin
+            perform hartonomous._finish_rebuild(search_id);
+        exception when others then
+            -- No row's fault: what depends on the chunks (a view, a foreign key), or is not there for the next ones (a column).
+            raise exception using errcode = 'object_not_in_prerequisite_state', message = format('another model cannot take over: %s', sqlerrm);
+        end;
+    end if;
 end
 $$;
 comment on function hartonomous._work_entries(bigint, bigint[]) is 'make the chunks of what some entries of a queue are about, and take these entries away';
@@ -222,6 +236,8 @@ begin
         (2, format('alter table %s %s trigger %I', own.chunks, case t.tgenabled when 'D' then 'disable' when 'R' then 'enable replica' when 'A' then 'enable always' end, t.tgname))
     ) u (n, d) where t.tgrelid = own.chunks and not t.tgisinternal and (n = 1 or t.tgenabled <> 'O');
     perform hartonomous._show_chunks(own.search::text, own.source, own.next_chunks);
+    -- Before the table goes for which deferred triggers wait.
+    set constraints all immediate;
     select quote_ident(c.relname) into old_name from pg_class c where c.oid = own.chunks;
     execute format('drop table %s', own.chunks);
     execute format('alter table %s rename to %s', own.next_chunks, old_name);
@@ -252,6 +268,7 @@ begin
     select * into own from hartonomous._own_searches s where s.id = own.id for update;
     if own.next_chunks is not null then
         execute format('drop table %s', own.next_chunks);
+        own.next_chunks := null;
     end if;
     settings := hartonomous._search_options(json_build_object('vector', own.options ->> 'vector'), wanted.dimensions);
     perform hartonomous._queue_all(own, false);

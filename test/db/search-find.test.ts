@@ -172,6 +172,70 @@ describe('search', () => {
     expect((await other.query(ask)).rows).toEqual([{ text: 'a new note' }]);
     await session.query(`select hartonomous.drop_search('old_search'); drop table old`);
   });
+
+  test('and gets it also where another model is being made', async () => {
+    await makeTable('older');
+    await session.query(`insert into older values (1, 'an old note')`);
+    await makeSearch('older');
+    await session.query(`call hartonomous.work('older_search')`);
+    await session.query(`select hartonomous.set_search_model('older_search', 'bert')`);
+    for (const chunks of ['older_search_chunks', 'older_search_chunks_next'])
+      await session.query(
+        `drop policy rows_of_source on ${chunks};
+         create policy rows_of_source on ${chunks} for select using (exists (select from only older source where source.id = ${chunks}.key))`,
+      );
+    await session.query(
+      `drop policy rows_of_source on older_search_queue; alter table older_search_queue drop column changed, disable row level security;
+       revoke all on older_search_queue from public`,
+    );
+    await session.query(`select hartonomous.refresh_search('older_search')`);
+    await session.query(`call hartonomous.work('older_search')`);
+    await session.query(`grant select on older, older_search, older_search_chunks to ${reader}`);
+    await session.query(`alter table older enable row level security; create policy everybody on older using (true)`);
+    const other = await login(reader);
+    expect((await other.query('select text from app.older_search')).rows).toEqual([{ text: 'an old note' }]);
+    await session.query(`update older set body = 'a new note'`);
+    expect((await other.query('select text from app.older_search')).rows).toEqual([]);
+    await session.query(`select hartonomous.drop_search('older_search'); drop table older`);
+  });
+
+  test('a model that is gone leaves nothing that a row says no more while another one is made', async () => {
+    await makeTable('left_over', 'id integer primary key, body text, reader text');
+    await session.query(
+      `insert into left_over values (1, 'for somebody else', 'nobody'), (2, 'for the reader', '${reader}'), (3, 'goes', '${reader}')`,
+    );
+    await makeSearch('left_over');
+    await session.query(`call hartonomous.work('left_over_search')`);
+    await session.query(
+      `grant select on left_over, left_over_search, left_over_search_chunks to ${reader};
+       alter table left_over enable row level security; create policy own on left_over using (reader = current_user);
+       select hartonomous.set_search_model('left_over_search', 'bert')`,
+    );
+    await admin.query(
+      `update hartonomous.searches set digest = 'of one that is gone' where search = 'app.left_over_search'::regclass`,
+    );
+    await session.query(
+      `update left_over set body = 'to whom it concerns', reader = '${reader}' where id = 1;
+       delete from left_over where id = 3; insert into left_over values (3, 'came', '${reader}')`,
+    );
+    // An entry that waits, so that the next model does not take over; and one for what has not changed.
+    await session.query(`insert into left_over_search_queue (key, changed) values (2, false)`);
+    await session.query(
+      `update left_over_search_queue set due = now() + interval '1 hour' where id = (select min(id) from left_over_search_queue where key = 2)`,
+    );
+    await session.query(`call hartonomous.work('left_over_search')`);
+    expect(await rows('select key, changed from left_over_search_queue')).toEqual([{ key: 2, changed: false }]);
+    const other = await login(reader);
+    expect((await other.query('select text from app.left_over_search')).rows).toEqual([{ text: 'for the reader' }]);
+    await session.query(`update left_over_search_queue set due = now()`);
+    await session.query(`call hartonomous.work('left_over_search')`);
+    expect((await other.query('select text from app.left_over_search order by id')).rows).toEqual([
+      { text: 'to whom it concerns' },
+      { text: 'for the reader' },
+      { text: 'came' },
+    ]);
+    await session.query(`select hartonomous.drop_search('left_over_search'); drop table left_over`);
+  });
 });
 
 const INNER_PRODUCT = 'hartonomous_v8_inner_product(bytea, bytea)';

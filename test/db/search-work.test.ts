@@ -117,6 +117,56 @@ describe('workers', () => {
     );
   });
 
+  test('what depends on the chunks makes another model wait, and no row is given up for it', async () => {
+    await makeTable('held');
+    await session.query(`insert into held values (1, 'a note'), (2, 'another')`);
+    await makeSearch('held');
+    await session.query(`call hartonomous.work('held_search')`);
+    await session.query(`create view of_held as select text from held_search_chunks`);
+    await session.query(`select hartonomous.set_search_model('held_search', 'nomic')`);
+    await session.query(`call hartonomous.work('held_search')`);
+    expect(await rows('select distinct attempts, error from held_search_queue')).toEqual([
+      { attempts: 0, error: null },
+    ]);
+    const state = `select model, error from hartonomous.search_list where search = 'held_search'::regclass`;
+    expect(await rows(state)).toEqual([
+      {
+        model: 'bert',
+        error:
+          'another model cannot take over: cannot drop table app.held_search_chunks because other objects depend on it',
+      },
+    ]);
+    await session.query(`drop view of_held; select hartonomous.retry_search('held_search')`);
+    await session.query(`call hartonomous.work('held_search')`);
+    expect(await rows(state)).toEqual([{ model: 'nomic', error: null }]);
+    await session.query(`select hartonomous.drop_search('held_search'); drop table held`);
+  });
+
+  test('triggers on the chunks that wait for the commit come before another model takes over', async () => {
+    await makeTable('deferred');
+    await session.query(`insert into deferred values (1, 'a note')`);
+    await makeSearch('deferred');
+    await session.query(`call hartonomous.work('deferred_search')`);
+    await session.query(
+      `create table seen (text text);
+       create function see() returns trigger language plpgsql as $$ begin insert into app.seen values (new.text); return null; end $$;
+       create constraint trigger "see ""it"" late" after insert on deferred_search_chunks deferrable initially deferred for each row execute function see();
+       select hartonomous.set_search_model('deferred_search', 'nomic');
+       update deferred set body = 'another note'`,
+    );
+    await session.query(`call hartonomous.work('deferred_search')`);
+    expect(await rows('select text from seen')).toEqual([{ text: 'another note' }]);
+    expect(
+      await rows(`select model, error from hartonomous.search_list where search = 'deferred_search'::regclass`),
+    ).toEqual([{ model: 'nomic', error: null }]);
+    await session.query(`update deferred set body = 'a third'`);
+    await session.query(`call hartonomous.work('deferred_search')`);
+    expect(await rows('select text from seen')).toEqual([{ text: 'another note' }, { text: 'a third' }]);
+    await session.query(
+      `select hartonomous.drop_search('deferred_search'); drop table deferred, seen; drop function see`,
+    );
+  });
+
   test('a transaction that began before another model took over is told to search in another', async () => {
     await makeTable('swapped');
     await session.query(`insert into swapped values (1, 'a note')`);
@@ -212,6 +262,21 @@ test('a row that cannot be embedded is given up in the end, holds up no other, a
   await session.query(`call hartonomous.work()`);
   expect(await rows(queue)).toEqual([]);
   expect(await differences('poisoned')).toEqual([]);
+});
+
+test('a composite key with a null in it is a key like any other', async () => {
+  await admin.query('create type public.pair as (a integer, b text)');
+  await makeTable('paired', 'id public.pair primary key, body text');
+  await session.query(`insert into paired values ('(1,)', 'half'), ('(,)', 'nothing'), ('(1,b)', 'all')`);
+  await makeSearch('paired');
+  await session.query(`call hartonomous.work('paired_search')`);
+  expect(await differences('paired')).toEqual([]);
+  await session.query(
+    `delete from paired where body = 'nothing'; update paired set body = 'a half' where body = 'half'`,
+  );
+  await session.query(`call hartonomous.work('paired_search')`);
+  expect(await differences('paired')).toEqual([]);
+  await session.query(`select hartonomous.drop_search('paired_search'); drop table paired`);
 });
 
 test('work runs what belongs to the owner in sessions of the owner only', async () => {
