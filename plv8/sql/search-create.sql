@@ -200,35 +200,55 @@ language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 declare
     key record := hartonomous._search_key(source);
+    own_name text := (select quote_ident(c.relname) from pg_class c where c.oid = chunks);
 begin
     -- Whoever may read chunks reads those of rows that are there for him. Where row security decides that, a change may have given him
     -- a row whose chunks still have what it said before: they come back when it has been worked off.
     execute format('alter table %s enable row level security', chunks);
     execute format('create policy rows_of_source on %1$s for select using (exists (select from only %2$s as source where %3$s)
-            and (not exists (select from only %4$s as waiting where waiting.changed and %5$s) or not row_security_active(%2$L::regclass)))',
-        chunks, source,
-        hartonomous._same_key('source', (select quote_ident(c.relname) from pg_class c where c.oid = chunks), key.equals, key.names, key.keys),
-        queue,
-        hartonomous._same_key('waiting', (select quote_ident(c.relname) from pg_class c where c.oid = chunks), key.equals, key.keys, key.keys));
+            and (not row_security_active(%2$L::regclass) or not %4$s(%5$s)))',
+        chunks, source, hartonomous._same_key('source', own_name, key.equals, key.names, key.keys),
+        hartonomous._waiting_function(queue), hartonomous._listed(key.keys, own_name || '.'));
 end
 $$;
 comment on function hartonomous._guard_chunks(regclass, regclass, regclass) is
     'lets who may read a table of chunks see those of rows that he sees, and with row security only of rows that have not changed since';
+
+create or replace function hartonomous._waiting_function(queue regclass) returns regproc
+language sql stable parallel unsafe cost 100 set search_path = pg_catalog, pg_temp
+as $$
+    select p.oid::regproc from pg_depend d join pg_proc p on d.classid = 'pg_proc'::regclass and p.oid = d.objid
+    where d.refclassid = 'pg_class'::regclass and d.refobjid = queue and p.prorettype = 'boolean'::regtype
+        and p.proowner = (select c.relowner from pg_class c where c.oid = queue)
+    order by p.oid limit 1
+$$;
+comment on function hartonomous._waiting_function(regclass) is 'the function that knows whether a key waits in a queue; null where there is none';
 
 create or replace function hartonomous._guard_queue(queue regclass, source regclass) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 declare
     key record := hartonomous._search_key(source);
+    schema text;
+    relname text;
 begin
+    select n.nspname, c.relname into schema, relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = queue;
+    execute format('create index on %s (%s) where changed', queue, hartonomous._listed(key.keys));
     -- The policy on chunks is read with the rights of who reads them: everybody may know which of the rows that he sees wait.
     execute format('alter table %s enable row level security', queue);
     execute format('create policy rows_of_source on %s for select using (exists (select from only %s as source where %s))', queue, source,
-        hartonomous._same_key('source', (select quote_ident(c.relname) from pg_class c where c.oid = queue), key.equals, key.names, key.keys));
+        hartonomous._same_key('source', quote_ident(relname), key.equals, key.names, key.keys));
     execute format('grant select (changed, %s) on %s to public', hartonomous._listed(key.keys), queue);
+    -- A function, since no plan is good that has to guess how many rows of a queue there are, which may be none and may be all. It keeps to
+    -- the queue when that is renamed.
+    execute format('create function %I.%I(%s) returns boolean language sql stable parallel safe cost 1 return exists (select from only %s as waiting where waiting.changed and %s)',
+        schema, regexp_replace(relname, '_queue$', '') || '_waits', (select string_agg(regexp_replace(t, ' collate .*$', ''), ', ' order by n) from unnest(key.types) with ordinality as c (t, n)),
+        queue, (select string_agg(format('waiting.%s %s $%s', k, e, n), ' and ' order by n) from unnest(key.keys, key.equals) with ordinality as c (k, e, n)));
+    execute format('grant execute on function %s to public', hartonomous._waiting_function(queue));
+    execute format('comment on function %s is %L', hartonomous._waiting_function(queue), 'whether a row of ' || source || ' waits in the queue of its search, and is there for the caller');
 end
 $$;
-comment on function hartonomous._guard_queue(regclass, regclass) is 'lets everybody see the keys in a queue whose rows he sees';
+comment on function hartonomous._guard_queue(regclass, regclass) is 'lets everybody see the keys in a queue whose rows he sees, and makes the function that looks for one';
 
 create or replace function hartonomous._show_chunks(view_name text, source regclass, chunks regclass) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -476,12 +496,15 @@ begin
             select p.oid from pg_proc p where p.proname = gone.options ->> 'name' || '_note' and p.proowner = gone.owner
                 and p.prorettype = 'trigger'::regtype and p.pronamespace in (select relnamespace from parts)
         )
-        select 1 as n, 0 as o, format('drop trigger %I on %s', g.tgname, g.tgrelid::regclass) as statement
+        select 1 as n, 0.0 as o, format('drop trigger %I on %s', g.tgname, g.tgrelid::regclass) as statement
         from pg_trigger g where g.tgfoid in (select oid from notes)
         union all
         select 2, 0, 'drop function ' || oid::regprocedure from notes
         union all
         select 3, n, format('drop %s %s', case relkind when 'v' then 'view' else 'table' end, oid::regclass) from parts
+        union all
+        -- After the chunks, whose policy calls it, and before the queue.
+        select 3, 4.5, 'drop function ' || p.oid::regprocedure from pg_proc p where p.oid = hartonomous._waiting_function(gone.queue)
         order by 1, 2
     loop
         execute part.statement;
@@ -495,7 +518,7 @@ revoke all on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
     hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_search(hartonomous.searches, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
     hartonomous._make_chunks(text, regclass, regclass, integer, jsonb), hartonomous._guard_chunks(regclass, regclass, regclass),
-    hartonomous._guard_queue(regclass, regclass), hartonomous._show_chunks(text, regclass, regclass),
+    hartonomous._guard_queue(regclass, regclass), hartonomous._waiting_function(regclass), hartonomous._show_chunks(text, regclass, regclass),
     hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches, boolean),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),
     hartonomous._own_search(regclass), hartonomous.refresh_search(regclass), hartonomous.retry_search(regclass), hartonomous.drop_search(regclass)
@@ -504,7 +527,7 @@ grant execute on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
     hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_search(hartonomous.searches, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
     hartonomous._make_chunks(text, regclass, regclass, integer, jsonb), hartonomous._guard_chunks(regclass, regclass, regclass),
-    hartonomous._guard_queue(regclass, regclass), hartonomous._show_chunks(text, regclass, regclass),
+    hartonomous._guard_queue(regclass, regclass), hartonomous._waiting_function(regclass), hartonomous._show_chunks(text, regclass, regclass),
     hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches, boolean),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),
     hartonomous._own_search(regclass), hartonomous.refresh_search(regclass), hartonomous.retry_search(regclass), hartonomous.drop_search(regclass)

@@ -60,7 +60,7 @@ describe('a search', () => {
     ).toEqual([{ key: '1', text: 'after all' }]);
     await admin.query('alter schema other rename to app');
     await session.query(
-      `set search_path = app; drop table "Re%named" cascade; drop table renamed_search_chunks, renamed_search_queue`,
+      `set search_path = app; drop table "Re%named" cascade; drop table renamed_search_chunks, renamed_search_queue cascade`,
     );
   });
 
