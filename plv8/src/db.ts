@@ -26,8 +26,8 @@ export interface SegmentStore {
   /** No longer publish anything; without it that ends with the transaction. */
   resign(): void;
   publish(key: string, layout: number, manifest: string, memory: object, offset: number, bytes: number): boolean;
-  /** The first offset from there on at which a segment can be mapped in huge pages. */
-  place(memory: object, offset: number): number;
+  /** The first offset from there on at which a segment can be mapped in huge pages; not there in older hosts. */
+  place?(memory: object, offset: number): number;
   open(key: string, layout: number): OpenSegment | null;
   list(): SegmentFacts[];
   drop(key: string): number;

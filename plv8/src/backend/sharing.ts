@@ -81,7 +81,7 @@ export class ModelSegments implements WeightSegments {
   }
 
   place(memory: WasmMemory, at: number): number {
-    return this.store.place(memory, at);
+    return this.store.place?.(memory, at) ?? at;
   }
 
   /** Null, and nothing open, unless the segments of all memories are there and belong together. */
