@@ -60,7 +60,7 @@ select member('memory.buffer.byteLength + " " + new Uint32Array(memory.buffer)[1
 create function damage(command text) returns void language plpgsql as $$
 begin execute format('copy (select 1) to program %L', 'unset LD_PRELOAD; cat > /dev/null; cd pgsql_tmp_hartonomous_v8 && ' || command); end $$;
 select publish(key('d'), 2);
-select damage('printf x | dd of=$(ls | grep "^d.*7$") bs=1 seek=20000 conv=notrunc 2>/dev/null; rm -f *.checked');
+select damage('printf x | dd of=$(ls | grep "^d.*7$") bs=1 seek=2100000 conv=notrunc 2>/dev/null; rm -f *.checked');
 select check_segment(key('d')), use(key('d'), 2, '');
 select segments();
 select publish(key('d'), 2), damage('printf x | dd of=$(ls | grep "^d.*7$") bs=1 seek=150 conv=notrunc 2>/dev/null');
@@ -75,8 +75,8 @@ select damage('f=$(ls | grep "^d.*7$"); mv $f ../other; ln -s ../other $f');
 select use(key('d'), 2, ''), check_segment(key('d')), sweep(), publish(key('d'), 2), damage('rm ../other');
 -- no room: over the budget, a full disk
 select publish(key('d'), 2);
-set hartonomous_v8.segment_budget = '1MB';
-select publish(key('f'), 20), segments();
+set hartonomous_v8.segment_budget = '5MB';
+select publish(key('f'), 60), segments();
 select publish(key('f'), 10), segments();
 set hartonomous_v8.segment_budget = 0;
 select use(key('f'), 10, ''), publish(key('f'), 10);
@@ -91,6 +91,8 @@ select member('plv8.segments.open("A".repeat(64), 7)');
 select member('plv8.segments.open("a".repeat(64))');
 select member('plv8.segments.publish("a".repeat(64), 7, "", new WebAssembly.Memory({ initial: 1 }), 100, 4096)');
 select member('plv8.segments.publish("a".repeat(64), 7, "", new WebAssembly.Memory({ initial: 1 }), 4096, 65536)');
+select member('[1, 17].every((pages) => { const at = plv8.segments.place(new WebAssembly.Memory({ initial: 32 }), pages * 65536); return at >= pages * 65536 && at < pages * 65536 + 2097152 && at % 4096 === 0 })');
+select member('plv8.segments.place(new WebAssembly.Memory({ initial: 1 }), 4097)');
 select member('plv8.segments.publish("a".repeat(64), 7, "", { buffer: new ArrayBuffer(65536) }, 0, 4096)');
 select member('plv8.segments.publish("a".repeat(64), 7, "", new WebAssembly.Memory({ initial: 1 }), 0, 4097)');
 -- roles without rights: their own functions, DO, find_function, invoker's rights
