@@ -4,7 +4,7 @@
  * backend; what eight sessions wait for their first and next tokens; the engine's memory for 32 clients whose prompts begin alike
  * over that for one; and the first token of a new connection. Rows go to results/engine.json, in the place of those of the same name.
  */
-import { cpus, loadavg } from 'node:os';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { cacheFolder } from '../python-package.mjs';
@@ -13,7 +13,7 @@ import type { Target } from './hartonomous.ts';
 import { exactRun, privateBytes } from './hartonomous.ts';
 import { measureLlamaClients, preparePeers } from './llama.ts';
 import type { Row } from './report.ts';
-import { comparison, keepRows, printTable } from './report.ts';
+import { circumstancesOf, comparison, keepRows, printTable, thisMachine } from './report.ts';
 import { median, percentile } from './statistics.ts';
 import type { Subject } from './subjects.ts';
 
@@ -253,8 +253,8 @@ export async function measureEngine(
   },
 ): Promise<void> {
   const program = preparePeers(cacheFolder());
-  const about = { processor: cpus()[0]?.model, processors: cpus().length };
-  const circumstances = { rounds: options.rounds, load_before: loadavg()[0], measured_at: new Date().toISOString() };
+  const about = thisMachine();
+  const circumstances = circumstancesOf(options.rounds);
   const table: Row[] = [];
   const setDatabase = (...changes: string[]): Promise<void> =>
     withClient(url, async (client) => {

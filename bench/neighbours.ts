@@ -6,7 +6,7 @@
  */
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { cpus, loadavg } from 'node:os';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
@@ -14,7 +14,7 @@ import { postgresBin } from '../cli/cluster/cluster.ts';
 import { withClient } from './database.ts';
 import type { Target } from './hartonomous.ts';
 import { exactRun } from './hartonomous.ts';
-import { comparison, printTable } from './report.ts';
+import { circumstancesOf, comparison, printTable, thisMachine } from './report.ts';
 import { median } from './statistics.ts';
 import type { Subject } from './subjects.ts';
 
@@ -123,8 +123,8 @@ export async function measureNeighbours(
   options: { rounds: number; results: string; progress: (text: string) => void },
 ): Promise<void> {
   const { rounds, results, progress } = options;
-  const about = { processor: cpus()[0]?.model, processors: cpus().length, rounds };
-  const circumstances = { ...about, load_before: loadavg()[0], measured_at: new Date().toISOString() };
+  const about = thisMachine();
+  const circumstances = { ...about, ...circumstancesOf(rounds) };
   const { one, two } = await measureTogether(target, rounds);
   progress(`two backends ${median(two).toFixed(1)}, one ${median(one).toFixed(1)} tok/s`);
   const table = [comparison(`${subject.title}: two backends / one`, 'tok/s', two, one, TOGETHER_BAR)];

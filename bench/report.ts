@@ -1,5 +1,6 @@
 /** The table of a run, for people, as a picture, and beside those of earlier runs. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
 import Table from 'cli-table3';
 import { median, spread } from './statistics.ts';
 
@@ -37,6 +38,16 @@ export function comparison(
     bar: peer === null ? null : bar,
     smaller: unit === 'ms',
   };
+}
+
+/** The machine, as results name it. */
+export function thisMachine(): { processor: string | undefined; processors: number } {
+  return { processor: cpus()[0]?.model, processors: cpus().length };
+}
+
+/** What rows are to be read with; the load is that before the first of the rounds. */
+export function circumstancesOf(rounds: number): { rounds: number; load_before: number; measured_at: string } {
+  return { rounds, load_before: loadavg()[0]!, measured_at: new Date().toISOString() };
 }
 
 /** Write rows to a file of results, in the place of those of the same name that earlier runs left there. */

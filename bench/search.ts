@@ -6,7 +6,6 @@
  * Rows go to results/search.json, in the place of those of the same name.
  */
 import { mkdirSync, readFileSync } from 'node:fs';
-import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -18,7 +17,7 @@ import { privateDatabase, withClient } from './database.ts';
 import { measureEmbeddings } from './embeddings.ts';
 import { random } from './random.ts';
 import type { Row } from './report.ts';
-import { comparison, keepRows, printTable } from './report.ts';
+import { circumstancesOf, comparison, keepRows, printTable, thisMachine } from './report.ts';
 import { median } from './statistics.ts';
 
 const MODEL = 'bench-minilm';
@@ -223,18 +222,12 @@ export async function measureSearch(
   const { rounds, parts = PARTS } = options;
   const { sha256 } = JSON.parse(readFileSync(golden, 'utf8')) as { sha256: string };
   const folder = minilmFolder(sha256);
-  const loadBefore = loadavg()[0];
+  const circumstances = circumstancesOf(rounds);
   await withClient(url, async (client) => {
     await ingest(client, folder, { name: MODEL, replace: true });
     const { rows } = await client.query<{ threads: string | null }>(
       `select current_setting('hartonomous_v8.threads', true) as threads`,
     );
-    const circumstances = {
-      rounds,
-      threads_setting: rows[0]!.threads,
-      load_before: loadBefore,
-      measured_at: new Date().toISOString(),
-    };
     const table: Row[] = [];
     if (parts.includes('embed'))
       table.push(...(await measureEmbeddings(client, { model: MODEL, folder, rounds, progress })));
@@ -242,9 +235,9 @@ export async function measureSearch(
       table.push(...(await withClient(url, (plain) => measureSearches(client, plain, rounds))));
     if (parts.includes('insert')) table.push(...(await measureInserts(client, rounds)));
     await dropSchema(client);
-    const about = { processor: cpus()[0]?.model, processors: cpus().length };
+    const about = thisMachine();
     printTable(`searches on ${about.processor ?? 'this processor'}`, table);
-    const measured = table.map((one) => ({ ...one, ...circumstances }));
+    const measured = table.map((one) => ({ ...one, ...circumstances, threads_setting: rows[0]!.threads }));
     keepRows(join(results, 'search.json'), about, measured);
   });
 }

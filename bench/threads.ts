@@ -4,7 +4,6 @@
  * alone. The peer is llama.cpp's library from C. Rows go to results/threads.json, in the place of those of the same name.
  */
 import { execFileSync } from 'node:child_process';
-import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { cacheFolder } from '../python-package.mjs';
@@ -12,7 +11,7 @@ import type { Target, ThreadsMeasurement } from './hartonomous.ts';
 import { exactRun } from './hartonomous.ts';
 import { measureLlamaThreads, preparePeers } from './llama.ts';
 import type { Row } from './report.ts';
-import { comparison, keepRows, printTable } from './report.ts';
+import { circumstancesOf, comparison, keepRows, printTable, thisMachine } from './report.ts';
 import { median } from './statistics.ts';
 import type { Subject } from './subjects.ts';
 
@@ -133,8 +132,8 @@ export async function compareThreads(
   },
 ): Promise<void> {
   const program = preparePeers(cacheFolder());
-  const about = { processor: cpus()[0]?.model, processors: cpus().length };
-  const circumstances = { rounds: options.rounds, load_before: loadavg()[0], measured_at: new Date().toISOString() };
+  const about = thisMachine();
+  const circumstances = circumstancesOf(options.rounds);
   const file = join(options.results, 'threads.json');
   const table: Row[] = [];
   for (const subject of subjects) {
