@@ -1,10 +1,9 @@
 /** Conversations, and answers with their facts, that an engine computes: what a session computes itself, in every respect. */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { lacksOwn } from '../db/harness.ts';
-import { EngineServer, QWEN, STORIES } from './server.ts';
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { EngineServer } from './server.ts';
+import { QWEN, STORIES, errorOf, foreign, useEngineServer } from './server.ts';
 
-const foreign = lacksOwn('an engine');
 let server: EngineServer;
 
 /** Shows all of a message. */
@@ -16,19 +15,14 @@ const TEMPLATE = [
   `{%- if add_generation_prompt %}<assistant>{% endif %}`,
 ].join('');
 
-beforeAll(async () => {
-  if (foreign) return;
-  server = await EngineServer.start();
+useEngineServer(async (started) => {
+  server = started;
   await server.asAdmin(`update hartonomous.models set chat_template = $t$${TEMPLATE}$t$ where name = '${STORIES}'`);
   await server.asAdmin(`update hartonomous.models set chat_template = null where name = '${QWEN}'`);
 });
-afterAll(() => server?.destroy());
 beforeEach(async () => {
-  if (foreign) return;
-  await server.set('engine = on', `engine_idle = '60s'`);
-  await server.asAdmin('delete from hartonomous.runs');
+  if (!foreign) await server.asAdmin('delete from hartonomous.runs');
 });
-afterEach(() => server?.endSessions());
 
 type Facts = Record<string, unknown>;
 
@@ -69,16 +63,6 @@ async function complete(client: pg.Client, prompt: string, options: object, mode
     JSON.stringify(options),
   ]);
   return rows[0]!.facts;
-}
-
-async function errorOf(work: Promise<unknown>): Promise<unknown> {
-  try {
-    await work;
-  } catch (error) {
-    const { code, message, detail, hint } = error as pg.DatabaseError;
-    return { code, message, detail, hint };
-  }
-  throw new Error('nothing was thrown');
 }
 
 async function loaded(client: pg.Client): Promise<unknown[]> {

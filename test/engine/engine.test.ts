@@ -1,20 +1,12 @@
 /** Calls that the engine of a database computes: the same answers, rows and errors as without it, whoever comes and goes. */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { lacksOwn } from '../db/harness.ts';
-import { EngineServer, QWEN, STORIES, TINY } from './server.ts';
+import { describe, expect, it } from 'vitest';
+import type { EngineServer } from './server.ts';
+import { QWEN, STORIES, TINY, errorOf, foreign, useEngineServer } from './server.ts';
 
-const foreign = lacksOwn('an engine');
 let server: EngineServer;
 
-beforeAll(async () => {
-  if (!foreign) server = await EngineServer.start();
-});
-afterAll(() => server?.destroy());
-beforeEach(async () => {
-  if (!foreign) await server.set('engine = on', `engine_idle = '60s'`, 'engine_requests = 64');
-});
-afterEach(() => server?.endSessions());
+useEngineServer((started) => (server = started));
 
 interface Call {
   prompt: string;
@@ -56,17 +48,6 @@ async function takeRuns(client: pg.Client): Promise<unknown[]> {
      select to_jsonb(r) - '{id,created_at,load_ns,prompt_eval_ns,eval_ns,total_ns,prompt_eval_count}'::text[] as run from gone r order by id`,
   );
   return rows as unknown[];
-}
-
-/** What `work` fails with, as a client sees it. */
-async function errorOf(work: Promise<unknown>): Promise<unknown> {
-  try {
-    await work;
-  } catch (error) {
-    const { code, message, detail, hint } = error as pg.DatabaseError;
-    return { code, message, detail, hint };
-  }
-  throw new Error('nothing was thrown');
 }
 
 describe.skipIf(foreign)('answers of an engine', () => {

@@ -1,8 +1,8 @@
 /** An engine among roles: no role takes every place, or holds up the others before its first pass. */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { lacksOwn } from '../db/harness.ts';
-import { EngineServer, QWEN, STORIES, TINY } from './server.ts';
+import { describe, expect, it } from 'vitest';
+import type { EngineServer } from './server.ts';
+import { QWEN, STORIES, TINY, foreign, useEngineServer } from './server.ts';
 
 /** Answers that an engine computes at a time, of one model. */
 const PLACES = 16;
@@ -10,17 +10,9 @@ const PLACES = 16;
 /** Takes a second or so, and less steps than a template may take. */
 const SLOW = `{%- for i in range(700) -%}{%- for j in range(1000) -%}{%- endfor -%}{%- endfor -%}{{ messages[0].content }}`;
 
-const foreign = lacksOwn('an engine');
 let server: EngineServer;
 
-beforeAll(async () => {
-  if (!foreign) server = await EngineServer.start();
-});
-afterAll(() => server?.destroy());
-beforeEach(async () => {
-  if (!foreign) await server.set('engine = on', `engine_idle = '60s'`, 'engine_requests = 64');
-});
-afterEach(() => server?.endSessions());
+useEngineServer((started) => (server = started));
 
 async function generate(client: pg.Client, prompt: string, model: string, options: object): Promise<string> {
   const { rows } = await client.query<{ text: string }>('select hartonomous.generate($1::text, $2, $3::json) as text', [

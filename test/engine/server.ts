@@ -2,9 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
 import pg from 'pg';
+import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
 import type { Cluster } from '../../cli/cluster/cluster.ts';
 import { packageRoot } from '../../cli/package-root.ts';
-import { ingestFile } from '../db/harness.ts';
+import { ingestFile, lacksOwn } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
 import { startPrimary } from '../scale/servers.ts';
 
@@ -139,4 +140,31 @@ export class EngineServer {
     await this.endSessions();
     this.cluster.destroy();
   }
+}
+
+/** Whether the tests run on a host that has no engine. */
+export const foreign = lacksOwn('an engine');
+
+/** Give a file of tests a server of its own, which `begin` gets before the first of them, and whose engine is on as each begins. */
+export function useEngineServer(begin: (server: EngineServer) => unknown): void {
+  let server: EngineServer | undefined;
+  beforeAll(async () => {
+    if (foreign) return;
+    server = await EngineServer.start();
+    await begin(server);
+  });
+  afterAll(() => server?.destroy());
+  beforeEach(() => server?.set('engine = on', `engine_idle = '60s'`, 'engine_requests = 64'));
+  afterEach(() => server?.endSessions());
+}
+
+/** What `work` fails with, as a client sees it. */
+export async function errorOf(work: Promise<unknown>): Promise<unknown> {
+  try {
+    await work;
+  } catch (error) {
+    const { code, message, detail, hint } = error as pg.DatabaseError;
+    return { code, message, detail, hint };
+  }
+  throw new Error('nothing was thrown');
 }

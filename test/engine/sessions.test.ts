@@ -1,20 +1,12 @@
 /** Sessions whose tokens an engine computes, call by call: the rows and facts of a session that computes itself. */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { lacksOwn } from '../db/harness.ts';
-import { EngineServer, QWEN, STORIES, TINY } from './server.ts';
+import { describe, expect, it } from 'vitest';
+import type { EngineServer } from './server.ts';
+import { QWEN, STORIES, TINY, foreign, useEngineServer } from './server.ts';
 
-const foreign = lacksOwn('an engine');
 let server: EngineServer;
 
-beforeAll(async () => {
-  if (!foreign) server = await EngineServer.start();
-});
-afterAll(() => server?.destroy());
-beforeEach(async () => {
-  if (!foreign) await server.set('engine = on', `engine_idle = '60s'`, 'engine_requests = 64');
-});
-afterEach(() => server?.endSessions());
+useEngineServer((started) => (server = started));
 
 type Facts = Record<string, unknown>;
 

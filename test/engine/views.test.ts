@@ -1,26 +1,19 @@
 /** The views engine_list and engine_requests: what the engine of a database does, and for whom. */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { lacksOwn } from '../db/harness.ts';
-import { EngineServer, STORIES, TINY } from './server.ts';
+import { describe, expect, it } from 'vitest';
+import type { EngineServer } from './server.ts';
+import { STORIES, TINY, foreign, useEngineServer } from './server.ts';
 
 /** Answers that an engine computes at a time, of one model. */
 const PLACES = 16;
 const ADMIN = 'carla';
 
-const foreign = lacksOwn('an engine');
 let server: EngineServer;
 
-beforeAll(async () => {
-  if (foreign) return;
-  server = await EngineServer.start();
+useEngineServer(async (started) => {
+  server = started;
   await server.asAdmin(`create role ${ADMIN} login password 'secret'; grant hartonomous_admin to ${ADMIN}`);
 });
-afterAll(() => server?.destroy());
-beforeEach(async () => {
-  if (!foreign) await server.set('engine = on', `engine_idle = '60s'`, 'engine_requests = 64');
-});
-afterEach(() => server?.endSessions());
 
 async function rows(client: pg.Client, view: string): Promise<Record<string, unknown>[]> {
   return (await client.query(`select * from hartonomous.${view}`)).rows as Record<string, unknown>[];
