@@ -195,24 +195,19 @@ end
 $$;
 comment on function hartonomous._make_chunks(text, regclass, regclass, integer, jsonb) is 'a table of chunks, readable where the source''s rows are';
 
-create or replace function hartonomous._guard_chunks(chunks regclass, source regclass, queue regclass) returns void
+create or replace function hartonomous._guard(relation regclass, source regclass, further text default '') returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 declare
     key record := hartonomous._search_key(source);
-    own_name text := (select quote_ident(c.relname) from pg_class c where c.oid = chunks);
 begin
-    -- Whoever may read chunks reads those of rows that are there for him. Where row security decides that, a change may have given him
-    -- a row whose chunks still have what it said before: they come back when it has been worked off.
-    execute format('alter table %s enable row level security', chunks);
-    execute format('create policy rows_of_source on %1$s for select using (exists (select from only %2$s as source where %3$s)
-            and (not row_security_active(%2$L::regclass) or not %4$s(%5$s)))',
-        chunks, source, hartonomous._same_key('source', own_name, key.equals, key.names, key.keys),
-        hartonomous._waiting_function(queue), hartonomous._listed(key.keys, own_name || '.'));
+    execute format('alter table %s enable row level security', relation);
+    execute format('create policy rows_of_source on %s for select using (exists (select from only %s as source where %s)%s)', relation, source,
+        hartonomous._same_key('source', (select quote_ident(c.relname) from pg_class c where c.oid = relation), key.equals, key.names, key.keys), further);
 end
 $$;
-comment on function hartonomous._guard_chunks(regclass, regclass, regclass) is
-    'lets who may read a table of chunks see those of rows that he sees, and with row security only of rows that have not changed since';
+comment on function hartonomous._guard(regclass, regclass, text) is
+    'lets who may read a table of keys see those whose rows he sees, where a further condition holds';
 
 create or replace function hartonomous._waiting_function(queue regclass) returns regproc
 language sql stable parallel unsafe cost 100 set search_path = pg_catalog, pg_temp
@@ -224,28 +219,36 @@ as $$
 $$;
 comment on function hartonomous._waiting_function(regclass) is 'the function that knows whether a key waits in a queue; null where there is none';
 
+create or replace function hartonomous._guard_chunks(chunks regclass, source regclass, queue regclass) returns void
+language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+    -- Whoever may read chunks reads those of rows that are there for him. Where row security decides that, a change may have given him
+    -- a row whose chunks still have what it said before: they come back when it has been worked off.
+    select hartonomous._guard(chunks, source, format(' and (not row_security_active(%L::regclass) or not %s(%s))', source, hartonomous._waiting_function(queue),
+        hartonomous._listed((hartonomous._search_key(source)).keys, (select quote_ident(c.relname) || '.' from pg_class c where c.oid = chunks))))
+$$;
+comment on function hartonomous._guard_chunks(regclass, regclass, regclass) is
+    'lets who may read a table of chunks see those of rows that he sees, and with row security only of rows that have not changed since';
+
 create or replace function hartonomous._guard_queue(queue regclass, source regclass) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 declare
     key record := hartonomous._search_key(source);
-    schema text;
-    relname text;
+    waits text := (select format('%I.%I', n.nspname, regexp_replace(c.relname, '_queue$', '') || '_waits')
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = queue);
 begin
-    select n.nspname, c.relname into schema, relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = queue;
     execute format('create index on %s (%s) where changed', queue, hartonomous._listed(key.keys));
     -- The policy on chunks is read with the rights of who reads them: everybody may know which of the rows that he sees wait.
-    execute format('alter table %s enable row level security', queue);
-    execute format('create policy rows_of_source on %s for select using (exists (select from only %s as source where %s))', queue, source,
-        hartonomous._same_key('source', quote_ident(relname), key.equals, key.names, key.keys));
+    perform hartonomous._guard(queue, source);
     execute format('grant select (changed, %s) on %s to public', hartonomous._listed(key.keys), queue);
     -- A function, since no plan is good that has to guess how many rows of a queue there are, which may be none and may be all. It keeps to
     -- the queue when that is renamed.
-    execute format('create function %I.%I(%s) returns boolean language sql stable parallel safe cost 1 return exists (select from only %s as waiting where waiting.changed and %s)',
-        schema, regexp_replace(relname, '_queue$', '') || '_waits', (select string_agg(regexp_replace(t, ' collate .*$', ''), ', ' order by n) from unnest(key.types) with ordinality as c (t, n)),
+    execute format('create function %s(%s) returns boolean language sql stable parallel safe cost 1 return exists (select from only %s as waiting where waiting.changed and %s)',
+        waits, (select string_agg(regexp_replace(t, ' collate .*$', ''), ', ' order by n) from unnest(key.types) with ordinality as c (t, n)),
         queue, (select string_agg(format('waiting.%s %s $%s', k, e, n), ' and ' order by n) from unnest(key.keys, key.equals) with ordinality as c (k, e, n)));
-    execute format('grant execute on function %s to public', hartonomous._waiting_function(queue));
-    execute format('comment on function %s is %L', hartonomous._waiting_function(queue), 'whether a row of ' || source || ' waits in the queue of its search, and is there for the caller');
+    execute format('grant execute on function %s to public', waits);
+    execute format('comment on function %s is %L', waits, 'whether a row of ' || source || ' waits in the queue of its search, and is there for the caller');
 end
 $$;
 comment on function hartonomous._guard_queue(regclass, regclass) is 'lets everybody see the keys in a queue whose rows he sees, and makes the function that looks for one';
@@ -517,7 +520,7 @@ comment on function hartonomous.drop_search(regclass) is 'drop a search with its
 revoke all on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
     hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_search(hartonomous.searches, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
-    hartonomous._make_chunks(text, regclass, regclass, integer, jsonb), hartonomous._guard_chunks(regclass, regclass, regclass),
+    hartonomous._make_chunks(text, regclass, regclass, integer, jsonb), hartonomous._guard(regclass, regclass, text), hartonomous._guard_chunks(regclass, regclass, regclass),
     hartonomous._guard_queue(regclass, regclass), hartonomous._waiting_function(regclass), hartonomous._show_chunks(text, regclass, regclass),
     hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches, boolean),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),
@@ -526,7 +529,7 @@ from public;
 grant execute on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
     hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_search(hartonomous.searches, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
-    hartonomous._make_chunks(text, regclass, regclass, integer, jsonb), hartonomous._guard_chunks(regclass, regclass, regclass),
+    hartonomous._make_chunks(text, regclass, regclass, integer, jsonb), hartonomous._guard(regclass, regclass, text), hartonomous._guard_chunks(regclass, regclass, regclass),
     hartonomous._guard_queue(regclass, regclass), hartonomous._waiting_function(regclass), hartonomous._show_chunks(text, regclass, regclass),
     hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches, boolean),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),
