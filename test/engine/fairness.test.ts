@@ -7,8 +7,8 @@ import { QWEN, STORIES, TINY, foreign, useEngineServer } from './server.ts';
 /** Answers that an engine computes at a time, of one model. */
 const PLACES = 16;
 
-/** Takes a second or so, and less steps than a template may take. */
-const SLOW = `{%- for i in range(700) -%}{%- for j in range(1000) -%}{%- endfor -%}{%- endfor -%}{{ messages[0].content }}`;
+/** Takes over ten times as long as an engine gives a prompt, compiled loops too, in fewer steps than a template may take. */
+const SLOW = `{%- set all = range(4000)|list -%}{%- for i in range(1000) -%}{%- set x = all|unique -%}{%- endfor -%}{{ messages[0].content }}`;
 
 let server: EngineServer;
 
