@@ -113,7 +113,8 @@ async function measureSearches(client: pg.Client, plain: pg.Client, rounds: numb
   const find = (search: string, options: string): string =>
     `select key from hartonomous.search('${search}', $1, ${K}, options => '${options}')`;
   const scan = `select key::text from ${SCHEMA}.scanned_chunks order by embedding <#> $1::vector limit ${K}`;
-  const names = ['vectors', 'both', ...(peer ? ['pgvector', 'through search'] : [])];
+  const embed = `select hartonomous.embed($1, '${MODEL}', '{"normalize": true}') as key`;
+  const names = ['vectors', 'scan', 'both', ...(peer ? ['pgvector', 'through search'] : [])];
   const samples: Record<string, number[]> = Object.fromEntries(names.map((name) => [name, []]));
   const draw = random(1);
   for (let round = 0; round <= rounds; round++) {
@@ -126,6 +127,7 @@ async function measureSearches(client: pg.Client, plain: pg.Client, rounds: numb
       const note = (name: string, ms: number): void => void (times[name] ??= []).push(ms);
       const ours = await timed(client, find('exact', '{"text_weight": 0}'), [question]);
       note('vectors', ours.ms);
+      note('scan', ours.ms - (await timed(client, embed, [`${question} so`])).ms);
       note('both', (await timed(client, find('exact', '{}'), [`${question} now`])).ms);
       if (!peer) continue;
       const { rows } = await client.query<{ vector: number[] }>(
@@ -148,6 +150,7 @@ async function measureSearches(client: pg.Client, plain: pg.Client, rounds: numb
   const pgvector = samples.pgvector ?? null;
   return [
     comparison(`${what}: vectors, pgvector's scan`, 'ms', samples.vectors!, pgvector, 1.5),
+    comparison(`${what}: the same less an embedding, pgvector's scan`, 'ms', samples.scan!, pgvector, null),
     comparison(`${what}: vectors and words`, 'ms', samples.both!, null, null),
     ...(pgvector === null
       ? []
