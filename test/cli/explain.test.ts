@@ -7,8 +7,11 @@ import type { Browser, Page } from 'playwright-core';
 import { chromium } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseQuestion } from '../../cli/explain/find-token.ts';
+import { hilbertEncode } from '../../plv8/src/hilbert/hilbert.ts';
 import { createDatabase, ingestFile } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
+import type { FakeNode, OpenedPage } from './fake-document.ts';
+import { openPage } from './fake-document.ts';
 import { hartonomous } from './program.ts';
 
 const TINY = fileURLToPath(new URL('../../models/tiny/hartonomous-tiny-q8_0.gguf', import.meta.url));
@@ -16,6 +19,8 @@ const TINY = fileURLToPath(new URL('../../models/tiny/hartonomous-tiny-q8_0.gguf
 const CHROMIUM =
   process.env.CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
 const MAX_PAGE_BYTES = 2_000_000;
+/** What the map adds to a page of 300 tokens. */
+const MAX_MAP_BYTES = 200_000;
 /** Where screenshots go for a person to look at; none are taken when it is not set. */
 const SCREENSHOTS = process.env.EXPLAIN_SCREENSHOTS;
 
@@ -98,6 +103,14 @@ describe('the page', () => {
         .length,
     ).toBe(300);
     expect(statSync(file).size).toBeLessThan(MAX_PAGE_BYTES);
+    const { rows: sizes } = await database.pool.query<{ bytes: number }>(
+      `select length((page->'map')::text) + (select sum(length((one->'place')::text) + 9) from jsonb_array_elements(page->'prompt' || page->'tokens') one)
+         + (select sum(length((candidate->8)::text || (candidate->7)::text || (candidate->6)::text) + 3)
+            from jsonb_array_elements(page->'tokens') one, jsonb_array_elements(one->'candidates') candidate) as bytes
+       from (select hartonomous._explain_page($1, 'none') as page) p`,
+      [rows[0]!.id],
+    );
+    expect(Number(sizes[0]!.bytes)).toBeLessThan(MAX_MAP_BYTES);
   });
 
   test('shows a character of several tokens once, and names its parts', async () => {
@@ -134,6 +147,181 @@ describe('the page', () => {
     const { rows } = await database.pool.query<{ id: string }>('select max(id)::text as id from hartonomous.run_list');
     await hartonomous(['explain', '--run', rows[0]!.id, '--html', file], { url: database.url });
     expect(readFileSync(file, 'utf8')).not.toContain('</script><img');
+  });
+});
+
+/** The page's script over the data of a run, without a browser. */
+describe('the map of the page', () => {
+  let html: string;
+
+  interface Placed {
+    place: number | null;
+  }
+  interface PageData {
+    map: { tokens: number; side: number } | null;
+    prompt: Placed[];
+    tokens: (Placed & { candidates: unknown[][] })[];
+  }
+  const dataOf = (page: string): PageData => JSON.parse(/id="data">([\s\S]*?)<\/script>/.exec(page)![1]!) as PageData;
+
+  /** A page of run 1. */
+  async function written(name: string): Promise<string> {
+    const file = join(folder, name);
+    const { code, stderr } = await hartonomous(['explain', '--run', '1', '--step', '3', '--html', file], {
+      url: database.url,
+    });
+    expect(stderr).toBe('');
+    expect(code).toBe(0);
+    return readFileSync(file, 'utf8');
+  }
+
+  beforeAll(async () => {
+    html = await written('map.html');
+  });
+
+  const tabs = (page: OpenedPage): FakeNode[] => page.byId('tabs').children;
+  function openMap(page: OpenedPage): FakeNode {
+    tabs(page).find((tab) => tab.textContent === 'Map')!.onclick!();
+    return page.byId('panel');
+  }
+  const points = (panel: FakeNode): FakeNode[] =>
+    panel.all((node) => node.className === 'map')[0]!.all((node) => node.name === 'button');
+  const cells = (panel: FakeNode): string[][] =>
+    panel.all((node) => node.name === 'tbody')[0]!.children.map((row) => row.children.map((cell) => cell.textContent));
+  const strengths = (panel: FakeNode): number[] =>
+    points(panel).map((point) => Number(/--strength:([\d.]+)$/.exec(point.style.cssText)![1]));
+  function colourBy(panel: FakeNode, column: string): void {
+    const picker = panel.all((node) => node.name === 'select')[0]!;
+    picker.value = picker.all((node) => node.name === 'option').find((one) => one.textContent === column)!.value;
+    picker.onchange!();
+  }
+
+  test('puts every token where its rank along the curve is', async () => {
+    const { map, prompt, tokens } = dataOf(html);
+    const { rows } = await database.pool.query<{ token_id: number; rank: number; tokens: number }>(
+      `select token_id, row_number() over (order by hilbert, token_id)::int - 1 as rank, count(*) over ()::int as tokens
+       from hartonomous.token_embeddings`,
+    );
+    expect(map!.tokens).toBe(rows.length);
+    const ranks = new Map(rows.map((row) => [row.token_id, row.rank]));
+    const { rows: runs } = await database.pool.query<{ prompt_ids: number[]; output_ids: number[] }>(
+      'select prompt_ids, output_ids from hartonomous.runs where id = 1',
+    );
+    const bits = Math.log2(map!.side);
+    const rankAt = (place: number): number =>
+      Number(hilbertEncode([place % map!.side, Math.floor(place / map!.side)], bits));
+    const text = [...prompt, ...tokens].map(({ place }) => rankAt(place!));
+    const ids = [...runs[0]!.prompt_ids, ...runs[0]!.output_ids];
+    ids.forEach((id, p) => expect(text[p]).toBe(Math.floor((ranks.get(id)! * map!.side ** 2) / rows.length)));
+    const candidates = tokens.flatMap((token) => token.candidates.map((one) => one[8]));
+    expect(candidates.every((place) => typeof place === 'number')).toBe(true);
+  });
+
+  test('shows candidates and text, the written token marked, coloured by their final probability', () => {
+    const panel = openMap(openPage(html));
+    const { map, prompt, tokens } = dataOf(html);
+    const about = [...prompt, ...tokens.slice(0, 3)].map(({ place }) => place);
+    const places = new Set([...about, ...tokens[3]!.candidates.map((one) => one[8])]);
+    expect(points(panel)).toHaveLength(places.size);
+    expect(panel.textContent).toContain(`The ${map!.tokens} tokens of the vocabulary`);
+    const own = points(panel).filter((point) => point.className.includes('own'));
+    expect(own.map((point) => point.ariaLabel)).toEqual([
+      expect.stringMatching(/^' well', written here.*, final probability 100.0 %$/),
+    ]);
+    expect(own[0]!.attributes.get('aria-pressed')).toBe('true');
+    expect(Math.max(...strengths(panel))).toBe(1);
+    // One pixel a cell of the background, none of it opaque.
+    const [canvas] = panel.all((node) => node.name === 'canvas');
+    expect(canvas!.painted).toHaveLength(canvas!.width * canvas!.height);
+    expect(canvas!.painted.every(({ alpha }) => alpha >= 0 && alpha <= 0.35)).toBe(true);
+  });
+
+  test('says in a table all that it shows, the strongest first', () => {
+    const panel = openMap(openPage(html));
+    const rows = cells(panel);
+    expect(rows).toHaveLength(points(panel).length);
+    expect(rows[0]!.slice(0, 2)).toEqual(["' well'", '100.0 %']);
+    const { map } = dataOf(html);
+    for (const [, , is, column, row] of rows) {
+      expect(is).not.toBe('');
+      expect(Number(column)).toBeLessThan(map!.side);
+      expect(Number(row)).toBeLessThan(map!.side);
+    }
+  });
+
+  test.each([
+    ['probability by the model', /%$/],
+    ['logit', /^-?\d+\.\d\d$/],
+    ['logit after penalties', /^-?\d+\.\d\d$/],
+    ['rank', /^\d+$/],
+    ['in the prompt', /^once$|^\d+ times$/],
+    ['in the answer before', /^once$|^\d+ times$/],
+    ['attention', /%$/],
+    ['crowding of embeddings (log2)', /^-?\d+\.\d$/],
+    ['norm of embeddings', /^\d+\.\d\d$/],
+    ['number of the token', /^\d+$/],
+  ])('can be coloured by %s', (column, form) => {
+    const panel = openMap(openPage(html));
+    const before = points(panel).length;
+    colourBy(panel, column);
+    expect(points(panel)).toHaveLength(before);
+    expect(panel.all((node) => node.name === 'th').map((node) => node.textContent)).toContain(column);
+    const values = cells(panel).map((row) => row[1]!);
+    const known = values.filter((value) => value !== '');
+    expect(known.length).toBeGreaterThan(0);
+    for (const value of known) expect(value).toMatch(form);
+    // What has no value comes last, and is hollow.
+    expect(values.slice(known.length)).toEqual(values.slice(known.length).map(() => ''));
+    expect(strengths(panel).filter((each) => each > 0)).toHaveLength(known.length);
+    expect(strengths(panel).every((each) => each >= 0 && each <= 1)).toBe(true);
+  });
+
+  test('keeps its column when another token is chosen', () => {
+    const page = openPage(html);
+    colourBy(openMap(page), 'rank');
+    page.byId('text').all((node) => node.name === 'button')[0]!.onclick!();
+    const panel = page.byId('panel');
+    expect(panel.all((node) => node.name === 'option' && node.selected).map((node) => node.textContent)).toEqual([
+      'rank',
+    ]);
+    expect(cells(panel)[0]![1]).toBe('1');
+  });
+
+  test('is used with the keyboard alone', () => {
+    const page = openPage(html);
+    const panel = openMap(page);
+    const map = panel.all((node) => node.className === 'map')[0]!;
+    const facts = panel.all((node) => node.ariaLive === 'polite')[0]!;
+    expect(facts.textContent).toMatch(/^' well': written here/);
+    expect(points(panel).filter((point) => point.tabIndex === 0)).toHaveLength(1);
+    map.press('Home');
+    map.press('ArrowRight');
+    expect(page.focused()).toBe(points(panel)[1]);
+    expect(points(panel).map((point) => point.tabIndex)).toEqual(points(panel).map((_, i) => (i === 1 ? 0 : -1)));
+    expect(facts.textContent.split(':')[0]).toBe(points(panel)[1]!.title);
+    map.press('End');
+    expect(page.focused()).toBe(points(panel).at(-1));
+  });
+
+  test('is not there where a model has no embeddings along the curve', async () => {
+    await database.pool.query('create table public.kept as select * from hartonomous.token_embeddings');
+    await database.pool.query('delete from hartonomous.token_embeddings');
+    try {
+      const without = await written('without-map.html');
+      expect(dataOf(without).map).toBeNull();
+      const page = openPage(without);
+      expect(tabs(page).map((tab) => tab.textContent)).toEqual([
+        'Candidates',
+        'Lens',
+        'Components',
+        'Attention',
+        'Inputs',
+      ]);
+      expect(page.byId('panel').textContent).toContain('Likeliest first');
+    } finally {
+      await database.pool.query('insert into hartonomous.token_embeddings select * from public.kept');
+      await database.pool.query('drop table public.kept');
+    }
   });
 });
 
@@ -204,12 +392,29 @@ describe.skipIf(CHROMIUM === undefined)('the page in a browser', () => {
       ['Attention', 'Attention rollout'],
       ['Attention', "' at 1"],
       ['Inputs', 'speaks for it'],
+      ['Map', 'tokens of the vocabulary'],
       ['Candidates', 'Entropy'],
     ] as const) {
       await page.getByRole('tab', { name: tab }).click();
       expect(await panel()).toContain(words);
       await look(tab.toLowerCase());
     }
+  });
+
+  test('draws the map by the column that is picked', async () => {
+    await page.getByRole('tab', { name: 'Map' }).click();
+    const box = (await page.locator('.map').boundingBox())!;
+    expect(Math.abs(box.width - box.height)).toBeLessThan(1);
+    await page.getByLabel('Colour by').selectOption('norm of embeddings');
+    expect(await page.locator('#panel th').allInnerTexts()).toContain('norm of embeddings');
+    await look('map-norm');
+    await page.getByLabel('Colour by').selectOption('in the prompt');
+    await look('map-prompt');
+    expect(await page.evaluate('document.activeElement.id')).toBe('column');
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Home');
+    expect(await page.evaluate(`document.activeElement === document.querySelector('.map button')`)).toBe(true);
+    await page.getByLabel('Colour by').selectOption('final probability');
   });
 
   test('is used with the keyboard alone', async () => {
@@ -232,7 +437,7 @@ describe.skipIf(CHROMIUM === undefined)('the page in a browser', () => {
     const light = await page.evaluate('getComputedStyle(document.body).backgroundColor');
     await page.emulateMedia({ colorScheme: 'dark' });
     expect(await page.evaluate('getComputedStyle(document.body).backgroundColor')).not.toBe(light);
-    for (const tab of ['Lens', 'Components', 'Attention', 'Inputs', 'Candidates']) {
+    for (const tab of ['Lens', 'Components', 'Attention', 'Inputs', 'Map', 'Candidates']) {
       await page.getByRole('tab', { name: tab }).click();
       expect(await page.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(400);
       // Only what is as wide as the text may be cut off, and it says so.

@@ -22,6 +22,7 @@ import {
 import { TokenTexts } from '../explain/token-texts.ts';
 import type { InputMode } from '../explain/units.ts';
 import { INPUT_MODES } from '../explain/units.ts';
+import { curveOrder } from '../explain/vocabulary-map.ts';
 import { mayWrite } from '../backend/caller.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import { brief } from '../format/visible-text.ts';
@@ -177,5 +178,5 @@ export function explainPage(runId: Id, inputs: string | null): Record<string, un
       poll();
     }
   }
-  return pageOf(run, used, explanations);
+  return pageOf(run, used, explanations, curveOrder(used.entry.description.id));
 }

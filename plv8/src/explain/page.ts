@@ -2,8 +2,10 @@
 import { TokenTexts } from './token-texts.ts';
 import type { Explanation } from './explanation.ts';
 import type { RecordedRun, RunModel } from './recorded-run.ts';
+import type { CurveOrder } from './vocabulary-map.ts';
+import { vocabularyMap } from './vocabulary-map.ts';
 
-/** Candidates of a token that the page shows. */
+/** Candidates of a token that the page shows, beside the one that was written. */
 const CANDIDATES = 10;
 /** Heads and networks that the page compares. */
 const PARTS = 14;
@@ -15,10 +17,12 @@ const share = (x: number): number =>
 /** Shares in long lists are whole thousandths, and tokens of the lens numbers of a list of texts. */
 const thousandths = (x: number): number => Math.round(x * 1000);
 
+/** `order` is that of the model's vocabulary on its map; null where it has none. */
 export function pageOf(
   run: RecordedRun,
   used: RunModel,
   explanations: readonly Explanation[],
+  order: CurveOrder | null,
 ): Record<string, unknown> {
   const { nLayers } = used.entry.model.config;
   const texts = new TokenTexts(used.tokenizer, [...run.promptIds, ...explanations.map(({ token }) => token.token_id)]);
@@ -27,6 +31,8 @@ export function pageOf(
     const part = texts.partOf(at);
     return { text: texts.beginningIn(at), ...(part === null ? {} : { whole: texts.of(at), part }) };
   };
+  const vocabulary = order === null ? null : vocabularyMap(order);
+  const placeOf = (id: number): number | null => vocabulary?.placeOf(id) ?? null;
   const numbers = new Map<string, number>();
   const numberOf = (text: string): number => {
     const known = numbers.get(text) ?? numbers.size;
@@ -39,10 +45,12 @@ export function pageOf(
     digest: run.digest,
     layers: nLayers,
     temperature: run.sampler.temperature,
+    map: vocabulary?.map ?? null,
     prompt: explanations[0]!.inputs.slice(0, run.promptIds.length).map(({ role, is_template }, p) => ({
       ...written(p),
       role,
       template: is_template,
+      place: placeOf(run.promptIds[p]!),
     })),
     tokens: explanations.map(({ token, candidates, components, lens, inputs, edges }, step) => {
       const layerSum = (layer: number, kinds: readonly string[]): number =>
@@ -54,6 +62,7 @@ export function pageOf(
       const units = inputs.filter((row) => row.leave_one_out !== null);
       return {
         ...written(run.promptIds.length + step),
+        place: placeOf(token.token_id),
         other: token.runner_up,
         p: share(Math.exp(token.logprob)),
         final: share(token.probability),
@@ -65,7 +74,7 @@ export function pageOf(
         check:
           token.deleted_top_lost === null ? null : [share(token.deleted_top_lost), share(token.deleted_random_lost!)],
         candidates: candidates
-          .slice(0, CANDIDATES)
+          .filter((one, i) => i < CANDIDATES || one.chosen)
           .map((one) => [
             one.token,
             rounded(one.logit, 2),
@@ -73,6 +82,9 @@ export function pageOf(
             share(one.probability),
             one.cut_by,
             one.chosen,
+            one.rank,
+            rounded(one.penalised_logit, 2),
+            placeOf(one.token_id),
           ]),
         // Everything outside the layers, then attention and feed-forward network of each.
         outside: rounded(layerSum(-1, ['embedding', 'position']) + layerSum(nLayers, ['norm_bias']), 3),
