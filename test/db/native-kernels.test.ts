@@ -68,11 +68,11 @@ describe.skipIf(lacksOwn('kernels'))('native kernels', () => {
     const { compared } = rows[0]!;
     expect(compared.filter((one) => one.same !== true).map((one) => one.kernel)).toEqual([]);
     expect(compared.filter((one) => one.worked !== true).map((one) => one.kernel)).toEqual(['allFinite']);
-    // What loading calls stays WebAssembly's.
+    // What loading and explanations call stays WebAssembly's.
     expect(compared.filter((one) => one.native !== true).map((one) => one.kernel)).toEqual([
       'repackQ8_0', 'repackQ4_0', 'repackQ4_1', 'repackQ5_0', 'repackQ5_1', 'repackIQ4_NL', 'repackIQ4_XS', 'repackQ4_K',
       'repackQ5_K', 'repackQ6_K', 'repackQ3_K', 'lowerBytes', 'widenF16', 'widenBF16', 'allFinite', 'roundQ8', 'interleave',
-      'expand', 'copyFloats',
+      'expand', 'copyFloats', 'attentionWeights', 'meanOfHeads', 'addGrams', 'gramNorms',
     ]); // prettier-ignore
   });
 

@@ -102,6 +102,34 @@ export interface Kernels {
     window: number,
     halves: number,
   ): void;
+  attentionWeights(
+    q: number,
+    keys: number,
+    out: number,
+    room: number,
+    heads: number,
+    kvHeads: number,
+    headSize: number,
+    length: number,
+    kvStride: number,
+    scale: number,
+    cap: number,
+    tokens: number,
+    window: number,
+    halves: number,
+  ): void;
+  meanOfHeads(weights: number, out: number, heads: number, n: number, tokens: number): void;
+  addGrams(rows: number, count: number, grams: number, heads: number, size: number): void;
+  gramNorms(
+    grams: number,
+    values: number,
+    out: number,
+    heads: number,
+    kvHeads: number,
+    size: number,
+    count: number,
+    outStride: number,
+  ): void;
 }
 
 /** Further exports of assembly/, for constrained decoding. */
@@ -136,7 +164,7 @@ export interface TokenKernels {
 
 /**
  * Builds with the same results, bit for bit: `relaxed` has products of bytes, in relaxed SIMD; `native` is the host's own
- * code for what a forward pass calls, and the plain build for loading.
+ * code for what a forward pass calls, and the plain build for loading and explanations.
  */
 export type KernelBuild = 'plain' | 'relaxed' | 'native';
 

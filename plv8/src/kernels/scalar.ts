@@ -504,5 +504,74 @@ export function scalarKernels(memory: WasmMemory): Kernels {
         for (let d = 0; d < headSize; d++) f32[out / 4 + row * headSize + d] = sums[d]! / total;
       }
     },
+
+    attentionWeights(q, keys, out, _room, heads, kvHeads, headSize, length, kvStride, scale, cap, ...range) {
+      const { f32, data } = views();
+      const [tokens, window, halves] = range;
+      const width = Math.ceil((length + tokens - 1) / 4) * 4;
+      const cached = (row: number, i: number): number =>
+        halves === 0 ? f32[row / 4 + i]! : half(data.getUint16(row + 2 * i, true));
+      for (let row = 0; row < tokens * heads; row++) {
+        const seen = length + Math.floor(row / heads);
+        const first = Math.max(0, seen - window);
+        const kvAt = Math.floor((row % heads) / (heads / kvHeads)) * headSize;
+        const scores = Array.from({ length: seen - first }, (_, p) => {
+          let dot = 0;
+          for (let d = 0; d < headSize; d++)
+            dot += f32[q / 4 + row * headSize + d]! * cached(keys + (first + p) * kvStride, kvAt + d);
+          return cap > 0 ? cap * Math.tanh((dot * scale) / cap) : dot * scale;
+        });
+        const largest = Math.max(...scores);
+        const weights = scores.map((score) => Math.exp(score - largest));
+        const total = weights.reduce((sum, weight) => sum + weight, 0);
+        const at = out / 4 + row * width;
+        f32.fill(0, at, at + width);
+        weights.forEach((weight, p) => (f32[at + first + p] = weight / total));
+      }
+    },
+
+    meanOfHeads(weights, out, heads, n, tokens) {
+      const { f32 } = views();
+      for (let t = 0; t < tokens; t++) {
+        for (let p = 0; p < n; p++) {
+          let sum = 0;
+          for (let h = 0; h < heads; h++) sum += f32[weights / 4 + (t * heads + h) * n + p]!;
+          f32[out / 4 + t * n + p] = sum / heads;
+        }
+      }
+    },
+
+    addGrams(rows, count, grams, heads, size) {
+      const { f32 } = views();
+      for (let h = 0; h < heads; h++) {
+        for (let i = 0; i < size; i++) {
+          for (let j = i & ~3; j < size; j++) {
+            let sum = 0;
+            for (let r = 0; r < count; r++) {
+              const row = rows / 4 + (r * heads + h) * size;
+              sum += f32[row + i]! * f32[row + j]!;
+            }
+            f32[grams / 4 + (h * size + i) * size + j]! += sum;
+          }
+        }
+      }
+    },
+
+    gramNorms(grams, values, out, heads, kvHeads, size, count, outStride) {
+      const { f32 } = views();
+      for (let h = 0; h < heads; h++) {
+        for (let p = 0; p < count; p++) {
+          const v = values / 4 + (p * kvHeads + Math.floor((h * kvHeads) / heads)) * size;
+          let sum = 0;
+          for (let i = 0; i < size; i++) {
+            for (let j = i & ~3; j < size; j++) {
+              const twice = j >= (i & ~3) + 4 ? 2 : 1;
+              sum += twice * f32[grams / 4 + (h * size + i) * size + j]! * f32[v + i]! * f32[v + j]!;
+            }
+          }
+          f32[(out + h * outStride) / 4 + p] = Math.sqrt(Math.max(0, sum));
+        }
+      }
+    },
   };
 }

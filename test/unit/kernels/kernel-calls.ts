@@ -169,6 +169,18 @@ export const CALLS: Record<keyof Kernels, KernelCall> = {
     k.attention(FLOATS, ...cached, OUT, SCORES, 6, 2, 12, 200, 96, 0.3, 5, 3, 1, 150, 0);
     k.attention(FLOATS, ...halves, OUT + 2 * K, SCORES, 6, 2, 12, 200, 48, 0.3, 5, 3, 1, 150, 1);
   },
+  attentionWeights: (k) => {
+    const keys = FLOATS + 16 * K;
+    const [halves] = halfCaches(k, keys, FLOATS + 96 * K, 202 * 24);
+    k.attentionWeights(FLOATS, keys, OUT, SCORES, 6, 2, 12, 200, 96, 0.3, 5, 3, 150, 0);
+    k.attentionWeights(FLOATS, halves, OUT + 32 * K, SCORES, 6, 2, 12, 200, 48, 0.3, 0, 3, 500, 1);
+  },
+  meanOfHeads: (k) => k.meanOfHeads(FLOATS, OUT, 5, 204, 3),
+  addGrams: (k) => {
+    k.copyFloats(FLOATS + 96 * K, OUT, 3 * 20 * 20);
+    k.addGrams(FLOATS, 31, OUT, 3, 20);
+  },
+  gramNorms: (k) => k.gramNorms(FLOATS, FLOATS + 96 * K, OUT, 6, 2, 20, 33, 132),
 };
 
 /** Numbers from 0 to 1, the same for the same seed. */

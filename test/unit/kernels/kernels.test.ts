@@ -558,3 +558,104 @@ describe('element-wise kernels', () => {
     },
   );
 });
+
+describe('kernels of explanations', () => {
+  it.each([
+    [4, 2, 8, 1, 1, 0, [1, 99]],
+    [9, 3, 64, 130, 8, 0, [1, 999]],
+    [9, 3, 64, 130, 8, 0, [7, 999]],
+    [4, 4, 16, 63, 30, 0, [2, 99]],
+    [8, 1, 12, 64, 30, 0, [5, 99]],
+    [6, 2, 12, 200, 20, 5, [3, 999]],
+    [5, 1, 20, 33, 20, 5, [4, 20]],
+    [6, 2, 12, 150, 4, 0, [6, 6]],
+    [3, 3, 4, 70, 1, 0, [32, 1]],
+  ] as const)(
+    'weights of %i heads on %i, size %i, from %i positions on, scores times %i, soft cap %i, tokens and window %j, agree with the oracle',
+    (heads, kvHeads, size, length, sharpness, cap, [tokens, window]) => {
+      const stride = kvHeads * size;
+      const all = length + tokens - 1;
+      const width = Math.ceil(all / 4) * 4;
+      const weigh = (b: Bench, halves: 0 | 1): { weights: Float32Array; mean: Float32Array } => {
+        const random = noise(heads * length + tokens);
+        for (let i = 0; i < tokens * heads * size; i++) b.f32[at(0) / 4 + i] = random() * sharpness;
+        for (let i = 0; i < all * stride; i++) b.f32[at(128 * K) / 4 + i] = random();
+        b.kernels.narrowF16(at(128 * K), at(384 * K), all * stride);
+        // What was there before is written over.
+        b.f32.fill(NaN, at(512 * K) / 4, at(1024 * K) / 4);
+        b.kernels.attentionWeights(
+          at(0),
+          at(halves === 1 ? 384 * K : 128 * K),
+          at(512 * K),
+          at(1024 * K),
+          heads,
+          kvHeads,
+          size,
+          length,
+          stride * (halves === 1 ? 2 : 4),
+          size ** -0.5,
+          cap,
+          tokens,
+          window,
+          halves,
+        );
+        b.kernels.meanOfHeads(at(512 * K), at(1152 * K), heads, width, tokens);
+        const floats = (from: number, n: number): Float32Array => b.f32.slice(from / 4, from / 4 + n);
+        return { weights: floats(at(512 * K), tokens * heads * width), mean: floats(at(1152 * K), tokens * width) };
+      };
+      for (const halves of [0, 1] as const) {
+        const [oracle, simd] = both((b) => weigh(b, halves));
+        expectClose(simd.weights, oracle.weights, 1, 5e-6 * sharpness);
+        expectClose(simd.mean, oracle.mean, 1, 5e-6 * sharpness);
+        expect(oracle.mean.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(tokens, 4);
+        for (let row = 0; row < tokens * heads; row++) {
+          const seen = length + Math.floor(row / heads);
+          const weights = simd.weights.subarray(row * width, (row + 1) * width);
+          const unseen = weights.filter((_, p) => p >= seen || p < seen - window);
+          expect(unseen.every((weight) => weight === 0)).toBe(true);
+        }
+      }
+    },
+  );
+
+  it.each([
+    [1, 1, 4, 1],
+    [6, 2, 20, 7],
+    [9, 3, 64, 32],
+    [4, 1, 12, 33],
+  ])(
+    'norms of what %i heads make of values of %i, size %i, by %i rows agree with the products',
+    (heads, kvHeads, size, count) => {
+      const tokens = 5;
+      const lengths = (b: Bench): { norms: Float32Array; products: number[] } => {
+        const random = noise(heads * size + count);
+        const cols = heads * size;
+        const rows = Array.from({ length: 2 * count * cols }, () => random());
+        const values = Array.from({ length: tokens * kvHeads * size }, () => random());
+        b.f32.set(rows, at(0) / 4);
+        b.f32.set(values, at(512 * K) / 4);
+        // Rows come in two parts.
+        b.kernels.addGrams(at(0), count, at(768 * K), heads, size);
+        b.kernels.addGrams(at(0) + count * cols * 4, count, at(768 * K), heads, size);
+        b.kernels.gramNorms(at(768 * K), at(512 * K), at(1024 * K), heads, kvHeads, size, tokens, 32);
+        const products = Array.from({ length: heads * tokens }, (_, i) => {
+          const [head, token] = [Math.floor(i / tokens), i % tokens];
+          const v = (token * kvHeads + Math.floor(head / (heads / kvHeads))) * size;
+          let squares = 0;
+          for (let r = 0; r < 2 * count; r++) {
+            let sum = 0;
+            for (let d = 0; d < size; d++) sum += rows[r * cols + head * size + d]! * values[v + d]!;
+            squares += sum * sum;
+          }
+          return Math.sqrt(squares);
+        });
+        const norms = Float32Array.from(products, (_, i) => {
+          const [head, token] = [Math.floor(i / tokens), i % tokens];
+          return b.f32[at(1024 * K) / 4 + head * 8 + token]!;
+        });
+        return { norms, products };
+      };
+      for (const { norms, products } of both(lengths)) expectClose(norms, products, Math.max(...products));
+    },
+  );
+});

@@ -2,83 +2,12 @@
 // calculation for softmax", 2018). Positions go by in blocks, counted from the first one that is attended to, and all heads
 // that share a block's keys and values use them while they are in the nearest cache. Those that are half floats are written
 // out as floats first, once for all heads.
+import { fourScores, fourScoresOfTwo, POSITIONS, widenBlock } from './attention-scores';
 import { exponential, lanes } from './simd';
 import { softcap } from './softcap';
 
-/** Positions of a block: keys and values of 64 floats each take 32 KiB. */
-const POSITIONS: i32 = 64;
 /** Bytes of a block's scores. */
 const SCORES: usize = 256;
-
-/** Sums of the lanes of four vectors, one a lane. */
-// @ts-ignore: decorator
-@inline
-function fourSums(a0: v128, a1: v128, a2: v128, a3: v128): v128 {
-  const low = f32x4.add(v128.shuffle<i32>(a0, a1, 0, 4, 1, 5), v128.shuffle<i32>(a0, a1, 2, 6, 3, 7));
-  const high = f32x4.add(v128.shuffle<i32>(a2, a3, 0, 4, 1, 5), v128.shuffle<i32>(a2, a3, 2, 6, 3, 7));
-  return f32x4.add(v128.shuffle<i64>(low, high, 0, 2), v128.shuffle<i64>(low, high, 1, 3));
-}
-
-/** Products of a query (headBytes / 4 floats) with the keys of four positions, `stride` bytes apart, one a lane. */
-// @ts-ignore: decorator
-@inline
-function fourScores(q: usize, key: usize, headBytes: usize, stride: usize): v128 {
-  let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
-  let k1 = key + stride;
-  let k2 = k1 + stride;
-  let k3 = k2 + stride;
-  const end = q + headBytes;
-  do {
-    const v = v128.load(q);
-    a0 = f32x4.add(a0, f32x4.mul(v, v128.load(key)));
-    a1 = f32x4.add(a1, f32x4.mul(v, v128.load(k1)));
-    a2 = f32x4.add(a2, f32x4.mul(v, v128.load(k2)));
-    a3 = f32x4.add(a3, f32x4.mul(v, v128.load(k3)));
-    q += 16;
-    key += 16;
-    k1 += 16;
-    k2 += 16;
-    k3 += 16;
-  } while (q < end);
-  return fourSums(a0, a1, a2, a3);
-}
-
-/** As fourScores, for two queries that stand one behind the other; stores both, times `factor`. */
-// @ts-ignore: decorator
-@inline
-function fourScoresOfTwo(q: usize, key: usize, to: usize, headBytes: usize, stride: usize, factor: v128): void {
-  let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
-  let b0 = f32x4.splat(0), b1 = f32x4.splat(0), b2 = f32x4.splat(0), b3 = f32x4.splat(0);
-  let k1 = key + stride;
-  let k2 = k1 + stride;
-  let k3 = k2 + stride;
-  const end = q + headBytes;
-  let other = end;
-  do {
-    const v = v128.load(q);
-    const w = v128.load(other);
-    let k = v128.load(key);
-    a0 = f32x4.add(a0, f32x4.mul(v, k));
-    b0 = f32x4.add(b0, f32x4.mul(w, k));
-    k = v128.load(k1);
-    a1 = f32x4.add(a1, f32x4.mul(v, k));
-    b1 = f32x4.add(b1, f32x4.mul(w, k));
-    k = v128.load(k2);
-    a2 = f32x4.add(a2, f32x4.mul(v, k));
-    b2 = f32x4.add(b2, f32x4.mul(w, k));
-    k = v128.load(k3);
-    a3 = f32x4.add(a3, f32x4.mul(v, k));
-    b3 = f32x4.add(b3, f32x4.mul(w, k));
-    q += 16;
-    other += 16;
-    key += 16;
-    k1 += 16;
-    k2 += 16;
-    k3 += 16;
-  } while (q < end);
-  v128.store(to, f32x4.mul(fourSums(a0, a1, a2, a3), factor));
-  v128.store(to + SCORES, f32x4.mul(fourSums(b0, b1, b2, b3), factor));
-}
 
 /**
  * Scores of `n` positions (at most POSITIONS) with one query, or two (those of the second SCORES bytes on), scaled,
@@ -93,7 +22,7 @@ function blockScores(
   let to = scores;
   let left = n;
   for (; left >= 4; left -= 4) {
-    if (two) fourScoresOfTwo(q, key, to, headBytes, stride, factor);
+    if (two) fourScoresOfTwo(q, q + headBytes, key, to, SCORES, headBytes, stride, factor);
     else v128.store(to, f32x4.mul(fourScores(q, key, headBytes, stride), factor));
     key += 4 * stride;
     to += 16;
@@ -252,24 +181,6 @@ function addValuesOfTwo(
     addVector(out, values, weights, n, stride, kept);
     addVector(out + headBytes, values, weights + SCORES, n, stride, keptOther);
     values += 16;
-  }
-}
-
-/** `n` positions' half floats of a head, `stride` bytes apart, as floats one behind the other. */
-function widenBlock(from: usize, to: usize, n: i32, headBytes: usize, stride: usize): void {
-  // As widenHalves, with constants that V8 cannot know and so keeps in registers (matmul-nibbles.ts).
-  const zero = n >> 30;
-  const mask = i32x4.splat(<i32>0x8fffe000 | zero);
-  const factor = i32x4.splat(0x77800000 | zero);
-  for (; n > 0; n--) {
-    let p = from;
-    const end = to + headBytes;
-    do {
-      v128.store(to, f32x4.mul(v128.and(i32x4.shl(v128.load_ext<i16>(p), 13), mask), factor));
-      p += 8;
-      to += 16;
-    } while (to < end);
-    from += stride;
   }
 }
 

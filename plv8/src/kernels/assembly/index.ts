@@ -1,6 +1,7 @@
 // Kernels of the forward pass, compiled by AssemblyScript to WebAssembly with 128-bit SIMD. All arguments are byte
 // addresses in the imported memory, laid out by model/arena.ts, and counts. Loading goes through unpack and layout, a
-// product through activations and one of the matmuls. Of constrained decoding: token-trees.
+// product through activations and one of the matmuls. Of constrained decoding: token-trees. Of explanations: attention-weights
+// and value-norms.
 export * from './unpack';
 export * from './unpack-k';
 export * from './layout';
@@ -16,3 +17,5 @@ export * from './gelu';
 export * from './softcap';
 export * from './attention';
 export * from './token-trees';
+export * from './attention-weights';
+export * from './value-norms';
