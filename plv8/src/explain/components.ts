@@ -43,13 +43,13 @@ export function componentsOf(model: Model, targets: readonly Target[], poll: () 
   );
   const all = targets.map(({ captured }, t) => embeddingComponents(model, captured, directions[t]!));
   weights.layers.forEach((layer, index) => {
-    const reading = headDirections(model, layer, index, targets, directions, poll);
+    const reading = readHeads(model, layer, index, targets, directions, poll);
     const attentionBias = vectorOf(model, layer.attnOutBias);
     const ffnBias = layer.feedForwardOutputNorm === null ? vectorOf(model, layer.downBias) : null;
     targets.forEach(({ captured }, t) => {
       const own = directions[t]!;
-      const { inner, pulled, lengths } = reading[t]!;
-      all[t]!.push(...headComponents(model, captured, index, pulled, lengths));
+      const { inner, shares, lengths } = reading[t]!;
+      all[t]!.push(...headComponents(captured, index, shares, lengths));
       const constants = inner.map(
         (direction, i) =>
           direction.constant - own[i]!.constant + (attentionBias === null ? 0 : along(direction, attentionBias)),
@@ -100,11 +100,12 @@ function embeddingComponents(model: Model, captured: Captured, directions: reado
   ];
 }
 
-interface HeadDirections {
+/** What the heads of a layer write, as one target's directions read it. */
+interface HeadsRead {
   /** Directions behind the layer's output matrix, within the norm that may follow it. */
   inner: Direction[];
-  /** The same seen from the heads' outputs: (nHeads * headSize) a direction. */
-  pulled: Float64Array[];
+  /** (nHeads) what each head writes along each of them. */
+  shares: Float64Array[];
   lengths: HeadLengths;
 }
 
@@ -114,15 +115,15 @@ interface HeadLengths {
   together: number;
 }
 
-/** How each target's directions read the heads' outputs of a layer. */
-function headDirections(
+/** What the heads of a layer write for each target. */
+function readHeads(
   model: Model,
   layer: LayerWeights,
   index: number,
   targets: readonly Target[],
   directions: readonly Direction[][],
   poll: () => void,
-): HeadDirections[] {
+): HeadsRead[] {
   const norm = layer.attentionOutputNorm;
   const outputs = targets.map(({ captured }) => captured.heads[index]!);
   let inner = directions.map((own) => [...own]);
@@ -132,32 +133,29 @@ function headDirections(
     if (bias !== null) projected.forEach((each) => each.forEach((_, d) => (each[d]! += bias[d]!)));
     inner = inner.map((own, t) => own.map((direction) => throughNorm(model, norm, direction, projected[t]!)));
   }
-  const { pulled, lengths } = pullBack(model, layer, inner.flat(), outputs, poll);
-  let next = 0;
-  return inner.map((own, t) => ({ inner: own, pulled: own.map(() => pulled[next++]!), lengths: lengths[t]! }));
+  const written = inner.map((own, t) => ({ own, output: outputs[t]!, ...noHeads(model, own.length) }));
+  eachOutputRow(model, layer, poll, (d, row) => written.forEach((one) => addRow(one, d, row)));
+  return written.map(({ own, shares, squares, together }) => ({
+    inner: own,
+    shares,
+    lengths: { each: squares.map(Math.sqrt), together: Math.sqrt(together) },
+  }));
 }
 
 function headComponents(
-  model: Model,
   captured: Captured,
   layer: number,
-  pulled: readonly Float64Array[],
+  shares: readonly Float64Array[],
   { each, together }: HeadLengths,
 ): Component[] {
-  const { nHeads, headSize } = model.config;
-  const heads = captured.heads[layer]!;
   // A norm behind the output matrix makes all of them longer or shorter alike.
   const scale = lengthOf(captured.added[layer]!) / (together * lengthOf(captured.residuals[layer]!));
-  return Array.from({ length: nHeads }, (_, head): Component => ({
+  return Array.from(each, (length, head): Component => ({
     kind: 'head',
     layer,
     head,
-    shares: pulled.map((reading) => {
-      let sum = 0;
-      for (let i = head * headSize; i < (head + 1) * headSize; i++) sum += reading[i]! * heads[i]!;
-      return sum;
-    }),
-    size: Number.isFinite(scale) ? each[head]! * scale : 0,
+    shares: shares.map((along) => along[head]!),
+    size: Number.isFinite(scale) ? length * scale : 0,
   }));
 }
 
@@ -193,38 +191,42 @@ function project(model: Model, layer: LayerWeights, inputs: readonly Float32Arra
   return out;
 }
 
-/**
- * Each direction seen from the heads' outputs, through the layer's output matrix: (nHeads * headSize) a direction; and how long
- * what each of `outputs` (nHeads * headSize) is behind it.
- */
-function pullBack(
-  model: Model,
-  layer: LayerWeights,
-  directions: readonly Direction[],
-  outputs: readonly Float32Array[],
-  poll: () => void,
-): { pulled: Float64Array[]; lengths: HeadLengths[] } {
-  const { nHeads, headSize } = model.config;
-  const pulled = directions.map(() => new Float64Array(layer.attnOut.cols));
-  const squares = outputs.map(() => ({ each: new Float64Array(nHeads), together: 0 }));
-  eachOutputRow(model, layer, poll, (d, row) => {
-    directions.forEach(({ vector }, i) => {
-      const weight = vector[d]!;
-      const out = pulled[i]!;
-      for (let c = 0; c < row.length; c++) out[c]! += weight * row[c]!;
-    });
-    outputs.forEach((output, t) => {
-      const { each } = squares[t]!;
-      let all = 0;
-      for (let head = 0, c = 0; head < nHeads; head++) {
-        let sum = 0;
-        for (const end = c + headSize; c < end; c++) sum += row[c]! * output[c]!;
-        each[head]! += sum * sum;
-        all += sum;
-      }
-      squares[t]!.together += all * all;
-    });
-  });
-  const lengths = squares.map(({ each, together }) => ({ each: each.map(Math.sqrt), together: Math.sqrt(together) }));
-  return { pulled, lengths };
+/** Sums over the rows of a layer's output matrix of what each head (nHeads) writes there. */
+interface HeadSums {
+  /** Along each direction. */
+  shares: Float64Array[];
+  squares: Float64Array;
+  /** Squares of what all of them write together. */
+  together: number;
+}
+
+function noHeads({ config }: Model, directions: number): HeadSums {
+  const { nHeads } = config;
+  const shares = Array.from({ length: directions }, () => new Float64Array(nHeads));
+  return { shares, squares: new Float64Array(nHeads), together: 0 };
+}
+
+/** Add what row `d` (nHeads * headSize) of the output matrix makes of a target's heads' outputs. */
+function addRow(
+  target: HeadSums & { own: readonly Direction[]; output: Float32Array },
+  d: number,
+  row: Float32Array,
+): void {
+  const { own, output, shares, squares } = target;
+  const headSize = row.length / squares.length;
+  let all = 0;
+  for (let head = 0, c = 0; head < squares.length; head++) {
+    // Two sums, so that no addition waits for the one before; the size of a head is a multiple of four.
+    let even = 0;
+    let odd = 0;
+    for (const end = c + headSize; c < end; c += 2) {
+      even += row[c]! * output[c]!;
+      odd += row[c + 1]! * output[c + 1]!;
+    }
+    const sum = even + odd;
+    squares[head]! += sum * sum;
+    all += sum;
+    for (let i = 0; i < own.length; i++) shares[i]![head]! += own[i]!.vector[d]! * sum;
+  }
+  target.together += all * all;
 }
