@@ -3,7 +3,7 @@ import { Constraint } from '../sampling/constraint/constraint.ts';
 import type { CandidateTrace, SamplerOptions } from '../sampling/sampler.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { distribution } from './distribution.ts';
+import { entropyOf, logprobOf, rankOf } from './distribution.ts';
 import type { RecordedRun } from './recorded-run.ts';
 
 /** Candidates shown. */
@@ -128,14 +128,14 @@ export function sampleAgain(
     traceAlso: chosen,
     ...(allowed === null ? {} : { allowed }),
   });
-  const facts = distribution(logits, chosen, 0);
+  const logprob = logprobOf(logits, chosen);
   const penalised = sampled.penalised!;
   const candidates = sampled.trace!.map((candidate, i): Candidate => {
     const top = i < TOP;
     return {
       ...candidate,
-      rank: top ? i + 1 : distribution(logits, candidate.id, 0).rank,
-      modelProbability: Math.exp(candidate.logit - logits[chosen]! + facts.logprob),
+      rank: top ? i + 1 : rankOf(logits, candidate.id),
+      modelProbability: Math.exp(candidate.logit - logits[chosen]! + logprob),
       chosen: candidate.id === chosen,
     };
   });
@@ -143,8 +143,8 @@ export function sampleAgain(
     candidates,
     draw: draws ? sampled.draw : null,
     reproduced: !draws || sampled.id === chosen,
-    entropy: facts.entropy,
-    logprob: facts.logprob,
+    entropy: entropyOf(logits),
+    logprob,
     choice: choiceOf(logits, penalised, chosen, allowed),
     penalised,
   };

@@ -1,55 +1,49 @@
-/** Facts of a distribution given by logits, in double precision. */
+/** Facts of a distribution given by logits (vocabSize), in double precision. */
+import { logTotal, selectTop } from '../sampling/logits.ts';
 
 export interface Distribution {
   /** Natural logarithm of the token's probability. */
   logprob: number;
   /** Place of the token, from 1; the lower id first among equals. */
   rank: number;
-  /** Entropy in nats. */
-  entropy: number;
   /** The most probable tokens, best first. */
   top: { id: number; probability: number }[];
 }
 
-/** Natural logarithm of a token's probability under logits (vocabSize). */
+/** Natural logarithm of a token's probability. */
 export function logprobOf(logits: Float32Array, id: number): number {
-  let most = -Infinity;
-  for (let i = 0; i < logits.length; i++) if (logits[i]! > most) most = logits[i]!;
-  let sum = 0;
-  for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - most);
-  return logits[id]! - most - Math.log(sum);
+  return logits[id]! - logTotal(logits);
 }
 
-/** Of logits (vocabSize): where token `id` stands, and the first `topCount` tokens. */
-export function distribution(logits: Float32Array, id: number, topCount: number): Distribution {
-  let most = -Infinity;
-  for (let i = 0; i < logits.length; i++) if (logits[i]! > most) most = logits[i]!;
-  let sum = 0;
-  let weighted = 0;
-  let rank = 1;
+/** Place of a token, from 1; the lower id first among equals. */
+export function rankOf(logits: Float32Array, id: number): number {
   const own = logits[id]!;
-  const best: number[] = [];
-  // What it takes to come among the best.
-  let least = topCount > 0 ? -Infinity : Infinity;
+  let rank = 1;
+  for (let i = 0; i < id; i++) if (logits[i]! >= own) rank++;
+  for (let i = id + 1; i < logits.length; i++) if (logits[i]! > own) rank++;
+  return rank;
+}
+
+/** In nats. */
+export function entropyOf(logits: Float32Array): number {
+  const total = logTotal(logits);
+  let entropy = 0;
   for (let i = 0; i < logits.length; i++) {
-    const logit = logits[i]!;
-    const weight = Math.exp(logit - most);
-    sum += weight;
-    weighted += weight * (logit - most);
-    if (logit > own || (logit === own && i < id)) rank++;
-    if (logit > least || best.length < topCount) {
-      let at = best.length;
-      while (at > 0 && logits[best[at - 1]!]! < logit) at--;
-      best.splice(at, 0, i);
-      if (best.length > topCount) best.pop();
-      if (best.length === topCount) least = logits[best[topCount - 1]!]!;
-    }
+    const logprob = logits[i]! - total;
+    // A token without any probability adds nothing.
+    if (logprob > -Infinity) entropy -= Math.exp(logprob) * logprob;
   }
-  const logSum = Math.log(sum);
+  return entropy;
+}
+
+/** Where token `id` stands, and the first `topCount` tokens. */
+export function distribution(logits: Float32Array, id: number, topCount: number): Distribution {
+  const total = logTotal(logits);
+  const top = new Int32Array(Math.min(topCount, logits.length));
+  if (top.length > 0) selectTop(logits, top.length, top);
   return {
-    logprob: own - most - logSum,
-    rank,
-    entropy: logSum - weighted / sum,
-    top: best.map((i) => ({ id: i, probability: Math.exp(logits[i]! - most) / sum })),
+    logprob: logits[id]! - total,
+    rank: rankOf(logits, id),
+    top: Array.from(top, (each) => ({ id: each, probability: Math.exp(logits[each]! - total) })),
   };
 }
