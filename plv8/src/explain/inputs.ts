@@ -2,8 +2,8 @@
 import type { KvCache } from '../model/model.ts';
 import { embeddingCosines } from './embedding-cosine.ts';
 import type { Explanation, InputRow } from './explanation.ts';
-import type { Asked } from './leave-one-out.ts';
-import { checkDeletions, Deletions, leaveOneOut } from './leave-one-out.ts';
+import type { Asked, DeletionCheck } from './leave-one-out.ts';
+import { checkDeletions, copyForDeletions, Deletions, leaveOneOut } from './leave-one-out.ts';
 import type { RecordedRun, RunModel } from './recorded-run.ts';
 import type { TokenTexts } from './token-texts.ts';
 import { textOf } from './token-texts.ts';
@@ -120,21 +120,30 @@ export function deleteInputs(
     token.logprob,
     token.logprob + token.runner_up_logit - token.logit,
   ]);
-  const deletions = new Deletions(used.entry.model, ids, cache, poll);
-  const { parts, without } =
-    mode === 'spans' ? spans(deletions, wordsOf(prompt), asked, whole) : each(deletions, unitsOf(prompt, mode), asked);
-  if (parts.length === 0) return;
   const own = asked.map((_, a) => a).filter((a) => a % 2 === 0);
-  const checks =
-    explanations.length > CHECKED_AT_ONCE
-      ? []
-      : checkDeletions(
-          deletions,
-          parts,
-          own.map((a) => asked[a]!),
-          own.map((a) => whole[a]!),
-          without.map((logprobs) => own.map((a) => logprobs[a]!)),
-        );
+  const { model } = used.entry;
+  const copy = copyForDeletions(model, cache, poll);
+  let found: Deleted;
+  let checks: (DeletionCheck | null)[] = [];
+  try {
+    const deletions = new Deletions(model, ids, cache, poll, copy);
+    found =
+      mode === 'spans'
+        ? spans(deletions, wordsOf(prompt), asked, whole)
+        : each(deletions, unitsOf(prompt, mode), asked);
+    if (explanations.length <= CHECKED_AT_ONCE)
+      checks = checkDeletions(
+        deletions,
+        found.parts,
+        own.map((a) => asked[a]!),
+        own.map((a) => whole[a]!),
+        found.without.map((logprobs) => own.map((a) => logprobs[a]!)),
+      );
+  } finally {
+    copy?.free();
+  }
+  const { parts, without } = found;
+  if (parts.length === 0) return;
   const lost = (p: number, a: number): number | null => {
     const left = without[p]![a] ?? null;
     return left === null ? null : whole[a]! - left;

@@ -3,6 +3,7 @@
  * https://arxiv.org/abs/1612.08220). A deletion closes up the positions behind it; what stands before it is not computed
  * again, so deleting each of n tokens costs about n / 2 passes over the sequence.
  */
+import { HartonomousError, SQLSTATE } from '../errors.ts';
 import { Random } from '../sampling/random.ts';
 import type { KvCache, Model, Step } from '../model/model.ts';
 import { logprobOf } from './distribution.ts';
@@ -29,18 +30,38 @@ const PARTS_PER_DELETION = 10;
 const LEAST_DELETED = 2;
 /** Tokens that are made ready for the model at once, about. */
 const LOT_TOKENS = 8192;
+/** A sequence's cache is copied for deletions where it takes no more. */
+const MAX_COPY_BYTES = 64 * 1024 * 1024;
+
+/** A copy of a cache that deletions write over; null where that would take too much memory, or more than there is. */
+export function copyForDeletions(model: Model, cache: KvCache, poll: () => void): KvCache | null {
+  if (cache.bytes > MAX_COPY_BYTES) return null;
+  const copy = model.newCache(cache.limit);
+  try {
+    copy.copyFrom(cache, cache.length, poll);
+    return copy;
+  } catch (error) {
+    copy.free();
+    if (error instanceof HartonomousError && error.sqlerrcode === SQLSTATE.outOfMemory) return null;
+    throw error;
+  }
+}
 
 /** The sequence with parts of it deleted, in a cache that keeps as much of the original as it can. */
 export class Deletions {
   /** Leading ids of the sequence that the cache holds in their own places. */
   private intact: number;
 
-  /** `cache` holds the whole of `ids`. */
+  /**
+   * `cache` holds the whole of `ids`, or all but the last of them. `copy` holds what it does: from there it has what deletions have
+   * written over, which is computed again where there is none.
+   */
   constructor(
     private readonly model: Model,
     private readonly ids: readonly number[],
     private readonly cache: KvCache,
     private readonly poll: () => void,
+    private readonly copy: KvCache | null = null,
   ) {
     this.intact = cache.length;
   }
@@ -66,18 +87,28 @@ export class Deletions {
     return found;
   }
 
+  /** Have the cache hold the first `length` ids again. */
+  private restore(length: number): void {
+    const { model, cache, poll, ids, copy } = this;
+    cache.truncate(this.intact);
+    // Keys that were rotated otherwise are of no use.
+    if (copy !== null && copy.far === cache.far && copy.length > this.intact) {
+      const copied = Math.min(length, copy.length);
+      cache.copyFrom(copy, copied, poll, this.intact);
+      this.intact = copied;
+    }
+    if (length > this.intact) model.fill(ids.slice(this.intact, length), cache, { poll });
+    this.intact = length;
+  }
+
   private compute(
     lot: readonly { index: number; start: number }[],
     deletions: readonly Deletion[],
     found: (number | null)[][],
   ): void {
-    const { model, cache, poll, ids } = this;
+    const { model, cache, poll } = this;
     const most = lot[0]!.start;
-    if (most > this.intact) {
-      cache.truncate(this.intact);
-      model.fill(ids.slice(this.intact, most), cache, { poll });
-      this.intact = most;
-    }
+    if (most > this.intact) this.restore(most);
     const steps: Step[] = [];
     const shown: Set<number>[] = [];
     for (const { index, start } of lot) {

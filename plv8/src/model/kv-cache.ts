@@ -151,18 +151,19 @@ export class KvCache {
     put(values, this.valuesAt(layer) + start * this.tokenBytes, n);
   }
 
-  /** Become a copy of the first `length` tokens of another cache of the same model. */
-  copyFrom(other: KvCache, length: number, poll: () => void): void {
-    this.truncate(0);
+  /** Become a copy of the first `length` tokens of another cache of the same model, of which the first `same` are here already. */
+  copyFrom(other: KvCache, length: number, poll: () => void, same = 0): void {
+    this.truncate(same);
     this.reserve(length, poll);
     this.far = other.far;
     for (let layer = 0; layer < this.config.nLayers; layer++) {
       const arena = this.arenas[layer]!;
-      move(arena, other.keysAt(layer), this.keysAt(layer), length * this.tokenBytes);
-      move(arena, other.valuesAt(layer), this.valuesAt(layer), length * this.tokenBytes);
+      const at = same * this.tokenBytes;
+      move(arena, other.keysAt(layer) + at, this.keysAt(layer) + at, (length - same) * this.tokenBytes);
+      move(arena, other.valuesAt(layer) + at, this.valuesAt(layer) + at, (length - same) * this.tokenBytes);
       poll();
     }
-    for (let i = 0; i < length; i++) this.ids.push(other.ids[i]!);
+    for (let i = same; i < length; i++) this.ids.push(other.ids[i]!);
   }
 
   /** Forget all but the first `length` tokens. */

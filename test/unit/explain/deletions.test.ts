@@ -2,8 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import { distribution } from '../../../plv8/src/explain/distribution.ts';
 import type { Deletion } from '../../../plv8/src/explain/leave-one-out.ts';
-import { Deletions, checkDeletions, leaveOneOut } from '../../../plv8/src/explain/leave-one-out.ts';
+import { checkDeletions, copyForDeletions, Deletions, leaveOneOut } from '../../../plv8/src/explain/leave-one-out.ts';
 import { readConfig } from '../../../plv8/src/model/config.ts';
+import type { KvCache } from '../../../plv8/src/model/model.ts';
 import { Model, onEvaluated } from '../../../plv8/src/model/model.ts';
 import { readGguf } from '../gguf-source.ts';
 import { goldenPath } from '../golden-model.ts';
@@ -36,10 +37,10 @@ describe.each(MODELS)('deletions of %s', (file) => {
   /** Tokens at these positions of the sequence. */
   const askedAt = (...positions: number[]) => positions.map((at) => ({ position: at - 1, id: ids[at]! }));
 
-  function whole(): Deletions {
+  function whole(copied = false): Deletions {
     const cache = model.newCache(ids.length);
     model.fill(ids, cache, { poll });
-    return new Deletions(model, ids, cache, poll);
+    return new Deletions(model, ids, cache, poll, copied ? copyForDeletions(model, cache, poll) : null);
   }
 
   /** Log-probability of each asked token after what is left before it, each computed afresh. */
@@ -85,9 +86,10 @@ describe.each(MODELS)('deletions of %s', (file) => {
       },
       { units: [{ from: 70, to: 75 }], asked },
     ];
-    const deletions = whole();
-    for (const some of [sets, sets.slice(0, 1), [...sets].reverse(), sets.slice(3, 4)]) {
-      expect(deletions.logprobs(some)).toEqual(some.map(alone));
+    for (const deletions of [whole(), whole(true)]) {
+      for (const some of [sets, sets.slice(0, 1), [...sets].reverse(), sets.slice(3, 4)]) {
+        expect(deletions.logprobs(some)).toEqual(some.map(alone));
+      }
     }
   });
 
@@ -133,6 +135,27 @@ describe('the cost of deletions', () => {
     const fresh = model.newCache(n);
     const { logprob } = distribution(model.forward(left, fresh, { poll }), 7, 0);
     expect(check).toMatchObject({ count: 15, topLost: Math.exp(whole) - Math.exp(logprob) });
+  });
+
+  it('does not compute again what was copied', () => {
+    const [own, other] = [model.newCache(n), model.newCache(n)];
+    for (const each of [own, other]) model.fill(ids, each, { poll });
+    const evaluated = [null, copyForDeletions(model, other, poll)].map((copy, i) => {
+      let tokens = 0;
+      onEvaluated((more) => (tokens += more));
+      const some = new Deletions(model, ids, i === 0 ? own : other, poll, copy);
+      const found = [10, 140].map((u) => leaveOneOut(some, [units[u]!], asked));
+      onEvaluated(() => undefined);
+      return { tokens, found };
+    });
+    expect(evaluated[1]!.found).toEqual(evaluated[0]!.found);
+    // Those behind the first deletion and before the second.
+    expect(evaluated[0]!.tokens - evaluated[1]!.tokens).toBe(130);
+  });
+
+  it('copies no cache that takes much memory', () => {
+    const large = { bytes: 65 * 1024 * 1024 } as KvCache;
+    expect(copyForDeletions(model, large, poll)).toBeNull();
   });
 
   it('leaves a cache that says what it holds when it is cut off anywhere', () => {
