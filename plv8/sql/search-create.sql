@@ -170,7 +170,7 @@ language sql stable parallel unsafe cost 100 set search_path = pg_catalog, pg_te
 as $$ select quote_ident(n.nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector' $$;
 comment on function hartonomous._vector_schema() is 'schema of pgvector; null where it is not installed';
 
-create or replace function hartonomous._make_chunks(relation text, source regclass, queue regclass, dimensions integer, settings jsonb) returns regclass
+create or replace function hartonomous._make_chunks(relation text, source regclass, dimensions integer, settings jsonb) returns regclass
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -189,69 +189,91 @@ begin
     if (settings ->> 'index')::boolean then
         execute format('create index on %s using hnsw (embedding %s.%s_ip_ops)', relation, hartonomous._vector_schema(), vector);
     end if;
-    perform hartonomous._guard_chunks(relation::regclass, source, queue);
+    -- Nobody but its owner's until it has its policy.
+    execute format('alter table %s enable row level security', relation);
     return relation::regclass;
 end
 $$;
-comment on function hartonomous._make_chunks(text, regclass, regclass, integer, jsonb) is 'a table of chunks, readable where the source''s rows are';
-
-create or replace function hartonomous._guard(relation regclass, source regclass, further text default '') returns void
-language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-as $$
-declare
-    key record := hartonomous._search_key(source);
-begin
-    execute format('alter table %s enable row level security', relation);
-    execute format('create policy rows_of_source on %s for select using (exists (select from only %s as source where %s)%s)', relation, source,
-        hartonomous._same_key('source', (select quote_ident(c.relname) from pg_class c where c.oid = relation), key.equals, key.names, key.keys), further);
-end
-$$;
-comment on function hartonomous._guard(regclass, regclass, text) is
-    'lets who may read a table of keys see those whose rows he sees, where a further condition holds';
+comment on function hartonomous._make_chunks(text, regclass, integer, jsonb) is 'a table of chunks, of which nobody but its owner sees a row';
 
 create or replace function hartonomous._waiting_function(queue regclass) returns regproc
 language sql stable parallel unsafe cost 100 set search_path = pg_catalog, pg_temp
 as $$
+    -- Others of the owner's may look into the queue, too: what the policy on the chunks calls, or where that is gone, what has the name.
     select p.oid::regproc from pg_depend d join pg_proc p on d.classid = 'pg_proc'::regclass and p.oid = d.objid
+    cross join lateral (select exists (
+        select from pg_depend e join pg_policy o on e.classid = 'pg_policy'::regclass and o.oid = e.objid and o.polname = 'rows_of_source'
+        where e.refclassid = 'pg_proc'::regclass and e.refobjid = p.oid
+    ) as called) u
+    join pg_class c on c.oid = d.refobjid and c.relowner = p.proowner
     where d.refclassid = 'pg_class'::regclass and d.refobjid = queue and p.prorettype = 'boolean'::regtype
-        and p.proowner = (select c.relowner from pg_class c where c.oid = queue)
-    order by p.oid limit 1
+        and (u.called or p.proname = regexp_replace(c.relname, '_queue$', '') || '_waits')
+    order by u.called desc limit 1
 $$;
-comment on function hartonomous._waiting_function(regclass) is 'the function that knows whether a key waits in a queue; null where there is none';
+comment on function hartonomous._waiting_function(regclass) is 'the function that knows which chunks are of rows that wait in a queue; null where there is none';
 
 create or replace function hartonomous._guard_chunks(chunks regclass, source regclass, queue regclass) returns void
-language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-as $$
-    -- Whoever may read chunks reads those of rows that are there for him. Where row security decides that, a change may have given him
-    -- a row whose chunks still have what it said before: they come back when it has been worked off.
-    select hartonomous._guard(chunks, source, format(' and (not row_security_active(%L::regclass) or not %s(%s))', source, hartonomous._waiting_function(queue),
-        hartonomous._listed((hartonomous._search_key(source)).keys, (select quote_ident(c.relname) || '.' from pg_class c where c.oid = chunks))))
-$$;
-comment on function hartonomous._guard_chunks(regclass, regclass, regclass) is
-    'lets who may read a table of chunks see those of rows that he sees, and with row security only of rows that have not changed since';
-
-create or replace function hartonomous._guard_queue(queue regclass, source regclass) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 declare
     key record := hartonomous._search_key(source);
-    waits text := (select format('%I.%I', n.nspname, regexp_replace(c.relname, '_queue$', '') || '_waits')
-        from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = queue);
+    there regprocedure := hartonomous._waiting_function(queue);
+    waits text := (select format('%I.%I', n.nspname, coalesce(p.proname, regexp_replace(c.relname, '_queue$', '') || '_waits'))
+        from pg_class c left join pg_proc p on p.oid = there join pg_namespace n on n.oid = coalesce(p.pronamespace, c.relnamespace) where c.oid = queue);
+    relation text := (select quote_ident(c.relname) from pg_class c where c.oid = chunks);
 begin
-    execute format('create index on %s (%s) where changed', queue, hartonomous._listed(key.keys));
-    -- The policy on chunks is read with the rights of who reads them: everybody may know which of the rows that he sees wait.
-    perform hartonomous._guard(queue, source);
-    execute format('grant select (changed, %s) on %s to public', hartonomous._listed(key.keys), queue);
-    -- A function, since no plan is good that has to guess how many rows of a queue there are, which may be none and may be all. It keeps to
-    -- the queue when that is renamed.
-    execute format('create function %s(%s) returns boolean language sql stable parallel safe cost 1 return exists (select from only %s as waiting where waiting.changed and %s)',
-        waits, (select string_agg(regexp_replace(t, ' collate .*$', ''), ', ' order by n) from unnest(key.types) with ordinality as c (t, n)),
-        queue, (select string_agg(format('waiting.%s %s $%s', k, e, n), ' and ' order by n) from unnest(key.keys, key.equals) with ordinality as c (k, e, n)));
-    execute format('grant execute on function %s to public', waits);
-    execute format('comment on function %s is %L', waits, 'whether a row of ' || source || ' waits in the queue of its search, and is there for the caller');
+    -- A function, since no plan is good that has to guess how many rows of a queue there are, which may be none and may be all. With its
+    -- owner's rights: who reads a view of somebody's calls it himself, and sees other rows than that view; and no index serves under row
+    -- security where the key's operator is not leakproof. Everybody may ask it of numbers of chunks, which do not say whose they are.
+    execute format('create %s function %s(chunk bigint) returns boolean language sql stable security definer parallel safe cost 100
+            set search_path = pg_catalog, pg_temp
+            return exists (select from only %s as chunk join only %s as waiting on %s where chunk.id = $1 and waiting.changed)',
+        case when there is not null then 'or replace' end, waits, chunks, queue, hartonomous._same_key('chunk', 'waiting', key.equals, key.keys, key.keys));
+    execute format('grant execute on function %s(bigint) to public', waits);
+    execute format('comment on function %s(bigint) is %L', waits, 'whether a chunk is of a row of ' || source || ' that waits in the queue of its search');
+    -- Whoever may read chunks reads those of rows that are there for him. Where row security decides that, a change may have given him
+    -- a row whose chunks still have what it said before: they come back when it has been worked off. What is written to a partition
+    -- or heir by way of another table, or by a subscription, no trigger has noticed.
+    execute format('create policy rows_of_source on %1$s for select using (exists (select from only %2$s as source where %3$s)
+            and (not row_security_active(%4$L::regclass) or not %5$s(%6$s.id) and not exists (select from pg_inherits i where i.inhrelid = %4$L::regclass)
+                and not exists (select from pg_subscription_rel r where r.srrelid = %4$L::regclass)))',
+        chunks, source, hartonomous._same_key('source', relation, key.equals, key.names, key.keys), source, waits, relation);
 end
 $$;
-comment on function hartonomous._guard_queue(regclass, regclass) is 'lets everybody see the keys in a queue whose rows he sees, and makes the function that looks for one';
+comment on function hartonomous._guard_chunks(regclass, regclass, regclass) is
+    'lets who may read a table of chunks see those of rows that he sees, and with row security only of rows that have not changed since';
+
+create or replace function hartonomous._guard_search(made hartonomous.searches) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+declare
+    key record := hartonomous._search_key(made.source);
+    waits regprocedure := hartonomous._waiting_function(made.queue);
+    old record;
+begin
+    if (select p.prosecdef from pg_proc p where p.oid = waits) then
+        return;
+    end if;
+    if not exists (select from pg_attribute a where a.attrelid = made.queue and a.attname = 'changed' and not a.attisdropped) then
+        execute format('alter table %s add column changed boolean not null default true', made.queue);
+        execute format('create index on %s (%s) where changed', made.queue, hartonomous._listed(key.keys));
+    end if;
+    -- Others looked into the queue by the policy, or by a function of a key and with the rights of who called it.
+    for old in select o.polrelid::regclass as relation from pg_policy o
+        where o.polname = 'rows_of_source' and o.polrelid in (made.chunks, made.next_chunks, made.queue) loop
+        execute format('drop policy rows_of_source on %s', old.relation);
+        if old.relation = made.queue then
+            execute format('alter table %s disable row level security', made.queue);
+            execute format('revoke select (changed, %s) on %s from public', hartonomous._listed(key.keys), made.queue);
+        end if;
+    end loop;
+    if waits is not null then
+        execute format('drop function %s', waits);
+    end if;
+    perform hartonomous._guard_chunks(made.chunks, made.source, made.queue);
+end
+$$;
+comment on function hartonomous._guard_search(hartonomous.searches) is 'gives a search that was made before queues said what had changed what others have';
 
 create or replace function hartonomous._show_chunks(view_name text, source regclass, chunks regclass) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -318,18 +340,9 @@ language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 declare
     key record := hartonomous._search_key(made.source);
-    relation regclass;
     queued bigint;
 begin
-    -- Searches that were made before queues said what had changed.
-    if not exists (select from pg_attribute a where a.attrelid = made.queue and a.attname = 'changed' and not a.attisdropped) then
-        execute format('alter table %s add column changed boolean not null default true', made.queue);
-        perform hartonomous._guard_queue(made.queue, made.source);
-        foreach relation in array array_remove(array[made.chunks, made.next_chunks], null) loop
-            execute format('drop policy if exists rows_of_source on %s', relation);
-            perform hartonomous._guard_chunks(relation, made.source, made.queue);
-        end loop;
-    end if;
+    perform hartonomous._guard_search(made);
     -- What has no row any more is found by an entry about the whole table.
     execute format('insert into %s (%s) values (null)', made.queue, key.keys[1]);
     execute format('insert into %s (changed, %s) select $1, %s from only %s', made.queue, hartonomous._listed(key.keys), hartonomous._listed(key.names), made.source)
@@ -420,8 +433,9 @@ begin
     made.source := source;
     made.texts := format('%I.%I', schema, name || '_texts')::regclass;
     made.queue := format('%I.%I', schema, name || '_queue')::regclass;
-    perform hartonomous._guard_queue(made.queue, source);
-    made.chunks := hartonomous._make_chunks(format('%I.%I', schema, name || '_chunks'), source, made.queue, wanted.dimensions, settings);
+    execute format('create index on %s (%s) where changed', made.queue, hartonomous._listed(key.keys));
+    made.chunks := hartonomous._make_chunks(format('%I.%I', schema, name || '_chunks'), source, wanted.dimensions, settings);
+    perform hartonomous._guard_chunks(made.chunks, source, made.queue);
     perform hartonomous._show_chunks(format('%I.%I', schema, name), source, made.chunks);
     made.search := format('%I.%I', schema, name)::regclass;
     execute format('comment on view %s is %L', made.search, 'search of ' || source || ': its texts in chunks; hartonomous.search finds them');
@@ -504,10 +518,13 @@ begin
         union all
         select 2, 0, 'drop function ' || oid::regprocedure from notes
         union all
-        select 3, n, format('drop %s %s', case relkind when 'v' then 'view' else 'table' end, oid::regclass) from parts
+        -- The policy calls the function, which reads chunks and queue.
+        select 3, 0, format('drop policy rows_of_source on %s', o.polrelid::regclass) from pg_policy o
+        where o.polname = 'rows_of_source' and o.polrelid in (select oid from parts)
         union all
-        -- After the chunks, whose policy calls it, and before the queue.
-        select 3, 4.5, 'drop function ' || p.oid::regprocedure from pg_proc p where p.oid = hartonomous._waiting_function(gone.queue)
+        select 4, 0, 'drop function ' || f from cast(hartonomous._waiting_function(gone.queue) as regprocedure) f where f is not null
+        union all
+        select 5, n, format('drop %s %s', case relkind when 'v' then 'view' else 'table' end, oid::regclass) from parts
         order by 1, 2
     loop
         execute part.statement;
@@ -520,8 +537,8 @@ comment on function hartonomous.drop_search(regclass) is 'drop a search with its
 revoke all on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
     hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_search(hartonomous.searches, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
-    hartonomous._make_chunks(text, regclass, regclass, integer, jsonb), hartonomous._guard(regclass, regclass, text), hartonomous._guard_chunks(regclass, regclass, regclass),
-    hartonomous._guard_queue(regclass, regclass), hartonomous._waiting_function(regclass), hartonomous._show_chunks(text, regclass, regclass),
+    hartonomous._make_chunks(text, regclass, integer, jsonb), hartonomous._guard_chunks(regclass, regclass, regclass),
+    hartonomous._guard_search(hartonomous.searches), hartonomous._waiting_function(regclass), hartonomous._show_chunks(text, regclass, regclass),
     hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches, boolean),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),
     hartonomous._own_search(regclass), hartonomous.refresh_search(regclass), hartonomous.retry_search(regclass), hartonomous.drop_search(regclass)
@@ -529,8 +546,8 @@ from public;
 grant execute on function
     hartonomous._search_key(regclass), hartonomous._same_key(text, text, text[], text[], text[]), hartonomous._listed(text[], text),
     hartonomous._search_model(text), hartonomous._embed_options(text, jsonb, boolean), hartonomous._require_model(regclass, text, text), hartonomous._check_search(hartonomous.searches, text), hartonomous._check_source(regclass), hartonomous._search_options(json, integer), hartonomous._vector_schema(),
-    hartonomous._make_chunks(text, regclass, regclass, integer, jsonb), hartonomous._guard(regclass, regclass, text), hartonomous._guard_chunks(regclass, regclass, regclass),
-    hartonomous._guard_queue(regclass, regclass), hartonomous._waiting_function(regclass), hartonomous._show_chunks(text, regclass, regclass),
+    hartonomous._make_chunks(text, regclass, integer, jsonb), hartonomous._guard_chunks(regclass, regclass, regclass),
+    hartonomous._guard_search(hartonomous.searches), hartonomous._waiting_function(regclass), hartonomous._show_chunks(text, regclass, regclass),
     hartonomous._make_triggers(regclass, text, text), hartonomous._queue_all(hartonomous.searches, boolean),
     hartonomous._create_search(regclass, text[], text, text, json, text), hartonomous.create_search(regclass, text[], text, text, json),
     hartonomous._own_search(regclass), hartonomous.refresh_search(regclass), hartonomous.retry_search(regclass), hartonomous.drop_search(regclass)

@@ -236,6 +236,7 @@ begin
         (2, format('alter table %s %s trigger %I', own.chunks, case t.tgenabled when 'D' then 'disable' when 'R' then 'enable replica' when 'A' then 'enable always' end, t.tgname))
     ) u (n, d) where t.tgrelid = own.chunks and not t.tgisinternal and (n = 1 or t.tgenabled <> 'O');
     perform hartonomous._show_chunks(own.search::text, own.source, own.next_chunks);
+    perform hartonomous._guard_search(own), hartonomous._guard_chunks(own.next_chunks, own.source, own.queue);
     -- Before the table goes for which deferred triggers wait.
     set constraints all immediate;
     select quote_ident(c.relname) into old_name from pg_class c where c.oid = own.chunks;
@@ -273,7 +274,7 @@ begin
     settings := hartonomous._search_options(json_build_object('vector', own.options ->> 'vector'), wanted.dimensions);
     perform hartonomous._queue_all(own, false);
     made := hartonomous._make_chunks((select format('%I.%I', n.nspname, c.relname || '_next') from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where c.oid = own.chunks), own.source, own.queue, wanted.dimensions, settings);
+        where c.oid = own.chunks), own.source, wanted.dimensions, settings);
     execute format('select max(id) from %s', own.queue) into until;
     update hartonomous._own_searches s set next_chunks = made, next_model = wanted.name, next_digest = wanted.digest,
         next_has_prefixes = wanted.has_prefixes, next_until = until,

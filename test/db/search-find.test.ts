@@ -1,6 +1,7 @@
 /** search(): nearness and words, weights, conditions, row security, rerankers, with pgvector and without. */
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { roleName } from './harness.ts';
 import { Searches, WORDS } from './searches.ts';
 
 const searches = new Searches();
@@ -126,12 +127,7 @@ describe('search', () => {
     );
     expect(await texts()).toEqual([none, none, none, none]);
     expect(await texts(session)).toEqual([before, before, before, before]);
-    // What waits is told of the rows that he sees, and by its key alone.
-    await session.query(`update letters set body = 'another' where id = 3`);
-    expect((await other.query('select changed, key from app.letters_search_queue')).rows).toEqual([
-      { changed: true, key: 1 },
-    ]);
-    await expect(other.query('select error from app.letters_search_queue')).rejects.toMatchObject({ code: '42501' });
+    await expect(other.query('select key from app.letters_search_queue')).rejects.toMatchObject({ code: '42501' });
     // Given up is not worked off.
     await session.query(`update letters_search_queue set due = 'infinity'`);
     await session.query(`call hartonomous.work('letters_search')`);
@@ -150,6 +146,60 @@ describe('search', () => {
     await session.query(`select hartonomous.drop_search('letters_search'); drop table letters`);
   });
 
+  test('shows nobody through a view of another what its owner may not see', async () => {
+    await makeTable('shared', 'id integer primary key, body text, is_shared boolean');
+    await session.query(`insert into shared values (1, 'not for you', false), (2, 'for everybody', true)`);
+    await makeSearch('shared');
+    await session.query(`call hartonomous.work('shared_search')`);
+    const between = roleName('between');
+    await searches.database.createRole(between);
+    await session.query(
+      `alter table shared enable row level security; create policy shown on shared for select to ${between} using (is_shared);
+       grant select on shared, shared_search_chunks to ${between}; grant select on shared to ${reader}; grant usage on schema app to ${between}`,
+    );
+    await admin.query(`create schema between authorization ${between}; grant usage on schema between to public`);
+    const middle = await login(between);
+    await middle.query(`create view between.texts as select text from app.shared_search_chunks;
+      grant select on between.texts to ${reader}, ${searches.writer}`);
+    await session.query(`update shared set body = 'for you, too', is_shared = true where id = 1`);
+    // One may read the table, and sees none of its rows; the other may not.
+    const others = [middle, await login(reader), await login(searches.writer)];
+    const seen = async (): Promise<unknown[]> => {
+      const answers = [];
+      for (const client of others) answers.push((await client.query('select text from between.texts order by 1')).rows);
+      return answers;
+    };
+    const [one, two] = [[{ text: 'for everybody' }], [{ text: 'for everybody' }, { text: 'for you, too' }]];
+    expect(await seen()).toEqual([one, one, one]);
+    await session.query(`call hartonomous.work('shared_search')`);
+    expect(await seen()).toEqual([two, two, two]);
+    await admin.query('drop schema between cascade');
+    await session.query(`select hartonomous.drop_search('shared_search'); drop table shared`);
+  });
+
+  test('shows under row security nothing of a table that others write to past its triggers', async () => {
+    await makeTable('section', 'id integer primary key, body text, reader text');
+    await session.query(`insert into section values (1, 'for somebody else', 'nobody')`);
+    await makeSearch('section');
+    await session.query(`call hartonomous.work('section_search')`);
+    await session.query(
+      `grant select on section, section_search, section_search_chunks to ${reader};
+       alter table section enable row level security; create policy own on section using (reader = current_user);
+       create table whole (id integer, body text, reader text) partition by range (id);
+       alter table whole attach partition section for values from (0) to (10);
+       update whole set body = 'to whom it concerns', reader = '${reader}'`,
+    );
+    const other = await login(reader);
+    expect((await other.query('select text from app.section_search')).rows).toEqual([]);
+    await session.query(
+      `alter table whole detach partition section; select hartonomous.refresh_search('section_search')`,
+    );
+    expect((await other.query('select text from app.section_search')).rows).toEqual([]);
+    await session.query(`call hartonomous.work('section_search')`);
+    expect((await other.query('select text from app.section_search')).rows).toEqual([{ text: 'to whom it concerns' }]);
+    await session.query(`select hartonomous.drop_search('section_search'); drop table section, whole`);
+  });
+
   test('a search that was made before queues said what had changed gets that with refresh_search', async () => {
     await makeTable('old', 'id integer primary key, body text');
     await session.query(`insert into old values (1, 'an old note')`);
@@ -158,8 +208,7 @@ describe('search', () => {
     await session.query(
       `drop policy rows_of_source on old_search_chunks;
        create policy rows_of_source on old_search_chunks for select using (exists (select from only old source where source.id = old_search_chunks.key));
-       drop policy rows_of_source on old_search_queue; drop function old_search_waits; alter table old_search_queue drop column changed, disable row level security;
-       revoke all on old_search_queue from public`,
+       drop function old_search_waits; alter table old_search_queue drop column changed`,
     );
     await session.query(`grant select on old, old_search, old_search_chunks to ${reader}`);
     await session.query(`update old set body = 'a new note'`);
@@ -173,34 +222,38 @@ describe('search', () => {
     await session.query(`select hartonomous.drop_search('old_search'); drop table old`);
   });
 
-  test('a reader is as fast as the owner, however long the queue is', async () => {
-    await makeTable('long', 'id text primary key, body text');
-    await session.query(`insert into long select 'row ' || i, 'the same' from generate_series(1, 5000) i`);
-    await makeSearch('long');
-    // As work would leave them, without 5,000 calls of a model.
-    await session.query(
-      `with one as materialized (select cardinality(hartonomous.embed('a', 'bert')) as numbers)
+  // The operator of numeric is not leakproof: no index of a table under row security serves it.
+  test.each(['text', 'numeric'])(
+    'a reader is as fast as the owner with keys of %s, however long the queue is',
+    async (type) => {
+      await makeTable('long', `id ${type} primary key, body text`);
+      await session.query(`insert into long select i::text::${type}, 'the same' from generate_series(1, 10000) i`);
+      await makeSearch('long');
+      // As work would leave them, without 10,000 calls of a model.
+      await session.query(
+        `with one as materialized (select cardinality(hartonomous.embed('a', 'bert')) as numbers)
        insert into long_search_chunks (key, number, "from", "to", text, words, embedding)
        select id, 1, 0, 8, body, to_tsvector('english', body), decode(repeat('00', 4 * numbers), 'hex') from long, one`,
-    );
-    await session.query(`grant select on long, long_search, long_search_chunks to ${reader}`);
-    const other = await login(reader);
-    // A guard against plans that look through one for each row of the other: these took minutes.
-    await other.query(`set statement_timeout = '30s'`);
-    const seen = async (): Promise<unknown[]> => [
-      (await other.query('select count(*)::integer as n from app.long_search')).rows[0],
-      (await other.query(`select count(*)::integer as n from hartonomous.search('app.long_search', 'same', 3)`))
-        .rows[0],
-    ];
-    expect(await seen()).toEqual([{ n: 5000 }, { n: 3 }]);
-    await session.query('update long set body = body');
-    expect(await seen()).toEqual([{ n: 5000 }, { n: 3 }]);
-    await session.query(`alter table long enable row level security; create policy everybody on long using (true)`);
-    expect(await seen()).toEqual([{ n: 0 }, { n: 0 }]);
-    await session.query('truncate long_search_queue');
-    expect(await seen()).toEqual([{ n: 5000 }, { n: 3 }]);
-    await session.query(`select hartonomous.drop_search('long_search'); drop table long`);
-  });
+      );
+      await session.query(`grant select on long, long_search, long_search_chunks to ${reader}`);
+      const other = await login(reader);
+      // A guard against plans that look through one for each row of the other: these took minutes.
+      await other.query(`set statement_timeout = '30s'`);
+      const seen = async (): Promise<unknown[]> => [
+        (await other.query('select count(*)::integer as n from app.long_search')).rows[0],
+        (await other.query(`select count(*)::integer as n from hartonomous.search('app.long_search', 'same', 3)`))
+          .rows[0],
+      ];
+      expect(await seen()).toEqual([{ n: 10000 }, { n: 3 }]);
+      await session.query('update long set body = body');
+      expect(await seen()).toEqual([{ n: 10000 }, { n: 3 }]);
+      await session.query(`alter table long enable row level security; create policy everybody on long using (true)`);
+      expect(await seen()).toEqual([{ n: 0 }, { n: 0 }]);
+      await session.query('truncate long_search_queue');
+      expect(await seen()).toEqual([{ n: 10000 }, { n: 3 }]);
+      await session.query(`select hartonomous.drop_search('long_search'); drop table long`);
+    },
+  );
 
   test('and gets it also where another model is being made', async () => {
     await makeTable('older');
@@ -210,13 +263,10 @@ describe('search', () => {
     await session.query(`select hartonomous.set_search_model('older_search', 'bert')`);
     for (const chunks of ['older_search_chunks', 'older_search_chunks_next'])
       await session.query(
-        `drop policy rows_of_source on ${chunks};
+        `drop policy if exists rows_of_source on ${chunks};
          create policy rows_of_source on ${chunks} for select using (exists (select from only older source where source.id = ${chunks}.key))`,
       );
-    await session.query(
-      `drop policy rows_of_source on older_search_queue; drop function older_search_waits; alter table older_search_queue drop column changed, disable row level security;
-       revoke all on older_search_queue from public`,
-    );
+    await session.query(`drop function older_search_waits; alter table older_search_queue drop column changed`);
     await session.query(`select hartonomous.refresh_search('older_search')`);
     await session.query(`call hartonomous.work('older_search')`);
     await session.query(`grant select on older, older_search, older_search_chunks to ${reader}`);

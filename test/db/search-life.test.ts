@@ -90,6 +90,10 @@ describe('a search', () => {
     await session.query(`insert into notes select i, 'note ' || i from generate_series(1, 5) i`);
     await makeSearch('notes');
     await session.query('call hartonomous.work()');
+    // One of the owner's that looks into the queue, too, and comes first in the dump.
+    await session.query(
+      `create function are_waiting(chunk bigint) returns boolean language sql security definer return exists (select from notes_search_queue where $1 > 0)`,
+    );
     const copy = await createDatabase({ empty: true });
     try {
       const tool = (name: string, args: string[], input?: Buffer): Buffer =>
@@ -105,6 +109,17 @@ describe('a search', () => {
       expect(await differences('notes', { client: there })).toEqual([]);
       const found = await there.query(`select key from hartonomous.search('notes_search', 'after the restore', 1)`);
       expect(found.rows).toEqual([{ key: '100' }]);
+      await there.query(`select hartonomous.set_search_model('notes_search')`);
+      await there.query('call hartonomous.work()');
+      const called = await there.query(
+        `select refobjid::regproc::text as name from pg_depend d join pg_policy p on p.oid = objid and polrelid = 'notes_search_chunks'::regclass
+         where classid = 'pg_policy'::regclass and refclassid = 'pg_proc'::regclass and refobjid > 16384`,
+      );
+      expect(called.rows).toEqual([{ name: 'notes_search_waits' }]);
+      await expect(there.query(`select hartonomous.drop_search('notes_search')`)).rejects.toMatchObject({
+        detail: 'function app.are_waiting(bigint) depends on table app.notes_search_queue',
+      });
+      await there.query('drop function are_waiting');
       await there.query(`select hartonomous.drop_search('notes_search')`);
       await there.end();
     } finally {
