@@ -6,7 +6,11 @@ with check option;
 comment on view hartonomous._own_searches is 'the caller''s searches, to be changed by the functions of searches';
 
 create or replace view hartonomous._readable_searches with (security_barrier) as
-select s.* from hartonomous.searches s join pg_catalog.pg_class c on c.oid = s.search and c.relowner = s.owner
+select s.id, s.owner, s.search, s.source, s.texts, s.chunks, s.queue, s.model, s.digest, s.has_prefixes,
+    s.next_chunks, s.next_model, s.next_digest, s.next_has_prefixes, s.next_until, s.options, s.created_at, s.worked_at, s.rows_done, s.busy_seconds, s.failures,
+    case when c.relowner = quote_ident(current_user)::regrole then s.error end as error, -- which may quote any row
+    s.paused_until
+from hartonomous.searches s join pg_catalog.pg_class c on c.oid = s.search and c.relowner = s.owner
 where c.relowner = quote_ident(current_user)::regrole or has_table_privilege(s.chunks::oid, 'select');
 comment on view hartonomous._readable_searches is 'searches whose chunks the caller may read';
 

@@ -69,6 +69,8 @@ declare
     locked hartonomous.searches;
     key record;
     same_key text;
+    statement text;
+    reason text;
     read bigint[]; -- one entry for each key, and its row as it is now
     versions text[];
     texts text[];
@@ -85,11 +87,18 @@ begin
     perform hartonomous._check_search(own, hartonomous._search_trouble(own.source, own.chunks));
     key := hartonomous._search_key(own.source);
     same_key := hartonomous._same_key('t', 'q', key.equals, key.keys, key.keys);
-    execute format('select array_agg(r.id), array_agg(r.version), array_agg(r.text) from (
+    statement := format('select array_agg(r.id), array_agg(r.version), array_agg(r.text) from (
             select distinct on (%1$s) q.id, t.version::text, t.text from %2$s q left join %3$s t on %4$s
             where q.id = any ($1) and q.%5$s is distinct from null order by %1$s, q.id) r',
-        hartonomous._listed(key.keys, 'q.'), own.queue, own.texts, same_key, key.keys[1])
-    into read, versions, texts using entries;
+        hartonomous._listed(key.keys, 'q.'), own.queue, own.texts, same_key, key.keys[1]);
+    begin
+        execute statement into read, versions, texts using entries;
+    exception when syntax_error_or_access_rule_violation then
+        reason := sqlerrm;
+        -- An expression that says so of what is written in a row (a name in it, as body::regclass) says it of no row where there is none.
+        execute statement using '{}'::bigint[];
+        raise exception using errcode = 'data_exception', message = reason;
+    end;
     perform hartonomous._require_model(own.search, coalesce(own.next_model, own.model), coalesce(own.next_digest, own.digest));
     -- By the tokens of the model to come, where there is one: one division serves both.
     chunks := array(select (u.item, c.number, c."from", c."to", c.text, null, null)::hartonomous._chunk
@@ -263,6 +272,7 @@ declare
     settings jsonb;
     made regclass;
     until bigint;
+    stranger text;
 begin
     perform hartonomous._check_search(own, hartonomous._search_trouble(own.source, own.chunks));
     -- The lock that chunks are written under.
@@ -275,6 +285,11 @@ begin
     perform hartonomous._queue_all(own, false);
     made := hartonomous._make_chunks((select format('%I.%I', n.nspname, c.relname || '_next') from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.oid = own.chunks), own.source, wanted.dimensions, settings);
+    -- Default privileges: it gets those that the chunks have when it takes over.
+    for stranger in select distinct case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end
+        from pg_class c cross join lateral aclexplode(c.relacl) a where c.oid = made and a.grantee <> c.relowner loop
+        execute format('revoke all on %s from %s', made, stranger);
+    end loop;
     execute format('select max(id) from %s', own.queue) into until;
     update hartonomous._own_searches s set next_chunks = made, next_model = wanted.name, next_digest = wanted.digest,
         next_has_prefixes = wanted.has_prefixes, next_until = until,

@@ -200,6 +200,21 @@ describe('search', () => {
     await session.query(`select hartonomous.drop_search('section_search'); drop table section, whole`);
   });
 
+  test('tells nobody but its owner why it stands still, which may be told in words of a row', async () => {
+    await makeTable('quoted');
+    await makeSearch('quoted');
+    await session.query(
+      `create function say() returns trigger language plpgsql as $$ begin raise '%', new.text using errcode = '55000'; end $$;
+       create trigger say before insert on quoted_search_chunks for each row execute function say();
+       grant select on quoted_search_chunks to ${reader}; insert into quoted values (1, 'secret')`,
+    );
+    await session.query(`call hartonomous.work('quoted_search')`);
+    const ask = `select error from hartonomous._readable_searches where search = 'app.quoted_search'::regclass`;
+    expect(await rows(ask)).toEqual([{ error: 'secret' }]);
+    expect((await (await login(reader)).query(ask)).rows).toEqual([{ error: null }]);
+    await session.query(`select hartonomous.drop_search('quoted_search'); drop table quoted; drop function say`);
+  });
+
   test('a search that was made before queues said what had changed gets that with refresh_search', async () => {
     await makeTable('old', 'id integer primary key, body text');
     await session.query(`insert into old values (1, 'an old note')`);

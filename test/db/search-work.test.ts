@@ -95,8 +95,16 @@ describe('workers', () => {
       (await less.query('select key from app.veiled_search_chunks')).rows,
     ];
     expect(await seen()).toEqual([[{ key: '1' }], [{ key: '1' }]]);
-    await session.query(`select hartonomous.set_search_model('veiled_search', 'nomic')`);
+    // What is granted on new tables was not granted on these chunks.
+    await session.query(
+      `alter default privileges in schema app grant select on tables to ${searches.writer};
+       select hartonomous.set_search_model('veiled_search', 'nomic');
+       alter default privileges in schema app revoke select on tables from ${searches.writer}`,
+    );
+    const refused = { code: '42501' };
+    await expect(less.query('select text from app.veiled_search_chunks_next')).rejects.toMatchObject(refused);
     await session.query(`call hartonomous.work('veiled_search')`);
+    await expect(less.query('select text from app.veiled_search_chunks')).rejects.toMatchObject(refused);
     expect(await rows(`select model from hartonomous.search_list where search = 'veiled_search'::regclass`)).toEqual([
       { model: 'nomic' },
     ]);
@@ -262,6 +270,28 @@ test('a row that cannot be embedded is given up in the end, holds up no other, a
   await session.query(`call hartonomous.work()`);
   expect(await rows(queue)).toEqual([]);
   expect(await differences('poisoned')).toEqual([]);
+});
+
+test("a name in a row that names nothing is the row's fault; what an expression may not read is not", async () => {
+  await makeTable('named');
+  await session.query(`create table secrets (word text); insert into named values (1, 'english'), (2, 'klingon')`);
+  await session.query(
+    `select hartonomous.create_search('named', options => '{"expression": "body::regconfig::text || (select count(*) from secrets)"}')`,
+  );
+  await session.query(`call hartonomous.work('named_search')`);
+  const error = 'text search configuration "klingon" does not exist';
+  expect(await rows('select key, attempts, error from named_search_queue')).toEqual([{ key: '2', attempts: 1, error }]);
+  const state = `select failed, error from hartonomous.search_list where search = 'named_search'::regclass`;
+  expect(await rows(state)).toEqual([{ failed: '0', error }]);
+  expect(await rows('select text from named_search')).toEqual([{ text: 'english0' }]);
+  await session.query(`update named set body = 'simple' where id = 2; revoke select on secrets from current_user`);
+  await session.query(`call hartonomous.work('named_search')`);
+  expect(await rows(state)).toEqual([{ failed: '0', error: 'permission denied for table secrets' }]);
+  expect(await rows('select max(attempts) as most from named_search_queue')).toEqual([{ most: 1 }]);
+  await session.query(`grant select on secrets to current_user; select hartonomous.retry_search('named_search')`);
+  await session.query(`call hartonomous.work('named_search')`);
+  expect(await rows('select text from named_search order by id')).toEqual([{ text: 'english0' }, { text: 'simple0' }]);
+  await session.query(`select hartonomous.drop_search('named_search'); drop table named, secrets`);
 });
 
 test('a composite key with a null in it is a key like any other', async () => {
