@@ -275,7 +275,14 @@ declare
     stranger text;
 begin
     perform hartonomous._check_search(own, hartonomous._search_trouble(own.source, own.chunks));
-    -- The lock that chunks are written under.
+    -- Before the lock that chunks are written under: workers read the table before they take that.
+    if own.next_chunks is not null then
+        begin
+            execute format('lock table only %s in access exclusive mode', own.next_chunks);
+        exception when undefined_table or syntax_error then
+            null; -- it has taken over meanwhile, or is gone and has a number for its name
+        end;
+    end if;
     select * into own from hartonomous._own_searches s where s.id = own.id for update;
     if own.next_chunks is not null then
         execute format('drop table %s', own.next_chunks);

@@ -272,6 +272,31 @@ test('a row that cannot be embedded is given up in the end, holds up no other, a
   expect(await differences('poisoned')).toEqual([]);
 });
 
+test('a third model may be wanted while a worker makes the chunks of the second', async () => {
+  await makeTable('third');
+  await session.query(`insert into third values (1, 'a note')`);
+  await makeSearch('third');
+  await session.query(`call hartonomous.work('third_search')`);
+  await session.query(`select hartonomous.set_search_model('third_search', 'bert')`);
+  // What a worker does: it reads the chunks to come, embeds, and takes the lock of the search's row.
+  const worker = await login(owner);
+  await worker.query('begin; select from app.third_search_chunks_next');
+  const other = await login(owner);
+  const { rows: asked } = await other.query<{ pid: number }>('select pg_backend_pid() as pid');
+  const wanted = other.query(`select hartonomous.set_search_model('app.third_search', 'bert')`);
+  await searches.waitUntil(
+    'the call waits',
+    `select wait_event_type = 'Lock' from pg_stat_activity where pid = ${asked[0]!.pid}`,
+  );
+  await worker.query(
+    `select from hartonomous._own_searches where search = 'app.third_search'::regclass for update; commit`,
+  );
+  await wanted;
+  await session.query(`call hartonomous.work('third_search')`);
+  expect(await differences('third')).toEqual([]);
+  await session.query(`select hartonomous.drop_search('third_search'); drop table third`);
+});
+
 test("a name in a row that names nothing is the row's fault; what an expression may not read is not", async () => {
   await makeTable('named');
   await session.query(`create table secrets (word text); insert into named values (1, 'english'), (2, 'klingon')`);
