@@ -1,7 +1,7 @@
 /** One forward pass over a sequence, with what went on at the positions to be explained kept. */
 import type { KvCache, Model } from '../model/model.ts';
 import type { MeanAttention } from './attention.ts';
-import { attentionWeights, meanRow } from './attention.ts';
+import { meanRow } from './attention.ts';
 
 /** What the forward pass did at one position. */
 export interface Captured {
@@ -49,52 +49,32 @@ export function capture(
     weights: [],
   }));
   const row = (rows: Float32Array, at: number, width: number): Float32Array => rows.slice(at * width, (at + 1) * width);
+  /** Call `visit` with what is captured among `tokens` tokens of a chunk, and which of them it is. */
+  const within = (tokens: number, visit: (one: Captured, at: number) => void): void => {
+    for (const one of captured) {
+      const at = one.position - cache.length;
+      if (at >= 0 && at < tokens) visit(one, at);
+    }
+  };
   model.forward(ids, cache, {
     poll,
     observer: {
       residual(_layer, stream) {
-        const tokens = stream.length / dim;
-        for (const one of captured) {
-          const at = one.position - cache.length;
-          if (at >= 0 && at < tokens) one.residuals.push(row(stream, at, dim));
-        }
+        within(stream.length / dim, (one, at) => one.residuals.push(row(stream, at, dim)));
       },
-      attention(layer, queries, heads, added) {
-        const tokens = added.length / dim;
-        const qDim = queries.length / tokens;
-        const inChunk = ({ position }: Captured): boolean =>
-          position >= cache.length && position < cache.length + tokens;
-        // Half floats are copied out: only where somebody looks at them.
-        if (mean === null && !captured.some(inChunk)) return;
-        const keys = cache.keys(layer, cache.length + tokens);
-        for (const one of captured) {
-          if (!inChunk(one)) continue;
-          const at = one.position - cache.length;
-          one.heads.push(row(heads, at, qDim));
-          one.added.push(row(added, at, dim));
-          const query = queries.subarray(at * qDim, (at + 1) * qDim);
-          one.weights.push(attentionWeights(model, layer, query, one.position, keys));
-        }
+      weights(layer, weights) {
+        within(weights.tokens, (one, at) => one.weights.push(weights.of(at)));
         if (mean === null) return;
-        for (let t = 0; t < tokens; t++) {
-          const p = cache.length + t;
-          const weights = attentionWeights(model, layer, queries.subarray(t * qDim, (t + 1) * qDim), p, keys);
-          averageHeads(weights, meanRow(mean[layer]!, p));
-          poll();
-        }
+        weights.averaged((at, averaged) => meanRow(mean[layer]!, cache.length + at).set(averaged));
+      },
+      attention(_layer, heads, added) {
+        const tokens = added.length / dim;
+        within(tokens, (one, at) => {
+          one.heads.push(row(heads, at, heads.length / tokens));
+          one.added.push(row(added, at, dim));
+        });
       },
     },
   });
   return captured;
-}
-
-/** Mean over heads of weights (nHeads, out.length). */
-function averageHeads(weights: Float32Array, out: Float32Array): void {
-  const n = out.length;
-  const heads = weights.length / n;
-  for (let p = 0; p < n; p++) {
-    let sum = 0;
-    for (let at = p; at < weights.length; at += n) sum += weights[at]!;
-    out[p] = sum / heads;
-  }
 }

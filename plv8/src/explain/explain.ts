@@ -3,8 +3,7 @@ import { raise, SQLSTATE } from '../errors.ts';
 import type { Model } from '../model/model.ts';
 import { privateCache } from '../backend/caches.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { ValueNorms } from './attention.ts';
-import { rollout, valueNorms, valueWeighted } from './attention.ts';
+import { rollout, valueWeighted } from './attention.ts';
 import { AllowedTokens, sampleAgain } from './candidates.ts';
 import type { Captured } from './capture.ts';
 import { capture, newMeanAttention } from './capture.ts';
@@ -78,11 +77,11 @@ export function explainSteps(run: RecordedRun, used: RunModel, request: ExplainR
   const cache = privateCache(model);
   try {
     const mean = newMeanAttention(model, ids.length);
-    let norms: ValueNorms | null = null;
+    let norms: Float32Array[] | null = null; // per layer (nHeads, ids.length)
     if (steps.length > STEPS_AT_ONCE) {
       // The norms need all values; computing them first spares keeping every step's attention.
       model.forward(ids, cache, { poll });
-      norms = valueNorms(model, cache, ids.length, poll);
+      norms = model.valueNorms(cache, ids.length, poll);
       cache.truncate(0);
     }
     const explained: Explained[] = [];
@@ -93,7 +92,7 @@ export function explainSteps(run: RecordedRun, used: RunModel, request: ExplainR
       const end = positions[positions.length - 1]! + 1;
       // What the costs of parts before have left ends before these positions.
       const captured = capture(model, ids.slice(cache.length, end), positions, cache, mean, poll);
-      norms ??= valueNorms(model, cache, ids.length, poll);
+      norms ??= model.valueNorms(cache, ids.length, poll);
       const taken = takeApart(run, used, some, captured, allowed, request);
       const costs = partCosts(
         model,

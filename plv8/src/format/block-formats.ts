@@ -13,16 +13,6 @@ export function halfToFloat(h: number): number {
   return sign * (1024 + fraction) * 2 ** (exponent - 25);
 }
 
-let table: Float32Array | null = null;
-
-/** Many half floats to floats, by a table of all of them. */
-export function halvesToFloats(halves: Uint16Array): Float32Array {
-  table ??= Float32Array.from({ length: 1 << 16 }, (_, h) => halfToFloat(h));
-  const floats = new Float32Array(halves.length);
-  for (let i = 0; i < halves.length; i++) floats[i] = table[halves[i]!]!;
-  return floats;
-}
-
 /** Receives the elements of a block in order: their integer, scale and minimum. */
 type Emit = (integer: number, scale: number, minimum: number) => void;
 /** Reads the block at byte `p`. */

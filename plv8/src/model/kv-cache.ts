@@ -1,6 +1,5 @@
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { Arena, Piece } from './arena.ts';
-import { halvesToFloats } from '../format/block-formats.ts';
 import type { ModelConfig } from './config.ts';
 
 /** Memory is taken for that many tokens at a time, at least. */
@@ -79,22 +78,24 @@ export class KvCache {
     return at + room * this.tokenBytes;
   }
 
-  /** Keys (tokens, kvDim) of the first tokens in a layer; valid until the memory grows. */
-  keys(layer: number, tokens: number): Float32Array {
-    return this.read(layer, this.keysAt(layer), tokens);
+  /** Write a layer's values of `tokens` tokens from position `start` on to an address of its memory, as floats (tokens, kvDim). */
+  loadValues(layer: number, start: number, tokens: number, to: number): void {
+    const { kernels } = this.arenas[layer]!;
+    const take = this.halves ? kernels.widenF16 : kernels.copyFloats;
+    take(this.valuesAt(layer) + start * this.tokenBytes, to, tokens * this.config.nKvHeads * this.config.headSize);
   }
 
-  /** Values, as `keys`. */
-  values(layer: number, tokens: number): Float32Array {
-    return this.read(layer, this.valuesAt(layer), tokens);
-  }
-
-  private read(layer: number, at: number, tokens: number): Float32Array {
-    const { buffer } = this.arenas[layer]!.f32;
-    const bytes = tokens * this.tokenBytes;
-    return this.halves
-      ? halvesToFloats(new Uint16Array(buffer, at, bytes / 2))
-      : new Float32Array(buffer, at, bytes / 4);
+  /**
+   * Call `use` with the address of `bytes` bytes in a layer's memory, which are given back afterwards; other caches are freed
+   * where memory has run out. Views of the memory are no longer valid.
+   */
+  withRoom(layer: number, bytes: number, use: (at: number) => void): void {
+    const at = this.allocate(layer, bytes, this.length);
+    try {
+      use(at);
+    } finally {
+      this.arenas[layer]!.release(at, bytes);
+    }
   }
 
   /** Take memory for `length` tokens in all. Addresses may change. Throws outOfMemory, or when that is over the limit. */

@@ -11,9 +11,9 @@ import type { LayerWeights, Norm, Weights } from './weights.ts';
 /** Multiply-adds of one kernel call, at most; between calls the caller's poll runs. */
 const OPS_PER_CALL = 32_000_000;
 /** The same of attention, whose floats take longer. */
-const ATTENTION_OPS_PER_CALL = 8_000_000;
+export const ATTENTION_OPS_PER_CALL = 8_000_000;
 /** More than any context. */
-const MOST_POSITIONS = 0x7fffffff;
+export const MOST_POSITIONS = 0x7fffffff;
 
 /** What tokens attend to. */
 export interface AttentionRange {

@@ -2,6 +2,7 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Intervention, WrittenTo } from './intervention.ts';
 import type { Arena } from './arena.ts';
+import { AttentionWeights } from './attention-weights.ts';
 import { CHUNK_TOKENS, MAX_SEQUENCES, streamTokens } from './buffers.ts';
 import type { ModelConfig } from './config.ts';
 import { encode } from './encoder.ts';
@@ -19,6 +20,7 @@ import type { ForwardObserver } from './observer.ts';
 import type { Chunk, Segment, Step } from './packing.ts';
 import { checkIds, checkSteps, packSteps, takingPart } from './packing.ts';
 import type { WeightSource } from './source.ts';
+import { valueNorms } from './value-norms.ts';
 import type { LayerWeights, Weights } from './weights.ts';
 
 export type { KvCache } from './kv-cache.ts';
@@ -334,6 +336,13 @@ export class Model {
     out.set(floatsAt(arena, buffers.scratch, matrix.cols));
   }
 
+  /** Per layer the norms (nHeads, positions) of a sequence's first values as the heads write them: value-norms.ts. */
+  valueNorms(cache: KvCache, positions: number, poll: () => void): Float32Array[] {
+    return this.held.parts.flatMap((part) =>
+      Array.from({ length: part.end - part.first }, (_, i) => valueNorms(part, part.first + i, cache, positions, poll)),
+    );
+  }
+
   /** Run one chunk of tokens through every layer; the residual stream ends in buffers.x of `output`. */
   private runLayers(chunk: Chunk, poll: () => void): void {
     const { config, held } = this;
@@ -371,16 +380,15 @@ export class Model {
   private attention(layers: Layers, layer: LayerWeights, index: number, chunk: Chunk, poll: () => void): void {
     const { config, buffers, arena } = layers;
     const tokens = chunk.ids.length;
-    const qDim = config.nHeads * config.headSize;
     const input = layers.attentionInput(layer, buffers.x, tokens);
     layers.project(layer, input, buffers.q, buffers.keys, buffers.values, tokens, poll);
     for (const segment of chunk.segments) attend(layers, index, segment, poll);
+    this.observer?.weights(index, new AttentionWeights(layers, index, chunk.segments[0]!, poll));
     if (isChanged(chunk)) intervene(layers, chunk, 'heads', index, buffers.attended);
     layers.attentionOutput(layer, tokens, poll);
     this.observer?.attention(
       index,
-      floatsAt(arena, buffers.q, tokens * qDim),
-      floatsAt(arena, buffers.attended, tokens * qDim),
+      floatsAt(arena, buffers.attended, tokens * config.nHeads * config.headSize),
       floatsAt(arena, buffers.projected, tokens * config.dim),
     );
     layers.addToStream(buffers.x, layer.attentionSumNorm, tokens);

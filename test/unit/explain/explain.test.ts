@@ -1,7 +1,7 @@
 /** Explanations against an independent computation: test/golden/models/make-explain-goldens.py, float64 numpy. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { rollout, valueNorms, valueWeighted } from '../../../plv8/src/explain/attention.ts';
+import { rollout, valueWeighted } from '../../../plv8/src/explain/attention.ts';
 import { capture, newMeanAttention } from '../../../plv8/src/explain/capture.ts';
 import { halves, quarters, unitsOf } from '../../../plv8/src/explain/units.ts';
 import { availableModels } from '../../golden/available-models.ts';
@@ -31,7 +31,7 @@ describe.each(availableModels(Object.keys(GOLDENS).map(modelName)))('%s', (name)
       const [captured] = capture(model, golden.ids, [n - 1], cache, mean, poll);
       expectExplanation(model, captured!, golden);
       expectNear(rollout(mean!, n - 1), golden.rollout, 'rollout');
-      const norms = valueNorms(model, cache, n, poll);
+      const norms = model.valueNorms(cache, n, poll);
       const shares = valueWeighted(captured!.weights, n, norms, n);
       expectNear(shares, golden.value_weighted, 'norm-weighted attention');
       cache.free();
