@@ -2,16 +2,18 @@
 import type { Arena } from './arena.ts';
 import type { ModelConfig } from './config.ts';
 
-/** Tokens that go through a layer together: one pass over its weights serves them all. */
+/** Tokens that go through a layer of a decoder together: one pass over its weights serves them all. */
 export const CHUNK_TOKENS = 32;
+/** Those of an encoder, whose texts are there as a whole: kernels are called less often. */
+const ENCODER_CHUNK_TOKENS = 128;
 /** Sequences whose last tokens' logits are computed together. */
 export const MAX_SEQUENCES = 16;
 /** Tokens of several texts that an encoder takes together where its context is shorter. */
 const MIN_ENCODER_TOKENS = 512;
 
-/** Addresses of the activations of up to CHUNK_TOKENS tokens; (tokens, width) floats unless said otherwise. */
+/** Addresses of the activations of up to chunkTokens tokens; (tokens, width) floats unless said otherwise. */
 export interface Buffers {
-  /** (streamTokens, dim) residual stream: CHUNK_TOKENS tokens of a decoder, all of an encoder */
+  /** (streamTokens, dim) residual stream: chunkTokens tokens of a decoder, all of an encoder */
   x: number;
   normed: number; // (tokens, dim)
   q: number; // (tokens, nHeads * headSize)
@@ -37,6 +39,11 @@ export interface Buffers {
   logits: number; // (sequences, vocabSize)
 }
 
+/** Tokens that go through a layer together, at most. */
+export function chunkTokens({ architecture }: ModelConfig): number {
+  return architecture.kind === 'encoder' ? ENCODER_CHUNK_TOKENS : CHUNK_TOKENS;
+}
+
 /** Tokens whose residual stream is held at once. */
 export function streamTokens(config: ModelConfig): number {
   return config.architecture.kind === 'encoder' ? Math.max(config.contextLength, MIN_ENCODER_TOKENS) : CHUNK_TOKENS;
@@ -45,22 +52,23 @@ export function streamTokens(config: ModelConfig): number {
 function sizes(config: ModelConfig, logits: boolean): Record<keyof Buffers, number> {
   const widest = Math.max(config.dim, config.hiddenDim, config.nHeads * config.headSize);
   const wide = Math.ceil(widest / 32) * 32;
+  const chunk = chunkTokens(config);
   const kvBytes = streamTokens(config) * config.nKvHeads * config.headSize * 4;
   return {
     x: streamTokens(config) * config.dim * 4,
-    normed: CHUNK_TOKENS * config.dim * 4,
-    q: CHUNK_TOKENS * config.nHeads * config.headSize * 4,
+    normed: chunk * config.dim * 4,
+    q: chunk * config.nHeads * config.headSize * 4,
     keys: kvBytes,
     values: kvBytes,
-    attended: CHUNK_TOKENS * config.nHeads * config.headSize * 4,
-    projected: CHUNK_TOKENS * config.dim * 4,
-    gate: CHUNK_TOKENS * config.hiddenDim * 4,
-    up: CHUNK_TOKENS * config.hiddenDim * 4,
-    scratch: CHUNK_TOKENS * wide * 4,
-    quants: CHUNK_TOKENS * wide * 4,
-    quantScales: (CHUNK_TOKENS * wide) / 8,
-    quantSums: (CHUNK_TOKENS * wide) / 8,
-    quantScaledSums: (CHUNK_TOKENS * wide) / 8,
+    attended: chunk * config.nHeads * config.headSize * 4,
+    projected: chunk * config.dim * 4,
+    gate: chunk * config.hiddenDim * 4,
+    up: chunk * config.hiddenDim * 4,
+    scratch: chunk * wide * 4,
+    quants: chunk * wide * 4,
+    quantScales: (chunk * wide) / 8,
+    quantSums: (chunk * wide) / 8,
+    quantScaledSums: (chunk * wide) / 8,
     scores: (128 + 2 * config.nHeads + 128 * config.headSize) * 4,
     lasts: logits ? MAX_SEQUENCES * config.dim * 4 : 0,
     logits: logits ? MAX_SEQUENCES * config.vocabSize * 4 : 0,

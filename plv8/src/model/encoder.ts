@@ -1,5 +1,5 @@
 /** The pass of an encoder: every token of a text attends to all of them, or to those around it. */
-import { CHUNK_TOKENS } from './buffers.ts';
+import { chunkTokens } from './buffers.ts';
 import type { Layers } from './layers.ts';
 
 /** A text for an encoder; of a pair, the second one's tokens are those from `second` on. */
@@ -72,8 +72,9 @@ function encodeLayers(layers: Layers, starts: readonly number[], poll: () => voi
   const qBytes = config.nHeads * config.headSize * 4;
   const kvBytes = config.nKvHeads * config.headSize * 4;
   const total = starts.at(-1)!;
+  const chunk = chunkTokens(config);
   const eachChunk = (visit: (first: number, tokens: number) => void): void => {
-    for (let first = 0; first < total; first += CHUNK_TOKENS) visit(first, Math.min(CHUNK_TOKENS, total - first));
+    for (let first = 0; first < total; first += chunk) visit(first, Math.min(chunk, total - first));
   };
   for (let index = layers.first; index < layers.end; index++) {
     const layer = weights.layers[index]!;

@@ -1,4 +1,4 @@
-/** The arithmetic of a layer apart from attention itself, over up to CHUNK_TOKENS tokens at a time. */
+/** The arithmetic of a layer apart from attention itself, over up to chunkTokens tokens at a time. */
 import type { Arena } from './arena.ts';
 import type { Buffers } from './buffers.ts';
 import type { ModelConfig } from './config.ts';

@@ -7,6 +7,12 @@
 namespace host::kernels {
 namespace {
 
+// Queries that share keys and values: one head's numbers stand `distance` floats behind the other's, and so does what comes out.
+struct Sharers {
+  size_t heads;
+  size_t distance;
+};
+
 // Positions of a block, counted from the first one that is attended to.
 constexpr size_t kPositions = 64;
 // Heads that go through a block together, at most.
@@ -88,10 +94,10 @@ inline void pair_keys(const T* keys, size_t stride, size_t n, size_t head_size, 
   }
 }
 
-// Scores of n positions' paired keys with kHeads queries that stand one behind the other, to rows of kPositions; up to a multiple
+// Scores of n positions' paired keys with kHeads queries that stand `distance` floats apart, to rows of kPositions; up to a multiple
 // of kScores is written. As many positions go together as there are registers for the sums of.
 template <int kHeads, typename A>
-inline void score_heads(const Attention& a, const float* q, const float* keys, size_t n, float* to, A& ahead) {
+inline void score_heads(const Attention& a, const float* q, size_t distance, const float* keys, size_t n, float* to, A& ahead) {
   constexpr size_t kPairs = kHeads == 3 ? 2 : 4;
   for (size_t p = 0; p < n; p += 2 * kPairs, keys += 2 * kPairs * a.head_size) {
     ahead.some();
@@ -100,7 +106,7 @@ inline void score_heads(const Attention& a, const float* q, const float* keys, s
       F32 k[kPairs];
       UNROLL for (size_t i = 0; i < kPairs; i++) k[i] = load<F32>(keys + 2 * (i * a.head_size + d));
       UNROLL for (int h = 0; h < kHeads; h++) {
-        const F32 query = twice(q + h * a.head_size + d);
+        const F32 query = twice(q + h * distance + d);
         UNROLL for (size_t i = 0; i < kPairs; i++) s[h][i] = s[h][i] + query * k[i];
       }
     }
@@ -144,12 +150,12 @@ inline float take_scores(const Attention& a, HeadState& state, float* scores, si
 }
 
 // kVectors x 8 floats of out = out * kept + the n positions' values times their weights, for kHeads heads that stand
-// head_size floats apart and whose weights stand kPositions floats apart.
+// `distance` floats apart and whose weights stand kPositions floats apart.
 template <int kHeads, int kVectors, typename T>
-inline void add_vectors(const Attention& a, float* out, const T* values, size_t stride, const float* weights, size_t n, const float* kept) {
+inline void add_vectors(float* out, size_t distance, const T* values, size_t stride, const float* weights, size_t n, const float* kept) {
   F32 acc[kHeads][kVectors];
   UNROLL for (int h = 0; h < kHeads; h++) {
-    UNROLL for (int i = 0; i < kVectors; i++) acc[h][i] = load<F32>(out + h * a.head_size + 8 * i) * splat(kept[h]);
+    UNROLL for (int i = 0; i < kVectors; i++) acc[h][i] = load<F32>(out + h * distance + 8 * i) * splat(kept[h]);
   }
   for (size_t p = 0; p < n; p++) {
     F32 v[kVectors];
@@ -161,21 +167,21 @@ inline void add_vectors(const Attention& a, float* out, const T* values, size_t 
     values += stride;
   }
   UNROLL for (int h = 0; h < kHeads; h++) {
-    UNROLL for (int i = 0; i < kVectors; i++) store(out + h * a.head_size + 8 * i, acc[h][i]);
+    UNROLL for (int i = 0; i < kVectors; i++) store(out + h * distance + 8 * i, acc[h][i]);
   }
 }
 
 template <int kHeads, typename T, typename A>
-inline void add_values(const Attention& a, float* out, const T* values, size_t stride, const float* weights, size_t n, const float* kept, A& ahead) {
+inline void add_values(const Attention& a, float* out, size_t distance, const T* values, size_t stride, const float* weights, size_t n, const float* kept, A& ahead) {
   size_t d = 0;
   for (; d + 32 <= a.head_size; d += 32) {
     ahead.some();
-    add_vectors<kHeads, 4>(a, out + d, values + d, stride, weights, n, kept);
+    add_vectors<kHeads, 4>(out + d, distance, values + d, stride, weights, n, kept);
   }
-  for (; d + 8 <= a.head_size; d += 8) add_vectors<kHeads, 1>(a, out + d, values + d, stride, weights, n, kept);
+  for (; d + 8 <= a.head_size; d += 8) add_vectors<kHeads, 1>(out + d, distance, values + d, stride, weights, n, kept);
   if (d == a.head_size) return;
   UNROLL for (int h = 0; h < kHeads; h++) {
-    float* to = out + h * a.head_size + d;
+    float* to = out + h * distance + d;
     F4 acc = load<F4>(to) * splat4(kept[h]);
     for (size_t p = 0; p < n; p++) acc = acc + splat4(weights[h * kPositions + p]) * four(values + p * stride + d);
     store(to, acc);
@@ -190,7 +196,7 @@ struct Count {
 // What heads that share keys and values know of a block of positions.
 struct Block {
   size_t n;  // positions
-  size_t heads;
+  Sharers sharers;
   alignas(32) float weights[kHeadsTogether][kPositions];
   alignas(32) float wide[kWide];  // keys, then values
   float kept[kHeadsTogether];
@@ -211,8 +217,8 @@ inline void score_block(const Attention& a, const float* q, const T* keys, size_
   for (size_t p = 0; p < b.n; p += most) {
     const size_t n = b.n - p < most ? b.n - p : most;
     pair_keys(keys + p * stride, stride, n, a.head_size, b.wide);
-    in_groups(b.heads, [&](size_t h, auto count) {
-      score_heads<count.value>(a, q + h * a.head_size, b.wide, n, b.weights[h] + p, ahead);
+    in_groups(b.sharers.heads, [&](size_t h, auto count) {
+      score_heads<count.value>(a, q + h * b.sharers.distance, b.sharers.distance, b.wide, n, b.weights[h] + p, ahead);
       if (p + n < b.n) return;
       for (size_t each = h; each < h + count.value; each++) b.kept[each] = take_scores(a, states[each], b.weights[each], b.n);
     });
@@ -231,13 +237,13 @@ inline void widen_block(const Half* from, size_t stride, size_t n, size_t head_s
 // Half floats are made floats first where more than two heads use them.
 template <typename T>
 inline void add_block(const Attention& a, float* out, const T* values, size_t stride, Block& b, Ahead<T> ahead) {
-  auto add = [&](const auto* from, size_t distance) {
-    in_groups(b.heads, [&](size_t h, auto count) {
-      add_values<count.value>(a, out + h * a.head_size, from, distance, b.weights[h], b.n, b.kept + h, ahead);
+  auto add = [&](const auto* from, size_t apart) {
+    in_groups(b.sharers.heads, [&](size_t h, auto count) {
+      add_values<count.value>(a, out + h * b.sharers.distance, b.sharers.distance, from, apart, b.weights[h], b.n, b.kept + h, ahead);
     });
   };
   if constexpr (sizeof(T) == sizeof(Half)) {
-    if (b.heads > 2 && a.head_size * kPositions <= kWide) {
+    if (b.sharers.heads > 2 && a.head_size * kPositions <= kWide) {
       widen_block(values, stride, b.n, a.head_size, b.wide);
       return add(static_cast<const float*>(b.wide), a.head_size);
     }
@@ -245,19 +251,22 @@ inline void add_block(const Attention& a, float* out, const T* values, size_t st
   add(values, stride);
 }
 
-// Groups of a token's heads, each of which shares keys and values with the others of its group, over `length` positions from the
-// first group's keys and values on. A block of positions goes through all heads before the next one: what the groups have
-// of a position stands together in memory, so that keys and values are read from one end to the other.
+// Groups of heads, each of which shares keys and values with the others of its group, over `length` positions from the first
+// group's keys and values on; `apart` floats lie between the groups' queries. A block of positions goes through all heads before
+// the next one: what the groups have of a position stands together in memory, so that keys and values are read from one end to
+// the other.
 template <typename T>
-inline void attend_groups(const Attention& a, const float* q, const T* keys, const T* values, float* out, size_t groups, size_t heads, size_t length) {
-  const size_t stride = a.kv_stride / sizeof(T), numbers = heads * a.head_size;
+inline void attend_groups(const Attention& a, const float* q, const T* keys, const T* values, float* out, size_t groups, size_t apart, Sharers sharers, size_t length) {
+  const size_t stride = a.kv_stride / sizeof(T), heads = sharers.heads;
   Block block;
-  block.heads = heads;
+  block.sharers = sharers;
   HeadState states[kGroupsTogether][kHeadsTogether];
   for (size_t g = 0; g < groups; g++) {
-    for (size_t h = 0; h < heads; h++) states[g][h] = {-__builtin_inff(), 0};
+    for (size_t h = 0; h < heads; h++) {
+      states[g][h] = {-__builtin_inff(), 0};
+      memset(out + g * apart + h * sharers.distance, 0, a.head_size * sizeof(float));
+    }
   }
-  memset(out, 0, groups * numbers * sizeof(float));
   const size_t times = heads < 2 ? 1 : heads / 2, pieces = a.head_size < 32 ? 1 : a.head_size / 32;
   for (size_t first = 0; first < length; first += kPositions) {
     block.n = length - first < kPositions ? length - first : kPositions;
@@ -265,42 +274,48 @@ inline void attend_groups(const Attention& a, const float* q, const T* keys, con
       const size_t here = first * stride + g * a.head_size;
       const size_t from = g * kPositions / groups, to = (g + 1) * kPositions / groups;
       const size_t next = (first + kPositions + from) * stride;
-      score_block(a, q + g * numbers, keys + here, stride, block, states[g], Ahead<T>(keys + next, stride, to - from, groups * a.head_size, times * kPositions / kScores));
-      add_block(a, out + g * numbers, values + here, stride, block, Ahead<T>(values + next, stride, to - from, groups * a.head_size, times * pieces));
+      score_block(a, q + g * apart, keys + here, stride, block, states[g], Ahead<T>(keys + next, stride, to - from, groups * a.head_size, times * kPositions / kScores));
+      add_block(a, out + g * apart, values + here, stride, block, Ahead<T>(values + next, stride, to - from, groups * a.head_size, times * pieces));
     }
   }
   for (size_t g = 0; g < groups; g++) {
     for (size_t h = 0; h < heads; h++) {
       const float inverse = 1 / states[g][h].total;
-      float* of_head = out + g * numbers + h * a.head_size;
+      float* of_head = out + g * apart + h * sharers.distance;
       for (size_t d = 0; d < a.head_size; d += 4) store(of_head + d, load<F4>(of_head + d) * splat4(inverse));
     }
   }
 }
+
+inline size_t smaller_of(size_t a, size_t b) { return a < b ? a : b; }
 
 template <typename T>
 void attend_over(const Attention& a, size_t first, size_t end) {
   const T* keys = static_cast<const T*>(a.keys);
   const T* values = static_cast<const T*>(a.values);
   const size_t group = a.heads / a.kv_heads;
+  const size_t token_size = a.heads * a.head_size;
   for (size_t unit = first; unit < end;) {
     const size_t slice = unit % a.slices;
     const size_t kv_head = unit / a.slices % a.kv_heads;
     const size_t token = unit / a.slices / a.kv_heads;
     const size_t from = slice * group / a.slices, to = (slice + 1) * group / a.slices;
     const size_t seen = a.length + token * a.growth;
-    const size_t length = seen < a.window ? seen : a.window;
+    const size_t length = smaller_of(seen, a.window);
     const size_t kv_at = (seen - length) * (a.kv_stride / sizeof(T)) + kv_head * a.head_size;
     const size_t at = (token * a.heads + kv_head * group) * a.head_size;
-    size_t groups = 1;
+    size_t groups = 1, tokens = 1;
     if (a.slices == 1 && group <= kHeadsTogether) {
-      while (groups < kGroupsTogether && unit + groups < end && kv_head + groups < a.kv_heads) groups++;
+      groups = smaller_of(smaller_of(kGroupsTogether, end - unit), a.kv_heads - kv_head);
+      // Whole tokens that see the same positions share them as heads do.
+      if (group == 1 && a.growth == 0 && groups == a.kv_heads) tokens = smaller_of(kHeadsTogether, (end - unit) / a.kv_heads);
     }
     for (size_t head = from; head < to; head += kHeadsTogether) {
-      const size_t heads = to - head < kHeadsTogether ? to - head : kHeadsTogether;
-      attend_groups(a, a.q + at + head * a.head_size, keys + kv_at, values + kv_at, a.out + at + head * a.head_size, groups, heads, length);
+      const size_t heads = smaller_of(to - head, kHeadsTogether), here = at + head * a.head_size;
+      const Sharers sharers = tokens > 1 ? Sharers{tokens, token_size} : Sharers{heads, a.head_size};
+      attend_groups(a, a.q + here, keys + kv_at, values + kv_at, a.out + here, groups, group * a.head_size, sharers, length);
     }
-    unit += groups;
+    unit += groups * tokens;
   }
 }
 
