@@ -239,9 +239,11 @@ std::vector<Half> halves_of(const std::vector<float>& x) {
 
 void test_attention() {
   Attention a;
-  const size_t group = whole(1, 8) == 1 ? whole(30, 70) : whole(1, 7), tokens = whole(1, 4);
-  a.kv_heads = whole(1, 3), a.heads = a.kv_heads * group, a.head_size = 4 * (whole(1, 20) == 1 ? whole(64, kLargestHead / 4) : whole(1, 20));
-  a.length = whole(1, 200), a.growth = whole(0, 1), a.window = whole(1, 250);
+  // Of an encoder: tokens that see the same positions share them.
+  const bool encoder = whole(1, 4) == 1;
+  const size_t group = encoder ? 1 : whole(1, 8) == 1 ? whole(30, 70) : whole(1, 7), tokens = encoder ? whole(1, 100) : whole(1, 4);
+  a.kv_heads = encoder ? whole(1, 20) : whole(1, 3), a.heads = a.kv_heads * group, a.head_size = 4 * (whole(1, 20) == 1 ? whole(64, kLargestHead / 4) : whole(1, 20));
+  a.length = whole(1, 200), a.growth = encoder ? 0 : whole(0, 1), a.window = whole(1, 250);
   const size_t width = a.kv_heads * a.head_size + 4 * whole(0, 2), positions = a.length + a.growth * (tokens - 1);
   a.halves = whole(0, 1), a.kv_stride = width * (a.halves ? sizeof(Half) : sizeof(float)), a.scale = 0.1f, a.cap = whole(0, 1) ? 5 : 0;
   const std::vector<float> q = floats(tokens * a.heads * a.head_size), keys = floats(positions * width), values = floats(positions * width);

@@ -64,7 +64,7 @@ function answers(bytes: Uint8Array, precision: Precision, native: NativeKernels 
   const ids = (tokens: number): number[] => Array.from({ length: tokens }, (_, i) => (i * 7 + 3) % config.vocabSize);
   if (config.architecture.kind === 'encoder') {
     const states: number[][] = [];
-    model.hiddenStates([ids(19), ids(3), ids(25)], { poll }, (_text, _first, values) => states.push([...values]));
+    model.hiddenStates([ids(19), ids(3), ids(150)], { poll }, (_text, _first, values) => states.push([...values]));
     return states;
   }
   const [cache, other] = [model.newCache(48), model.newCache(48)];

@@ -274,6 +274,17 @@ export const SHAPES: Record<string, KernelCall> = {
     const stride = kvHeads * size * (halves ? 2 : 4);
     k.attention(FLOATS, ...cached, to, SCORES, heads, kvHeads, size, length, stride, scale, cap, ...range);
   }),
+  // Many tokens that see the same positions: the host's kernels have them share keys, and parts of threads begin within one.
+  'random attention of encoders': shapes(7, (k, whole, to) => {
+    const [heads, size, window] = [whole(1, 20), 4 * whole(1, 5), whole(1, 300)];
+    const length = Math.min(whole(1, 150), Math.floor((24 * K) / (heads * size)));
+    const tokens = Math.min(whole(1, 100), Math.floor((2 * K) / (heads * size)));
+    const floats = [FLOATS + 16 * K, FLOATS + 120 * K] as const;
+    const halves = whole(0, 1);
+    const cached = halves ? halfCaches(k, ...floats, length * heads * size) : floats;
+    const stride = heads * size * (halves ? 2 : 4);
+    k.attention(FLOATS, ...cached, to, SCORES, heads, heads, size, length, stride, 0.2, 0, tokens, 0, window, halves);
+  }),
 };
 
 /** Random bytes that are no infinity as half floats, random floats, weights with both extremes, activations with zeros. */
