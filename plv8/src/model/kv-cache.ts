@@ -157,6 +157,7 @@ export class KvCache {
     this.truncate(same);
     this.reserve(length, poll);
     this.far = other.far;
+    if (length === same) return; // an empty cache has no room yet
     for (let layer = 0; layer < this.config.nLayers; layer++) {
       const arena = this.arenas[layer]!;
       const at = same * this.tokenBytes;

@@ -93,6 +93,13 @@ describe.each(MODELS)('deletions of %s', (file) => {
     }
   });
 
+  it('may have nothing to copy, as of a prompt of one token', () => {
+    const asked = askedAt(1);
+    const cache = model.newCache(ids.length);
+    const deletions = new Deletions(model, ids.slice(0, 1), cache, poll, copyForDeletions(model, cache, poll));
+    expect(leaveOneOut(deletions, [{ from: 0, to: 1 }], asked)).toEqual([[null]]);
+  });
+
   it('give null for a token that nothing is left before', () => {
     const asked = askedAt(prompt, prompt + 1);
     const [logprobs] = whole().logprobs([{ units: [{ from: 0, to: prompt }], asked }]);
