@@ -66,6 +66,22 @@ interface Explained {
   bySampler: SamplerFacts;
 }
 
+/** Whether a sequence of so many tokens is beyond the original context, so that all of them rotate otherwise. */
+function isFar(length: number, { config: { originalContext } }: Model): boolean {
+  return originalContext !== null && length > originalContext;
+}
+
+/** Steps in their order that one pass can show: a few at once, all near or all far. */
+function groupsOf(steps: readonly number[], far: (step: number) => boolean): number[][] {
+  const groups: number[][] = [];
+  for (const step of steps) {
+    const last = groups[groups.length - 1];
+    if (last !== undefined && last.length < STEPS_AT_ONCE && far(last[0]!) === far(step)) last.push(step);
+    else groups.push([step]);
+  }
+  return groups;
+}
+
 /** Everything but attention of `request.steps`. Throws where the replay is not the recorded computation. */
 export function explainSteps(run: RecordedRun, used: RunModel, request: ExplainRequest): Explanation[] {
   const { steps, poll } = request;
@@ -78,7 +94,8 @@ export function explainSteps(run: RecordedRun, used: RunModel, request: ExplainR
   try {
     const mean = newMeanAttention(model, ids.length);
     let norms: Float32Array[] | null = null; // per layer (nHeads, ids.length)
-    if (steps.length > STEPS_AT_ONCE) {
+    const groups = groupsOf(steps, (step) => isFar(promptLength + step, model));
+    if (groups.length > 1) {
       // The norms need all values; computing them first spares keeping every step's attention.
       model.forward(ids, cache, { poll });
       norms = model.valueNorms(cache, ids.length, poll);
@@ -86,8 +103,7 @@ export function explainSteps(run: RecordedRun, used: RunModel, request: ExplainR
     }
     const explained: Explained[] = [];
     const allowed = new AllowedTokens(run, used.tokenizer, poll);
-    for (let from = 0; from < steps.length; from += STEPS_AT_ONCE) {
-      const some = steps.slice(from, from + STEPS_AT_ONCE);
+    for (const some of groups) {
       const positions = some.map((step) => promptLength + step - 1);
       const end = positions[positions.length - 1]! + 1;
       // What the costs of parts before have left ends before these positions.

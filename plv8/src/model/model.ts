@@ -267,8 +267,8 @@ export class Model {
     done: (chunk: Chunk) => void,
   ): void {
     checkSteps(steps, this.config.vocabSize);
+    this.observer = observer; // which sees what is rotated anew, and nothing of that the one before
     this.chooseRotation(steps, poll);
-    this.observer = observer;
     for (const { ids, cache, start = cache.length } of steps) cache.reserve(start + ids.length, poll);
     for (const chunk of packSteps(steps, CHUNK_TOKENS)) {
       charge(chunk.ids.length);
