@@ -116,7 +116,8 @@ function movedBy(
     ...(looksBack && frequencyPenalty !== 0 ? ['frequency penalty'] : []),
     ...(logitBias.has(chosen) || logitBias.has(other) ? ['logit bias'] : []),
   ].join(' and ');
-  const raised = penalised[other] === logits[other];
+  // Both may have moved: what moved further did it.
+  const raised = penalised[chosen]! - logits[chosen]! > logits[other]! - penalised[other]!;
   const moved = raised ? chosen : other;
   return { by, raised, from: logits[moved]!, to: penalised[moved]! };
 }
