@@ -66,11 +66,6 @@ interface Explained {
   bySampler: SamplerFacts;
 }
 
-/** Whether a sequence of so many tokens is beyond the original context, so that all of them rotate otherwise. */
-function isFar(length: number, { config: { originalContext } }: Model): boolean {
-  return originalContext !== null && length > originalContext;
-}
-
 /** Steps in their order that one pass can show: a few at once, all near or all far. */
 function groupsOf(steps: readonly number[], far: (step: number) => boolean): number[][] {
   const groups: number[][] = [];
@@ -94,7 +89,7 @@ export function explainSteps(run: RecordedRun, used: RunModel, request: ExplainR
   try {
     const mean = newMeanAttention(model, ids.length);
     let norms: Float32Array[] | null = null; // per layer (nHeads, ids.length)
-    const groups = groupsOf(steps, (step) => isFar(promptLength + step, model));
+    const groups = groupsOf(steps, (step) => model.isFar(promptLength + step));
     if (groups.length > 1) {
       // The norms need all values; computing them first spares keeping every step's attention.
       model.forward(ids, cache, { poll });

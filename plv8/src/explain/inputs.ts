@@ -121,16 +121,15 @@ export function deleteInputs(
     token.logprob + token.runner_up_logit - token.logit,
   ]);
   const own = asked.map((_, a) => a).filter((a) => a % 2 === 0);
+  const units = mode === 'spans' ? wordsOf(prompt) : unitsOf(prompt, mode);
+  if (units.length === 0) return;
   const { model } = used.entry;
   const copy = copyForDeletions(model, cache, poll);
   let found: Deleted;
   let checks: (DeletionCheck | null)[] = [];
   try {
     const deletions = new Deletions(model, ids, cache, poll, copy);
-    found =
-      mode === 'spans'
-        ? spans(deletions, wordsOf(prompt), asked, whole)
-        : each(deletions, unitsOf(prompt, mode), asked);
+    found = mode === 'spans' ? spans(deletions, units, asked, whole) : each(deletions, units, asked);
     if (explanations.length <= CHECKED_AT_ONCE)
       checks = checkDeletions(
         deletions,
@@ -143,7 +142,6 @@ export function deleteInputs(
     copy?.free();
   }
   const { parts, without } = found;
-  if (parts.length === 0) return;
   const lost = (p: number, a: number): number | null => {
     const left = without[p]![a] ?? null;
     return left === null ? null : whole[a]! - left;

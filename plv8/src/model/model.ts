@@ -110,10 +110,15 @@ export class Model {
     return cache;
   }
 
+  /** Whether a sequence of `length` tokens is longer than the original context, so that all of them rotate by other factors. */
+  isFar(length: number): boolean {
+    const { originalContext } = this.config;
+    return originalContext !== null && length > originalContext;
+  }
+
   /** Whether what a cache holds is right for a sequence of `length` tokens; else a pass with it begins by computing it again. */
   suits(cache: KvCache, length: number): boolean {
-    const { originalContext } = this.config;
-    return originalContext === null || cache.length === 0 || cache.far === length > originalContext;
+    return cache.length === 0 || cache.far === this.isFar(length);
   }
 
   /** Free all caches but these, and memory that a call which was cut off had taken and told nobody about. */
@@ -289,11 +294,10 @@ export class Model {
    * cache holds by the former ones is computed again.
    */
   private chooseRotation(steps: readonly Step[], poll: () => void): void {
-    const { originalContext } = this.config;
-    if (originalContext === null) return;
+    if (this.config.originalContext === null) return;
     const far = new Map<KvCache, boolean>();
     for (const { ids, cache, start = cache.length, whole = start + ids.length } of steps)
-      far.set(cache, far.get(cache) === true || whole > originalContext);
+      far.set(cache, far.get(cache) === true || this.isFar(whole));
     for (const [cache, wanted] of far) {
       if (cache.far === wanted) continue;
       const ids = [...cache.ids];
