@@ -250,13 +250,27 @@ void test_attention() {
   const std::vector<Half> narrow_keys = halves_of(keys), narrow_values = halves_of(values);
   a.q = q.data(), a.keys = a.halves ? static_cast<const void*>(narrow_keys.data()) : keys.data();
   a.values = a.halves ? static_cast<const void*>(narrow_values.data()) : values.data();
-  each("attention", [&](const Kernels& kernels, int threads) {
+  auto attend = [&](const Kernels& kernels, int threads) {
     std::vector<float> out(q.size());
     a.out = out.data();
     a.slices = whole(1, group);
     run(kernels.attend, a, tokens * a.kv_heads * a.slices, threads);
     return out;
-  });
+  };
+  each("attention", attend);
+  // The same where the first positions stand elsewhere: each place ends with its last row.
+  const std::vector<float> one_place = attend(best_kernels(), 1);
+  a.shared = whole(0, a.length - 1);
+  const size_t row = a.kv_stride;
+  auto rows = [&](const void* from, size_t first, size_t end) {
+    const auto* bytes = static_cast<const uint8_t*>(from);
+    return std::vector<uint8_t>(bytes + first * row, bytes + end * row);
+  };
+  const std::vector<uint8_t> shared_keys = rows(a.keys, 0, a.shared), shared_values = rows(a.values, 0, a.shared);
+  const std::vector<uint8_t> own_keys = rows(a.keys, own_from(a), positions), own_values = rows(a.values, own_from(a), positions);
+  a.keys = own_keys.data(), a.values = own_values.data(), a.shared_keys = shared_keys.data(), a.shared_values = shared_values.data();
+  each("attention with a shared beginning", attend);
+  compare("attention with a shared beginning as in one place", best_kernels(), 1, one_place, attend(best_kernels(), 1));
 }
 
 // A call of so many units, each of which must be computed once.

@@ -42,6 +42,11 @@ const RIGHT_CALLS: Record<string, [Argument, number | boolean][]> = {
     ...addresses(4), ['free', 0], ['length', 4], ['length', 2], ['length', 8], ['length', 20], ['length', 64],
     ['number', 0.3], ['number', 0], ['length', 3], ['free', 1], ['free', 100], ['flag', 0],
   ],
+  attentionShared: [
+    ...addresses(4), ['free', 0], ['length', 4], ['length', 2], ['length', 8], ['length', 80], ['length', 64],
+    ['number', 0.3], ['number', 0], ['length', 3], ['free', 1], ['free', 100], ['flag', 0],
+    ['count', 70], ['address', 5 << 17], ['address', 6 << 17],
+  ],
 }; // prettier-ignore
 
 /** Places 128 KiB apart. */
@@ -339,29 +344,42 @@ const RULES: Record<string, (judge: Judge) => void> = {
     judge.work = heads * headSize * tokens;
   },
   attention(judge) {
-    const [q, keys, values, out] = [judge.address(), judge.address(), judge.address(), judge.address()];
-    judge.count();
-    const [heads, kvHeads, headSize, length] = [judge.length(), judge.length(), judge.length(), judge.length()];
-    judge.check(heads % kvHeads === 0 && headSize % 4 === 0 && headSize <= 2048);
-    const stride = judge.count();
-    judge.number();
-    judge.number();
-    const tokens = judge.length();
-    const growth = judge.count();
-    const window = judge.length();
-    const halves = judge.count();
-    judge.check(halves <= 1);
-    const size = halves === 1 ? 2 : 4;
-    judge.check(stride % 4 === 0 && stride >= kvHeads * headSize * size);
-    const positions = length + growth * (tokens - 1);
-    const cached = (stride / size) * (positions - 1) + kvHeads * headSize;
-    q(heads * headSize * tokens);
-    keys(cached, size);
-    values(cached, size);
-    out(heads * headSize * tokens);
-    judge.work = 4 * heads * headSize * tokens * Math.min(positions, window);
+    judgeAttention(judge, false);
+  },
+  attentionShared(judge) {
+    judgeAttention(judge, true);
   },
 };
+
+function judgeAttention(judge: Judge, isShared: boolean): void {
+  const [q, keys, values, out] = [judge.address(), judge.address(), judge.address(), judge.address()];
+  judge.count();
+  const [heads, kvHeads, headSize, length] = [judge.length(), judge.length(), judge.length(), judge.length()];
+  judge.check(heads % kvHeads === 0 && headSize % 4 === 0 && headSize <= 2048);
+  const stride = judge.count();
+  judge.number();
+  judge.number();
+  const tokens = judge.length();
+  const growth = judge.count();
+  const window = judge.length();
+  const halves = judge.count();
+  judge.check(halves <= 1);
+  const size = halves === 1 ? 2 : 4;
+  judge.check(stride % 4 === 0 && stride >= kvHeads * headSize * size);
+  const shared = isShared ? judge.count() : 0;
+  judge.check(shared < length);
+  const rows = (n: number): number => (stride / size) * (n - 1) + kvHeads * headSize;
+  if (isShared) {
+    for (const place of [judge.address(), judge.address()]) if (shared > 0) place(rows(shared), size);
+  }
+  const positions = length + growth * (tokens - 1);
+  const cached = rows(positions - Math.max(0, shared - 63));
+  q(heads * headSize * tokens);
+  keys(cached, size);
+  values(cached, size);
+  out(heads * headSize * tokens);
+  judge.work = 4 * heads * headSize * tokens * Math.min(positions, window);
+}
 
 interface RandomCalls {
   wrong: number;

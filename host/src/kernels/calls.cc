@@ -299,7 +299,9 @@ void narrow_floats(Info info) {
   });
 }
 
-// attention(q, keys, values, out, scores, heads, kvHeads, headSize, length, kvStride, scale, cap, tokens, growth, window, halves)
+// attention(q, keys, values, out, scores, heads, kvHeads, headSize, length, kvStride, scale, cap, tokens, growth, window, halves),
+// and attentionShared, with (shared, sharedKeys, sharedValues) behind them
+template <bool kShared>
 void attend(Info info) {
   callback_body(info, [&] {
     Arguments a(info);
@@ -323,16 +325,20 @@ void attend(Info info) {
     if ((Size(p.kv_heads) * p.head_size * element).value() > p.kv_stride) a.refuse("does not go with the distance between positions");
     const Size queries = Size(p.heads) * p.head_size * tokens;
     const Size positions = Size(p.growth) * (tokens - 1) + p.length;
-    const Size cached = Size(p.kv_stride / element) * (Size(p.growth) * (tokens - 1) + (p.length - 1)) +
-                        Size(p.kv_heads) * p.head_size;
-    p.q = a.read<float>(q, queries);
-    if (p.halves) {
-      p.keys = a.read<Half>(keys, cached);
-      p.values = a.read<Half>(values, cached);
-    } else {
-      p.keys = a.read<float>(keys, cached);
-      p.values = a.read<float>(values, cached);
+    auto rows = [&](uint64 at, const Size& more) -> const void* {
+      const Size numbers = Size(p.kv_stride / element) * more + Size(p.kv_heads) * p.head_size;
+      if (p.halves) return a.read<Half>(at, numbers);
+      return a.read<float>(at, numbers);
+    };
+    if (kShared) {
+      p.shared = a.count();
+      if (p.shared >= p.length) a.refuse("is not less than the positions that are seen");
+      const uint64 shared_keys = a.count(), shared_values = a.count();
+      if (p.shared > 0) p.shared_keys = rows(shared_keys, p.shared - 1), p.shared_values = rows(shared_values, p.shared - 1);
     }
+    const Size more = Size(p.growth) * (tokens - 1) + (p.length - 1 - own_from(p));
+    p.q = a.read<float>(q, queries);
+    p.keys = rows(keys, more), p.values = rows(values, more);
     p.out = a.write<float>(out, queries);
     const uint64 group = p.heads / p.kv_heads;
     // Heads that share keys and values go together, unless threads would then have unlike shares.
@@ -376,7 +382,8 @@ void over(Info info) {
     member("softcap", elements_of_one<&Kernels::softcap, 16, true>);
     member("rope", rotate);
     member("narrowF16", narrow_floats);
-    member("attention", attend);
+    member("attention", attend<false>);
+    member("attentionShared", attend<true>);
     info.GetReturnValue().Set(out);
   });
 }

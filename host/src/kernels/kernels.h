@@ -123,9 +123,13 @@ struct Narrowing {
   size_t n;
 };
 
+// Positions of a block of attention, counted from the first one that is attended to.
+constexpr size_t kPositions = 64;
+
 // Attention of tokens over cached positions, whose keys and values are floats or half floats; a unit is one of `slices` parts of the heads that share a token's keys and
 // values: unit = (token * kv_heads + kv head) * slices + slice. Token t attends to the last `window` of the first
-// length + t * growth positions.
+// length + t * growth positions. The first `shared` ones, fewer than `length`, stand elsewhere, where other sequences have them too;
+// `keys` and `values` begin at position own_from.
 struct Attention {
   const float* q;
   const void* keys;
@@ -135,7 +139,14 @@ struct Attention {
   float scale, cap;
   size_t slices;
   bool halves;
+  const void* shared_keys = nullptr;
+  const void* shared_values = nullptr;
+  size_t shared = 0;
 };
+
+// The first position that a sequence has itself: a block less one before where the shared ones end, so that each block lies in
+// one place.
+inline size_t own_from(const Attention& a) { return a.shared < kPositions ? 0 : a.shared - (kPositions - 1); }
 
 struct Kernels {
   const char* name;

@@ -7,6 +7,7 @@
  * and the next call begins with `beginCall`.
  */
 import { poll } from '../db.ts';
+import { bytesOfCaches } from '../model/kv-cache.ts';
 import type { KvCache, Model } from '../model/model.ts';
 
 /** Bytes of caches a backend keeps between calls when the setting max_cache_bytes does not say otherwise. */
@@ -28,7 +29,7 @@ let maxBytes = DEFAULT_MAX_CACHE_BYTES;
 let maxCaches = MAX_CACHES;
 
 function bytesKept(): number {
-  return pool.reduce((sum, kept) => sum + kept.cache.bytes, 0);
+  return bytesOfCaches(pool.map((kept) => kept.cache));
 }
 
 /** Free the least recently used idle cache (of one model, or of any); false when there is none. */
@@ -117,6 +118,11 @@ function touch(kept: Kept): void {
  * nothing where it throws because there is no memory.
  */
 export function forkCache(request: CacheRequest, reuse: boolean): KvCache {
+  return fork(request, reuse, false);
+}
+
+/** As forkCache; what a cache holds of the ids is set apart for both where `shares`, else copied. */
+function fork(request: CacheRequest, reuse: boolean, shares: boolean): KvCache {
   const { model, caller, ids, most, expected } = request;
   const cache = privateCache(model);
   const match = reuse ? bestMatch(model, caller, ids, most) : null;
@@ -126,7 +132,12 @@ export function forkCache(request: CacheRequest, reuse: boolean): KvCache {
     match.kept.busy = true; // not to be evicted to make room for its copy
   }
   try {
-    cache.reserve(Math.min(expected, cache.limit), poll);
+    const room = Math.min(expected, cache.limit);
+    if (match !== null && shares) {
+      cache.beginAs(match.kept.cache, match.length, room, poll);
+      return cache;
+    }
+    cache.reserve(room, poll);
     if (match !== null) cache.copyFrom(match.kept.cache, match.length, poll);
     return cache;
   } catch (error) {
@@ -139,14 +150,14 @@ export function forkCache(request: CacheRequest, reuse: boolean): KvCache {
 
 /**
  * A cache of the pool that begins with as much of the ids as the caller's caches hold, and holds nothing else: the best one
- * itself where at least half of its tokens stay, so that a conversation goes on in its cache, else a copy, so that it can
+ * itself where at least half of its tokens stay, so that a conversation goes on in its cache, else one that begins as that does, so that it can
  * still go on. Without `reuse` an empty one. Busy until `releaseCache`.
  */
 export function takeCache(request: CacheRequest, reuse: boolean): KvCache {
   const { model, caller, ids, most, expected } = request;
   const match = reuse ? bestMatch(model, caller, ids, most) : null;
   if (match === null || match.kept.busy || 2 * match.length < match.kept.cache.length) {
-    const kept = { caller, model, cache: forkCache(request, reuse), busy: true };
+    const kept = { caller, model, cache: fork(request, reuse, true), busy: true };
     pool.push(kept);
     return kept.cache;
   }

@@ -20,6 +20,8 @@ export interface Task {
 export interface Job {
   /** Whose it is. Of several owners that wait for a place the one with the fewest gets it. */
   readonly owner?: string;
+  /** Whether `openCache` may give what another request of the owner, which says the same, has read. */
+  readonly sharesBeginning?: boolean;
   /** There is a place: what there is to compute, or null where nothing is. Called once. */
   begin(): Task | null;
   /**
@@ -55,12 +57,23 @@ interface Running {
   readonly cache: KvCache;
 }
 
+/** One that waits until another has read what both begin with, rather than reading it as well. */
+interface Following extends Waiting {
+  readonly task: Task;
+  readonly leader: Running;
+  /** Ids that they begin with. */
+  readonly common: number;
+}
+
 /** How one of them came to its end in a pass. */
 interface Ending {
   readonly who: Running;
   readonly failed: boolean;
   readonly error?: unknown;
 }
+
+/** Ids that another is about to read, for which it is worth waiting. */
+const WORTH_WAITING = 64;
 
 const NONE: ReadonlySet<number> = new Set();
 
@@ -73,6 +86,7 @@ export class Scheduler {
   private waiting: Waiting[] = [];
   /** Who came first first. */
   private running: Running[] = [];
+  private following: Following[] = [];
   /** Memory ran short: nobody is let in until somebody leaves. */
   private isFull = false;
 
@@ -89,7 +103,7 @@ export class Scheduler {
 
   /** Requests that have not come to their end. */
   get size(): number {
-    return this.waiting.length + this.running.length;
+    return this.waiting.length + this.following.length + this.running.length;
   }
 
   add(job: Job): void {
@@ -99,6 +113,7 @@ export class Scheduler {
   /** Let go of a request that nobody waits for any more; its place is free for the next pass. It is told nothing. */
   remove(job: Job): void {
     this.waiting = this.waiting.filter((other) => other.job !== job);
+    this.following = this.following.filter((other) => other.job !== job);
     const who = this.running.find((other) => other.job === job);
     if (who !== undefined) this.leave(who);
   }
@@ -106,6 +121,7 @@ export class Scheduler {
   /** Let go of all of them. */
   close(): void {
     this.waiting = [];
+    this.following = [];
     for (const who of this.running) this.leave(who);
   }
 
@@ -147,17 +163,45 @@ export class Scheduler {
 
   /** Have waiting requests begin while there are places and memory for them. */
   private letIn(): void {
+    this.endFollowing();
     while (!this.isFull && this.running.length < this.places && this.waiting.length > 0) {
       const { job, task: begun } = this.takeNext();
       try {
         const task = begun ?? job.begin();
         if (task === null) continue;
+        const following = this.leaderOf(job, task);
+        if (following !== null) {
+          this.following.push(following);
+          continue;
+        }
         const cache = this.openCache(job, task);
         if (cache !== null) this.running.push({ job, task, cache });
       } catch (error) {
         job.fail(error);
       }
     }
+  }
+
+  /** Those whose leader has read what they begin with, or has left, wait for a place before all others. */
+  private endFollowing(): void {
+    const isOver = ({ leader, common }: Following): boolean =>
+      leader.cache.length >= common || !this.running.includes(leader);
+    this.waiting.unshift(...this.following.filter(isOver));
+    this.following = this.following.filter((each) => !isOver(each));
+  }
+
+  /** Whom a request is to follow, if anybody is about to read enough of what it begins with. */
+  private leaderOf(job: Job, task: Task): Following | null {
+    if (job.sharesBeginning !== true) return null;
+    const ids = task.continuation.history;
+    for (const leader of this.running) {
+      if (leader.job.sharesBeginning !== true || leader.job.owner !== job.owner) continue;
+      const { history } = leader.task.continuation;
+      let common = 0;
+      while (common < ids.length && ids[common] === history[common]) common++;
+      if (common >= leader.cache.length + WORTH_WAITING) return { job, task, leader, common };
+    }
+    return null;
   }
 
   /** Of those that wait: who began before, else who came first of the owner with the fewest places. */

@@ -102,6 +102,9 @@ export interface Kernels {
     window: number,
     halves: number,
   ): void;
+  attentionShared(
+    ...numbers: [...Parameters<Kernels['attention']>, shared: number, sharedKeys: number, sharedValues: number]
+  ): void;
   attentionWeights(
     q: number,
     keys: number,
@@ -185,6 +188,9 @@ export function offerNativeKernels(kernels: NativeKernels | null): void {
 export function kernelBuild(): KernelBuild {
   return native !== null ? 'native' : (fastest ??= hasRelaxedDot() ? 'relaxed' : 'plain');
 }
+
+/** Positions before the end of shared ones that a sequence has itself, too: a block of attention less one (assembly/attention.ts). */
+export const SHARED_OVERLAP = 63;
 
 export const PAGE_BYTES = 65536;
 /** The most a 32-bit WebAssembly memory can hold, 4 GiB, but for a page: so an address behind the last byte is not 0. */

@@ -8,6 +8,7 @@ import { blockReader, packedScale } from '../format/block-formats.ts';
 import type { Form } from './form.ts';
 import { groupBytes, octBytes, SUPER_COLS, superBytes } from './form.ts';
 import type { Kernels } from './load.ts';
+import { SHARED_OVERLAP } from './load.ts';
 import type { WasmMemory } from './web-assembly.ts';
 
 const BLOCK = 32;
@@ -474,10 +475,16 @@ export function scalarKernels(memory: WasmMemory): Kernels {
       }
     },
 
-    attention(q, keys, values, out, _scores, heads, kvHeads, headSize, length, kvStride, scale, cap, ...range) {
+    attention(...numbers) {
+      this.attentionShared(...numbers, 0, 0, 0);
+    },
+
+    attentionShared(q, keys, values, out, _scores, heads, kvHeads, headSize, length, kvStride, scale, cap, ...range) {
       const { f32, data } = views();
       const group = heads / kvHeads;
-      const [tokens, growth, window, halves] = range;
+      const [tokens, growth, window, halves, shared, sharedKeys, sharedValues] = range;
+      const rowOf = (own: number, others: number, p: number): number =>
+        p < shared ? others + p * kvStride : own + (p - Math.max(0, shared - SHARED_OVERLAP)) * kvStride;
       const cached = (row: number, i: number): number =>
         halves === 0 ? f32[row / 4 + i]! : half(data.getUint16(row + 2 * i, true));
       for (let row = 0; row < tokens * heads; row++) {
@@ -489,7 +496,7 @@ export function scalarKernels(memory: WasmMemory): Kernels {
         for (let p = first; p < seen; p++) {
           let dot = 0;
           for (let d = 0; d < headSize; d++)
-            dot += f32[q / 4 + row * headSize + d]! * cached(keys + p * kvStride, kvAt + d);
+            dot += f32[q / 4 + row * headSize + d]! * cached(rowOf(keys, sharedKeys, p), kvAt + d);
           const score = dot * scale;
           scores[p - first] = cap > 0 ? cap * Math.tanh(score / cap) : score;
           largest = Math.max(largest, scores[p - first]!);
@@ -499,7 +506,7 @@ export function scalarKernels(memory: WasmMemory): Kernels {
         for (let p = first; p < seen; p++) {
           const weight = Math.exp(scores[p - first]! - largest);
           total += weight;
-          for (let d = 0; d < headSize; d++) sums[d]! += weight * cached(values + p * kvStride, kvAt + d);
+          for (let d = 0; d < headSize; d++) sums[d]! += weight * cached(rowOf(values, sharedValues, p), kvAt + d);
         }
         for (let d = 0; d < headSize; d++) f32[out / 4 + row * headSize + d] = sums[d]! / total;
       }

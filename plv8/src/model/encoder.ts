@@ -1,5 +1,6 @@
 /** The pass of an encoder: every token of a text attends to all of them, or to those around it. */
 import { chunkTokens } from './buffers.ts';
+import { NOTHING_SHARED } from './kv-cache.ts';
 import type { Layers } from './layers.ts';
 
 /** A text for an encoder; of a pair, the second one's tokens are those from `second` on. */
@@ -102,7 +103,8 @@ function encodeLayers(layers: Layers, starts: readonly number[], poll: () => voi
             window: Infinity,
             halves: false,
           } as const;
-          layers.attend(buffers.q + q, buffers.keys + kvAt, buffers.values + kvAt, buffers.attended + q, range, poll);
+          const places = { keys: buffers.keys + kvAt, values: buffers.values + kvAt, ...NOTHING_SHARED };
+          layers.attend(buffers.q + q, places, buffers.attended + q, range, poll);
         }
       }
       layers.attentionOutput(layer, tokens, poll);

@@ -1,8 +1,10 @@
 /** The arithmetic of a layer apart from attention itself, over up to chunkTokens tokens at a time. */
 import type { Arena } from './arena.ts';
 import type { Buffers } from './buffers.ts';
+import type { Kernels } from '../kernels/load.ts';
 import type { ModelConfig } from './config.ts';
 import { multiplyExperts } from './experts.ts';
+import type { KeyValuePlaces } from './kv-cache.ts';
 import type { Matrix } from './matrix.ts';
 import { copyRow, multiplyIntegers, multiplyTogether } from './matrix.ts';
 import type { RopeTables } from './rope.ts';
@@ -126,18 +128,19 @@ export class Layers {
   }
 
   /**
-   * Attention of `tokens` tokens at q, into `out`, over the keys and values from position 0 on. The first token attends to
+   * Attention of `tokens` tokens at q, into `out`, over keys and values. The first token attends to
    * `length` positions or the last `window` of them, each next one to `growth` more.
    */
-  attend(q: number, keys: number, values: number, out: number, range: AttentionRange, poll: () => void): void {
+  attend(q: number, places: KeyValuePlaces, out: number, range: AttentionRange, poll: () => void): void {
     const { config, buffers, arena } = this;
+    const { keys, values, shared, sharedKeys, sharedValues } = places;
     const { nHeads, nKvHeads, headSize } = config;
     const qBytes = nHeads * headSize * 4;
     let { length, tokens } = range;
     for (let t = 0; t < range.tokens; t += tokens) {
       const ops = 2 * nHeads * headSize * Math.min(length, range.window);
       tokens = Math.min(range.tokens - t, Math.max(1, Math.floor(ATTENTION_OPS_PER_CALL / ops)));
-      arena.kernels.attention(
+      const numbers: Parameters<Kernels['attention']> = [
         q + t * qBytes,
         keys,
         values,
@@ -154,7 +157,9 @@ export class Layers {
         range.growth,
         Math.min(range.window, MOST_POSITIONS),
         range.halves ? 1 : 0,
-      );
+      ];
+      if (shared > 0) arena.kernels.attentionShared(...numbers, shared, sharedKeys, sharedValues);
+      else arena.kernels.attention(...numbers);
       length += tokens * range.growth;
       poll();
     }

@@ -9,7 +9,7 @@ import { encode } from './encoder.ts';
 import type { Linear } from './heads.ts';
 import { applyLinear } from './heads.ts';
 import type { CacheHooks } from './kv-cache.ts';
-import { KvCache } from './kv-cache.ts';
+import { bytesOfCaches, KvCache } from './kv-cache.ts';
 import type { FeedForwardStages, Layers } from './layers.ts';
 import type { LoadOptions } from './load-options.ts';
 import type { ModelParts } from './load.ts';
@@ -86,9 +86,7 @@ export class Model {
   }
 
   get cacheBytes(): number {
-    let bytes = 0;
-    for (const cache of this.caches) bytes += cache.bytes;
-    return bytes;
+    return bytesOfCaches([...this.caches]);
   }
 
   /** Throws where it reads text and writes none. */
@@ -455,7 +453,7 @@ function attend(layers: Layers, index: number, { cache, position, row, tokens }:
   cache.store(index, position, k, buffers.values + kvAt, tokens);
   const { halves } = cache;
   const range = { tokens, length: position + 1, growth: 1, window: config.windows[index]!, halves } as const;
-  layers.attend(q, cache.keysAt(index), cache.valuesAt(index), buffers.attended + qAt, range, poll);
+  layers.attend(q, cache.placesAt(index), buffers.attended + qAt, range, poll);
 }
 
 function isChanged({ segments }: Chunk): boolean {

@@ -403,6 +403,79 @@ describe('a scheduler', () => {
     expect(begun).toEqual(['a1', 'b1', 'a2', 'c1', 'a3', 'b2', 'a4']);
   });
 
+  describe('whose requests begin alike', () => {
+    const beginning = ids(150);
+    const tails = [[], [7], ids(40), [9, 8, 7], ids(3)];
+    /** Requests that take over what the caches of others hold, as those of an engine do. */
+    const alike = (owners: string): Asking[] => {
+      const jobs = tails.map((tail, i) => {
+        const promptIds = [...beginning, 20 + i, ...tail];
+        return new Asking(subject, { promptIds, options: { temperature: 0, num_predict: 4 } });
+      });
+      jobs.forEach((job, i) => {
+        const openCache = (wanted: readonly number[]): KvCache => {
+          const held = jobs.filter((other, k) => other.cache !== null && owners[k] === owners[i]);
+          const common = held.map(({ cache }) => {
+            let n = 0;
+            while (n < Math.min(cache!.length, wanted.length - 1) && cache!.ids[n] === wanted[n]) n++;
+            return n;
+          });
+          const best = Math.max(0, ...common);
+          job.cache = model.newCache(CONTEXT);
+          if (best > 0) job.cache.beginAs(held[common.indexOf(best)]!.cache!, best, wanted.length, poll);
+          return job.cache;
+        };
+        Object.assign(job, { owner: owners[i], sharesBeginning: true, openCache });
+      });
+      return jobs;
+    };
+    const run = (
+      jobs: readonly Asking[],
+      between: (scheduler: Scheduler, passes: number) => void = () => undefined,
+    ) => {
+      const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, poll);
+      for (const job of jobs) scheduler.add(job);
+      for (let passes = 1; scheduler.pass(); passes++) between(scheduler, passes);
+      expect(scheduler.size).toBe(0);
+    };
+    const rowsOf = (jobs: readonly Asking[]): number => jobs.reduce((sum, job) => sum + job.rows, 0);
+    const own = tails.reduce((sum, tail) => sum + 1 + tail.length + 4, 0);
+
+    it('has the first read the beginning, and the others take it over, with the answers that they get alone', () => {
+      const jobs = alike('aaaaa');
+      run(jobs);
+      for (const job of jobs) expect(job.answer).toEqual(alone(subject, job.asked));
+      expect(rowsOf(jobs)).toBeLessThanOrEqual(beginning.length + own);
+      expect(model.cacheBytes).toBe(0);
+    });
+
+    it('has each owner read it', () => {
+      const jobs = alike('ababa');
+      run(jobs);
+      for (const job of jobs) expect(job.answer).toEqual(alone(subject, job.asked));
+      const rows = rowsOf(jobs);
+      expect(rows).toBeGreaterThan(2 * beginning.length);
+      expect(rows).toBeLessThanOrEqual(2 * beginning.length + own);
+    });
+
+    it('goes on with another where the one that reads it, or one that waits for it, is let go of', () => {
+      const jobs = alike('aaaaa');
+      run(jobs, (scheduler, passes) => {
+        if (passes === 2) scheduler.remove(jobs[0]!);
+        if (passes === 3) scheduler.remove(jobs[4]!);
+      });
+      for (const job of jobs.slice(1, 4)) expect(job.answer).toEqual(alone(subject, job.asked));
+      expect([jobs[0]!.ended, jobs[4]!.ended, jobs[4]!.cache]).toEqual([0, 0, null]);
+      expect(model.cacheBytes).toBe(0);
+      const closed = new Scheduler(model, PLACES, CHUNK_TOKENS, poll);
+      for (const job of alike('aaaaa')) closed.add(job);
+      closed.pass();
+      expect(closed.size).toBe(5);
+      closed.close();
+      expect([closed.size, model.cacheBytes]).toEqual([0, 0]);
+    });
+  });
+
   it('has nothing to do with requests that need no computing, or cannot begin', () => {
     const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, poll);
     const nothing: Job = {

@@ -169,6 +169,13 @@ export const CALLS: Record<keyof Kernels, KernelCall> = {
     k.attention(FLOATS, ...cached, OUT, SCORES, 6, 2, 12, 200, 96, 0.3, 5, 3, 1, 150, 0);
     k.attention(FLOATS, ...halves, OUT + 2 * K, SCORES, 6, 2, 12, 200, 48, 0.3, 5, 3, 1, 150, 1);
   },
+  attentionShared: (k) => {
+    const cached = [FLOATS + 16 * K, FLOATS + 96 * K] as const;
+    const halves = halfCaches(k, ...cached, 202 * 24);
+    const shared = [150, FLOATS + 8 * K, FLOATS + 40 * K] as const;
+    k.attentionShared(FLOATS, ...cached, OUT, SCORES, 6, 2, 12, 200, 96, 0.3, 5, 3, 1, 150, 0, ...shared);
+    k.attentionShared(FLOATS, ...halves, OUT + 2 * K, SCORES, 6, 2, 12, 200, 48, 0.3, 5, 3, 1, 150, 1, 150, ...halves);
+  },
   attentionWeights: (k) => {
     const keys = FLOATS + 16 * K;
     const [halves] = halfCaches(k, keys, FLOATS + 96 * K, 202 * 24);
@@ -273,6 +280,29 @@ export const SHAPES: Record<string, KernelCall> = {
     const range = [tokens, growth, window, halves] as const;
     const stride = kvHeads * size * (halves ? 2 : 4);
     k.attention(FLOATS, ...cached, to, SCORES, heads, kvHeads, size, length, stride, scale, cap, ...range);
+  }),
+  // Of the rows that are read from another place, nothing is left where the sequence's own are.
+  'random attention with a shared beginning': shapes(8, (k, whole, to) => {
+    const [kvHeads, group, size, tokens] = [whole(1, 3), whole(1, 5), 4 * whole(1, 12), whole(1, 3)];
+    const length = Math.min(whole(2, 300), Math.floor((16 * K) / (kvHeads * size)) - tokens);
+    const [growth, window, shared] = [whole(0, 1), whole(1, 350), whole(0, length - 1)];
+    const positions = length + growth * (tokens - 1);
+    const n = positions * kvHeads * size;
+    const cached = [SCRATCH + 128 * K, SCRATCH + 192 * K] as const;
+    const halves = whole(0, 1);
+    if (halves) halfCaches(k, FLOATS + 16 * K, FLOATS + 120 * K, n);
+    else cached.forEach((at, i) => k.copyFloats(FLOATS + (16 + 104 * i) * K, at, n));
+    const stride = kvHeads * size * (halves ? 2 : 4);
+    const from = Math.max(0, shared - 63);
+    const own = [SCRATCH, SCRATCH + 64 * K] as const;
+    cached.forEach((at, i) => {
+      k.copyFloats(at + from * stride, own[i]!, ((positions - from) * stride) / 4);
+      k.scaleBy(at + shared * stride, ((positions - shared) * stride) / 4, NaN);
+    });
+    const heads = kvHeads * group;
+    const [scale, cap] = [whole(1, 20) / 50, whole(0, 1) * 5];
+    const range = [tokens, growth, window, halves, shared, ...cached] as const;
+    k.attentionShared(FLOATS, ...own, to, SCORES, heads, kvHeads, size, length, stride, scale, cap, ...range);
   }),
   // Many tokens that see the same positions: the host's kernels have them share keys, and parts of threads begin within one.
   'random attention of encoders': shapes(7, (k, whole, to) => {

@@ -557,6 +557,63 @@ describe('element-wise kernels', () => {
       }
     },
   );
+
+  it.each([
+    [1, 40, 1, 99],
+    [60, 64, 4, 999],
+    [64, 65, 4, 999],
+    [65, 200, 3, 999],
+    [128, 200, 4, 100],
+    [199, 200, 1, 70],
+    [150, 300, 4, 999],
+  ])(
+    'attention with %i shared positions of %i, %i tokens and a window of %i, has the bits of one place',
+    (shared, length, tokens, window) => {
+      const [heads, kvHeads, size] = [6, 2, 12];
+      const width = kvHeads * size;
+      const positions = length + tokens - 1;
+      const [keys, values, ownKeys, ownValues] = [at(64 * K), at(128 * K), at(192 * K), at(256 * K)];
+      const attend = (b: Bench, halves: 0 | 1): Float32Array[] => {
+        const random = noise(length);
+        for (let i = 0; i < tokens * heads * size; i++) b.f32[at(0) / 4 + i] = random();
+        for (const place of [keys, values]) {
+          for (let i = 0; i < positions * width; i++) b.f32[place / 4 + i] = random();
+          if (halves === 1) b.kernels.narrowF16(place, place, positions * width);
+        }
+        const stride = width * (halves === 1 ? 2 : 4);
+        const numbers = [
+          at(1024 * K),
+          heads,
+          kvHeads,
+          size,
+          length,
+          stride,
+          0.3,
+          5,
+          tokens,
+          1,
+          window,
+          halves,
+        ] as const;
+        const result = (): Float32Array => b.f32.slice(at(32 * K) / 4, at(32 * K) / 4 + tokens * heads * size);
+        b.kernels.attention(at(0), keys, values, at(32 * K), ...numbers);
+        const whole = result();
+        const from = Math.max(0, shared - 63);
+        for (const [place, own] of [
+          [keys, ownKeys],
+          [values, ownValues],
+        ] as const) {
+          b.u8.copyWithin(own, place + from * stride, place + positions * stride);
+          b.u8.fill(0xff, place + shared * stride, place + positions * stride); // NaN
+        }
+        b.kernels.attentionShared(at(0), ownKeys, ownValues, at(32 * K), ...numbers, shared, keys, values);
+        return [whole, result()];
+      };
+      for (const halves of [0, 1] as const) {
+        for (const [whole, parted] of both((b) => attend(b, halves))) expect(parted).toEqual(whole);
+      }
+    },
+  );
 });
 
 describe('kernels of explanations', () => {

@@ -13,8 +13,6 @@ struct Sharers {
   size_t distance;
 };
 
-// Positions of a block, counted from the first one that is attended to.
-constexpr size_t kPositions = 64;
 // Heads that go through a block together, at most.
 constexpr size_t kHeadsTogether = 32;
 // Groups of heads that go through a block one after the other, at most.
@@ -251,12 +249,28 @@ inline void add_block(const Attention& a, float* out, const T* values, size_t st
   add(values, stride);
 }
 
-// Groups of heads, each of which shares keys and values with the others of its group, over `length` positions from the first
-// group's keys and values on; `apart` floats lie between the groups' queries. A block of positions goes through all heads before
+// A head's keys and values of n positions from `first` on.
+template <typename T>
+struct Rows {
+  const T* keys;
+  const T* values;
+};
+
+// A block lies in one place: what is the sequence's own begins a block less one before where the shared positions end.
+template <typename T>
+inline Rows<T> rows_at(const Attention& a, size_t first, size_t n, size_t kv_head) {
+  const size_t stride = a.kv_stride / sizeof(T), own = own_from(a);
+  const bool shared = first + n <= a.shared;
+  const size_t at = (shared ? first : first - own) * stride + kv_head * a.head_size;
+  return {static_cast<const T*>(shared ? a.shared_keys : a.keys) + at, static_cast<const T*>(shared ? a.shared_values : a.values) + at};
+}
+
+// Groups of heads from `kv_head` on, each of which shares keys and values with the others of its group, over `length` positions
+// from `start` on; `apart` floats lie between the groups' queries. A block of positions goes through all heads before
 // the next one: what the groups have of a position stands together in memory, so that keys and values are read from one end to
 // the other.
 template <typename T>
-inline void attend_groups(const Attention& a, const float* q, const T* keys, const T* values, float* out, size_t groups, size_t apart, Sharers sharers, size_t length) {
+inline void attend_groups(const Attention& a, const float* q, float* out, size_t kv_head, size_t groups, size_t apart, Sharers sharers, size_t start, size_t length) {
   const size_t stride = a.kv_stride / sizeof(T), heads = sharers.heads;
   Block block;
   block.sharers = sharers;
@@ -270,12 +284,14 @@ inline void attend_groups(const Attention& a, const float* q, const T* keys, con
   const size_t times = heads < 2 ? 1 : heads / 2, pieces = a.head_size < 32 ? 1 : a.head_size / 32;
   for (size_t first = 0; first < length; first += kPositions) {
     block.n = length - first < kPositions ? length - first : kPositions;
+    const Rows<T> rows = rows_at<T>(a, start + first, block.n, kv_head);
     for (size_t g = 0; g < groups; g++) {
-      const size_t here = first * stride + g * a.head_size;
+      const T* keys = rows.keys + g * a.head_size;
+      const T* values = rows.values + g * a.head_size;
       const size_t from = g * kPositions / groups, to = (g + 1) * kPositions / groups;
-      const size_t next = (first + kPositions + from) * stride;
-      score_block(a, q + g * apart, keys + here, stride, block, states[g], Ahead<T>(keys + next, stride, to - from, groups * a.head_size, times * kPositions / kScores));
-      add_block(a, out + g * apart, values + here, stride, block, Ahead<T>(values + next, stride, to - from, groups * a.head_size, times * pieces));
+      const size_t next = (kPositions + from) * stride - g * a.head_size;
+      score_block(a, q + g * apart, keys, stride, block, states[g], Ahead<T>(keys + next, stride, to - from, groups * a.head_size, times * kPositions / kScores));
+      add_block(a, out + g * apart, values, stride, block, Ahead<T>(values + next, stride, to - from, groups * a.head_size, times * pieces));
     }
   }
   for (size_t g = 0; g < groups; g++) {
@@ -291,8 +307,6 @@ inline size_t smaller_of(size_t a, size_t b) { return a < b ? a : b; }
 
 template <typename T>
 void attend_over(const Attention& a, size_t first, size_t end) {
-  const T* keys = static_cast<const T*>(a.keys);
-  const T* values = static_cast<const T*>(a.values);
   const size_t group = a.heads / a.kv_heads;
   const size_t token_size = a.heads * a.head_size;
   for (size_t unit = first; unit < end;) {
@@ -302,7 +316,6 @@ void attend_over(const Attention& a, size_t first, size_t end) {
     const size_t from = slice * group / a.slices, to = (slice + 1) * group / a.slices;
     const size_t seen = a.length + token * a.growth;
     const size_t length = smaller_of(seen, a.window);
-    const size_t kv_at = (seen - length) * (a.kv_stride / sizeof(T)) + kv_head * a.head_size;
     const size_t at = (token * a.heads + kv_head * group) * a.head_size;
     size_t groups = 1, tokens = 1;
     if (a.slices == 1 && group <= kHeadsTogether) {
@@ -313,7 +326,7 @@ void attend_over(const Attention& a, size_t first, size_t end) {
     for (size_t head = from; head < to; head += kHeadsTogether) {
       const size_t heads = smaller_of(to - head, kHeadsTogether), here = at + head * a.head_size;
       const Sharers sharers = tokens > 1 ? Sharers{tokens, token_size} : Sharers{heads, a.head_size};
-      attend_groups(a, a.q + here, keys + kv_at, values + kv_at, a.out + here, groups, group * a.head_size, sharers, length);
+      attend_groups<T>(a, a.q + here, a.out + here, kv_head, groups, group * a.head_size, sharers, seen - length, length);
     }
     unit += groups * tokens;
   }

@@ -99,6 +99,10 @@ export class Serving implements Job {
     this.client.note(Object.assign(this.noted, changed));
   }
 
+  get sharesBeginning(): boolean {
+    return this.asked.options.cache || !this.isFresh;
+  }
+
   begin(): Task | null {
     const continuation = continuationOf(this.used, this.asked, this.context);
     continuation.replay(this.written.map(knownToken));
@@ -113,7 +117,7 @@ export class Serving implements Job {
     const wanted = cacheRequest(this.used.entry.model, this.owner, ids, options, this.context);
     // What a session computed may always be continued; `cache` is about what others left.
     const isKept = options.cache || 'promptIds' in this.client.request.input;
-    const cache = isKept ? takeCache(wanted, options.cache || !this.isFresh) : forkCache(wanted, false);
+    const cache = isKept ? takeCache(wanted, this.sharesBeginning) : forkCache(wanted, false);
     if (this.reused === null) {
       this.reused = cache.length;
       if (this.isFresh) this.facts.reusedTokens += cache.length;

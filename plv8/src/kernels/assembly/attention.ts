@@ -184,11 +184,13 @@ function addValuesOfTwo(
   }
 }
 
-/** Attention of one token's heads over `length` positions. */
+/** Attention of one token's heads over `length` positions from `start` on. */
 function attendToken(
   q: usize, keys: usize, values: usize, out: usize, scores: usize,
-  heads: i32, kvHeads: i32, headSize: i32, length: i32, kvStride: usize, scale: f32, cap: f32, halves: bool,
+  heads: i32, kvHeads: i32, headSize: i32, start: i32, length: i32, kvStride: usize, scale: f32, cap: f32, halves: bool,
+  shared: i32, sharedKeys: usize, sharedValues: usize,
 ): void {
+  const ownFrom = max<i32>(0, shared - (POSITIONS - 1));
   const group = heads / kvHeads;
   const headBytes = <usize>headSize << 2;
   memory.fill(out, 0, <usize>heads * headBytes);
@@ -201,10 +203,15 @@ function attendToken(
   }
   for (let first = 0; first < length; first += POSITIONS) {
     const n = min<i32>(POSITIONS, length - first);
+    // A block lies in one place.
+    const isShared = start + first + n <= shared;
+    const blockAt = <usize>(isShared ? start + first : start + first - ownFrom) * kvStride;
+    const blockKeys = (isShared ? sharedKeys : keys) + blockAt;
+    const blockValues = (isShared ? sharedValues : values) + blockAt;
     for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
-      const kvAt = <usize>first * kvStride + <usize>kvHead * (halves ? headBytes >> 1 : headBytes);
-      let k = keys + kvAt;
-      let v = values + kvAt;
+      const headAt = <usize>kvHead * (halves ? headBytes >> 1 : headBytes);
+      let k = blockKeys + headAt;
+      let v = blockValues + headAt;
       let stride = kvStride;
       if (halves) {
         widenBlock(k, wide, n, headBytes, kvStride);
@@ -254,12 +261,26 @@ export function attention(
   heads: i32, kvHeads: i32, headSize: i32, length: i32, kvStride: usize, scale: f32, cap: f32,
   tokens: i32, growth: i32, window: i32, halves: i32,
 ): void {
+  attentionShared(
+    q, keys, values, out, scores, heads, kvHeads, headSize, length, kvStride, scale, cap, tokens, growth, window, halves, 0, 0, 0,
+  );
+}
+
+/**
+ * As attention, where the first `shared` positions, fewer than `length`, are rows at sharedKeys and sharedValues, which other
+ * sequences have, too. keys and values begin with position shared - 63, or 0 where that is less.
+ */
+export function attentionShared(
+  q: usize, keys: usize, values: usize, out: usize, scores: usize,
+  heads: i32, kvHeads: i32, headSize: i32, length: i32, kvStride: usize, scale: f32, cap: f32,
+  tokens: i32, growth: i32, window: i32, halves: i32, shared: i32, sharedKeys: usize, sharedValues: usize,
+): void {
   const bytes = <usize>heads * <usize>headSize << 2;
   for (let t = 0; t < tokens; t++) {
-    const first = max<i32>(0, length - window);
-    const at = <usize>first * kvStride;
+    const start = max<i32>(0, length - window);
     attendToken(
-      q, keys + at, values + at, out, scores, heads, kvHeads, headSize, length - first, kvStride, scale, cap, halves !== 0,
+      q, keys, values, out, scores, heads, kvHeads, headSize, start, length - start, kvStride, scale, cap, halves !== 0,
+      shared, sharedKeys, sharedValues,
     );
     q += bytes;
     out += bytes;

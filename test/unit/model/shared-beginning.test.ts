@@ -1,0 +1,125 @@
+/** Caches whose leading tokens stand in one place: each gives the bits of one that has all of them itself, whatever becomes of the others. */
+import { describe, expect, it } from 'vitest';
+import { readConfig } from '../../../plv8/src/model/config.ts';
+import { bytesOfCaches } from '../../../plv8/src/model/kv-cache.ts';
+import type { KvCache } from '../../../plv8/src/model/model.ts';
+import { Model } from '../../../plv8/src/model/model.ts';
+import { Random } from '../../../plv8/src/sampling/random.ts';
+import { readGguf } from '../gguf-source.ts';
+import { goldenPath } from '../golden-model.ts';
+
+const poll = (): void => undefined;
+const CONTEXT = 512;
+
+function loadModel(name: string): Model {
+  const { architecture, hyperparameters, source } = readGguf(goldenPath(`${name}.gguf`));
+  const config = readConfig(architecture, hyperparameters, source.tensors());
+  return Model.load(config, source, { precision: 'auto', poll });
+}
+
+describe.each(['llama-260k/llama-260k-q4_0', 'zoo/qwen2-tiny-f32', 'zoo/gemma3-tiny-f32', 'zoo/phi3-tiny-f32'])(
+  'caches of %s',
+  (name) => {
+    const model = loadModel(name);
+    const { vocabSize } = model.config;
+    /** A sequence of which every other one begins with its first tokens, and that of a number other than 0 goes on otherwise. */
+    const idsOf = (branch: number, from: number, length: number): number[] =>
+      Array.from({ length }, (_, i) => (7 * i * i + 11 * i + (i < from ? 0 : branch * (i + 3))) % vocabSize);
+    const logitsAfter = (ids: readonly number[]): number[] => {
+      const cache = model.newCache(CONTEXT);
+      const logits = Array.from(model.forward(ids, cache, { poll }));
+      cache.free();
+      return logits;
+    };
+    /** Bring a cache to hold all of the ids; the logits after them. */
+    const advance = (cache: KvCache, ids: readonly number[], cut = poll): number[] => {
+      let same = 0;
+      while (same < Math.min(cache.length, ids.length - 1) && cache.ids[same] === ids[same]) same++;
+      cache.truncate(same);
+      cache.reserve(ids.length, cut);
+      return Array.from(model.forward(ids.slice(same), cache, { poll: cut }));
+    };
+
+    it('hold a beginning once, and give it back with the last of them', () => {
+      const before = model.memoryBytes;
+      const first = model.newCache(CONTEXT);
+      advance(first, idsOf(0, 300, 300));
+      const whole = first.bytes;
+      const others = [1, 2, 3, 4].map((branch) => {
+        const cache = model.newCache(CONTEXT);
+        cache.beginAs(first, 300 - branch, 310, poll);
+        expect(advance(cache, idsOf(branch, 300 - branch, 310))).toEqual(logitsAfter(idsOf(branch, 300 - branch, 310)));
+        return cache;
+      });
+      const all = [first, ...others];
+      // Of its own each has what its block of attention goes back over, and what it wrote.
+      expect(bytesOfCaches(all)).toBeLessThan(3.2 * whole);
+      expect(model.cacheBytes).toBe(bytesOfCaches(all));
+      expect(model.memoryBytes - before).toBeGreaterThanOrEqual(bytesOfCaches(all));
+      model.sweep(new Set(all));
+      first.free();
+      expect(advance(others[0]!, idsOf(1, 299, 320))).toEqual(logitsAfter(idsOf(1, 299, 320)));
+      model.sweep(new Set(others));
+      for (const cache of others) {
+        expect(model.cacheBytes).toBeGreaterThan(whole);
+        cache.free();
+      }
+      expect(model.cacheBytes).toBe(0);
+      expect(model.memoryBytes).toBe(before);
+    });
+
+    it('fork, forget, go on, are copied and freed in any order, cut off anywhere', () => {
+      const random = new Random(5);
+      const below = (n: number): number => Math.floor(random.next() * n);
+      const before = model.memoryBytes;
+      let caches: KvCache[] = [];
+      let [shared, cuts] = [0, 0];
+      for (let round = 0; round < 400; round++) {
+        let left = below(4) === 0 ? below(60) : Infinity;
+        const cut = (): void => {
+          if (left-- <= 0) throw new Error('cut off');
+        };
+        const pick = caches[below(caches.length)];
+        try {
+          const action = pick === undefined ? 0 : below(10);
+          if (action === 0) {
+            caches.push(model.newCache(CONTEXT));
+            advance(caches.at(-1)!, idsOf(below(5), below(300), 1 + below(300)), cut);
+          } else if (action <= 3) {
+            if (pick!.length === 0) continue;
+            const cache = model.newCache(CONTEXT);
+            caches.push(cache);
+            cache.beginAs(pick!, pick!.length - below(Math.ceil(pick!.length / 2)), 1 + below(400), cut);
+          } else if (action === 4) {
+            pick!.truncate(below(pick!.length + 1));
+          } else if (action === 5) {
+            pick!.free();
+            caches = caches.filter((cache) => cache !== pick);
+          } else if (action === 6) {
+            const cache = model.newCache(CONTEXT);
+            caches.push(cache);
+            cache.copyFrom(pick!, below(pick!.length + 1), cut);
+          } else {
+            const ids = [...pick!.ids.slice(0, below(pick!.length + 1)), ...idsOf(below(5), 0, 1 + below(80))];
+            expect(advance(pick!, ids, cut)).toEqual(logitsAfter(ids));
+          }
+        } catch (error) {
+          if (!(error instanceof Error) || error.message !== 'cut off') throw error;
+          cuts++;
+          model.sweep(new Set(caches)); // as every call begins
+        }
+        for (const cache of caches) if (cache.commonBeginning !== null && cache.commonBeginning.users > 1) shared++;
+        while (caches.length > 6) caches.shift()!.free();
+      }
+      expect(shared).toBeGreaterThan(30);
+      expect(cuts).toBeGreaterThan(5);
+      for (const cache of caches) {
+        const ids = [...cache.ids, 5];
+        expect(advance(cache, ids)).toEqual(logitsAfter(ids));
+        cache.free();
+      }
+      model.sweep(new Set());
+      expect(model.memoryBytes).toBe(before);
+    });
+  },
+);
