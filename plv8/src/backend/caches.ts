@@ -118,33 +118,34 @@ function touch(kept: Kept): void {
  * nothing where it throws because there is no memory.
  */
 export function forkCache(request: CacheRequest, reuse: boolean): KvCache {
-  return fork(request, reuse, false);
+  const { model, caller, ids, most, expected } = request;
+  const match = reuse ? bestMatch(model, caller, ids, most) : null;
+  if (match === null) return branchCache(model, null, 0, expected);
+  const { kept } = match;
+  const { busy } = kept;
+  touch(kept);
+  kept.busy = true; // not to be evicted to make room for the other
+  try {
+    return branchCache(model, kept.cache, match.length, expected);
+  } finally {
+    kept.busy = busy;
+  }
 }
 
-/** As forkCache; what a cache holds of the ids is set apart for both where `shares`, else copied. */
-function fork(request: CacheRequest, reuse: boolean, shares: boolean): KvCache {
-  const { model, caller, ids, most, expected } = request;
+/**
+ * A private cache that begins with the first `length` tokens of another one, which both have in common from now on, with room for
+ * `expected` in all. Takes nothing where it throws because there is no memory.
+ */
+export function branchCache(model: Model, from: KvCache | null, length: number, expected: number): KvCache {
   const cache = privateCache(model);
-  const match = reuse ? bestMatch(model, caller, ids, most) : null;
-  const busy = match?.kept.busy === true;
-  if (match !== null) {
-    touch(match.kept);
-    match.kept.busy = true; // not to be evicted to make room for its copy
-  }
   try {
     const room = Math.min(expected, cache.limit);
-    if (match !== null && shares) {
-      cache.beginAs(match.kept.cache, match.length, room, poll);
-      return cache;
-    }
-    cache.reserve(room, poll);
-    if (match !== null) cache.copyFrom(match.kept.cache, match.length, poll);
+    if (from === null) cache.reserve(room, poll);
+    else cache.beginAs(from, length, room, poll);
     return cache;
   } catch (error) {
     cache.free();
     throw error;
-  } finally {
-    if (match !== null) match.kept.busy = busy;
   }
 }
 
@@ -157,7 +158,7 @@ export function takeCache(request: CacheRequest, reuse: boolean): KvCache {
   const { model, caller, ids, most, expected } = request;
   const match = reuse ? bestMatch(model, caller, ids, most) : null;
   if (match === null || match.kept.busy || 2 * match.length < match.kept.cache.length) {
-    const kept = { caller, model, cache: fork(request, reuse, true), busy: true };
+    const kept = { caller, model, cache: forkCache(request, reuse), busy: true };
     pool.push(kept);
     return kept.cache;
   }

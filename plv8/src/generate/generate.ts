@@ -5,7 +5,7 @@ import { ablation } from '../model/ablation.ts';
 import type { KvCache, Model } from '../model/model.ts';
 import { MAX_SEQUENCES } from '../model/model.ts';
 import type { CacheRequest } from '../backend/caches.ts';
-import { forkCache, privateCache, releaseCache, takeCache } from '../backend/caches.ts';
+import { branchCache, forkCache, privateCache, releaseCache, takeCache } from '../backend/caches.ts';
 import type { DoneReason, GeneratedToken, Step } from '../sampling/continuation.ts';
 import { Continuation } from '../sampling/continuation.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
@@ -298,9 +298,8 @@ class Batch {
     const wanted = cacheRequest(this.used.entry.model, this.caller, ids, options, context);
     // One request goes on in the cache of the one before and leaves its own; the rows of a batch leave what they share.
     if (options.cache && this.requests.length === 1) return takeCache(wanted, true);
-    const cache = forkCache(wanted, options.cache);
-    if (!options.cache && this.shared !== null) cache.copyFrom(this.shared, this.shared.length, poll);
-    return cache;
+    if (options.cache || this.shared === null) return forkCache(wanted, options.cache);
+    return branchCache(wanted.model, this.shared, this.shared.length, wanted.expected);
   }
 
   private finish(index: number, progress: Progress): void {

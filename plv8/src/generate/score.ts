@@ -1,6 +1,6 @@
 /** How likely a model finds given texts, where they differ. */
 import { poll } from '../db.ts';
-import { releaseCache, forkCache, takeCache } from '../backend/caches.ts';
+import { branchCache, forkCache, releaseCache, takeCache } from '../backend/caches.ts';
 import { logTotal } from '../sampling/logits.ts';
 import type { UsedModel } from '../backend/registry.ts';
 
@@ -60,8 +60,7 @@ export function scoreSequences(
     for (let at = 0; at < longer.length; at += TOGETHER) {
       const group = longer.slice(at, at + TOGETHER);
       const steps = group.map((i) => {
-        const cache = forkCache({ ...wanted, expected: sequences[i]!.length }, false);
-        cache.copyFrom(shared, length, poll);
+        const cache = branchCache(model, shared, length, sequences[i]!.length);
         return { ids: sequences[i]!.slice(length, -1), cache };
       });
       try {
