@@ -134,6 +134,7 @@ for each in "${steps[@]}"; do
             forget /home/tester/.local/share/hartonomous
             step 'user with sudo' 'command -v sudo >/dev/null || { apt-get update -qq && apt-get install -y -qq sudo; }
                 id tester 2>/dev/null || useradd -m -s /bin/bash tester
+                mkdir -p /home/tester
                 echo "tester ALL=(ALL) NOPASSWD: ALL" >/etc/sudoers.d/tester
                 rm -rf /home/tester/hartonomous && cp -r /src/hartonomous /home/tester/ && rm -rf /home/tester/hartonomous/{node_modules,dist,host/build}
                 chown -R tester /home/tester && su tester -c "cd ~/hartonomous && HOME=/home/tester npm run demo"' || failed=1
@@ -149,5 +150,6 @@ for each in "${steps[@]}"; do
         *) say "unknown step $each"; exit 2 ;;
     esac
 done
-say "$(inside '. host/postgres.sh; "$pg_config" --version; sed -n "s/#define V8_\(MAJOR\|MINOR\)_VERSION //p" "$(find host/build -name v8-version.h -print -quit)" | paste -sd.' | paste -sd' ')"
+say "$(inside '. host/postgres.sh; "$pg_config" --version; find host/build /home/tester/hartonomous/host/build -name v8-version.h -print -quit 2>/dev/null |
+    xargs -r sed -n "s/#define V8_\(MAJOR\|MINOR\)_VERSION //p" | paste -sd.' | paste -sd' ')"
 exit $failed

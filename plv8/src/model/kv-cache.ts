@@ -237,7 +237,7 @@ export class KvCache {
     this.beginning = null;
     this.shared = 0;
     if (beginning === null || --beginning.users > 0) return;
-    beginning.layers.forEach((piece, layer) => this.arenas[layer]!.release(piece.at, piece.bytes));
+    this.release(beginning.layers);
   }
 
   /** New pieces of a cache whose own positions begin at `first`, filled from `source` up to position `end`. */
@@ -251,25 +251,36 @@ export class KvCache {
         poll();
       }
     } catch (error) {
-      pieces.forEach((piece, layer) => this.arenas[layer]!.release(piece.at, piece.bytes));
+      this.release(pieces);
       throw error;
     }
     return pieces;
   }
 
-  /**
-   * Set the first `length` tokens apart for other caches to have, too. Does nothing where there is such a beginning already, or
-   * where that is too little of what the cache takes.
-   */
+  /** Set the first `length` tokens apart for other caches to have, too, if there are enough and no beginning is there already. */
   private makeBeginning(length: number, poll: () => void): void {
     const { layers } = this;
-    const room = layers === null || layers.length < this.config.nLayers ? 0 : layers[0]!.room;
-    if (this.beginning !== null || length < LEAST_SHARED || 2 * length < room) return;
+    if (layers === null || this.beginning !== null || length < LEAST_SHARED) return;
+    const room = layers[0]!.room;
     const first = length - SHARED_OVERLAP;
-    const own = this.piecesFrom(this, first, this.length, Math.max(LEAST_OWN_ROOM, room - first), poll);
-    this.beginning = { layers: layers!, bytes: bytesOf(layers!), users: 1 };
+    // What it has taken becomes the beginning, but where most of that would stay empty.
+    const isFitting = 2 * length >= room;
+    const common = isFitting ? layers : this.piecesFrom(this, 0, length, length, poll);
+    let own: LayerPiece[];
+    try {
+      own = this.piecesFrom(this, first, this.length, Math.max(LEAST_OWN_ROOM, room - first), poll);
+    } catch (error) {
+      if (!isFitting) this.release(common);
+      throw error;
+    }
+    this.beginning = { layers: common, bytes: bytesOf(common), users: 1 };
     this.layers = own;
     this.shared = length;
+    if (!isFitting) this.release(layers);
+  }
+
+  private release(pieces: readonly LayerPiece[]): void {
+    pieces.forEach((piece, layer) => this.arenas[layer]!.release(piece.at, piece.bytes));
   }
 
   /**
@@ -349,7 +360,7 @@ export class KvCache {
     if (layers === null) return;
     this.ids.length = 0;
     this.layers = null;
-    layers.forEach((piece, layer) => this.arenas[layer]!.release(piece.at, piece.bytes));
+    this.release(layers);
     this.leaveBeginning();
     this.onFree(this);
   }

@@ -68,6 +68,43 @@ describe.each(['llama-260k/llama-260k-q4_0', 'zoo/qwen2-tiny-f32', 'zoo/gemma3-t
       expect(model.memoryBytes).toBe(before);
     });
 
+    it('take nothing where a fork cannot be made, and keep no room for what is not there', () => {
+      const before = model.memoryBytes;
+      for (const room of [160, 500]) {
+        const first = model.newCache(CONTEXT);
+        first.reserve(room, poll);
+        advance(first, idsOf(0, 150, 150));
+        const taken = model.memoryBytes;
+        for (let most = 0; most < 3 * model.config.nLayers; most++) {
+          const cache = model.newCache(CONTEXT);
+          let polls = 0;
+          const cut = (): void => {
+            if (polls++ === most) throw new Error('cut off');
+          };
+          let isMade = true;
+          try {
+            cache.beginAs(first, 149, 160, cut);
+          } catch (error) {
+            expect(error).toMatchObject({ message: 'cut off' });
+            isMade = false;
+          }
+          if (isMade) expect(advance(cache, idsOf(1, 149, 160))).toEqual(logitsAfter(idsOf(1, 149, 160)));
+          cache.free();
+          // Once the beginning is set apart, both have the end of it.
+          if (first.commonBeginning === null) expect(model.memoryBytes).toBe(taken);
+        }
+        // Rooms of 160 tokens, or of the 149 that are shared.
+        const least = model.newCache(CONTEXT);
+        least.reserve(160, poll);
+        expect(first.commonBeginning!.bytes).toBeLessThanOrEqual(least.bytes);
+        least.free();
+        expect(first.commonBeginning!.users).toBe(1);
+        expect(advance(first, idsOf(2, 150, 170))).toEqual(logitsAfter(idsOf(2, 150, 170)));
+        first.free();
+        expect(model.memoryBytes).toBe(before);
+      }
+    });
+
     it('fork, forget, go on, are copied and freed in any order, cut off anywhere', () => {
       const random = new Random(5);
       const below = (n: number): number => Math.floor(random.next() * n);
