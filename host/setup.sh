@@ -53,7 +53,7 @@ if [ -z "$pg_config" ]; then
 fi
 # PostgreSQL's version, and Debian's: libraries that an extension was built for go when the system is upgraded.
 target() { printf '%s of %s, libraries of %s' "$("$pg_config" --version)" "$pg_config" "$(. /etc/os-release && echo "$ID ${VERSION_ID:-${VERSION_CODENAME:-}}")"; }
-sources=$(find Makefile ./*.control ./*.sql src -type f | sort | xargs cat | sha256sum | cut -d' ' -f1)
+sources=$(find Makefile bind-library.cc ./*.control ./*.sql src -type f | sort | xargs cat | sha256sum | cut -d' ' -f1)
 
 is_in_place() {
     [ -x "$pg_config" ] && [ -x "$("$pg_config" --bindir)/postgres" ] || return 1
@@ -65,7 +65,8 @@ is_in_place() {
     for name in hartonomous_v8 hartonomous_worker; do
         cmp -s "build/$name.so" "$lib/$name.so" && cmp -s "$name--0.1.sql" "$share/extension/$name--0.1.sql" || return 1
     done
-    ls "$lib"/hartonomous_v8/libnode.so.* >/dev/null 2>&1
+    local library
+    for library in build/libnode.so.[0-9]*; do cmp -s "$library" "$lib/hartonomous_v8/${library#build/}" || return 1; done
 }
 is_in_place && exit 0
 
@@ -102,7 +103,7 @@ unpacked=build/root # NODE_ROOT of the Makefile
 if ! ls $unpacked/usr/lib/*/"libnode.so.${libnode#libnode}" >/dev/null 2>&1 || [ ! -e $unpacked/usr/include/node/v8.h ]; then
     # libnode beside a Node.js that is not Debian's cannot be installed, so it is unpacked.
     say "fetching V8 (Debian's $libnode)"
-    rm -rf build/deb $unpacked
+    rm -rf build/deb $unpacked build/libnode.so.*
     mkdir -p build/deb
     (cd build/deb && { apt-get download -qq "$libnode" libnode-dev 2>/dev/null ||
         { fetch_lists && apt-get download -qq "$libnode" libnode-dev; }; })
