@@ -1,6 +1,8 @@
 // The functions compiled in an isolate.
 #include "host.h"
 
+#include <algorithm>
+
 extern "C" {
 #include "catalog/pg_proc.h"
 #include "utils/syscache.h"
@@ -22,22 +24,25 @@ bool is_identifier(const char* name) {
 }  // namespace
 
 v8::Local<v8::Function> compile(Instance* instance, const std::string& name, const std::vector<std::string>& arguments,
-                                const char* source) {
+                                const char* source, v8::ScriptCompiler::CachedData* code, bool* refused) {
   v8::Isolate* isolate = instance->isolate;
   v8::EscapableHandleScope handles(isolate);
   v8::Local<v8::Context> context = isolate->GetCurrentContext();
   std::vector<v8::Local<v8::String>> names;
   for (const std::string& argument : arguments) names.push_back(js_string(argument));
   v8::ScriptOrigin origin = script_origin(js_string(name));
-  v8::ScriptCompiler::Source text(js_string(source), origin);
+  v8::ScriptCompiler::Source text(js_string(source), origin, code);
   v8::TryCatch caught(isolate);
   v8::Local<v8::Function> function;
-  if (!v8::ScriptCompiler::CompileFunction(context, &text, names.size(), names.data(), 0, nullptr)
+  if (!v8::ScriptCompiler::CompileFunction(context, &text, names.size(), names.data(), 0, nullptr,
+                                           code == nullptr ? v8::ScriptCompiler::kNoCompileOptions
+                                                           : v8::ScriptCompiler::kConsumeCodeCache)
            .ToLocal(&function)) {
     if (!caught.HasCaught()) throw_js("an argument name of " + name + " is a reserved word of JavaScript");
     caught.ReThrow();
     throw JsPending{};
   }
+  if (code != nullptr && code->rejected && refused != nullptr) *refused = true;
   function->SetName(js_string(name));
   return handles.Escape(function);
 }
@@ -64,6 +69,7 @@ v8::Local<v8::Function> compiled_function(Instance* instance, Oid oid) {
     return known.function.Get(isolate);
   }
   bool trigger = row->prorettype == TRIGGEROID || row->prorettype == EVENT_TRIGGEROID;
+  Oid owner = row->proowner;
   guarded([&] {
     bool is_null;
     Datum body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &is_null);
@@ -84,7 +90,16 @@ v8::Local<v8::Function> compiled_function(Instance* instance, Oid oid) {
       arguments.push_back(is_identifier(argument) ? argument : "$" + std::to_string(arguments.size() + 1));
     }
   }
-  v8::Local<v8::Function> function = compile(instance, name, arguments, source);
+  bool shared = arguments.empty() && code_is_shared(owner, source);
+  std::string code = shared ? shared_code(name, source) : std::string();
+  bool refused = code.empty();
+  v8::Local<v8::Function> function = compile(instance, name, arguments, source, cached_data(code), &refused);
+  std::vector<NewCode>& fresh = instance->new_code;
+  fresh.erase(std::remove_if(fresh.begin(), fresh.end(), [&](const NewCode& of) { return of.function == oid; }), fresh.end());
+  if (shared) {
+    guarded([&] { ereport(DEBUG1, (errmsg_internal("code of %s: %s", name, refused ? "compiled" : "taken from a file"))); });
+    if (refused) fresh.push_back({oid, name, source});
+  }
   Compiled& slot = instance->functions[oid];
   slot.xmin = xmin;
   slot.tid = tid;

@@ -85,6 +85,7 @@ std::optional<Failure> enter(Call* call, const char* function, F&& body) {
     if (call->outer == nullptr) {
       run_v8_tasks(instance);
       warn_of_rejections(instance->shared);
+      if (call->fcinfo != nullptr && !instance->new_code.empty()) share_new_code(instance);
     }
     return std::nullopt;
   } catch (const PgError& error) {

@@ -95,6 +95,13 @@ struct Compiled {
 
 class CountingAllocator;
 
+// A function whose code this backend made, and others may use.
+struct NewCode {
+  Oid function = InvalidOid;
+  std::string name, source;
+  int calls = 0;  // from outside JavaScript, since
+};
+
 // A promise that was rejected, and how.
 struct Rejection {
   v8::Global<v8::Promise> promise;
@@ -123,6 +130,7 @@ struct Instance {
   v8::Isolate* isolate = nullptr;  // of `shared`
   v8::Global<v8::Context> context;
   std::unordered_map<Oid, Compiled> functions;
+  std::vector<NewCode> new_code;
   uint64 last_use = 0;
   bool started = false;  // plv8.start_proc has run
 };
@@ -153,8 +161,16 @@ void run_v8_tasks(Instance* instance);
 
 // The function of pg_proc's row `oid`, compiled in this instance; recompiled when the row has changed.
 v8::Local<v8::Function> compiled_function(Instance* instance, Oid oid);
+// `code`: what V8 made of it before, which is taken over by this; where V8 will not have it, `refused` becomes true.
 v8::Local<v8::Function> compile(Instance* instance, const std::string& name, const std::vector<std::string>& arguments,
-                                const char* source);
+                                const char* source, v8::ScriptCompiler::CachedData* code = nullptr, bool* refused = nullptr);
+
+// ---- code-cache.cc --------------------------------------------------------------------------------------------
+
+bool code_is_shared(Oid owner, const char* source);  // of a function without arguments
+std::string shared_code(const std::string& name, const char* source);  // what `cached_data` is made of; empty: none
+v8::ScriptCompiler::CachedData* cached_data(const std::string& bytes);  // for as long as these bytes are there; null for none
+void share_new_code(Instance* instance);  // at the end of a call from outside JavaScript
 
 // ---- builtins.cc ---------------------------------------------------------------------------------------------
 
