@@ -29,17 +29,26 @@ export function logTotal(logits: Float32Array): number {
 /** Table of e^(-i / EXP_STEPS); what lies further below the maximum than EXP_RANGE adds less than a rounding error. */
 const EXP_RANGE = 40;
 const EXP_STEPS = 128;
-const EXP_TABLE = Float64Array.from({ length: EXP_RANGE * EXP_STEPS + 1 }, (_, i) => Math.exp(-i / EXP_STEPS));
+let exponents: Float64Array | null = null;
+
+/** The table, made when it is used first: a session whose calls an engine computes never does. */
+function exponentTable(): Float64Array {
+  if (exponents !== null) return exponents;
+  const table = new Float64Array(EXP_RANGE * EXP_STEPS + 1);
+  for (let i = 0; i < table.length; i++) table[i] = Math.exp(-i / EXP_STEPS);
+  return (exponents = table);
+}
 
 /** Sum of e^(logit - maximum): table value times the series of the rest, relative error below 2e-10 a term. */
 export function sumOfExponents(logits: Float32Array, n: number, maximum: number): number {
+  const table = exponentTable();
   let sum = 0;
   for (let i = 0; i < n; i++) {
     const below = (maximum - logits[i]!) * EXP_STEPS;
     if (below < EXP_RANGE * EXP_STEPS) {
       const step = below | 0;
       const rest = (below - step) / EXP_STEPS;
-      sum += EXP_TABLE[step]! * (1 - rest * (1 - rest * (0.5 - rest / 6)));
+      sum += table[step]! * (1 - rest * (1 - rest * (0.5 - rest / 6)));
     }
   }
   return sum;
