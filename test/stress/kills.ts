@@ -1,4 +1,4 @@
-/** SIGKILL of backends that compute, each of which ends all sessions until the server has recovered. */
+/** SIGKILL of backends that compute, and of engines, each of which ends all sessions until the server has recovered. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connectedAgain, wasKilled } from './sessions.ts';
 
@@ -14,19 +14,21 @@ function end(pid: number): boolean {
   }
 }
 
-/** Kill one of the backends that compute, every few seconds; how many were. */
-export async function killBackends(url: string, random: () => number, until: number): Promise<number> {
+/** Kill one of the processes that compute, every few seconds, an engine every second time where there is one; how many were. */
+export async function killProcesses(url: string, random: () => number, until: number): Promise<number> {
   let kills = 0;
   for (;;) {
     await sleep(EVERY_MS * (0.5 + random()));
     if (Date.now() >= until) return kills;
     const client = await connectedAgain(url);
     try {
-      const { rows } = await client.query<{ pid: number }>(
-        `select pid from pg_stat_activity where backend_type = 'client backend' and state = 'active'
-           and query ~ 'hartonomous\\.' and pid <> pg_backend_pid()`,
+      const { rows } = await client.query<{ pid: number; backend_type: string }>(
+        `select pid, backend_type from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()
+           and (backend_type = 'client backend' and query ~ 'hartonomous\\.' or backend_type = 'hartonomous engine')`,
       );
-      const victim = rows[Math.floor(random() * rows.length)];
+      const engines = rows.filter((row) => row.backend_type === 'hartonomous engine');
+      const from = engines.length > 0 && random() < 0.5 ? engines : rows;
+      const victim = from[Math.floor(random() * from.length)];
       if (victim !== undefined && end(victim.pid)) kills++;
     } catch (error) {
       if (!wasKilled(error)) throw error;
