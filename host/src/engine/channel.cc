@@ -4,6 +4,7 @@
 extern "C" {
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 }
@@ -41,10 +42,43 @@ struct Asked {
   shm_mq_handle* queue;
 };
 
-// A request that was left with the engine of this process id; segment is null where it is gone, or the server has no more segments.
+// Whether an error says that there is too little of something, as of memory, disk or segments (class 53).
+bool is_shortage() { return ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_INSUFFICIENT_RESOURCES; }
+
+// A segment of the current resource owner; null where the server has no more of them, or no room for it, as in a container whose
+// /dev/shm is small. PostgreSQL's error leaves a segment behind, so an owner of its own lets go of that.
+dsm_segment* create_segment(Size size) {
+  ResourceOwner before = CurrentResourceOwner;
+  MemoryContext context = CurrentMemoryContext;
+  ResourceOwner own = ResourceOwnerCreate(before, "request to an engine");
+  dsm_segment* volatile made = nullptr;
+  CurrentResourceOwner = own;
+  PG_TRY();
+  {
+    made = dsm_create(size, DSM_CREATE_NULL_IF_MAXSEGMENTS);
+    if (made != nullptr) dsm_pin_mapping(made);
+  }
+  PG_CATCH();
+  {
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = before;
+    if (!is_shortage()) PG_RE_THROW();
+    FlushErrorState();
+  }
+  PG_END_TRY();
+  CurrentResourceOwner = before;
+  ResourceOwnerRelease(own, RESOURCE_RELEASE_BEFORE_LOCKS, false, false);
+  ResourceOwnerRelease(own, RESOURCE_RELEASE_LOCKS, false, false);
+  ResourceOwnerRelease(own, RESOURCE_RELEASE_AFTER_LOCKS, false, false);
+  ResourceOwnerDelete(own);
+  if (made != nullptr) dsm_unpin_mapping(made);
+  return made;
+}
+
+// A request that was left with the engine of this process id; segment is null where it is gone, or there is no room for one.
 Asked ask_engine(int pid, Oid role, double about, const char* text, uint32 bytes) {
   Asked asked = {nullptr, nullptr};
-  asked.segment = dsm_create(queue_at(bytes) + kQueueBytes, DSM_CREATE_NULL_IF_MAXSEGMENTS);
+  asked.segment = create_segment(queue_at(bytes) + kQueueBytes);
   if (asked.segment == nullptr) return asked;
   Header* header = static_cast<Header*>(dsm_segment_address(asked.segment));
   header->role = role;

@@ -1,6 +1,6 @@
 /** What a caller and the engine of its database tell each other, as JSON. */
 import type { SqlState } from '../../errors.ts';
-import { HartonomousError } from '../../errors.ts';
+import { HartonomousError, SQLSTATE } from '../../errors.ts';
 import type { ModelDescription, ModelRow } from '../../backend/catalog.ts';
 import type { Precision } from '../../model/model.ts';
 import type { GeneratedToken, Step } from '../../sampling/continuation.ts';
@@ -95,9 +95,12 @@ export type EngineMessage =
   | { steps: EngineSteps }
   | { answer: EngineAnswer };
 
-/** What a caller hears of an error: one that is none of ours concerns the engine, as a lock it would wait for, and not the call. */
+/**
+ * What a caller hears of an error: one that is none of ours concerns the engine, as a lock it would wait for, and not the call;
+ * nor does the call answer for the memory that the engine has beside everything else it holds.
+ */
 export function failure(error: unknown): EngineMessage {
-  if (!(error instanceof HartonomousError)) return { unseen: true };
+  if (!(error instanceof HartonomousError) || error.sqlerrcode === SQLSTATE.outOfMemory) return { unseen: true };
   const { sqlerrcode: state, message, detail = null, hint = null } = error;
   return { error: { state, message, detail, hint } };
 }
