@@ -99,7 +99,6 @@ const CONVERSATIONS: [messages: string, options: object][] = [
     '[{"role": "user", "content": [{"type": "text", "text": "parts"}]}]',
     { seed: 7, num_predict: 10, max_tokens: null },
   ],
-  // Computed in the session, whatever the setting: its answer is constrained.
   [
     '[{"role": "user", "content": "Hello"}]',
     {
@@ -115,32 +114,22 @@ const CONVERSATIONS: [messages: string, options: object][] = [
 
 describe.skipIf(foreign)('chat and complete of an engine', () => {
   it('give what they give without it, and their sessions load nothing', async () => {
-    const conversations = CONVERSATIONS.filter(([, options]) => !('tools' in options));
     const { alone, asked, asking } = await withAndWithout(async (client) => {
       const answers: Facts[] = [];
-      for (const [messages, options] of conversations) answers.push(lasting(await chat(client, messages, options)));
-      for (const [, options] of conversations) answers.push(lasting(await complete(client, 'A dog', options)));
+      for (const [messages, options] of CONVERSATIONS) answers.push(lasting(await chat(client, messages, options)));
+      for (const [, options] of CONVERSATIONS.filter(([, each]) => !('tools' in each)))
+        answers.push(lasting(await complete(client, 'A dog', options)));
       answers.push(lasting(await complete(client, 'A dog', { seed: 1, num_predict: 9, top_logprobs: 2 }, QWEN)));
       return answers;
     });
     expect(asked).toEqual(alone);
+    expect(alone[CONVERSATIONS.length - 1]!.message).toMatchObject({ tool_calls: [{ function: { name: 'go' } }] });
     expect(alone[1]!.logprobs).toHaveLength(alone[1]!.eval_count as number);
     expect(await loaded(asking)).toEqual([]);
     // Whole facts, durations included, with their names and kinds.
     const facts = await complete(asking, 'A dog', { seed: 1, num_predict: 9 });
     for (const name of OF_THE_CALL.filter((fact) => fact !== 'created_at' && fact !== 'run_id'))
       expect(facts[name], name).toEqual(expect.any(Number));
-  });
-
-  it('leave a conversation with tools to the session', async () => {
-    const [messages, options] = CONVERSATIONS.find(([, each]) => 'tools' in each)!;
-    const { alone, asked, asking } = await withAndWithout(async (client) => {
-      const { message, ...facts } = await chat(client, messages, options);
-      return { ...lasting(facts), message };
-    });
-    expect(asked).toEqual(alone);
-    expect(asked.message).toMatchObject({ tool_calls: [{ function: { name: 'go' } }] });
-    expect(await loaded(asking)).toEqual([{ model: STORIES }]);
   });
 
   it('are recorded as they are without it', async () => {

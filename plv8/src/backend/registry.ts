@@ -123,6 +123,11 @@ export function useTokenizer(
   return entry;
 }
 
+/** Tokenizers that this backend holds. */
+export function heldTokenizers(): Tokenizer[] {
+  return [...tokenizers.values()].map((entry) => entry.tokenizer);
+}
+
 /** Description of a model; reads neither weights nor vocabulary. */
 export function useDescription(catalog: Catalog, name: string | null): ModelDescription {
   const row = findModel(catalog, name);

@@ -1,14 +1,11 @@
 /** generate_json, generate_regex, generate_grammar and generate_choice. */
 import { raise, SQLSTATE } from '../errors.ts';
-import type { Grammar } from '../sampling/constraint/constraint.ts';
-import { turnPrompt } from '../generate/templated-prompt.ts';
-import { answer } from '../generate/request.ts';
+import type { Grammar } from '../sampling/constraint/grammar.ts';
+import { answer } from '../generate/engine/ask.ts';
 import { jsonOf, optionsOf } from './json-arguments.ts';
 
 function constrained(prompt: string, grammar: Grammar, model: string | null, options: string | null): string {
-  return answer('generate', model, optionsOf(options), (prepared, parsed) => turnPrompt(prepared, prompt, parsed), {
-    grammar,
-  }).generation.text;
+  return answer('generate', { prompt }, model, optionsOf(options), { grammar }).generation.text;
 }
 
 /** Text of a JSON value. */

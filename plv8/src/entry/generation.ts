@@ -4,6 +4,7 @@ import { parseOptions } from '../sampling/options.ts';
 import { renderMessages } from '../generate/templated-prompt.ts';
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
 import { answer } from '../generate/engine/ask.ts';
+import type { SentStep } from '../generate/engine/messages.ts';
 import { callsFact, facts, thinkingFact } from '../generate/request.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
 import { writeJson } from '../format/ordered-json.ts';
@@ -48,13 +49,14 @@ export function generateStream(prompt: string | null, model: string | null, opti
   if (prompt === null) return;
   // Text may become certain only at the end of the answer, which has no token: the last token's row waits for it.
   const rows: { step: number; token_id: number; token: string; logprob: number | null; thinking: string }[] = [];
-  answer('stream', { prompt }, model, optionsOf(options), ({ id, logprob, text, thinking }) => {
+  const onStep = ({ id, logprob, text, thinking }: SentStep): void => {
     if (id !== null) rows.push({ step: rows.length, token_id: id, token: text, logprob, thinking });
     else if (rows.length > 0) {
       rows[rows.length - 1]!.token += text;
       rows[rows.length - 1]!.thinking += thinking;
     }
-  });
+  };
+  answer('stream', { prompt }, model, optionsOf(options), { onStep });
   for (const row of rows) returnNext(row);
 }
 

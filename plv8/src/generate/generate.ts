@@ -8,6 +8,7 @@ import type { CacheRequest } from '../backend/caches.ts';
 import { branchCache, forkCache, privateCache, releaseCache, takeCache } from '../backend/caches.ts';
 import type { DoneReason, GeneratedToken, Step } from '../sampling/continuation.ts';
 import { Continuation } from '../sampling/continuation.ts';
+import type { Keeping } from '../sampling/constraint/constraint.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import type { ToolCall } from '../sampling/tool-calls.ts';
 import type { UsedModel } from '../backend/registry.ts';
@@ -101,14 +102,19 @@ export function logAnswer(model: string, caller: string, generation: Generation)
 }
 
 /** Tell the client which keywords of a schema were passed over. */
-export function tellIgnored({ ignoredKeywords }: Continuation): void {
+export function tellIgnored({ ignoredKeywords }: Pick<Continuation, 'ignoredKeywords'>): void {
   if (ignoredKeywords.length === 0) return;
   const [first, more] = [ignoredKeywords.slice(0, 10), ignoredKeywords.length - 10];
   notice(`schema keywords that nobody defines are ignored: ${first.join(', ')}${more > 0 ? ` and ${more} more` : ''}`);
 }
 
 /** What is to follow a prompt. Throws where its answer is constrained and cannot be as short as it has to be. */
-export function continuationOf(used: UsedModel, request: GenerationRequest, context: number): Continuation {
+export function continuationOf(
+  used: UsedModel,
+  request: GenerationRequest,
+  context: number,
+  keeping?: Keeping,
+): Continuation {
   const { entry, tokenizer } = used;
   const { promptIds, options, hooks } = request;
   return new Continuation({
@@ -120,6 +126,7 @@ export function continuationOf(used: UsedModel, request: GenerationRequest, cont
     logprobs: hooks.logprobs,
     thinking: thinkingOf({ description: entry.description, tokenizer }, options),
     poll,
+    keeping,
   });
 }
 

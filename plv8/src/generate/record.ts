@@ -8,7 +8,7 @@ import type { Catalog, ModelDescription } from '../backend/catalog.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import { mustRecord, refuseUnrecorded } from '../backend/limits.ts';
 import type { UsedModel } from '../backend/registry.ts';
-import type { Grammar } from '../sampling/constraint/constraint.ts';
+import type { Grammar } from '../sampling/constraint/grammar.ts';
 import type { GeneratedToken } from '../sampling/continuation.ts';
 import type { Generation } from './generate.ts';
 import type { PromptPart } from './prompt-parts.ts';

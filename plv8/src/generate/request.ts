@@ -2,7 +2,7 @@
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { noticeOnce } from '../db.ts';
 import { callerRole } from '../backend/caller.ts';
-import type { Grammar } from '../sampling/constraint/constraint.ts';
+import type { Grammar } from '../sampling/constraint/grammar.ts';
 import type { GeneratedToken, Step } from '../sampling/continuation.ts';
 import type { Generation } from './generate.ts';
 import { contextLength, generate as runGeneration } from './generate.ts';
@@ -88,7 +88,7 @@ export function promptModel(used: UsedModel): PromptModel {
 
 /** The options of a request, with what its answer has to be where a conversation has tools. */
 export function callingTools(
-  { used, options }: Request,
+  { used, options }: Pick<Request, 'used' | 'options'>,
   kind: RunRecord['kind'],
   promptIds: readonly number[],
 ): GenerateOptions {

@@ -35,6 +35,10 @@ export interface Job {
   onRows?(rows: number): void;
   /** The prompt was read; its first token is about to be chosen. */
   onRead?(): void;
+  /** Whether choosing its tokens may take long, so that it waits for a later pass where others did in this one. */
+  readonly choosesSlowly?: boolean;
+  /** Have `work` choose its next token; may throw rather than let that take too long. */
+  choose?(work: () => Step): Step;
   /** A step was taken. */
   onStep?(step: Step): void;
   /** Whether no more steps are wanted, though the answer may go on. Asked after each step. */
@@ -65,6 +69,13 @@ interface Following extends Waiting {
   readonly common: number;
 }
 
+/** Ids of one of them that a pass computes; `whole` is how many it will have in all. */
+interface Taking {
+  readonly who: Running;
+  readonly ids: number[];
+  readonly whole: number;
+}
+
 /** How one of them came to its end in a pass. */
 interface Ending {
   readonly who: Running;
@@ -89,16 +100,22 @@ export class Scheduler {
   private following: Following[] = [];
   /** Memory ran short: nobody is let in until somebody leaves. */
   private isFull = false;
+  /** Logits (vocabSize) that wait to be chosen from, the first of them for the longest. */
+  private readonly held = new Map<Running, Float32Array>();
+  /** Milliseconds for which tokens that are chosen slowly were chosen in this pass. */
+  private chosenMs = 0;
 
   /**
    * Computes up to `places` requests at a time. A pass takes `rows` ids: CHUNK_TOKENS, of which a reasonable number of places
    * leaves half to prompts, go over the weights once; Infinity takes prompts whole, where nobody waits for a next token.
+   * After `choosingMs` of them a pass leaves tokens that are chosen slowly to the next one.
    */
   constructor(
     private readonly model: Model,
     private readonly places: number,
     private readonly rows: number,
     private readonly poll: () => void,
+    private readonly choosingMs = Infinity,
   ) {}
 
   /** Requests that have not come to their end. */
@@ -130,15 +147,21 @@ export class Scheduler {
    * it, what was complete stays, and the next pass goes on from there.
    */
   pass(): boolean {
+    this.chosenMs = 0;
+    this.chooseHeld();
     this.letIn();
-    const rows = this.divide();
-    const taking = this.running
-      .map((who, i) => {
+    const taking = this.divide()
+      .map(({ who, rows }) => {
         const { cache, task } = who;
         const { history } = task.continuation;
-        return { who, ids: history.slice(cache.length, cache.length + rows[i]!), whole: history.length };
+        return { who, ids: history.slice(cache.length, cache.length + rows), whole: history.length };
       })
       .filter(({ ids }) => ids.length > 0);
+    if (taking.length > 0) this.forward(taking);
+    return this.size > 0;
+  }
+
+  private forward(taking: readonly Taking[]): void {
     const sequences = taking.map(({ who, ids, whole }) => {
       const { cache, task } = who;
       return { ids, cache, whole, intervention: task.intervention };
@@ -150,15 +173,34 @@ export class Scheduler {
     const endings: Ending[] = [];
     this.model.forwardEach(sequences, { poll: this.poll, shown }, (i, _index, logits) => {
       this.poll();
-      const ending = this.choose(taking[i]!.who, logits);
+      const { who } = taking[i]!;
+      if (who.job.choosesSlowly === true && this.chosenMs >= this.choosingMs) {
+        this.held.set(who, logits.slice());
+        return;
+      }
+      const ending = this.choose(who, logits);
       if (ending !== null) endings.push(ending);
     });
+    this.finish(endings);
+  }
+
+  /** Choose from the logits of passes before, who has waited longest first. */
+  private chooseHeld(): void {
+    for (const [who, logits] of this.held) {
+      if (this.chosenMs >= this.choosingMs) break;
+      this.poll();
+      this.held.delete(who);
+      const ending = this.choose(who, logits);
+      if (ending !== null) this.finish([ending]);
+    }
+  }
+
+  private finish(endings: readonly Ending[]): void {
     for (const { who } of endings) this.leave(who);
     for (const { who, failed, error } of endings) {
       if (failed) who.job.fail(error);
       else who.job.end();
     }
-    return this.size > 0;
   }
 
   /** Have waiting requests begin while there are places and memory for them. */
@@ -227,11 +269,12 @@ export class Scheduler {
     }
   }
 
-  /** Rows that each of the running requests gets in the next pass, for which its cache has room. */
-  private divide(): number[] {
+  /** Rows that each of the running requests gets in the next pass, for which its cache has room; whose logits are held gets none. */
+  private divide(): { who: Running; rows: number }[] {
     for (;;) {
+      const active = this.running.filter((who) => !this.held.has(who));
       const rows = divideRows(
-        this.running.map(({ task: { continuation }, cache }) => {
+        active.map(({ task: { continuation }, cache }) => {
           const { history, tokens } = continuation;
           // The last id is computed again where a pass was cut off before its logits were seen.
           if (!this.model.suits(cache, history.length)) cache.truncate(0);
@@ -241,7 +284,7 @@ export class Scheduler {
         }),
         this.rows,
       );
-      if (this.running.every((who, i) => this.hasRoom(who, rows[i]!))) return rows;
+      if (active.every((who, i) => this.hasRoom(who, rows[i]!))) return active.map((who, i) => ({ who, rows: rows[i]! }));
     }
   }
 
@@ -271,18 +314,23 @@ export class Scheduler {
   /** Choose the next token of an answer; how it ended, or null where it goes on. */
   private choose(who: Running, logits: Float32Array): Ending | null {
     const { job, task } = who;
+    const since = Date.now();
     try {
       if (task.continuation.tokens.length === 0) job.onRead?.();
-      const step = task.continuation.next(logits);
+      const next = (): Step => task.continuation.next(logits);
+      const step = job.choose === undefined ? next() : job.choose(next);
       job.onStep?.(step);
       return step.doneReason === null && job.isEnough?.() !== true ? null : { who, failed: false };
     } catch (error) {
       return { who, failed: true, error };
+    } finally {
+      if (job.choosesSlowly === true) this.chosenMs += Date.now() - since;
     }
   }
 
   private leave(who: Running): void {
     this.running = this.running.filter((other) => other !== who);
+    this.held.delete(who);
     this.isFull = false;
     who.job.closeCache(who.cache);
   }

@@ -8,6 +8,7 @@
  */
 import { limitThreads, poll, query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
+import { writeJson } from '../format/ordered-json.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Catalog } from '../backend/catalog.ts';
 import type { ContinuationInput, Step } from '../sampling/continuation.ts';
@@ -241,9 +242,15 @@ function settle(session: Session): void {
 function askEngine(session: Session, { entry }: UsedModel, n: number, catalog: Catalog): Step[] | null {
   const { continuation, input } = session;
   const written = continuation.tokens.map((token) => token.id);
+  const { constraint } = session.options;
   const told = askForSteps(
     { ...session, model: entry.description },
-    { promptIds: input.promptIds, written, most: n },
+    {
+      promptIds: input.promptIds,
+      written,
+      most: n,
+      constraint: constraint === null ? null : writeJson(constraint),
+    },
     catalog,
   );
   if (told === null) return null;

@@ -1,5 +1,7 @@
 /** What follows a prompt, token after token: sampling, the rules that end it, and the text that may go out. */
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Automaton } from './constraint/automaton.ts';
+import type { Keeping } from './constraint/constraint.ts';
 import { Constraint } from './constraint/constraint.ts';
 import type { GenerateOptions } from './options.ts';
 import { Random } from './random.ts';
@@ -51,6 +53,8 @@ export interface ContinuationInput {
   thinking: ThinkingFamily | null;
   /** called often; may throw to cancel */
   poll: () => void;
+  /** where its compiled grammar is kept, the backend's own place where nothing is said */
+  keeping?: Keeping | undefined;
 }
 
 function splitterOf({ thinking, promptIds, tokenizer }: ContinuationInput): ThinkingSplitter | null {
@@ -102,12 +106,18 @@ export class Continuation {
     this.budget = this.left;
     this.splitter = splitterOf(input);
     this.callSplitter = callSplitterOf(input);
-    this.constraint = constraint === null ? null : new Constraint(input.tokenizer, constraint, this.budget, input.poll);
+    const { tokenizer, poll, keeping } = input;
+    this.constraint = constraint === null ? null : new Constraint(tokenizer, constraint, this.budget, poll, keeping);
   }
 
   /** Keywords of the schema that nobody defines, with their places; they were ignored. */
   get ignoredKeywords(): readonly string[] {
     return this.constraint?.ignored ?? [];
+  }
+
+  /** What its answer is constrained by. */
+  get automaton(): Automaton | null {
+    return this.constraint?.automaton ?? null;
   }
 
   /** The calls of tools that are complete. */

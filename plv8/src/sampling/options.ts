@@ -2,7 +2,7 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import type { AblatedParts } from '../format/ablated-parts.ts';
 import { ablatedParts } from './ablate-option.ts';
-import type { Grammar } from './constraint/constraint.ts';
+import type { Grammar } from './constraint/grammar.ts';
 import type { SamplerOptions } from './sampler.ts';
 import { quoted } from '../format/visible-text.ts';
 

@@ -8,7 +8,7 @@ import { readConfig } from '../../../plv8/src/model/config.ts';
 import type { CacheHooks } from '../../../plv8/src/model/kv-cache.ts';
 import type { KvCache } from '../../../plv8/src/model/model.ts';
 import { CHUNK_TOKENS, Model, onEvaluated } from '../../../plv8/src/model/model.ts';
-import type { DoneReason, GeneratedToken } from '../../../plv8/src/sampling/continuation.ts';
+import type { DoneReason, GeneratedToken, Step } from '../../../plv8/src/sampling/continuation.ts';
 import { Continuation } from '../../../plv8/src/sampling/continuation.ts';
 import { parseOptions } from '../../../plv8/src/sampling/options.ts';
 import { Random } from '../../../plv8/src/sampling/random.ts';
@@ -539,5 +539,82 @@ describe('sequences that outgrow the original context of LongRoPE', () => {
       expect(layers.mock.calls.length).toBeLessThanOrEqual(1);
     }
     jobs.forEach((job, i) => expect(job.answer, `request ${i}`).toEqual(expected[i]));
+  });
+});
+
+describe('tokens that are chosen slowly', () => {
+  const subject = load('llama-260k/llama-260k-q8_0');
+  const { model } = subject;
+
+  /** Takes so many milliseconds, of a clock that stands still otherwise, for each of its tokens. */
+  class Slow extends Asking {
+    readonly choosesSlowly = true;
+
+    constructor(
+      of: Subject,
+      asked: Asked,
+      private readonly clock: { ms: number },
+      private readonly takes: number,
+    ) {
+      super(of, asked);
+    }
+
+    choose(work: () => Step): Step {
+      this.clock.ms += this.takes;
+      return work();
+    }
+  }
+
+  it('wait for later passes in turn, and are what they are alone; others get one in each pass', () => {
+    const clock = { ms: 1000 };
+    const now = vi.spyOn(Date, 'now').mockImplementation(() => clock.ms);
+    const asked = requests(subject, new Random(19), 12).map((each) => ({
+      ...each,
+      options: { ...each.options, num_predict: 12 },
+    }));
+    const expected = asked.map((each) => alone(subject, each));
+    const jobs = asked.map((each, i) => (i % 3 === 0 ? new Asking(subject, each) : new Slow(subject, each, clock, 60)));
+    const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, poll, 100);
+    for (const job of jobs) scheduler.add(job);
+    const waits = jobs.map(() => 0);
+    let longest = 0;
+    for (let more = true; more;) {
+      const before = jobs.map((job) => job.written);
+      const since = clock.ms;
+      more = scheduler.pass();
+      expect(clock.ms - since).toBeLessThanOrEqual(120); // a second one begins within 100, a third one does not
+      jobs.forEach((job, i) => {
+        const waited = before[i]! > 0 && !job.isOver && job.written === before[i];
+        waits[i] = waited ? waits[i]! + 1 : 0;
+        if (!(job instanceof Slow)) expect(waits[i]).toBe(0);
+        longest = Math.max(longest, waits[i]!);
+      });
+    }
+    now.mockRestore();
+    // Eight of them, two in a pass, none of which is passed over.
+    expect(longest).toBeGreaterThan(1);
+    expect(longest).toBeLessThanOrEqual(4);
+    jobs.forEach((job, i) => {
+      expect(job.answer, `request ${i}`).toEqual(expected[i]);
+      const { tokens, ended } = expected[i]!;
+      expect(job.rows, `request ${i}`).toBe(asked[i]!.promptIds.length + tokens.length - (ended === null ? 1 : 0));
+      expect(job.cache).toBeNull();
+    });
+  });
+
+  it('are let go of with what they wait with', () => {
+    const clock = { ms: 1000 };
+    const now = vi.spyOn(Date, 'now').mockImplementation(() => clock.ms);
+    const options = { temperature: 0, num_predict: 20 };
+    const jobs = [3, 4, 5].map((id) => new Slow(subject, { promptIds: [1, id], options }, clock, 200));
+    const scheduler = new Scheduler(model, PLACES, CHUNK_TOKENS, poll, 100);
+    for (const job of jobs) scheduler.add(job);
+    scheduler.pass();
+    scheduler.remove(jobs[1]!);
+    for (let i = 0; i < 3; i++) scheduler.pass();
+    expect(jobs.map((job) => job.written)).toEqual([2, 0, 2]);
+    scheduler.close();
+    expect(jobs.map((job) => job.cache)).toEqual([null, null, null]);
+    now.mockRestore();
   });
 });

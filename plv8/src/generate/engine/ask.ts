@@ -11,12 +11,14 @@ import { refuseUnrecorded } from '../../backend/limits.ts';
 import { admit, currentCatalog, note, useDescription } from '../../backend/registry.ts';
 import type { EngineHost } from '../../db.ts';
 import { engineHost, noticeOnce } from '../../db.ts';
-import { writeJson } from '../../format/ordered-json.ts';
+import { parseJson, writeJson } from '../../format/ordered-json.ts';
+import type { Grammar } from '../../sampling/constraint/grammar.ts';
 import type { Step } from '../../sampling/continuation.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../../sampling/options.ts';
+import type { ToolCall } from '../../sampling/tool-calls.ts';
 import type { ChatMessage } from '../../tokenizer/chat-template.ts';
-import { logAnswer } from '../generate.ts';
+import { logAnswer, tellIgnored } from '../generate.ts';
 import type { RunRecord } from '../record.ts';
 import { buildIdOf, recordingWanted, recordWithTexts } from '../record.ts';
 import type { Answer } from '../request.ts';
@@ -47,26 +49,38 @@ type Kind = 'generate' | 'complete' | 'chat' | 'stream';
 /** Limits on what a backend holds: an engine has none of a role's. */
 const OF_BACKENDS = ['max_model_bytes', 'max_loaded_models'];
 
-/** Characters of a prompt or conversation that the engine takes; a longer one would hold up others before its first pass. */
+/** Characters of a prompt or conversation, and of the options, that the engine takes; a longer one would hold up others before its first pass. */
 const MAX_INPUT = 1_000_000;
 
-/** The answer to a call, of the engine where that takes it; `onStep` sees its steps, which may all come at the end. */
+interface More {
+  /** Sees the steps of the answer, which may all come at the end. */
+  onStep?: (step: SentStep) => void;
+  /** What the answer has to be. */
+  grammar?: Grammar;
+}
+
+/** The answer to a call, of the engine where that takes it. */
 export function answer(
   kind: Kind,
   input: Input,
   model: string | null,
   given: Record<string, unknown> | null,
-  onStep?: (step: SentStep) => void,
+  more: More = {},
 ): Answer {
-  const { answer: known, admitted } = askEngine(kind, input, model, given, onStep);
+  const { answer: known, admitted } = askEngine(kind, input, model, given, more);
   if (known !== null) return known;
+  const { onStep, grammar } = more;
   return answerHere(
     kind,
     model,
     given,
     (prepared, options) =>
       'prompt' in input ? turnPrompt(prepared, input.prompt, options) : chatPrompt(prepared, input.messages, options),
-    { admitted, ...(onStep === undefined ? {} : { onStep: (step: Step) => onStep(sentStep(step)) }) },
+    {
+      admitted,
+      ...(grammar === undefined ? {} : { grammar }),
+      ...(onStep === undefined ? {} : { onStep: (step: Step) => onStep(sentStep(step)) }),
+    },
   );
 }
 
@@ -80,16 +94,25 @@ interface Asked {
 const NOT_ASKED: Asked = { answer: null, admitted: false };
 
 /** Whether the engine computes such a call: what may take long before its first pass, or names cores, is the backend's. */
-function isTaken(length: number, options: GenerateOptions, { limits }: Catalog): boolean {
-  const { constraint, ablate, template, toolChoice, numThread } = options;
-  const isPlain = constraint === null && ablate === null && template === null && toolChoice === 'auto' && !numThread;
-  return isPlain && length <= MAX_INPUT && OF_BACKENDS.every((name) => !limits.has(name));
+function isTaken(
+  length: number,
+  given: Record<string, unknown>,
+  { ablate, template, numThread }: GenerateOptions,
+  { limits }: Catalog,
+): boolean {
+  const isPlain = ablate === null && template === null && !numThread;
+  return isPlain && length + writeJson(given).length <= MAX_INPUT && OF_BACKENDS.every((name) => !limits.has(name));
 }
 
-/** As isTaken; the tools of a conversation constrain its answer. */
-function isTakenInput(input: Input, options: GenerateOptions, catalog: Catalog): boolean {
-  if ('prompt' in input) return isTaken(input.prompt.length, options, catalog);
-  return options.tools === null && isTaken(input.json.length, options, catalog);
+/** As isTaken; a tool to be called is refused where there is no conversation. */
+function isTakenInput(
+  input: Input,
+  given: Record<string, unknown>,
+  options: GenerateOptions,
+  catalog: Catalog,
+): boolean {
+  if ('messages' in input) return isTaken(input.json.length, given, options, catalog);
+  return options.toolChoice === 'auto' && isTaken(input.prompt.length, given, options, catalog);
 }
 
 function askEngine(
@@ -97,7 +120,7 @@ function askEngine(
   input: Input,
   model: string | null,
   given: Record<string, unknown> | null,
-  onStep?: (step: SentStep) => void,
+  { onStep, grammar }: More,
 ): Asked {
   const host = engineHost();
   if (host === null) return NOT_ASKED;
@@ -105,10 +128,10 @@ function askEngine(
   const catalog = currentCatalog();
   refuseUnrecorded(catalog.limits);
   const description = useDescription(catalog, model);
-  const options = parseOptions(given ?? {}, description.defaultOptions);
+  const options = parseOptions(given ?? {}, description.defaultOptions, grammar);
   const caller = callerRole();
   const account = catalog.accounts.find(({ role }) => role === caller);
-  if (!isTakenInput(input, options, catalog) || account === undefined) return NOT_ASKED;
+  if (!isTakenInput(input, given ?? {}, options, catalog) || account === undefined) return NOT_ASKED;
   const ignored = ignoredOptions(given ?? {});
   if (ignored.length > 0) noticeOnce(`options about hardware change nothing here: ${ignored.join(', ')}`);
   admit(catalog);
@@ -118,6 +141,7 @@ function askEngine(
   const limits = [...catalog.limits];
   const request: EngineRequest = {
     ...requestOf({ caller, model: description, given: given ?? {}, options, stored, limits }, catalog),
+    grammar: grammar === undefined ? null : writeJson(grammar),
     input: sentInput(input, caller, description.digest),
     logprobs: record || options.logprobs || kind === 'stream',
     wantsSteps: onStep !== undefined,
@@ -135,10 +159,12 @@ function askEngine(
 export function askForSteps(session: OpenedSession, steps: SessionSteps, catalog: Catalog): EngineSteps | null {
   const host = engineHost();
   const account = catalog.accounts.find(({ role }) => role === session.caller);
-  const length = steps.promptIds.length + steps.written.length;
-  if (host === null || account === undefined || !isTaken(length, session.options, catalog)) return null;
+  const length = steps.promptIds.length + steps.written.length + (steps.constraint?.length ?? 0);
+  const { given, options } = session;
+  if (host === null || account === undefined || !isTaken(length, given, options, catalog)) return null;
   const request: EngineRequest = {
     ...requestOf(session, catalog),
+    grammar: null,
     input: steps,
     logprobs: true,
     wantsSteps: false,
@@ -177,19 +203,27 @@ function sentInput(input: Input, caller: string, digest: string): EngineInput {
  * wrong with it.
  */
 function converse(host: EngineHost, role: number, request: EngineRequest): EngineMessage | null {
-  const heard: { last: EngineMessage | null } = { last: null };
+  const heard: { last: EngineMessage | null; rows: number } = { last: null, rows: 0 };
+  const count = (rows: number): void => {
+    chargeTokens(rows);
+    noteTokens(rows);
+    heard.rows += rows;
+  };
   const hear = (text: string): boolean => {
     const message = JSON.parse(text) as EngineMessage;
     if ('rows' in message) {
-      chargeTokens(message.rows);
-      noteTokens(message.rows);
+      count(message.rows);
       return false;
     }
     heard.last = message;
     return true;
   };
-  if (host.ask(role, JSON.stringify(request), hear, request.model.id) !== 'done') return null;
-  if (heard.last !== null && 'error' in heard.last) throw receivedError(heard.last.error);
+  const came = host.ask(role, JSON.stringify(request), hear, request.model.id);
+  if (came !== 'done' || heard.last === null || 'unseen' in heard.last) {
+    if (heard.rows > 0) count(-heard.rows); // they are evaluated here, and counted then
+    return null;
+  }
+  if ('error' in heard.last) throw receivedError(heard.last.error);
   return heard.last;
 }
 
@@ -204,8 +238,12 @@ interface Call {
 }
 
 /** Log and remember an answer, and record it where that is wanted. */
-function finish(call: Call, { generation, isWhole, logprobs, run, heldAs, loadNs }: EngineAnswer): Answer {
-  const { kind, caller, description, given, options, catalog, startedAt } = call;
+function finish(call: Call, answered: EngineAnswer): Answer {
+  const { kind, caller, description, given, catalog, startedAt } = call;
+  const { isWhole, logprobs, run, heldAs, loadNs, constraint } = answered;
+  const generation = { ...answered.generation, calls: parseJson(answered.calls) as ToolCall[] };
+  const options = constraint === null ? call.options : { ...call.options, constraint: parseJson(constraint) as Grammar };
+  tellIgnored(answered);
   logAnswer(description.name, caller, generation);
   const ids = generation.tokens.map((token) => token.id);
   if (isWhole) rememberWhole({ caller, digest: description.digest, text: generation.text, ids });

@@ -20,6 +20,8 @@ export interface SessionSteps {
   promptIds: readonly number[];
   written: readonly number[];
   most: number;
+  /** What its answer has to be, its tools included, a JSON text; null for any text. */
+  constraint: string | null;
 }
 
 export interface EngineRequest {
@@ -32,6 +34,8 @@ export interface EngineRequest {
   precision: Precision;
   /** The caller's options and the seed, a JSON text. */
   options: string;
+  /** What the answer has to be where a function says it, a JSON text. */
+  grammar: string | null;
   input: EngineInput;
   /** Limits that hold for the caller. */
   limits: [name: string, value: number][];
@@ -56,7 +60,14 @@ export function sentStep({ token, text, thinking }: Step): SentStep {
 }
 
 export interface EngineAnswer {
+  /** Without the calls of tools. */
   generation: Generation;
+  /** The calls of tools, a JSON text: their arguments keep order and digits. */
+  calls: string;
+  /** What the answer had to be because of its tools, a JSON text; null where the options say it. */
+  constraint: string | null;
+  /** Keywords of the schema that nobody defines. */
+  ignoredKeywords: readonly string[];
   steps: SentStep[];
   /** Nanoseconds for which the model was loaded. */
   loadNs: number;
@@ -89,7 +100,7 @@ export interface SentError {
 export type EngineMessage =
   /** So many tokens are about to be evaluated. */
   | { rows: number }
-  /** The engine does not see what the caller sees, has no room for the model now, or failed by no fault of the call. */
+  /** The engine does not see what the caller sees, has no room or time for the call now, or failed by no fault of it. */
   | { unseen: true }
   | { error: SentError }
   | { steps: EngineSteps }

@@ -11,9 +11,9 @@ import { raise, SQLSTATE } from '../../errors.ts';
 import type { Model } from '../../model/model.ts';
 import { CHUNK_TOKENS, MAX_SEQUENCES } from '../../model/model.ts';
 import { buildIdOf } from '../record.ts';
-import type { Job } from '../scheduler.ts';
 import { Scheduler } from '../scheduler.ts';
 import { engineNumbers, newEngineFacts, requestNumbers } from './facts.ts';
+import { CHOOSING_MS, Grammars } from './grammars.ts';
 import type { EngineMessage, EngineRequest } from './messages.ts';
 import { failure, storedOf } from './messages.ts';
 import type { Client } from './serving.ts';
@@ -31,12 +31,15 @@ interface Left {
 
 /** One that is being computed. */
 interface Open {
-  job: Job;
+  job: Serving;
   scheduler: Scheduler;
 }
 
-/** Milliseconds in which a request's prompt has to be ready; else its caller computes it, and nobody else waits for that. */
+/** Milliseconds in which a request's prompt and grammar have to be ready; else its caller computes it, and nobody else waits for that. */
 const PREPARE_MS = 200;
+
+/** Milliseconds between two passes after which no further request is made ready. */
+const PREPARING_MS = 100;
 
 /** Of a statement, in the transaction of a turn. */
 const LOCK_WAIT = '200ms';
@@ -44,6 +47,10 @@ const LOCK_WAIT = '200ms';
 /** By model. */
 const schedulers = new Map<Model, Scheduler>();
 const open = new Map<number, Open>();
+/** Requests that were taken and have not begun, those that came first first, and whose request began last. */
+const arrived: Left[] = [];
+let latestRole: number | null = null;
+const grammars = new Grammars(() => new Set([...open.values()].flatMap(({ job }) => job.automaton ?? [])));
 /** What others see of this engine. */
 const facts = newEngineFacts();
 
@@ -52,7 +59,7 @@ function isUsed(model: Model): boolean {
 }
 
 function isBusy(): boolean {
-  return open.size > 0;
+  return open.size > 0 || arrived.length > 0;
 }
 
 /**
@@ -97,18 +104,22 @@ function refuseForeign(): void {
   raise(SQLSTATE.objectNotInPrerequisiteState, 'functions of another build were installed, so this engine ends');
 }
 
+/** Take what was left, and begin some of it: of one role after the other, so that none waits for all that others have. */
 function takeRequests(host: EngineHost): void {
-  const taken = host.take().map(([id, role, text, since = Date.now()]): Left => {
-    return { id, role, request: JSON.parse(text) as EngineRequest, since };
-  });
-  if (taken.length === 0) return;
+  for (const [id, role, text, since = Date.now()] of host.take())
+    arrived.push({ id, role, request: JSON.parse(text) as EngineRequest, since });
+  if (arrived.length === 0) return;
   const catalog = readTables();
   for (const [model, scheduler] of schedulers) if (scheduler.size === 0) schedulers.delete(model);
-  for (const each of taken) {
-    if (host.gone(each.id)) host.finish(each.id);
-    else if (catalog === null) reply(host, each.id, { unseen: true });
-    else begin(host, catalog, each);
-  }
+  const until = Date.now() + PREPARING_MS;
+  do {
+    const next = Math.max(0, arrived.findIndex(({ role }) => role !== latestRole));
+    const left = arrived.splice(next, 1)[0]!;
+    latestRole = left.role;
+    if (host.gone(left.id)) host.finish(left.id);
+    else if (catalog === null) reply(host, left.id, { unseen: true });
+    else begin(host, catalog, left);
+  } while (arrived.length > 0 && Date.now() < until);
 }
 
 /** Null where somebody holds a lock on the tables: maybe a caller, who waits for the engine, so the engine does not wait for long. */
@@ -149,7 +160,7 @@ function canTake(catalog: Catalog, { model, stored, precision, build }: EngineRe
     row.name === model.name &&
     storedOf(useDescription(catalog, row.name)) === stored &&
     buildIdOf(catalog) === build &&
-    (!isBusy() || fits(catalog, row, precision))
+    (open.size === 0 || fits(catalog, row, precision))
   );
 }
 
@@ -168,8 +179,8 @@ function begin(host: EngineHost, catalog: Catalog, left: Left): void {
       reply: (message) => reply(host, id, message),
       note: (noted) => host.note?.(id, requestNumbers(noted)),
     };
-    const serving = within(PREPARE_MS, () => new Serving(used, facts, client));
-    const scheduler = schedulers.get(model) ?? new Scheduler(model, MAX_SEQUENCES, CHUNK_TOKENS, poll);
+    const serving = within(PREPARE_MS, () => new Serving(used, facts, client, grammars));
+    const scheduler = schedulers.get(model) ?? new Scheduler(model, MAX_SEQUENCES, CHUNK_TOKENS, poll, CHOOSING_MS);
     schedulers.set(model, scheduler);
     open.set(id, { job: serving, scheduler });
     scheduler.add(serving);

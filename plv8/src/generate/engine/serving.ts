@@ -3,9 +3,11 @@ import { forkCache, releaseCache, takeCache } from '../../backend/caches.ts';
 import { nanoseconds } from '../../backend/durations.ts';
 import { limitOptions } from '../../backend/limits.ts';
 import type { UsedModel } from '../../backend/registry.ts';
-import { parseJson } from '../../format/ordered-json.ts';
+import { parseJson, writeJson } from '../../format/ordered-json.ts';
 import type { KvCache } from '../../model/model.ts';
 import type { Continuation, GeneratedToken, Step } from '../../sampling/continuation.ts';
+import type { Automaton } from '../../sampling/constraint/automaton.ts';
+import type { Grammar } from '../../sampling/constraint/grammar.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
 import { parseOptions } from '../../sampling/options.ts';
 import { parseMessages } from '../../tokenizer/messages.ts';
@@ -13,13 +15,15 @@ import type { Generation, GenerationRequest } from '../generate.ts';
 import { cacheRequest, checkPrompt, contextLength, continuationOf, finishedGeneration } from '../generate.ts';
 import type { Prompt } from '../prompt-parts.ts';
 import { runTexts } from '../record.ts';
-import { shownLogprobs } from '../request.ts';
+import { callingTools, shownLogprobs } from '../request.ts';
 import type { Job, Task } from '../scheduler.ts';
 import type { PromptModel } from '../templated-prompt.ts';
 import { chatPrompt, turnPrompt } from '../templated-prompt.ts';
 import { isWhole } from '../written-answers.ts';
 import type { EngineFacts, RequestFacts } from './facts.ts';
 import { newRequestFacts } from './facts.ts';
+import type { Grammars } from './grammars.ts';
+import { ChoosingTime } from './grammars.ts';
 import type { EngineInput, EngineMessage, EngineRequest, SentStep } from './messages.ts';
 import { failure, sentStep } from './messages.ts';
 
@@ -49,15 +53,34 @@ function promptOf(model: PromptModel, input: EngineInput, options: GenerateOptio
   return chatPrompt(model, parseMessages(parseJson(input.messages)), options, (text) => written.get(text));
 }
 
+/** Null for null. */
+function grammarOf(text: string | null): Grammar | null {
+  return text === null ? null : (parseJson(text) as Grammar);
+}
+
+/** The options of a request, with what its answer has to be, be it said by a function, a session or the tools of a conversation. */
+function constrainedOptions(
+  used: UsedModel,
+  { input }: EngineRequest,
+  options: GenerateOptions,
+  promptIds: readonly number[],
+): GenerateOptions {
+  if ('promptIds' in input) return { ...options, constraint: grammarOf(input.constraint) };
+  return 'messages' in input ? callingTools({ used, options }, 'chat', promptIds) : options;
+}
+
 export class Serving implements Job {
   readonly owner: string;
+  /** What its answer is constrained by. */
+  readonly automaton: Automaton | null;
   private readonly asked: GenerationRequest;
   private readonly prompt: Prompt;
   private readonly context: number;
   /** Ids that were written before, and steps that are wanted. */
   private readonly written: readonly number[];
   private readonly most: number;
-  private continuation: Continuation | null = null;
+  private readonly continuation: Continuation;
+  private readonly choosing = new ChoosingTime();
   private taken = 0; // steps
   private readonly steps: SentStep[] = [];
   private reused: number | null = null;
@@ -70,12 +93,13 @@ export class Serving implements Job {
     private readonly used: UsedModel,
     private readonly facts: EngineFacts,
     private readonly client: Client,
+    private readonly grammars: Grammars,
   ) {
     const { request } = client;
     this.owner = String(client.role);
     const { description, model } = used.entry;
     const given = parseJson(request.options) as Record<string, unknown>;
-    const options = parseOptions(given, description.defaultOptions);
+    const options = parseOptions(given, description.defaultOptions, grammarOf(request.grammar));
     const trained = model.config.contextLength;
     limitOptions(options, given, new Map(request.limits), contextLength(options, trained));
     this.prompt = promptOf({ description, tokenizer: used.tokenizer }, request.input, options);
@@ -83,9 +107,14 @@ export class Serving implements Job {
     checkPrompt(this.prompt.ids, this.context);
     if (options.numPredict !== 0) model.checkWrites();
     const hooks = { logprobs: request.logprobs };
-    this.asked = { promptIds: this.prompt.ids, options, hooks };
+    const constrained = constrainedOptions(used, request, options, this.prompt.ids);
+    this.asked = { promptIds: this.prompt.ids, options: constrained, hooks };
     const { written, most } = 'promptIds' in request.input ? request.input : { written: [], most: Infinity };
     [this.written, this.most] = [written, most];
+    const keeping = constrained.constraint === null ? {} : grammars.placeFor(this.owner);
+    this.continuation = continuationOf(used, this.asked, this.context, keeping);
+    this.continuation.replay(written.map(knownToken));
+    this.automaton = this.continuation.automaton;
     if (this.isFresh) facts.promptTokens += this.prompt.ids.length;
     this.note({ promptTokens: this.prompt.ids.length, generatedTokens: written.length });
   }
@@ -104,12 +133,19 @@ export class Serving implements Job {
   }
 
   begin(): Task | null {
-    const continuation = continuationOf(this.used, this.asked, this.context);
-    continuation.replay(this.written.map(knownToken));
-    this.continuation = continuation;
-    if (this.asked.options.numPredict !== 0) return { continuation, intervention: undefined };
+    if (this.asked.options.numPredict !== 0) return { continuation: this.continuation, intervention: undefined };
     this.end();
     return null;
+  }
+
+  get choosesSlowly(): boolean {
+    return this.automaton !== null;
+  }
+
+  choose(work: () => Step): Step {
+    if (this.automaton === null) return work();
+    this.grammars.check(this.automaton);
+    return this.choosing.choose(work);
   }
 
   openCache(ids: readonly number[]): KvCache {
@@ -168,7 +204,7 @@ export class Serving implements Job {
   }
 
   end(): void {
-    const continuation = this.continuation!;
+    const { continuation } = this;
     const isSession = 'promptIds' in this.client.request.input;
     if (!isSession || continuation.doneReason !== null) this.facts.answers++;
     if (isSession) this.endSteps(continuation);
@@ -192,11 +228,15 @@ export class Serving implements Job {
     const { request } = this.client;
     const whole = finishedGeneration(used, prompt.ids, { continuation, reused, startedAt, answeringSince });
     const tokens = whole.tokens.map((token) => ({ ...token, topLogprobs: [] })); // which neither rows nor recorded runs have
-    const generation: Generation = { ...whole, tokens };
+    const generation: Generation = { ...whole, tokens, calls: [] };
     const { tokenizer, loadNs } = used;
-    const texts = request.wantsRun ? runTexts(generation, this.asked.options.stop, tokenizer) : null;
+    const { stop, constraint } = this.asked.options;
+    const texts = request.wantsRun ? runTexts(generation, stop, tokenizer) : null;
     const answer = {
       generation,
+      calls: writeJson(whole.calls),
+      constraint: constraint?.kind === 'tool_call' ? writeJson(constraint) : null,
+      ignoredKeywords: continuation.ignoredKeywords,
       steps: this.steps,
       loadNs,
       heldAs: used.entry.model.precision,

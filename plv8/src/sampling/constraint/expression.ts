@@ -22,6 +22,21 @@ const WALL: Expression = 2;
 /** Nodes, with the members of alternatives and the states of machines counted: some hundred bytes each. */
 const MAX_SIZE = 300_000;
 
+/** What expressions may take where others need memory, too; who takes more throws OutOfRoom. */
+export interface ExpressionRoom {
+  /** as MAX_SIZE counts them */
+  states: number;
+  /** remembered derivatives */
+  derivatives: number;
+  /** bytes of remembered texts */
+  textBytes: number;
+}
+
+const NO_BOUNDS: ExpressionRoom = { states: Infinity, derivatives: Infinity, textBytes: Infinity };
+
+/** More was taken than there is room for. */
+export class OutOfRoom extends Error {}
+
 /** Nodes between two polls. */
 const POLL_STRIDE = 1024;
 
@@ -64,13 +79,22 @@ export class Expressions {
   private readonly least: number[] = [];
   private readonly definitions: Expression[] = [];
   private size = 0;
+  private textBytes = 0;
   private spent = 0;
   private closed = false;
 
-  constructor(readonly poll: () => void = () => undefined) {
+  constructor(
+    readonly poll: () => void = () => undefined,
+    readonly room: ExpressionRoom = NO_BOUNDS,
+  ) {
     this.add({ kind: 'never' });
     this.add({ kind: 'empty' });
     this.add({ kind: 'wall' });
+  }
+
+  /** What there is of it. */
+  get held(): ExpressionRoom {
+    return { states: this.size, derivatives: this.derivatives.size, textBytes: this.textBytes };
   }
 
   /** Whether the empty text is accepted. */
@@ -304,6 +328,7 @@ export class Expressions {
           derived = this.deriveNode(node, byte);
           if (this.least[derived] === Infinity) derived = NEVER;
           this.derivatives.set(key, derived);
+          if (this.derivatives.size > this.room.derivatives) throw new OutOfRoom();
         }
         return derived;
       }
@@ -427,6 +452,8 @@ export class Expressions {
     parts.push(this.shortestOf(this.nodes[at]!));
     const text = parts.join('');
     this.shortestTexts.set(e, text);
+    this.textBytes += text.length;
+    if (this.textBytes > this.room.textBytes) throw new OutOfRoom();
     return text;
   }
 
@@ -532,6 +559,7 @@ export class Expressions {
         hint: 'a smaller schema, fewer alternatives, or lower bounds on repetition need fewer',
       });
     }
+    if (this.size > this.room.states) throw new OutOfRoom();
     if (++this.spent % POLL_STRIDE === 0) this.poll();
   }
 

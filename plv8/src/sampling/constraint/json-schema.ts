@@ -127,7 +127,7 @@ class SchemaCompiler implements ValueCompiler {
     root: unknown,
     private readonly rawTexts = false,
   ) {
-    this.document = new SchemaDocument(root, expressions.poll);
+    this.document = new SchemaDocument(root, expressions.poll, expressions.room);
     this.expansion = new SchemaExpansion(this.document);
     this.encode = rawTexts ? utf8Encoding(expressions) : jsonEncoding(expressions);
     this.separator = expressions.sequence(expressions.literal(','), expressions.optional(expressions.literal(' ')));

@@ -2,7 +2,7 @@
 import { raise, SQLSTATE } from '../../errors.ts';
 import { isObject } from '../../format/json-object.ts';
 import { byteText, utf8Encoding } from './characters.ts';
-import type { Expression } from './expression.ts';
+import type { Expression, ExpressionRoom } from './expression.ts';
 import { Expressions } from './expression.ts';
 import { compilePattern } from './pattern.ts';
 import { invalid, MAX_DEPTH } from './schema-keywords.ts';
@@ -20,6 +20,7 @@ export class SchemaDocument {
   constructor(
     readonly root: unknown,
     private readonly poll: () => void = () => undefined,
+    private readonly room?: ExpressionRoom,
   ) {}
 
   /** Count steps. Throws programLimitExceeded where there are too many, as alternatives of alternatives make. */
@@ -43,7 +44,7 @@ export class SchemaDocument {
   matches(pattern: string, text: string): boolean {
     let known = this.patterns.get(pattern);
     if (known === undefined) {
-      const expressions = new Expressions(this.poll);
+      const expressions = new Expressions(this.poll, this.room);
       const start = compilePattern(expressions, pattern, utf8Encoding(expressions), 'part');
       expressions.close();
       this.patterns.set(pattern, (known = { expressions, start }));

@@ -7,9 +7,6 @@ export const UNKNOWN = 0;
 /** Number of the state that nothing leaves. */
 export const DEAD = 1;
 
-/** States at a time, a KiB each. */
-const MAX_STATES = 16_384;
-
 export class Transitions {
   /** (states) the expression of a number */
   readonly states: Expression[] = [NEVER, NEVER];
@@ -19,11 +16,19 @@ export class Transitions {
   needed = new Float64Array(64).fill(-1);
   private readonly numbers = new Map<Expression, number>();
 
-  constructor(private readonly expressions: Expressions) {}
+  /** Holds `most` states at a time, a KiB each. */
+  constructor(
+    private readonly expressions: Expressions,
+    private readonly most: number,
+  ) {}
+
+  get bytes(): number {
+    return this.next.byteLength + this.needed.byteLength;
+  }
 
   /** Number of a state where a walk begins. Numbers hold until the next walk, but for what `find` says. */
   begin(state: Expression): number {
-    if (this.states.length > MAX_STATES / 2) this.forget();
+    if (this.states.length > this.most / 2) this.forget();
     return this.numberOf(state);
   }
 
@@ -32,7 +37,8 @@ export class Transitions {
    * more room, the states on the stack got other numbers.
    */
   find(stack: Int32Array, depth: number, byte: number): number {
-    if (this.states.length >= MAX_STATES) {
+    this.expressions.poll();
+    if (this.states.length >= this.most) {
       const path = Array.from(stack.subarray(0, depth + 1), (number) => this.states[number]!);
       this.forget();
       path.forEach((state, i) => (stack[i] = this.numberOf(state)));

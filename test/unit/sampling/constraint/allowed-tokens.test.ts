@@ -1,6 +1,6 @@
 /** The sets of allowed tokens, which trees and states that stand for many others give, against trying every token. */
 import { expect, test } from 'vitest';
-import type { Grammar } from '../../../../plv8/src/sampling/constraint/constraint.ts';
+import type { Grammar } from '../../../../plv8/src/sampling/constraint/grammar.ts';
 import { Constraint } from '../../../../plv8/src/sampling/constraint/constraint.ts';
 import { createTokenizer } from '../../../../plv8/src/tokenizer/tokenizer.ts';
 import { readGgufVocabulary } from '../../../golden/gguf-vocabulary.ts';

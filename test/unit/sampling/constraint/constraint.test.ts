@@ -4,7 +4,7 @@
  */
 import { describe, expect, it, vi } from 'vitest';
 import { HartonomousError } from '../../../../plv8/src/errors.ts';
-import type { Grammar } from '../../../../plv8/src/sampling/constraint/constraint.ts';
+import type { Grammar } from '../../../../plv8/src/sampling/constraint/grammar.ts';
 import { Continuation } from '../../../../plv8/src/sampling/continuation.ts';
 import { parseOptions } from '../../../../plv8/src/sampling/options.ts';
 import { readConfig } from '../../../../plv8/src/model/config.ts';
