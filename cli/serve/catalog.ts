@@ -3,6 +3,7 @@ import pg from 'pg';
 import { databaseUrl } from '../cluster/connect.ts';
 import type { ConnectionOptions } from '../cluster/connect.ts';
 import type { ShownModel } from '../answer/show-model.ts';
+import type { EngineRow } from './engine-metrics.ts';
 import { HttpError } from './errors.ts';
 
 const CONNECTIONS = 2;
@@ -83,6 +84,11 @@ export class Catalog {
       `select * from hartonomous.model_list where name in (select model from hartonomous.loaded_everywhere)`,
     );
     return rows;
+  }
+
+  /** What the engine of the database does; null where none runs. */
+  async engine(): Promise<EngineRow | null> {
+    return (await this.pool.query<EngineRow>('select * from hartonomous.engine_list')).rows[0] ?? null;
   }
 
   async close(): Promise<void> {

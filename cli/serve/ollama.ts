@@ -13,6 +13,7 @@ import { streamedAnswer, wholeAnswer } from './answers.ts';
 import { loadModel } from './backends.ts';
 import type { ListedModel } from './catalog.ts';
 import { embeddings } from './embeddings.ts';
+import { engineFacts } from './engine-metrics.ts';
 import { HttpError, ollamaError } from './errors.ts';
 import type { SortedFields } from './fields.ts';
 import {
@@ -264,8 +265,9 @@ export function ollamaRoutes(api: ApiContext, version: string): Hono {
       c.json({ models: await Promise.all((await api.catalog.models()).map((model) => listed(api, model))) }),
     )
     .get('/ps', async (c) => {
-      const models = await api.catalog.loaded();
+      const [models, engine] = await Promise.all([api.catalog.loaded(), api.catalog.engine()]);
       return c.json({
+        ...(engine === null ? {} : { engine: engineFacts(engine) }),
         models: await Promise.all(
           models.map(async (model) => ({
             ...(await listed(api, model)),

@@ -10,6 +10,7 @@ import type { Token } from './access.ts';
 import { refuseForeignPages, roleOf } from './access.ts';
 import { BackendPool } from './backends.ts';
 import { Catalog } from './catalog.ts';
+import { engineMetrics } from './engine-metrics.ts';
 import { asHttpError, HttpError, ollamaError, openaiError } from './errors.ts';
 import { IGNORED_HEADER, NOTICE_HEADER } from './fields.ts';
 import { ollamaRoutes } from './ollama.ts';
@@ -69,7 +70,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   app.get('/metrics', async (c) => {
     // They tell of everybody's requests.
     if (options.tokens.length > 0) await catalog.requireAdmin(roleOf(c, options.tokens), 'sees what all do');
-    return c.body(await pool.metrics.text(), 200, { 'Content-Type': pool.metrics.contentType });
+    const text = (await pool.metrics.text()) + (await engineMetrics(await catalog.engine()));
+    return c.body(text, 200, { 'Content-Type': pool.metrics.contentType });
   });
   /** The routes as they act for a role. */
   const routesFor = (role: string | null): Hono => {
