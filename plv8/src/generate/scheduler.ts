@@ -284,7 +284,8 @@ export class Scheduler {
         }),
         this.rows,
       );
-      if (active.every((who, i) => this.hasRoom(who, rows[i]!))) return active.map((who, i) => ({ who, rows: rows[i]! }));
+      if (active.every((who, i) => this.hasRoom(who, rows[i]!)))
+        return active.map((who, i) => ({ who, rows: rows[i]! }));
     }
   }
 

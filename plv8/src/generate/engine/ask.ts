@@ -242,7 +242,8 @@ function finish(call: Call, answered: EngineAnswer): Answer {
   const { kind, caller, description, given, catalog, startedAt } = call;
   const { isWhole, logprobs, run, heldAs, loadNs, constraint } = answered;
   const generation = { ...answered.generation, calls: parseJson(answered.calls) as ToolCall[] };
-  const options = constraint === null ? call.options : { ...call.options, constraint: parseJson(constraint) as Grammar };
+  const options =
+    constraint === null ? call.options : { ...call.options, constraint: parseJson(constraint) as Grammar };
   tellIgnored(answered);
   logAnswer(description.name, caller, generation);
   const ids = generation.tokens.map((token) => token.id);

@@ -72,7 +72,8 @@ export class ChoosingTime {
     const result = within(CHOOSE_MS, work);
     this.ms += Date.now() - since;
     this.tokens++;
-    if (this.ms > ANSWER_MS + TOKEN_MS * this.tokens) throw new TookTooLong('masks took more time than they were given');
+    if (this.ms > ANSWER_MS + TOKEN_MS * this.tokens)
+      throw new TookTooLong('masks took more time than they were given');
     return result;
   }
 }

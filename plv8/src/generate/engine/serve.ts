@@ -113,7 +113,10 @@ function takeRequests(host: EngineHost): void {
   for (const [model, scheduler] of schedulers) if (scheduler.size === 0) schedulers.delete(model);
   const until = Date.now() + PREPARING_MS;
   do {
-    const next = Math.max(0, arrived.findIndex(({ role }) => role !== latestRole));
+    const next = Math.max(
+      0,
+      arrived.findIndex(({ role }) => role !== latestRole),
+    );
     const left = arrived.splice(next, 1)[0]!;
     latestRole = left.role;
     if (host.gone(left.id)) host.finish(left.id);

@@ -142,10 +142,7 @@ export class Automaton {
     if (cost === undefined) {
       const length = this.shortestLength(state);
       if (length > this.room.shortestBytes && length !== Infinity) throw new OutOfRoom();
-      cost =
-        length > MAX_SHORTEST_BYTES
-          ? Infinity
-          : this.trie.fewestTokens(this.expressions.shortest(state));
+      cost = length > MAX_SHORTEST_BYTES ? Infinity : this.trie.fewestTokens(this.expressions.shortest(state));
       this.costs.set(state, cost);
     }
     return cost;
