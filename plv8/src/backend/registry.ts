@@ -47,11 +47,19 @@ interface TokenizerEntry {
   readonly vocabulary: Vocabulary | null;
 }
 
+let evaluated = 0;
+
 // Also for a call that is cut off: tokens are on its account before they are computed.
 onEvaluated((tokens) => {
+  evaluated += tokens;
   chargeTokens(tokens);
   noteTokens(tokens);
 });
+
+/** Tokens that this backend has evaluated, or was about to. */
+export function evaluatedTokens(): number {
+  return evaluated;
+}
 
 const tokenizers = new Map<number, TokenizerEntry>();
 
@@ -129,8 +137,8 @@ export function heldTokenizers(): Tokenizer[] {
 }
 
 /** Description of a model; reads neither weights nor vocabulary. */
-export function useDescription(catalog: Catalog, name: string | null): ModelDescription {
-  const row = findModel(catalog, name);
+export function useDescription(catalog: Catalog, name: string | null, purpose: Purpose = 'text'): ModelDescription {
+  const row = findModel(catalog, name, purpose);
   return tokenizers.get(row.id)?.description ?? describeModel(row);
 }
 

@@ -4,7 +4,8 @@ import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { Purpose } from '../backend/catalog.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import type { UsedModel } from '../backend/registry.ts';
-import { currentCatalog, useModel, useTokenizer } from '../backend/registry.ts';
+import { currentCatalog, useDescription, useModel } from '../backend/registry.ts';
+import type { Pause } from '../model/model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { embeddingIds } from './embedding.ts';
 import type { EmbeddingOptions } from './embedding-options.ts';
@@ -20,7 +21,7 @@ const QWEN3_TEMPLATE =
 /** Options that say nothing to a classifier. */
 const FOR_EMBEDDINGS = ['kind', 'pooling', 'dimensions'] as const;
 
-interface Pair {
+export interface Pair {
   ids: number[];
   /** First token of the document; the number of ids where tokens have no types. */
   second: number;
@@ -49,18 +50,23 @@ export function findRanker(
 ): Ranker | null {
   const options = parseEmbeddingOptions(given ?? {});
   if (!hasClassifier(model, purpose)) return null;
-  const other = FOR_EMBEDDINGS.find((name) => options[name] !== null);
-  if (other !== undefined)
-    raise(
-      SQLSTATE.invalidParameterValue,
-      `option ${other} is one of embeddings, and the model ranks documents without them`,
-    );
+  refuseForEmbeddings(options);
   return { used: useModel(currentCatalog(), model, options.precision, { inParallel: true, purpose }), options };
+}
+
+/** Throw for options that say nothing to a classifier. */
+export function refuseForEmbeddings(options: EmbeddingOptions): void {
+  const other = FOR_EMBEDDINGS.find((name) => options[name] !== null);
+  if (other === undefined) return;
+  raise(
+    SQLSTATE.invalidParameterValue,
+    `option ${other} is one of embeddings, and the model ranks documents without them`,
+  );
 }
 
 /** Whether a model has a classifier, by its tensors: nothing is loaded to tell. */
 export function hasClassifier(model: string | null, purpose: Purpose): boolean {
-  const { description } = useTokenizer(currentCatalog(), model, 'auto', purpose);
+  const description = useDescription(currentCatalog(), model, purpose);
   return (
     select(
       `select 1 as there from hartonomous.weight_matrices
@@ -70,12 +76,48 @@ export function hasClassifier(model: string | null, purpose: Purpose): boolean {
   );
 }
 
+/** Of documents, null for null and what cannot be scored, and the tokens that were read for them. */
+export interface Scores {
+  scores: (number | null)[];
+  texts: number;
+  tokens: number;
+}
+
 /**
  * How well each document answers the query: the classifier's logit, or the probability of yes where the model chooses
  * between yes and no; with option `normalize` every score lies between 0 and 1. null for null, and with option `on_error`
  * null for what cannot be scored.
  */
 export function scoreDocuments(ranker: Ranker, query: string, docs: readonly (string | null)[]): (number | null)[] {
+  const started = Date.now();
+  const scored = whole(scoreInPieces(ranker, query, docs));
+  logScores(ranker.used.entry.description.name, scored, started);
+  return scored.scores;
+}
+
+/** Tell the server log of texts that a classifier read. */
+export function logScores(model: string, { texts, tokens }: Omit<Scores, 'scores'>, started: number): void {
+  logEvent('rank', { model, texts, prompt_tokens: tokens, prompt_eval_duration: nanoseconds(Date.now() - started) });
+}
+
+/** What it comes to without pauses. */
+function whole<Result>(pieces: Generator<Pause, Result>): Result {
+  for (;;) {
+    const { done, value } = pieces.next();
+    if (done === true) return value;
+  }
+}
+
+/**
+ * As scoreDocuments, with pauses as Model.hiddenStatesInPieces has them, of `together` tokens at a time; `cut` has a pair cut
+ * into tokens, and may throw where that takes too long.
+ */
+export function* scoreInPieces(
+  ranker: Ranker,
+  query: string,
+  docs: readonly (string | null)[],
+  { together, cut = (work) => work() }: { together?: number; cut?: (work: () => Pair) => Pair } = {},
+): Generator<Pause, Scores> {
   const { options, used } = ranker;
   const { name } = used.entry.description;
   const labels = labelsOf(used);
@@ -89,26 +131,27 @@ export function scoreDocuments(ranker: Ranker, query: string, docs: readonly (st
     );
   }
   const pairing = pairingOf(ranker);
-  const pairs = docs.map((document, i) => {
-    if (document === null) return null;
+  const pairs: (Pair | null)[] = [];
+  for (const [i, document] of docs.entries()) {
+    let pair: Pair | null = null;
     try {
-      return pairOf(pairing, query, document, i + 1);
+      if (document !== null) pair = cut(() => pairOf(pairing, query, document, i + 1));
     } catch (error) {
       if (!(error instanceof HartonomousError) || options.onError === 'error') throw error;
-      return null;
     }
-  });
-  const margins = marginsOf(
-    used,
-    pairs.filter((pair) => pair !== null),
-  );
+    pairs.push(pair);
+    yield 'between';
+  }
+  const read = pairs.filter((pair) => pair !== null);
+  const { logits, tokens } = yield* classifierLogits(used, read, together);
   const chance = choosesYes(used) || options.normalize === true;
   let next = 0;
-  return pairs.map((pair) => {
+  const scores = pairs.map((pair) => {
     if (pair === null) return null;
-    const margin = margins[next++]!;
+    const margin = marginOf(logits[next++]!);
     return chance ? 1 / (1 + Math.exp(-margin)) : margin;
   });
+  return { scores, texts: read.length, tokens };
 }
 
 /**
@@ -126,12 +169,8 @@ export function classifyByEncoder(
   if (known === null) {
     const queries = labels.map((label) => question?.replaceAll('{label}', label) ?? label);
     const pairing = pairingOf(ranker);
-    return softmax(
-      marginsOf(
-        used,
-        queries.map((query, i) => pairOf(pairing, query, input, i + 1)),
-      ),
-    );
+    const pairs = queries.map((query, i) => pairOf(pairing, query, input, i + 1));
+    return softmax(loggedLogits(used, pairs).map(marginOf));
   }
   for (const label of labels) {
     if (known.includes(label)) continue;
@@ -142,7 +181,7 @@ export function classifyByEncoder(
   const { tokenizer } = used;
   const limit = used.entry.model.config.contextLength;
   const { ids } = embeddingIds(tokenizer, input, limit, 1, ranker.options.truncate);
-  const logits = classifierLogits(used, [{ ids, second: ids.length }])[0]!;
+  const logits = loggedLogits(used, [{ ids, second: ids.length }])[0]!;
   return softmax(labels.map((label) => logits[known.indexOf(label)]!));
 }
 
@@ -166,9 +205,9 @@ function choosesYes({ entry }: UsedModel): boolean {
   return entry.model.config.architecture.classifier === 'last';
 }
 
-/** What speaks for each pair: the only logit, or how far yes, which is first, is above no. */
-function marginsOf(used: UsedModel, pairs: readonly Pair[]): number[] {
-  return classifierLogits(used, pairs).map((logits) => logits[0]! - (logits[1] ?? 0));
+/** What speaks for a pair: the only logit, or how far yes, which is first, is above no. */
+function marginOf(logits: Float64Array): number {
+  return logits[0]! - (logits[1] ?? 0);
 }
 
 function pairingOf({ used, options: { truncate } }: Ranker): Pairing {
@@ -178,28 +217,32 @@ function pairingOf({ used, options: { truncate } }: Ranker): Pairing {
 }
 
 /** Logits (labels) of each text or pair. */
-function classifierLogits({ entry }: UsedModel, pairs: readonly Pair[]): Float64Array[] {
+function loggedLogits(used: UsedModel, pairs: readonly Pair[]): Float64Array[] {
+  const started = Date.now();
+  const { logits, tokens } = whole(classifierLogits(used, pairs));
+  logScores(used.entry.description.name, { texts: pairs.length, tokens }, started);
+  return logits;
+}
+
+function* classifierLogits(
+  { entry }: UsedModel,
+  pairs: readonly Pair[],
+  together = Infinity,
+): Generator<Pause, { logits: Float64Array[]; tokens: number }> {
   const { model } = entry;
   const { dim, architecture } = model.config;
-  const started = Date.now();
-  const out: Float64Array[] = [];
+  const logits: Float64Array[] = [];
   const seconds = pairs.map(({ second }) => second);
   const sequences = pairs.map(({ ids }) => ids);
-  model.hiddenStates(sequences, { poll, seconds }, (which, first, states) => {
+  yield* model.hiddenStatesInPieces(sequences, { poll, seconds, together }, (which, first, states) => {
     const row = (architecture.classifier === 'last' ? sequences[which]!.length - 1 : 0) - first;
     if (row < 0 || (row + 1) * dim > states.length) return;
-    out[which] = model.classifierLogits(states.slice(row * dim, (row + 1) * dim));
+    logits[which] = model.classifierLogits(states.slice(row * dim, (row + 1) * dim));
   });
   const tokens = sequences.reduce((sum, ids) => sum + ids.length, 0);
   entry.usage.calls++;
   entry.usage.promptTokens += tokens;
-  logEvent('rank', {
-    model: entry.description.name,
-    texts: pairs.length,
-    prompt_tokens: tokens,
-    prompt_eval_duration: nanoseconds(Date.now() - started),
-  });
-  return out;
+  return { logits, tokens };
 }
 
 /** The text around a query and a document that a model was trained with. */

@@ -1,13 +1,11 @@
 /** Texts to embeddings: tokens, hidden states, and one vector of them by the model's pooling. */
-import { logEvent, noticeOnce, poll } from '../db.ts';
+import { poll } from '../db.ts';
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { ModelConfig, Pooling } from '../model/config.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { EmbeddingOptions } from './embedding-options.ts';
-import { parseEmbeddingOptions } from './embedding-options.ts';
-import { callerRole } from '../backend/caller.ts';
-import { currentCatalog, useModel } from '../backend/registry.ts';
-import { nanoseconds } from '../backend/durations.ts';
+import type { Pause } from '../model/model.ts';
+import type { UsedModel } from '../backend/registry.ts';
 import { normalized } from './normalized.ts';
 import type { Embedded } from './recent.ts';
 import type { TextKind } from './prefixes.ts';
@@ -27,7 +25,7 @@ export function poolingOf(config: ModelConfig, options: EmbeddingOptions, name: 
   });
 }
 
-interface TextIds {
+export interface TextIds {
   ids: number[];
   /** tokens of the whole text */
   length: number;
@@ -54,38 +52,41 @@ export function embeddingIds(
   return { ids: [...ids.slice(0, limit - ending), ...ids.slice(length - ending)], length };
 }
 
-export interface TextEmbedding {
-  /** (dim, or the dimensions asked for) */
-  embedding: number[] | null;
-  /** tokens that the model read */
-  tokens: number | null;
-  /** why there is no embedding of a text that is there */
-  error: string | null;
+/** What is to be embedded. */
+export interface EmbeddingTask {
+  texts: readonly (string | null)[];
+  options: EmbeddingOptions;
+  /** what each text is where option `kind` does not say it; it counts for models that are known to tell kinds apart */
+  kinds?: ((place: number) => TextKind) | undefined;
+  /** whose it is: nobody else meets what is remembered of it */
+  owner: string;
+  /** tokens of texts that go together at most, where one has not more; by default as many as the model takes */
+  together?: number | undefined;
+  /** has a text cut into tokens; may throw where that takes too long */
+  cut?: ((work: () => TextIds) => TextIds) | undefined;
 }
 
+export interface EmbeddingCounts {
+  reused: number; // tokens whose embeddings were remembered
+  computed: number;
+}
+
+/** Sees what becomes of the texts at these places: an embedding, or why there is none. */
+export type SeeEmbedded = (places: readonly number[], came: Embedded | string) => void;
+
 /**
- * Embeddings of texts, null for null. Throws naming the text by its place from 1, unless option on_error says null. Says by
- * a notice where texts were cut, once a statement. `kinds` says what each text is where option `kind` does not; it counts
- * for models that are known to tell kinds apart.
+ * Embed texts in pieces, with pauses as Model.hiddenStatesInPieces has them; the same for every text that is the same. Throws
+ * naming the text by its place from 1, unless option on_error says null.
  */
-export function embedTexts(
-  texts: readonly (string | null)[],
-  model: string | null,
-  given: Record<string, unknown> | null,
-  kinds?: (place: number) => TextKind,
-): TextEmbedding[] {
-  const options = parseEmbeddingOptions(given ?? {});
-  for (const text of texts) {
-    if (text === null || typeof text === 'string') continue;
-    raise(SQLSTATE.invalidParameterValue, 'texts must be an array of one dimension');
-  }
-  const { entry, tokenizer } = useModel(currentCatalog(), model, options.precision, {
-    inParallel: true,
-    purpose: 'embedding',
-  });
-  const { config } = entry.model;
+export function* embedInPieces(
+  { entry, tokenizer }: UsedModel,
+  { texts, options, kinds, owner, together = Infinity, cut = (work) => work() }: EmbeddingTask,
+  see: SeeEmbedded,
+): Generator<Pause, EmbeddingCounts> {
+  const { model, description } = entry;
+  const { config } = model;
   const { dim } = config;
-  const pooling = poolingOf(config, options, entry.description.name);
+  const pooling = poolingOf(config, options, description.name);
   if (options.dimensions !== null && options.dimensions > dim) {
     raise(
       SQLSTATE.invalidParameterValue,
@@ -93,70 +94,69 @@ export function embedTexts(
     );
   }
   const normalize = options.normalize ?? config.normalizedEmbeddings;
-  const { description } = entry;
   const common = options.kind === null ? null : prefixOf(description, config, options.kind);
   const known = kinds === undefined ? null : knownPrefixes(description, config);
   const otherwise = defaultPrefix(description);
-  const prefixed = texts.map((text, i) => (text === null ? null : (common ?? known?.[kinds!(i)] ?? otherwise) + text));
-  const recent = recentOf(entry.model);
-  const kind = JSON.stringify([callerRole(), pooling, normalize, options.truncate, options.dimensions]);
-  const out: TextEmbedding[] = texts.map(() => ({ embedding: null, tokens: null, error: null }));
-  const found = new Map<string, Embedded>();
-  const wanted = new Map<string, TextIds>();
-  prefixed.forEach((text, i) => {
-    if (text === null || found.has(text) || wanted.has(text)) return;
+  const recent = recentOf(model);
+  const kind = JSON.stringify([owner, pooling, normalize, options.truncate, options.dimensions]);
+  const counts = { reused: 0, computed: 0 };
+  const places = new Map<string, number[]>();
+  texts.forEach((text, i) => {
+    if (text === null) return;
+    const prefixed = (common ?? known?.[kinds!(i)] ?? otherwise) + text;
+    const same = places.get(prefixed);
+    if (same === undefined) places.set(prefixed, [i]);
+    else same.push(i);
+  });
+  const wanted: (TextIds & { text: string })[] = [];
+  for (const [text, at] of places) {
     const kept = recent.find(kind + text);
     if (kept !== undefined) {
-      found.set(text, kept);
-      return;
+      counts.reused += kept.tokens;
+      see(at, kept);
+      continue;
     }
-    try {
-      wanted.set(text, embeddingIds(tokenizer, text, config.embeddingTokens, i + 1, options.truncate));
-    } catch (error) {
-      if (!(error instanceof HartonomousError) || options.onError === 'error') throw error;
-      out[i]!.error = error.message;
+    for (const i of at) {
+      try {
+        const { embeddingTokens } = config;
+        const ids = cut(() => embeddingIds(tokenizer, text, embeddingTokens, i + 1, options.truncate));
+        wanted.push({ text, ...ids });
+        break;
+      } catch (error) {
+        if (!(error instanceof HartonomousError) || options.onError === 'error') throw error;
+        see([i], error.message);
+      }
     }
+    yield 'between';
+  }
+  const sequences = wanted.map(({ ids }) => ids);
+  const vectors = new Map<number, Float64Array>(); // of the texts that are being computed
+  const complete = (): void => {
+    for (const [which, vector] of vectors) {
+      const { text, ids, length } = wanted[which]!;
+      const embedding = normalized(model.throughDenseHeads(vector), options, normalize);
+      const embedded = { embedding, tokens: ids.length, length };
+      recent.keep(kind + text, embedded);
+      see(places.get(text)!, embedded);
+    }
+    vectors.clear();
+  };
+  const pauses = model.hiddenStatesInPieces(sequences, { poll, together }, (which, first, states) => {
+    let vector = vectors.get(which);
+    if (vector === undefined) vectors.set(which, (vector = new Float64Array(dim)));
+    pool(vector, pooling, first, states, sequences[which]!.length);
   });
+  for (const pause of pauses) {
+    if (pause === 'between') complete();
+    yield pause;
+  }
+  counts.computed = sequences.reduce((sum, ids) => sum + ids.length, 0);
   const { usage } = entry;
-  const reused = [...found.values()].reduce((sum, { tokens }) => sum + tokens, 0);
-  const started = Date.now();
-  const sequences = [...wanted.values()].map(({ ids }) => ids);
-  const vectors = sequences.map(() => new Float64Array(dim));
-  entry.model.hiddenStates(sequences, { poll }, (which, first, states) => {
-    pool(vectors[which]!, pooling, first, states, sequences[which]!.length);
-  });
-  [...wanted].forEach(([text, { ids, length }], which) => {
-    const embedded = {
-      embedding: normalized(entry.model.throughDenseHeads(vectors[which]!), options, normalize),
-      tokens: ids.length,
-      length,
-    };
-    found.set(text, embedded);
-    recent.keep(kind + text, embedded);
-  });
-  const computed = sequences.reduce((sum, ids) => sum + ids.length, 0);
   usage.calls++;
-  usage.promptTokens += reused + computed;
-  usage.reusedTokens += reused;
-  if (reused > 0) usage.cacheHits++;
-  logEvent('embed', {
-    model: entry.description.name,
-    texts: texts.length,
-    prompt_tokens: reused + computed,
-    prompt_eval_count: computed,
-    prompt_eval_duration: nanoseconds(Date.now() - started),
-  });
-  prefixed.forEach((text, i) => {
-    const embedded = text === null ? undefined : found.get(text);
-    if (embedded === undefined) return;
-    out[i] = { embedding: embedded.embedding, tokens: embedded.tokens, error: null };
-    if (embedded.length > embedded.tokens) {
-      noticeOnce(
-        `text ${i + 1} has ${embedded.length} tokens, the model reads ${embedded.tokens}: it was cut, and so may others of this statement be`,
-      );
-    }
-  });
-  return out;
+  usage.promptTokens += counts.reused + counts.computed;
+  usage.reusedTokens += counts.reused;
+  if (counts.reused > 0) usage.cacheHits++;
+  return counts;
 }
 
 /** Add what the hidden states (tokens, dim) of the tokens from `first` on give to a text's vector (dim). */

@@ -9,6 +9,11 @@ import type { ModelConfig } from '../model/config.ts';
 export type TextKind = 'query' | 'document';
 export const TEXT_KINDS: readonly TextKind[] = ['query', 'document'];
 
+/** What each text is where the first is a query to the others. */
+export function rankedKinds(place: number): TextKind {
+  return place === 0 ? 'query' : 'document';
+}
+
 type Prefixes = Readonly<Record<TextKind, string>>;
 
 const RETRIEVE = 'Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:';

@@ -15,7 +15,7 @@ export interface Embedded {
   length: number;
 }
 
-class Recent {
+export class Recent {
   /** Insertion order is order of use: the first is the least recently used. */
   private readonly kept = new Map<string, Embedded>();
   private bytes = 0;

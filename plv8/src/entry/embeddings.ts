@@ -1,9 +1,8 @@
 /** embed, similarity, explain_similarity, rerank and explain_rerank. */
 import { returnNext } from '../db.ts';
 import { findRanker, scoreDocuments } from '../embed/cross-encoder.ts';
-import { embedTexts } from '../embed/embedding.ts';
 import { explainSimilarity as explainCosine } from '../embed/explain-similarity.ts';
-import type { TextKind } from '../embed/prefixes.ts';
+import { embedTexts, rankDocuments } from '../generate/engine/ask-reading.ts';
 import { cosineSimilarity } from '../model/vector-maths.ts';
 
 type Options = Record<string, unknown> | null;
@@ -42,8 +41,7 @@ function cosines(
   model: string | null,
   options: Options,
 ): (number | null)[] {
-  const kind = (place: number): TextKind => (place === 0 ? 'query' : 'document');
-  const [wanted, ...found] = embedTexts([query, ...docs], model, options, kind);
+  const [wanted, ...found] = embedTexts([query, ...docs], model, options, true);
   return found.map(({ embedding }) => cosine(wanted!.embedding, embedding));
 }
 
@@ -54,8 +52,7 @@ export function rerank(
   options: Options,
 ): void {
   if (query === null || docs === null) return;
-  const ranker = findRanker(model, options, 'embedding');
-  const scores = ranker === null ? cosines(query, docs, model, options) : scoreDocuments(ranker, query, docs);
+  const scores = rankDocuments(query, docs, model, options) ?? cosines(query, docs, model, options);
   const rows = docs.map((doc, i) => ({ ord: i + 1, doc, score: scores[i]! }));
   // Best first, null last; of equal ones the earlier.
   rows.sort((one, other) => (other.score ?? -Infinity) - (one.score ?? -Infinity) || one.ord - other.ord);

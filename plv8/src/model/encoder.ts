@@ -11,9 +11,10 @@ export interface EncodedText {
 
 /**
  * Run texts through every layer, all together at most streamTokens tokens; their hidden states (tokens, dim) stand one
- * text after the other at buffers.x of the last of `parts`.
+ * text after the other at buffers.x of the last of `parts`. Pauses after each layer's pass over a chunk, when other models may
+ * be computed with.
  */
-export function encode(parts: readonly Layers[], texts: readonly EncodedText[], poll: () => void): void {
+export function* encode(parts: readonly Layers[], texts: readonly EncodedText[], poll: () => void): Generator<void> {
   let before = parts[0]!;
   const width = before.config.dim * 4;
   const starts: number[] = []; // (texts) first token of each in the stream, then where the last one ends
@@ -28,7 +29,7 @@ export function encode(parts: readonly Layers[], texts: readonly EncodedText[], 
   starts.push(end);
   for (const part of parts) {
     part.takeStream(before, end);
-    encodeLayers(part, starts, poll);
+    yield* encodeLayers(part, starts, poll);
     before = part;
   }
 }
@@ -67,27 +68,30 @@ function eachToken(run: Run, reach: number): Run[] {
 }
 
 /** A layer's keys and values are computed for all tokens before the first attends. */
-function encodeLayers(layers: Layers, starts: readonly number[], poll: () => void): void {
+function* encodeLayers(layers: Layers, starts: readonly number[], poll: () => void): Generator<void> {
   const { config, buffers, weights } = layers;
   const width = config.dim * 4;
   const qBytes = config.nHeads * config.headSize * 4;
   const kvBytes = config.nKvHeads * config.headSize * 4;
   const total = starts.at(-1)!;
   const chunk = chunkTokens(config);
-  const eachChunk = (visit: (first: number, tokens: number) => void): void => {
-    for (let first = 0; first < total; first += chunk) visit(first, Math.min(chunk, total - first));
+  const eachChunk = function* (visit: (first: number, tokens: number) => void): Generator<void> {
+    for (let first = 0; first < total; first += chunk) {
+      visit(first, Math.min(chunk, total - first));
+      yield;
+    }
   };
   for (let index = layers.first; index < layers.end; index++) {
     const layer = weights.layers[index]!;
     const reach = Math.floor(config.windows[index]! / 2);
-    eachChunk((first, tokens) => {
+    yield* eachChunk((first, tokens) => {
       const { keys, values } = buffers;
       const input = layers.attentionInput(layer, buffers.x + first * width, tokens);
       layers.keysValues(layer, input, keys + first * kvBytes, values + first * kvBytes, tokens, poll);
       for (const run of runsOf(starts, first, tokens))
         layers.rotate(index, keys + run.first * kvBytes, config.nKvHeads, run.position, run.tokens);
     });
-    eachChunk((first, tokens) => {
+    yield* eachChunk((first, tokens) => {
       const x = buffers.x + first * width;
       layers.queries(layer, layers.attentionInput(layer, x, tokens), buffers.q, tokens, poll);
       for (const run of runsOf(starts, first, tokens)) {

@@ -18,7 +18,7 @@ import type { Matrix } from './matrix.ts';
 import { copyRow } from './matrix.ts';
 import type { ForwardObserver } from './observer.ts';
 import type { Chunk, Segment, Step } from './packing.ts';
-import { checkIds, checkSteps, packSteps, takingPart } from './packing.ts';
+import { checkIds, checkSteps, packSteps, piecesOf, takingPart } from './packing.ts';
 import type { WeightSource } from './source.ts';
 import { valueNorms } from './value-norms.ts';
 import type { LayerWeights, Weights } from './weights.ts';
@@ -41,6 +41,9 @@ export function onEvaluated(to: (tokens: number) => void): void {
 }
 
 /** Sees the hidden states (tokens, dim) of a text from token `first` on; the view is valid during the call. */
+/** What may be computed while hidden states are being computed in pieces: see hiddenStatesInPieces. */
+export type Pause = 'within' | 'between';
+
 export type VisitStates = (text: number, first: number, states: Float32Array) => void;
 
 export class Model {
@@ -213,52 +216,100 @@ export class Model {
     options: ForwardOptions & { seconds?: readonly number[] },
     visit: VisitStates,
   ): void {
-    const { contextLength, vocabSize, dim, architecture } = this.config;
+    const pieces = this.hiddenStatesInPieces(texts, options, visit);
+    while (pieces.next().done !== true);
+  }
+
+  /**
+   * As hiddenStates, with pauses. `within` texts a decoder may compute anything else, an encoder nothing, other models may;
+   * `between` them all may. Texts that go together have at most `together` tokens where one has not more.
+   */
+  *hiddenStatesInPieces(
+    texts: readonly ArrayLike<number>[],
+    options: ForwardOptions & { seconds?: readonly number[]; together?: number },
+    visit: VisitStates,
+  ): Generator<Pause> {
+    const { contextLength, vocabSize, architecture } = this.config;
     for (const ids of texts) {
       checkIds(ids, vocabSize);
       if (ids.length > contextLength)
         raise(SQLSTATE.programLimitExceeded, `text has ${ids.length} tokens, the model's context is ${contextLength}`);
     }
-    const { parts, output } = this.held;
-    if (architecture.kind === 'encoder') {
-      let next = 0;
-      while (next < texts.length) {
-        const first = next;
-        let tokens = 0;
-        while (next < texts.length && tokens + texts[next]!.length <= streamTokens(this.config))
-          tokens += texts[next++]!.length;
-        const group = texts.slice(first, next);
-        charge(tokens);
-        const seconds = options.seconds?.slice(first, next);
-        encode(
-          parts,
-          group.map((ids, i) => ({ ids, second: seconds?.[i] ?? ids.length })),
-          options.poll,
-        );
-        const { x } = output.buffers;
-        output.normalise(x, output.weights.norm, x, dim, tokens);
-        let from = x / 4;
-        group.forEach((ids, i) => {
-          visit(first + i, 0, output.arena.f32.subarray(from, from + ids.length * dim));
-          from += ids.length * dim;
-        });
+    const { together = Infinity } = options;
+    const most = architecture.kind === 'encoder' ? streamTokens(this.config) : Infinity;
+    const count = architecture.kind === 'encoder' ? Infinity : MAX_SEQUENCES;
+    for (let first = 0; first < texts.length;) {
+      let tokens = texts[first]!.length;
+      let next = first + 1;
+      while (next < texts.length && next < first + count) {
+        const more = tokens + texts[next]!.length;
+        if (more > Math.min(most, together)) break;
+        tokens = more;
+        next++;
       }
-      return;
+      const group = texts.slice(first, next);
+      const base = first;
+      const visitGroup: VisitStates = (which, from, states) => visit(base + which, from, states);
+      const seconds = options.seconds?.slice(first, next);
+      yield* architecture.kind === 'encoder'
+        ? this.encodeGroup(group, seconds, tokens, options.poll, visitGroup)
+        : this.readGroup(group, options.poll, visitGroup);
+      yield 'between';
+      first = next;
     }
-    for (let first = 0; first < texts.length; first += MAX_SEQUENCES) {
-      const group = texts.slice(first, first + MAX_SEQUENCES);
-      const steps = group.map((ids) => ({ ids, cache: this.newCache(ids.length) }));
-      try {
-        this.advance(steps, options.poll, null, ({ ids, segments }) => {
+  }
+
+  /** Texts that go through an encoder together. */
+  private *encodeGroup(
+    group: readonly ArrayLike<number>[],
+    seconds: readonly number[] | undefined,
+    tokens: number,
+    poll: () => void,
+    visit: VisitStates,
+  ): Generator<Pause> {
+    const { parts, output } = this.held;
+    const { dim } = this.config;
+    charge(tokens);
+    const texts = group.map((ids, i) => ({ ids, second: seconds?.[i] ?? ids.length }));
+    const pieces = encode(parts, texts, poll);
+    while (pieces.next().done !== true) yield 'within';
+    const { x } = output.buffers;
+    output.normalise(x, output.weights.norm, x, dim, tokens);
+    let from = x / 4;
+    group.forEach((ids, i) => {
+      visit(i, 0, output.arena.f32.subarray(from, from + ids.length * dim));
+      from += ids.length * dim;
+    });
+  }
+
+  /** Texts that a decoder reads beside one another, CHUNK_TOKENS at a time. */
+  private *readGroup(group: readonly ArrayLike<number>[], poll: () => void, visit: VisitStates): Generator<Pause> {
+    const { output } = this.held;
+    const { dim } = this.config;
+    const caches: KvCache[] = [];
+    try {
+      for (const { length } of group) {
+        const cache = this.newCache(length);
+        caches.push(cache);
+        cache.reserve(length, poll);
+      }
+      for (const pieces of piecesOf(group, CHUNK_TOKENS)) {
+        const steps = pieces.map(({ which, from, to }) => {
+          const ids = Array.prototype.slice.call(group[which], from, to) as number[];
+          return { ids, cache: caches[which]!, whole: group[which]!.length };
+        });
+        this.advance(steps, poll, null, ({ ids, segments }) => {
           const { buffers, arena, weights } = output;
           const at = output.normalise(buffers.x, weights.norm, buffers.normed, dim, ids.length) / 4;
           for (const { step, from, row, tokens } of segments) {
-            visit(first + step, from, arena.f32.subarray(at + row * dim, at + (row + tokens) * dim));
+            const states = arena.f32.subarray(at + row * dim, at + (row + tokens) * dim);
+            visit(pieces[step]!.which, pieces[step]!.from + from, states);
           }
         });
-      } finally {
-        for (const { cache } of steps) cache.free();
+        yield 'within';
       }
+    } finally {
+      for (const cache of caches) cache.free();
     }
   }
 

@@ -80,6 +80,32 @@ export function packSteps(steps: readonly Step[], size: number): Chunk[] {
   return chunks;
 }
 
+/** Tokens [from, to) of one of several texts. */
+export interface Piece {
+  which: number;
+  from: number;
+  to: number;
+}
+
+/** Cut texts, one after the other, into pieces that have at most `size` tokens together. */
+export function piecesOf(texts: readonly ArrayLike<number>[], size: number): Piece[][] {
+  const all: Piece[][] = [];
+  let left = 0;
+  texts.forEach(({ length }, which) => {
+    for (let from = 0; from < length;) {
+      if (left === 0) {
+        all.push([]);
+        left = size;
+      }
+      const to = Math.min(length, from + left);
+      all.at(-1)!.push({ which, from, to });
+      left -= to - from;
+      from = to;
+    }
+  });
+  return all;
+}
+
 /** Throw where there is no id, or one outside the vocabulary. */
 export function checkIds(ids: ArrayLike<number>, vocabSize: number): void {
   if (ids.length === 0) raise(SQLSTATE.invalidParameterValue, 'forward pass needs at least one token');

@@ -5,11 +5,8 @@
 import { callerRole } from '../../backend/caller.ts';
 import type { Catalog, ModelDescription } from '../../backend/catalog.ts';
 import { nanoseconds } from '../../backend/durations.ts';
-import { chargeTokens } from '../../backend/hourly-counts.ts';
-import { noteTokens } from '../../backend/call-note.ts';
 import { refuseUnrecorded } from '../../backend/limits.ts';
 import { admit, currentCatalog, note, useDescription } from '../../backend/registry.ts';
-import type { EngineHost } from '../../db.ts';
 import { engineHost, noticeOnce } from '../../db.ts';
 import { parseJson, writeJson } from '../../format/ordered-json.ts';
 import type { Grammar } from '../../sampling/constraint/grammar.ts';
@@ -25,9 +22,10 @@ import type { Answer } from '../request.ts';
 import { answer as answerHere } from '../request.ts';
 import { chatPrompt, turnPrompt } from '../templated-prompt.ts';
 import { answersIn, rememberWhole } from '../written-answers.ts';
-import type { EngineAnswer, EngineInput, EngineMessage, EngineRequest } from './messages.ts';
+import { converse, MAX_INPUT, mayAsk } from './conversing.ts';
+import type { AnswerRequest, EngineAnswer, EngineInput } from './messages.ts';
 import type { EngineSteps, SentStep, SessionSteps } from './messages.ts';
-import { receivedError, sentStep, storedOf } from './messages.ts';
+import { sentStep, storedOf } from './messages.ts';
 
 /** What is to be answered: a text, or a conversation and the JSON text that its caller wrote. */
 export type Input = { prompt: string } | { messages: ChatMessage[]; json: string };
@@ -41,16 +39,10 @@ export interface OpenedSession {
   readonly options: GenerateOptions;
   /** What `storedOf` said of its model, and limits of its caller, when it was opened. */
   readonly stored: string;
-  readonly limits: EngineRequest['limits'];
+  readonly limits: AnswerRequest['limits'];
 }
 
 type Kind = 'generate' | 'complete' | 'chat' | 'stream';
-
-/** Limits on what a backend holds: an engine has none of a role's. */
-const OF_BACKENDS = ['max_model_bytes', 'max_loaded_models'];
-
-/** Characters of a prompt or conversation, and of the options, that the engine takes; a longer one would hold up others before its first pass. */
-const MAX_INPUT = 1_000_000;
 
 interface More {
   /** Sees the steps of the answer, which may all come at the end. */
@@ -101,7 +93,7 @@ function isTaken(
   { limits }: Catalog,
 ): boolean {
   const isPlain = ablate === null && template === null && !numThread;
-  return isPlain && length + writeJson(given).length <= MAX_INPUT && OF_BACKENDS.every((name) => !limits.has(name));
+  return isPlain && length + writeJson(given).length <= MAX_INPUT && mayAsk(limits);
 }
 
 /** As isTaken; a tool to be called is refused where there is no conversation. */
@@ -139,7 +131,7 @@ function askEngine(
   const record = recordingWanted(options.record, kind, catalog);
   const stored = storedOf(description);
   const limits = [...catalog.limits];
-  const request: EngineRequest = {
+  const request: AnswerRequest = {
     ...requestOf({ caller, model: description, given: given ?? {}, options, stored, limits }, catalog),
     grammar: grammar === undefined ? null : writeJson(grammar),
     input: sentInput(input, caller, description.digest),
@@ -162,7 +154,7 @@ export function askForSteps(session: OpenedSession, steps: SessionSteps, catalog
   const length = steps.promptIds.length + steps.written.length + (steps.constraint?.length ?? 0);
   const { given, options } = session;
   if (host === null || account === undefined || !isTaken(length, given, options, catalog)) return null;
-  const request: EngineRequest = {
+  const request: AnswerRequest = {
     ...requestOf(session, catalog),
     grammar: null,
     input: steps,
@@ -179,7 +171,7 @@ export function askForSteps(session: OpenedSession, steps: SessionSteps, catalog
 function requestOf(
   { model, given, options, stored, limits }: OpenedSession,
   catalog: Catalog,
-): Pick<EngineRequest, 'build' | 'model' | 'stored' | 'precision' | 'options' | 'limits'> {
+): Pick<AnswerRequest, 'build' | 'model' | 'stored' | 'precision' | 'options' | 'limits'> {
   const { id, name, digest, unloadGeneration } = model;
   return {
     build: buildIdOf(catalog),
@@ -196,35 +188,6 @@ function sentInput(input: Input, caller: string, digest: string): EngineInput {
   // A template shows of an answer what its message has, or a part of it.
   const answers = input.messages.filter(({ role }) => role === 'assistant').map(({ content }) => content);
   return { messages: input.json, written: answersIn(answers, caller, digest) };
-}
-
-/**
- * Leave a request with the engine and hear what it comes to; null where it is to be computed here. Throws what the engine found
- * wrong with it.
- */
-function converse(host: EngineHost, role: number, request: EngineRequest): EngineMessage | null {
-  const heard: { last: EngineMessage | null; rows: number } = { last: null, rows: 0 };
-  const count = (rows: number): void => {
-    chargeTokens(rows);
-    noteTokens(rows);
-    heard.rows += rows;
-  };
-  const hear = (text: string): boolean => {
-    const message = JSON.parse(text) as EngineMessage;
-    if ('rows' in message) {
-      count(message.rows);
-      return false;
-    }
-    heard.last = message;
-    return true;
-  };
-  const came = host.ask(role, JSON.stringify(request), hear, request.model.id);
-  if (came !== 'done' || heard.last === null || 'unseen' in heard.last) {
-    if (heard.rows > 0) count(-heard.rows); // they are evaluated here, and counted then
-    return null;
-  }
-  if ('error' in heard.last) throw receivedError(heard.last.error);
-  return heard.last;
 }
 
 interface Call {

@@ -2,6 +2,7 @@
 import type { SqlState } from '../../errors.ts';
 import { HartonomousError, SQLSTATE } from '../../errors.ts';
 import type { ModelDescription, ModelRow } from '../../backend/catalog.ts';
+import type { EmbeddingCounts } from '../../embed/embedding.ts';
 import type { Precision } from '../../model/model.ts';
 import type { GeneratedToken, Step } from '../../sampling/continuation.ts';
 import type { Generation } from '../generate.ts';
@@ -24,7 +25,7 @@ export interface SessionSteps {
   constraint: string | null;
 }
 
-export interface EngineRequest {
+interface RequestHead {
   /** Build of the functions that the caller sees; null where that is not known. */
   build: string | null;
   /** The model as the caller sees it. */
@@ -32,13 +33,16 @@ export interface EngineRequest {
   /** What `storedOf` says of it. */
   stored: string;
   precision: Precision;
-  /** The caller's options and the seed, a JSON text. */
+  /** The caller's options, for an answer with the seed, a JSON text. */
   options: string;
+  /** Limits that hold for the caller. */
+  limits: [name: string, value: number][];
+}
+
+export interface AnswerRequest extends RequestHead {
   /** What the answer has to be where a function says it, a JSON text. */
   grammar: string | null;
   input: EngineInput;
-  /** Limits that hold for the caller. */
-  limits: [name: string, value: number][];
   logprobs: boolean;
   /** Whether the answer is to come with each of its steps, with what a recorded run has. */
   wantsSteps: boolean;
@@ -46,6 +50,19 @@ export interface EngineRequest {
   /** Whether the log-probabilities are to be shown. */
   showsLogprobs: boolean;
 }
+
+/** What is to be read and not answered. */
+export type Reading =
+  /** Texts to be embedded; whether the first is a query to the others. */
+  | { embed: readonly (string | null)[]; ranked: boolean }
+  /** Documents that a classifier scores for a query. */
+  | { query: string; documents: readonly (string | null)[] };
+
+export interface ReadingRequest extends RequestHead {
+  reading: Reading;
+}
+
+export type EngineRequest = AnswerRequest | ReadingRequest;
 
 /** What became certain with a step. */
 export interface SentStep {
@@ -97,20 +114,39 @@ export interface SentError {
   hint: string | null;
 }
 
-export type EngineMessage =
-  /** So many tokens are about to be evaluated. */
-  | { rows: number }
+/** What became of the texts at these places. */
+export type EmbeddedPart =
+  /** `vector` is base64 of floats (dim). */
+  | { places: readonly number[]; vector: string; tokens: number; length: number }
+  | { places: readonly number[]; failed: string };
+
+/** Scores of documents: base64 of doubles (documents), which mean nothing at the places `failed`. */
+export interface SentScores {
+  scores: string;
+  failed: number[];
+  texts: number;
+  tokens: number;
+}
+
+/** The last that a caller hears. */
+export type LastMessage =
   /** The engine does not see what the caller sees, has no room or time for the call now, or failed by no fault of it. */
   | { unseen: true }
   | { error: SentError }
   | { steps: EngineSteps }
-  | { answer: EngineAnswer };
+  | { answer: EngineAnswer }
+  | { embedded: EmbeddingCounts }
+  | { scored: SentScores };
+
+export type EngineMessage =
+  /** So many tokens are about to be evaluated. */
+  { rows: number } | EmbeddedPart | LastMessage;
 
 /**
  * What a caller hears of an error: one that is none of ours concerns the engine, as a lock it would wait for, and not the call;
  * nor does the call answer for the memory that the engine has beside everything else it holds.
  */
-export function failure(error: unknown): EngineMessage {
+export function failure(error: unknown): LastMessage {
   if (!(error instanceof HartonomousError) || error.sqlerrcode === SQLSTATE.outOfMemory) return { unseen: true };
   const { sqlerrcode: state, message, detail = null, hint = null } = error;
   return { error: { state, message, detail, hint } };

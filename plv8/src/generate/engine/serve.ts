@@ -14,8 +14,9 @@ import { buildIdOf } from '../record.ts';
 import { Scheduler } from '../scheduler.ts';
 import { engineNumbers, newEngineFacts, requestNumbers } from './facts.ts';
 import { CHOOSING_MS, Grammars } from './grammars.ts';
-import type { EngineMessage, EngineRequest } from './messages.ts';
+import type { EngineRequest, LastMessage } from './messages.ts';
 import { failure, storedOf } from './messages.ts';
+import { Readings } from './readings.ts';
 import type { Client } from './serving.ts';
 import { Serving } from './serving.ts';
 
@@ -41,6 +42,9 @@ const PREPARE_MS = 200;
 /** Milliseconds between two passes after which no further request is made ready. */
 const PREPARING_MS = 100;
 
+/** Milliseconds between two passes after which no further piece is computed of texts that are read and not answered. */
+const READING_MS = 20;
+
 /** Of a statement, in the transaction of a turn. */
 const LOCK_WAIT = '200ms';
 
@@ -53,13 +57,18 @@ let latestRole: number | null = null;
 const grammars = new Grammars(() => new Set([...open.values()].flatMap(({ job }) => job.automaton ?? [])));
 /** What others see of this engine. */
 const facts = newEngineFacts();
+const readings = new Readings(facts);
 
 function isUsed(model: Model): boolean {
-  return (schedulers.get(model)?.size ?? 0) > 0;
+  return (schedulers.get(model)?.size ?? 0) > 0 || readings.uses(model);
+}
+
+function isComputing(): boolean {
+  return open.size > 0 || readings.size > 0;
 }
 
 function isBusy(): boolean {
-  return open.size > 0 || arrived.length > 0;
+  return isComputing() || arrived.length > 0;
 }
 
 /**
@@ -75,6 +84,7 @@ export function turn(): boolean {
     takeRequests(host);
     letGo(host);
     for (const scheduler of schedulers.values()) if (scheduler.size > 0) pass(scheduler);
+    readings.run(Date.now() + READING_MS);
   } while (isBusy() && Date.now() < until);
   show(host);
   return isBusy();
@@ -137,6 +147,7 @@ function readTables(): Catalog | null {
 
 /** Let go of requests that nobody waits for any more. */
 function letGo(host: EngineHost): void {
+  readings.letGo(host);
   for (const [id, { job, scheduler }] of open) {
     if (!host.gone(id)) continue;
     scheduler.remove(job);
@@ -146,7 +157,7 @@ function letGo(host: EngineHost): void {
 }
 
 /** The last that a caller hears. */
-function reply(host: EngineHost, id: number, message: EngineMessage): void {
+function reply(host: EngineHost, id: number, message: LastMessage): void {
   if ('error' in message) facts.failures++;
   show(host); // before its caller goes on, who may look
   open.delete(id);
@@ -163,7 +174,7 @@ function canTake(catalog: Catalog, { model, stored, precision, build }: EngineRe
     row.name === model.name &&
     storedOf(useDescription(catalog, row.name)) === stored &&
     buildIdOf(catalog) === build &&
-    (open.size === 0 || fits(catalog, row, precision))
+    (!isComputing() || fits(catalog, row, precision))
   );
 }
 
@@ -176,13 +187,18 @@ function begin(host: EngineHost, catalog: Catalog, left: Left): void {
     }
     const used = useModel(catalog, request.model.name, request.precision, { admitted: true });
     const { model } = used.entry;
-    const client: Client = {
-      ...left,
+    const told: Omit<Client, 'request'> = {
+      role: left.role,
+      since: left.since,
       send: (message) => host.send(id, JSON.stringify(message)),
       reply: (message) => reply(host, id, message),
       note: (noted) => host.note?.(id, requestNumbers(noted)),
     };
-    const serving = within(PREPARE_MS, () => new Serving(used, facts, client, grammars));
+    if ('reading' in request) {
+      readings.add(id, { ...told, request }, used);
+      return;
+    }
+    const serving = within(PREPARE_MS, () => new Serving(used, facts, { ...told, request }, grammars));
     const scheduler = schedulers.get(model) ?? new Scheduler(model, MAX_SEQUENCES, CHUNK_TOKENS, poll, CHOOSING_MS);
     schedulers.set(model, scheduler);
     open.set(id, { job: serving, scheduler });

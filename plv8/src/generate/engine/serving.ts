@@ -24,19 +24,19 @@ import type { EngineFacts, RequestFacts } from './facts.ts';
 import { newRequestFacts } from './facts.ts';
 import type { Grammars } from './grammars.ts';
 import { ChoosingTime } from './grammars.ts';
-import type { EngineInput, EngineMessage, EngineRequest, SentStep } from './messages.ts';
+import type { AnswerRequest, EngineInput, EngineMessage, LastMessage, SentStep } from './messages.ts';
 import { failure, sentStep } from './messages.ts';
 
 /** Who waits for an answer. */
-export interface Client {
-  readonly request: EngineRequest;
+export interface Client<Request = AnswerRequest> {
+  readonly request: Request;
   /** oid of the role on whose behalf */
   readonly role: number;
   /** When it was asked, milliseconds since 1970. */
   readonly since: number;
   send(message: EngineMessage): void;
   /** The last message. */
-  reply(message: EngineMessage): void;
+  reply(message: LastMessage): void;
   /** What others see of the request. */
   note(facts: RequestFacts): void;
 }
@@ -61,7 +61,7 @@ function grammarOf(text: string | null): Grammar | null {
 /** The options of a request, with what its answer has to be, be it said by a function, a session or the tools of a conversation. */
 function constrainedOptions(
   used: UsedModel,
-  { input }: EngineRequest,
+  { input }: AnswerRequest,
   options: GenerateOptions,
   promptIds: readonly number[],
 ): GenerateOptions {

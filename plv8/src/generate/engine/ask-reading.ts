@@ -1,0 +1,226 @@
+/** Embeddings and scores of texts, of the engine of the database where that takes them. */
+import { callerRole } from '../../backend/caller.ts';
+import type { Catalog, ModelDescription, Purpose } from '../../backend/catalog.ts';
+import { nanoseconds } from '../../backend/durations.ts';
+import { admit, currentCatalog, note, useDescription, useModel } from '../../backend/registry.ts';
+import { engineHost, logEvent, noticeOnce } from '../../db.ts';
+import { hasClassifier, logScores, refuseForEmbeddings, scoreDocuments } from '../../embed/cross-encoder.ts';
+import type { EmbeddingCounts, EmbeddingTask } from '../../embed/embedding.ts';
+import { embedInPieces } from '../../embed/embedding.ts';
+import { parseEmbeddingOptions } from '../../embed/embedding-options.ts';
+import { rankedKinds } from '../../embed/prefixes.ts';
+import type { Embedded } from '../../embed/recent.ts';
+import { Recent } from '../../embed/recent.ts';
+import { raise, SQLSTATE } from '../../errors.ts';
+import { decodeBase64 } from '../../format/base64.ts';
+import { writeJson } from '../../format/ordered-json.ts';
+import type { Precision } from '../../model/model.ts';
+import { buildIdOf } from '../record.ts';
+import { converse, MAX_INPUT, mayAsk } from './conversing.ts';
+import type { EmbeddedPart, LastMessage, Reading } from './messages.ts';
+import { storedOf } from './messages.ts';
+
+type Options = Record<string, unknown> | null;
+
+export interface TextEmbedding {
+  /** (dim, or the dimensions asked for) */
+  embedding: number[] | null;
+  /** tokens that the model read */
+  tokens: number | null;
+  /** why there is no embedding of a text that is there */
+  error: string | null;
+}
+
+/** Models of which a backend remembers embeddings that the engine computed. */
+const MAX_MODELS = 4;
+
+/** Embeddings that the engine computed last for this backend, which holds no model for them, by the model; the latest last. */
+const recents = new Map<number, { stored: string; recent: Recent }>();
+
+function recentFor({ id, digest, unloadGeneration }: ModelDescription, stored: string): Recent {
+  const state = writeJson([digest, unloadGeneration, stored]);
+  const known = recents.get(id);
+  const { recent } = known?.stored === state ? known : { recent: new Recent() };
+  recents.delete(id);
+  for (const oldest of recents.keys()) {
+    if (recents.size < MAX_MODELS) break;
+    recents.delete(oldest);
+  }
+  recents.set(id, { stored: state, recent });
+  return recent;
+}
+
+/** What is asked, and by whom. */
+interface Asking {
+  catalog: Catalog;
+  description: ModelDescription;
+  precision: Precision;
+  options: Options;
+}
+
+/** A call that was admitted. */
+function openReading(model: string | null, options: Options, precision: Precision, purpose: Purpose): Asking {
+  const catalog = currentCatalog();
+  admit(catalog);
+  const description = useDescription(catalog, model, purpose);
+  note(catalog, description);
+  return { catalog, description, precision, options };
+}
+
+/** What the engine makes of texts; null where they are to be read here. */
+function ask(asking: Asking, reading: Reading, see?: (part: EmbeddedPart) => void): LastMessage | null {
+  const host = engineHost();
+  const { catalog, description, precision } = asking;
+  const caller = callerRole();
+  const account = catalog.accounts.find(({ role }) => role === caller);
+  if (host === null || account === undefined || !mayAsk(catalog.limits)) return null;
+  const options = writeJson(asking.options ?? {});
+  const texts = 'embed' in reading ? reading.embed : [reading.query, ...reading.documents];
+  // A pair has its query, too.
+  const each = 'embed' in reading ? 0 : reading.query.length;
+  const length = texts.reduce((sum, text) => sum + (text === null ? 0 : text.length + each), options.length);
+  if (length > MAX_INPUT) return null;
+  const { id, name, digest, unloadGeneration } = description;
+  const request = {
+    build: buildIdOf(catalog),
+    model: { id, name, digest, unloadGeneration },
+    stored: storedOf(description),
+    precision,
+    options,
+    limits: [...catalog.limits],
+    reading,
+  };
+  return converse(host, account.oid, request, see);
+}
+
+function floatsOf(text: string): number[] {
+  return Array.from(new Float32Array(decodeBase64(text).buffer));
+}
+
+/**
+ * Embeddings of texts, null for null. Throws naming the text by its place from 1, unless option on_error says null. Says by
+ * a notice where texts were cut, once a statement. `ranked` are a query and documents, for models that are known to tell them
+ * apart where option `kind` does not.
+ */
+export function embedTexts(
+  texts: readonly (string | null)[],
+  model: string | null,
+  given: Options,
+  ranked = false,
+): TextEmbedding[] {
+  const options = parseEmbeddingOptions(given ?? {});
+  for (const text of texts) {
+    if (text === null || typeof text === 'string') continue;
+    raise(SQLSTATE.invalidParameterValue, 'texts must be an array of one dimension');
+  }
+  const asking = openReading(model, given, options.precision, 'embedding');
+  const { description } = asking;
+  const started = Date.now();
+  const out: TextEmbedding[] = texts.map(() => ({ embedding: null, tokens: null, error: null }));
+  const cut: { place: number; embedded: Embedded }[] = [];
+  const see = (places: readonly number[], came: Embedded | string): void => {
+    for (const i of places) {
+      if (typeof came === 'string') {
+        out[i]!.error = came;
+        continue;
+      }
+      out[i] = { embedding: came.embedding, tokens: came.tokens, error: null };
+      if (came.length > came.tokens) cut.push({ place: i + 1, embedded: came });
+    }
+  };
+  const counts = askForEmbeddings(asking, texts, ranked, see) ?? embedHere(asking, { texts, options, ranked }, see);
+  logEvent('embed', {
+    model: description.name,
+    texts: texts.length,
+    prompt_tokens: counts.reused + counts.computed,
+    prompt_eval_count: counts.computed,
+    prompt_eval_duration: nanoseconds(Date.now() - started),
+  });
+  cut.sort((a, b) => a.place - b.place);
+  for (const { place, embedded } of cut) {
+    noticeOnce(
+      `text ${place} has ${embedded.length} tokens, the model reads ${embedded.tokens}: it was cut, and so may others of this statement be`,
+    );
+  }
+  return out;
+}
+
+type See = (places: readonly number[], came: Embedded | string) => void;
+
+function embedHere(
+  { description, catalog }: Asking,
+  { ranked, ...task }: Pick<EmbeddingTask, 'texts' | 'options'> & { ranked: boolean },
+  see: See,
+): EmbeddingCounts {
+  const used = useModel(catalog, description.name, task.options.precision, {
+    inParallel: true,
+    purpose: 'embedding',
+    admitted: true,
+  });
+  const kinds = ranked ? rankedKinds : undefined;
+  const pieces = embedInPieces(used, { ...task, kinds, owner: callerRole() }, see);
+  for (;;) {
+    const { done, value } = pieces.next();
+    if (done === true) return value;
+  }
+}
+
+function askForEmbeddings(
+  asking: Asking,
+  texts: readonly (string | null)[],
+  ranked: boolean,
+  see: See,
+): EmbeddingCounts | null {
+  if (engineHost() === null) return null;
+  const { description, options } = asking;
+  const recent = recentFor(description, storedOf(description));
+  const key = writeJson([callerRole(), description.name, options]);
+  const keyOf = (place: number): string => `${key}${ranked ? rankedKinds(place) : ''}:${texts[place]!}`;
+  const known = texts.map((text, i) => (text === null ? undefined : recent.find(keyOf(i))));
+  const tokens = new Map(known.flatMap((each, i) => (each === undefined ? [] : [[keyOf(i), each.tokens] as const])));
+  const reused = [...tokens.values()].reduce((sum, count) => sum + count, 0);
+  const tell = (): void => known.forEach((each, i) => each !== undefined && see([i], each));
+  const left = texts.map((text, i) => (known[i] === undefined ? text : null));
+  if (left.every((text) => text === null)) {
+    if (tokens.size === 0) return null;
+    tell();
+    return { reused, computed: 0 };
+  }
+  const came: [places: readonly number[], came: Embedded | string][] = [];
+  const answered = ask(asking, { embed: left, ranked }, (part) => {
+    if ('failed' in part) came.push([part.places, part.failed]);
+    else came.push([part.places, { embedding: floatsOf(part.vector), tokens: part.tokens, length: part.length }]);
+  });
+  if (answered === null || !('embedded' in answered)) return null;
+  tell();
+  for (const [places, each] of came) {
+    see(places, each);
+    if (typeof each !== 'string') recent.keep(keyOf(places[0]!), each);
+  }
+  return { reused: reused + answered.embedded.reused, computed: answered.embedded.computed };
+}
+
+/** Scores of documents for a query by a model that has a classifier; null where it has none. */
+export function rankDocuments(
+  query: string,
+  docs: readonly (string | null)[],
+  model: string | null,
+  given: Options,
+): (number | null)[] | null {
+  const options = parseEmbeddingOptions(given ?? {});
+  if (!hasClassifier(model, 'embedding')) return null;
+  refuseForEmbeddings(options);
+  const asking = openReading(model, given, options.precision, 'embedding');
+  const { catalog, description } = asking;
+  const started = Date.now();
+  const answered = ask(asking, { query, documents: docs });
+  if (answered === null || !('scored' in answered)) {
+    const more = { inParallel: true, purpose: 'embedding', admitted: true } as const;
+    return scoreDocuments({ used: useModel(catalog, description.name, options.precision, more), options }, query, docs);
+  }
+  const { scored } = answered;
+  logScores(description.name, scored, started);
+  const scores: (number | null)[] = Array.from(new Float64Array(decodeBase64(scored.scores).buffer));
+  for (const place of scored.failed) scores[place] = null;
+  return scores;
+}

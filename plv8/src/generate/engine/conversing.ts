@@ -1,0 +1,56 @@
+/** What a caller and the engine of its database say to one another, from the caller's side. */
+import { noteTokens } from '../../backend/call-note.ts';
+import { chargeTokens } from '../../backend/hourly-counts.ts';
+import type { Limits } from '../../backend/limits.ts';
+import type { EngineHost } from '../../db.ts';
+import type { EmbeddedPart, EngineMessage, EngineRequest, LastMessage } from './messages.ts';
+import { receivedError } from './messages.ts';
+
+/** Characters of a request that the engine takes, its options included; a longer one would hold up others before its first pass. */
+export const MAX_INPUT = 1_000_000;
+
+/** Limits on what a backend holds: an engine has none of a role's. */
+const OF_BACKENDS = ['max_model_bytes', 'max_loaded_models'];
+
+/** Whether limits leave a call to the engine. */
+export function mayAsk(limits: Limits): boolean {
+  return OF_BACKENDS.every((name) => !limits.has(name));
+}
+
+/**
+ * Leave a request with the engine and hear what it comes to; null where it is to be computed here. Throws what the engine found
+ * wrong with it. `see` sees embeddings as they come.
+ */
+export function converse(
+  host: EngineHost,
+  role: number,
+  request: EngineRequest,
+  see: (part: EmbeddedPart) => void = () => undefined,
+): LastMessage | null {
+  const heard: { last: LastMessage | null; rows: number } = { last: null, rows: 0 };
+  const count = (rows: number): void => {
+    chargeTokens(rows);
+    noteTokens(rows);
+    heard.rows += rows;
+  };
+  const hear = (text: string): boolean => {
+    const message = JSON.parse(text) as EngineMessage;
+    if ('rows' in message) {
+      count(message.rows);
+      return false;
+    }
+    if ('places' in message) {
+      see(message);
+      return false;
+    }
+    heard.last = message;
+    return true;
+  };
+  const came = host.ask(role, JSON.stringify(request), hear, request.model.id);
+  if (came !== 'done' || heard.last === null || 'unseen' in heard.last) {
+    if (heard.rows > 0) count(-heard.rows); // they are evaluated here, and counted then
+    return null;
+  }
+  if ('error' in heard.last) throw receivedError(heard.last.error);
+  return heard.last;
+}
