@@ -53,6 +53,8 @@ interface Waiting {
   readonly job: Job;
   /** Null for one that has not begun. */
   readonly task: Task | null;
+  /** It had a place, or was offered one, when there was no memory: it comes before all others. */
+  readonly isFirst?: boolean;
 }
 
 interface Running {
@@ -224,11 +226,13 @@ export class Scheduler {
     }
   }
 
-  /** Those whose leader has read what they begin with, or has left, wait for a place before all others. */
+  /** Those whose leader has read what they begin with, or has left, wait for a place, before others of their owner. */
   private endFollowing(): void {
     const isOver = ({ leader, common }: Following): boolean =>
       leader.cache.length >= common || !this.running.includes(leader);
-    this.waiting.unshift(...this.following.filter(isOver));
+    const over = this.following.filter(isOver);
+    const at = this.waiting.findIndex(({ isFirst }) => isFirst !== true);
+    this.waiting.splice(at < 0 ? this.waiting.length : at, 0, ...over);
     this.following = this.following.filter((each) => !isOver(each));
   }
 
@@ -239,6 +243,7 @@ export class Scheduler {
     for (const leader of this.running) {
       if (leader.job.sharesBeginning !== true || leader.job.owner !== job.owner) continue;
       const { history } = leader.task.continuation;
+      if (this.model.isFar(history.length) !== this.model.isFar(ids.length)) continue;
       let common = 0;
       while (common < ids.length && ids[common] === history[common]) common++;
       if (common >= leader.cache.length + WORTH_WAITING) return { job, task, leader, common };
@@ -246,13 +251,13 @@ export class Scheduler {
     return null;
   }
 
-  /** Of those that wait: who began before, else who came first of the owner with the fewest places. */
+  /** Of those that wait: who is first for want of memory, else who came first of the owner with the fewest places. */
   private takeNext(): Waiting {
     const places = new Map<string | undefined, number>();
     for (const { job } of this.running) places.set(job.owner, (places.get(job.owner) ?? 0) + 1);
     const heldBy = ({ job }: Waiting): number => places.get(job.owner) ?? 0;
     let next = 0;
-    if (this.waiting[0]!.task === null)
+    if (this.waiting[0]!.isFirst !== true)
       for (const [i, each] of this.waiting.entries()) if (heldBy(each) < heldBy(this.waiting[next]!)) next = i;
     return this.waiting.splice(next, 1)[0]!;
   }
@@ -263,7 +268,7 @@ export class Scheduler {
       return job.openCache(task.continuation.history);
     } catch (error) {
       if (!isOutOfMemory(error) || this.running.length === 0) throw error;
-      this.waiting.unshift({ job, task });
+      this.waiting.unshift({ job, task, isFirst: true });
       this.isFull = true;
       return null;
     }
@@ -302,7 +307,7 @@ export class Scheduler {
       const last = this.running.at(-1)!;
       if (isOutOfMemory(error) && this.running.length > 1) {
         this.leave(last);
-        this.waiting.unshift({ job: last.job, task: last.task });
+        this.waiting.unshift({ job: last.job, task: last.task, isFirst: true });
         this.isFull = true;
       } else {
         this.leave(who);

@@ -221,23 +221,27 @@ export class KvCache {
       );
   }
 
-  /** Where tokens of the beginning were forgotten: have the own positions begin SHARED_OVERLAP before those that are left. */
+  /**
+   * Where tokens of the beginning were forgotten: have the own positions begin SHARED_OVERLAP before those that are left, or with
+   * the first where there is room for all. Takes no memory.
+   */
   private alignBeginning(): void {
     const { length } = this.ids;
     if (this.shared <= length) return;
-    const from = Math.max(0, length - SHARED_OVERLAP);
+    const keeps = length > LEAST_OWN_ROOM;
+    const from = keeps ? length - SHARED_OVERLAP : 0;
     for (let layer = 0; layer < this.config.nLayers; layer++)
       this.copyTo(this.layerAt(layer), from, layer, from, length);
-    this.shared = length;
-    if (length === 0) this.leaveBeginning();
+    this.shared = keeps ? length : 0;
+    if (!keeps) this.release(this.leaveBeginning());
   }
 
-  private leaveBeginning(): void {
+  /** What is to be released, for which nobody has it any more. */
+  private leaveBeginning(): readonly LayerPiece[] {
     const { beginning } = this;
     this.beginning = null;
     this.shared = 0;
-    if (beginning === null || --beginning.users > 0) return;
-    this.release(beginning.layers);
+    return beginning === null || --beginning.users > 0 ? [] : beginning.layers;
   }
 
   /** New pieces of a cache whose own positions begin at `first`, filled from `source` up to position `end`. */
@@ -257,18 +261,30 @@ export class KvCache {
     return pieces;
   }
 
-  /** Set the first `length` tokens apart for other caches to have, too, if there are enough and no beginning is there already. */
+  /**
+   * Set the first `length` tokens apart for other caches to have, too, if there are enough, no beginning is there already, and there
+   * is memory to do so.
+   */
   private makeBeginning(length: number, poll: () => void): void {
-    const { layers } = this;
-    if (layers === null || this.beginning !== null || length < LEAST_SHARED) return;
-    const room = layers[0]!.room;
+    if (this.layers === null || this.beginning !== null || length < LEAST_SHARED) return;
+    try {
+      this.setApart(this.layers, length, poll);
+    } catch (error) {
+      if (!(error instanceof HartonomousError) || error.sqlerrcode !== SQLSTATE.outOfMemory) throw error;
+    }
+  }
+
+  private setApart(layers: readonly LayerPiece[], length: number, poll: () => void): void {
+    const { room } = layers[0]!;
     const first = length - SHARED_OVERLAP;
+    const ownRoom = Math.max(LEAST_OWN_ROOM, roomFor(this.length - first, this.limit));
     // What it has taken becomes the beginning, but where most of that would stay empty.
     const isFitting = 2 * length >= room;
+    this.hooks.makeRoom?.(this.config.nLayers * this.bytesFor(ownRoom + (isFitting ? 0 : length)));
     const common = isFitting ? layers : this.piecesFrom(this, 0, length, length, poll);
     let own: LayerPiece[];
     try {
-      own = this.piecesFrom(this, first, this.length, Math.max(LEAST_OWN_ROOM, room - first), poll);
+      own = this.piecesFrom(this, first, this.length, ownRoom, poll);
     } catch (error) {
       if (!isFitting) this.release(common);
       throw error;
@@ -331,6 +347,12 @@ export class KvCache {
     const { kernels } = this.arenas[layer]!;
     const piece = this.layerAt(layer);
     const row = start - this.ownFrom;
+    if (row < 0 || row + tokens > piece.room) {
+      raise(
+        SQLSTATE.internalError,
+        `key/value cache has no room of its own for positions ${start} to ${start + tokens}`,
+      );
+    }
     const n = tokens * this.config.nKvHeads * this.config.headSize;
     const put = this.halves ? kernels.narrowF16 : kernels.copyFloats;
     put(keys, this.keysIn(piece, row), n);
@@ -352,7 +374,9 @@ export class KvCache {
 
   /** Forget all but the first `length` tokens. */
   truncate(length: number): void {
-    if (length < this.ids.length) this.ids.length = length;
+    if (length >= this.ids.length) return;
+    this.ids.length = length;
+    this.alignBeginning();
   }
 
   free(): void {
@@ -360,9 +384,11 @@ export class KvCache {
     if (layers === null) return;
     this.ids.length = 0;
     this.layers = null;
-    this.release(layers);
-    this.leaveBeginning();
+    const others = this.leaveBeginning();
     this.onFree(this);
+    // Nobody knows of these any more: what a call that is cut off here leaves behind the next one finds.
+    this.release(layers);
+    this.release(others);
   }
 }
 

@@ -351,6 +351,7 @@ export class Model {
       if (cache.far === wanted) continue;
       const ids = [...cache.ids];
       cache.truncate(0);
+      cache.reserve(ids.length, poll); // what it had in common with others it has itself now
       cache.far = wanted;
       const own = steps.find((step) => step.cache === cache && step.start === undefined);
       const again = { ids, cache, start: 0, intervention: own?.intervention };

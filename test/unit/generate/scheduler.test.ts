@@ -458,6 +458,38 @@ describe('a scheduler', () => {
       expect(rows).toBeLessThanOrEqual(2 * beginning.length + own);
     });
 
+    it('lets another role have a place before more of those that waited for their own', () => {
+      const jobs = alike('aaaab');
+      const begun: Asking[] = [];
+      for (const job of jobs) {
+        const openCache = job.openCache.bind(job);
+        Object.assign(job, {
+          openCache: (wanted: readonly number[]): KvCache => {
+            begun.push(job);
+            return openCache(wanted);
+          },
+        });
+      }
+      const scheduler = new Scheduler(model, 2, CHUNK_TOKENS, poll);
+      for (const job of jobs.slice(0, 4)) scheduler.add(job);
+      scheduler.pass();
+      // All of its role wait for what the first one reads, when the other role comes; which then has a place at once.
+      scheduler.add(jobs[4]!);
+      while (scheduler.pass());
+      expect(begun.slice(0, 2)).toEqual([jobs[0], jobs[4]]);
+      for (const job of jobs) expect(job.answer).toEqual(alone(subject, job.asked));
+      // And where they are let in at the same time, too.
+      const late = alike('aaaab');
+      const places = new Scheduler(model, 2, CHUNK_TOKENS, poll);
+      for (const job of late.slice(0, 4)) places.add(job);
+      while (late[0]!.written === 0) places.pass();
+      places.remove(late[0]!);
+      places.add(late[4]!);
+      places.pass();
+      expect(late[4]!.cache).not.toBeNull();
+      while (places.pass());
+    });
+
     it('goes on with another where the one that reads it, or one that waits for it, is let go of', () => {
       const jobs = alike('aaaaa');
       run(jobs, (scheduler, passes) => {

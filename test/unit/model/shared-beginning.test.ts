@@ -1,5 +1,7 @@
 /** Caches whose leading tokens stand in one place: each gives the bits of one that has all of them itself, whatever becomes of the others. */
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { raise, SQLSTATE } from '../../../plv8/src/errors.ts';
+import { Arena } from '../../../plv8/src/model/arena.ts';
 import { readConfig } from '../../../plv8/src/model/config.ts';
 import { bytesOfCaches } from '../../../plv8/src/model/kv-cache.ts';
 import type { KvCache } from '../../../plv8/src/model/model.ts';
@@ -160,3 +162,77 @@ describe.each(['llama-260k/llama-260k-q4_0', 'zoo/qwen2-tiny-f32', 'zoo/gemma3-t
     });
   },
 );
+
+describe('a beginning that others have, too', () => {
+  afterEach(() => vi.restoreAllMocks());
+
+  const idsOf = (length: number, { config }: Model): number[] =>
+    Array.from({ length }, (_, i) => (7 * i * i + 11 * i) % config.vocabSize);
+
+  it('is computed anew by a sequence that outgrows the original context, and stays right for the others', () => {
+    const model = loadModel('zoo/phi3-longrope-f32');
+    const original = model.config.originalContext!;
+    const ids = idsOf(original + 40, model);
+    const near = ids.slice(0, original);
+    const expected = [ids, near].map((some) => {
+      const alone = model.newCache(2 * original);
+      const logits = Array.from(model.forward(some, alone, { poll }));
+      alone.free();
+      return logits;
+    });
+    const first = model.newCache(2 * original);
+    model.forward(ids.slice(0, original - 10), first, { poll });
+    const second = model.newCache(2 * original);
+    second.beginAs(first, original - 20, original, poll);
+    expect(Array.from(model.forward(ids.slice(original - 20), second, { poll }))).toEqual(expected[0]);
+    expect(Array.from(model.forward(near.slice(original - 10), first, { poll }))).toEqual(expected[1]);
+  });
+
+  it('is given back where the end of a cache is cut off', () => {
+    const model = loadModel('llama-260k/llama-260k-q4_0');
+    const before = model.memoryBytes;
+    const first = model.newCache(CONTEXT);
+    model.forward(idsOf(300, model), first, { poll });
+    const second = model.newCache(CONTEXT);
+    second.beginAs(first, 290, 300, poll);
+    vi.spyOn(Arena.prototype, 'release').mockImplementationOnce(() => {
+      throw new Error('cut off');
+    });
+    expect(() => second.free()).toThrow('cut off');
+    model.sweep(new Set([first]));
+    expect(first.commonBeginning!.users).toBe(1);
+    first.free();
+    model.sweep(new Set());
+    expect([model.cacheBytes, model.memoryBytes]).toEqual([0, before]);
+  });
+
+  it('is copied where there is no memory to set it apart', () => {
+    const model = loadModel('llama-260k/llama-260k-q4_0');
+    const ids = idsOf(200, model);
+    const expected = model.newCache(CONTEXT);
+    const logits = Array.from(model.forward(ids, expected, { poll }));
+    expected.free();
+    const source = model.newCache(CONTEXT);
+    source.reserve(CONTEXT, poll);
+    model.forward(ids.slice(0, 160), source, { poll });
+    const copy = model.newCache(CONTEXT);
+    const allocate = Arena.prototype.allocate;
+    copy.reserve(200, poll);
+    let left = copy.bytes; // as much as a copy needs
+    copy.free();
+    vi.spyOn(Arena.prototype, 'allocate').mockImplementation(function (this: Arena, bytes) {
+      if (bytes > left) raise(SQLSTATE.outOfMemory, 'there is no more');
+      left -= bytes;
+      return allocate.call(this, bytes);
+    });
+    const release = Arena.prototype.release;
+    vi.spyOn(Arena.prototype, 'release').mockImplementation(function (this: Arena, at, bytes) {
+      left += bytes;
+      release.call(this, at, bytes);
+    });
+    const fork = model.newCache(CONTEXT);
+    fork.beginAs(source, 150, 200, poll);
+    expect(source.commonBeginning).toBeNull();
+    expect(Array.from(model.forward(ids.slice(150), fork, { poll }))).toEqual(logits);
+  });
+});
