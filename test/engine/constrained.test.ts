@@ -249,4 +249,34 @@ describe.skipIf(foreign)('constrained answers of an engine', () => {
     expect(costs[1]).toBe(costs[0]);
     expect(costs[0]).toBeGreaterThan(250);
   });
+
+  it('that are too large or nest too deep are refused as without it, and large ones never reach it', async () => {
+    const nested = (depth: number): string => `${'{"items":'.repeat(depth)}true${'}'.repeat(depth)}`;
+    const large = JSON.stringify({ enum: Array.from({ length: 100_000 }, (_, i) => `one of many values ${i}`) });
+    const sql = `select hartonomous.generate_json('A dog', $1::json, $2) as answer`;
+    const bad: Call[] = [
+      ...[2000, 5000, 6000].map((depth): Call => [sql, [nested(depth), STORIES]]),
+      [
+        `select hartonomous.generate('A dog', $1, $2::json) as answer`,
+        [STORIES, `{"response_format": {"type": "json_schema", "json_schema": {"schema": ${nested(5000)}}}}`],
+      ],
+    ];
+    const failures = async (): Promise<number> => {
+      const [row] = await server.asAdmin<{ failures: string }>('select failures from hartonomous.engine_list');
+      return Number(row!.failures);
+    };
+    const seen: unknown[] = [];
+    for (const engine of ['off', 'on']) {
+      await server.set(`engine = ${engine}`);
+      const client = await server.open('anna');
+      if (engine === 'on') await client.query(...generate({ num_predict: 1 }));
+      const before = engine === 'on' ? await failures() : 0;
+      const errors = [await errorOf(client.query(sql, [large, STORIES]))];
+      if (engine === 'on') expect(await failures()).toBe(before);
+      for (const call of bad) errors.push(await errorOf(client.query(...call)));
+      seen.push(errors);
+    }
+    expect(seen[1]).toEqual(seen[0]);
+    expect(seen[0]).toMatchObject([{ code: '54000' }, ...bad.map(() => ({ code: '54000' }))]);
+  });
 });

@@ -118,6 +118,18 @@ describe.skipIf(foreign)('embeddings of an engine', () => {
     expect(together.flat()).toEqual(alone);
   });
 
+  it('of more texts than the engine takes at once are computed by the session, be they null', async () => {
+    const call: Call = [
+      `select count(score) as n from hartonomous.rerank('A dog', array['A cat'] || array_fill(null::text, array[100000]), $1)`,
+      [RANKERS[0]],
+    ];
+    const client = await server.open('anna');
+    await results(client, [['select hartonomous.embed($1, $2) as e', ['A dog', BERT]]]);
+    const before = await counts();
+    expect((await results(client, [call]))[0]!.rows).toEqual([{ n: '1' }]);
+    expect(await counts()).toEqual(before);
+  });
+
   it('end in the same errors', async () => {
     const bad: Call[] = [
       ['select hartonomous.embed($1, $2)', ['Hello', 'nobody']],

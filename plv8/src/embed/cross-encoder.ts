@@ -108,17 +108,21 @@ function whole<Result>(pieces: Generator<Pause, Result>): Result {
   }
 }
 
-/**
- * As scoreDocuments, with pauses as Model.hiddenStatesInPieces has them, of `together` tokens at a time; `cut` has a pair cut
- * into tokens, and may throw where that takes too long.
- */
-export function* scoreInPieces(
+interface InPieces {
+  /** Tokens of texts that go together at most, where one has not more. */
+  together?: number;
+  /** Has a pair cut into tokens; may throw where that takes too long. */
+  cut?: (work: () => Pair) => Pair;
+}
+
+/** As scoreDocuments, with pauses as Model.hiddenStatesInPieces has them. Tables are read before the first piece, not later. */
+export function scoreInPieces(
   ranker: Ranker,
   query: string,
   docs: readonly (string | null)[],
-  { together, cut = (work) => work() }: { together?: number; cut?: (work: () => Pair) => Pair } = {},
+  more: InPieces = {},
 ): Generator<Pause, Scores> {
-  const { options, used } = ranker;
+  const { used } = ranker;
   const { name } = used.entry.description;
   const labels = labelsOf(used);
   if (labels !== null) {
@@ -130,7 +134,16 @@ export function* scoreInPieces(
       },
     );
   }
-  const pairing = pairingOf(ranker);
+  return scorePairs(ranker, pairingOf(ranker), query, docs, more);
+}
+
+function* scorePairs(
+  { used, options }: Ranker,
+  pairing: Pairing,
+  query: string,
+  docs: readonly (string | null)[],
+  { together, cut = (work) => work() }: InPieces,
+): Generator<Pause, Scores> {
   const pairs: (Pair | null)[] = [];
   for (const [i, document] of docs.entries()) {
     let pair: Pair | null = null;

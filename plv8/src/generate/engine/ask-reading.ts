@@ -18,7 +18,7 @@ import type { Precision } from '../../model/model.ts';
 import { buildIdOf } from '../record.ts';
 import { converse, MAX_INPUT, mayAsk } from './conversing.ts';
 import type { EmbeddedPart, LastMessage, Reading } from './messages.ts';
-import { storedOf } from './messages.ts';
+import { readingLength, storedOf } from './messages.ts';
 
 type Options = Record<string, unknown> | null;
 
@@ -75,11 +75,7 @@ function ask(asking: Asking, reading: Reading, see?: (part: EmbeddedPart) => voi
   const account = catalog.accounts.find(({ role }) => role === caller);
   if (host === null || account === undefined || !mayAsk(catalog.limits)) return null;
   const options = writeJson(asking.options ?? {});
-  const texts = 'embed' in reading ? reading.embed : [reading.query, ...reading.documents];
-  // A pair has its query, too.
-  const each = 'embed' in reading ? 0 : reading.query.length;
-  const length = texts.reduce((sum, text) => sum + (text === null ? 0 : text.length + each), options.length);
-  if (length > MAX_INPUT) return null;
+  if (readingLength(reading) + options.length > MAX_INPUT) return null;
   const { id, name, digest, unloadGeneration } = description;
   const request = {
     build: buildIdOf(catalog),

@@ -85,6 +85,16 @@ interface Asked {
 
 const NOT_ASKED: Asked = { answer: null, admitted: false };
 
+/** Characters of a value's JSON text; Infinity where it nests too deep to be written, which is for the session to say. */
+function lengthOf(value: unknown): number {
+  try {
+    return writeJson(value).length;
+  } catch (error) {
+    if (error instanceof RangeError) return Infinity;
+    throw error;
+  }
+}
+
 /** Whether the engine computes such a call: what may take long before its first pass, or names cores, is the backend's. */
 function isTaken(
   length: number,
@@ -93,7 +103,7 @@ function isTaken(
   { limits }: Catalog,
 ): boolean {
   const isPlain = ablate === null && template === null && !numThread;
-  return isPlain && length + writeJson(given).length <= MAX_INPUT && mayAsk(limits);
+  return isPlain && length + lengthOf(given) <= MAX_INPUT && mayAsk(limits);
 }
 
 /** As isTaken; a tool to be called is refused where there is no conversation. */
@@ -102,9 +112,11 @@ function isTakenInput(
   given: Record<string, unknown>,
   options: GenerateOptions,
   catalog: Catalog,
+  grammar: Grammar | undefined,
 ): boolean {
-  if ('messages' in input) return isTaken(input.json.length, given, options, catalog);
-  return options.toolChoice === 'auto' && isTaken(input.prompt.length, given, options, catalog);
+  const besides = grammar === undefined ? 0 : lengthOf(grammar);
+  if ('messages' in input) return isTaken(input.json.length + besides, given, options, catalog);
+  return options.toolChoice === 'auto' && isTaken(input.prompt.length + besides, given, options, catalog);
 }
 
 function askEngine(
@@ -123,7 +135,7 @@ function askEngine(
   const options = parseOptions(given ?? {}, description.defaultOptions, grammar);
   const caller = callerRole();
   const account = catalog.accounts.find(({ role }) => role === caller);
-  if (!isTakenInput(input, given ?? {}, options, catalog) || account === undefined) return NOT_ASKED;
+  if (!isTakenInput(input, given ?? {}, options, catalog, grammar) || account === undefined) return NOT_ASKED;
   const ignored = ignoredOptions(given ?? {});
   if (ignored.length > 0) noticeOnce(`options about hardware change nothing here: ${ignored.join(', ')}`);
   admit(catalog);

@@ -58,6 +58,15 @@ export type Reading =
   /** Documents that a classifier scores for a query. */
   | { query: string; documents: readonly (string | null)[] };
 
+/** Characters as which each text counts besides its own: it takes room where it is empty or null, too. */
+const TEXT_LENGTH = 16;
+
+/** About as many characters as there are to be read; a pair has its query, too. */
+export function readingLength(reading: Reading): number {
+  const [texts, each] = 'embed' in reading ? [reading.embed, 0] : [reading.documents, reading.query.length];
+  return texts.reduce((sum, text) => sum + TEXT_LENGTH + (text === null ? 0 : text.length + each), each);
+}
+
 export interface ReadingRequest extends RequestHead {
   reading: Reading;
 }
@@ -144,10 +153,11 @@ export type EngineMessage =
 
 /**
  * What a caller hears of an error: one that is none of ours concerns the engine, as a lock it would wait for, and not the call;
- * nor does the call answer for the memory that the engine has beside everything else it holds.
+ * nor does the call answer for the memory that the engine has beside everything else it holds, or for how much of its stack is in use.
  */
 export function failure(error: unknown): LastMessage {
   if (!(error instanceof HartonomousError) || error.sqlerrcode === SQLSTATE.outOfMemory) return { unseen: true };
+  if (error.cause instanceof RangeError) return { unseen: true };
   const { sqlerrcode: state, message, detail = null, hint = null } = error;
   return { error: { state, message, detail, hint } };
 }

@@ -6,19 +6,19 @@ import type { UsedModel } from '../../backend/registry.ts';
 import { evaluatedTokens } from '../../backend/registry.ts';
 import type { EngineHost } from '../../db.ts';
 import { TookTooLong, within } from '../../db.ts';
+import type { Scores } from '../../embed/cross-encoder.ts';
 import { scoreInPieces } from '../../embed/cross-encoder.ts';
 import { embedInPieces } from '../../embed/embedding.ts';
 import type { EmbeddingOptions } from '../../embed/embedding-options.ts';
 import { parseEmbeddingOptions } from '../../embed/embedding-options.ts';
 import { rankedKinds } from '../../embed/prefixes.ts';
-import { HartonomousError, SQLSTATE } from '../../errors.ts';
 import { encodeBase64 } from '../../format/base64.ts';
 import { parseJson } from '../../format/ordered-json.ts';
 import type { Model, Pause } from '../../model/model.ts';
 import type { EngineFacts } from './facts.ts';
 import { newRequestFacts } from './facts.ts';
 import type { LastMessage, ReadingRequest } from './messages.ts';
-import { failure } from './messages.ts';
+import { failure, readingLength } from './messages.ts';
 import type { Client } from './serving.ts';
 
 /** Milliseconds in which one text has to be cut into tokens; else its caller does it all. */
@@ -52,7 +52,7 @@ class ReadingJob {
     private readonly facts: EngineFacts,
   ) {
     const { reading, options } = client.request;
-    this.length = 'embed' in reading ? sumOf(reading.embed) : reading.query.length + sumOf(reading.documents);
+    this.length = readingLength(reading);
     const given = parseEmbeddingOptions(parseJson(options) as Record<string, unknown>);
     this.pieces =
       'embed' in reading
@@ -97,31 +97,24 @@ class ReadingJob {
     return { embedded };
   }
 
-  private *rank(
+  /** What it reads of the tables it reads at once, while the engine waits for no lock. */
+  private rank(
     query: string,
     documents: readonly (string | null)[],
     options: EmbeddingOptions,
   ): Generator<Pause, LastMessage> {
-    const { used, facts } = this;
-    const { scores, texts, tokens } = yield* scoreInPieces({ used, options }, query, documents, {
-      together: TOGETHER,
-      cut,
-    });
+    const { used } = this;
+    return this.scored(scoreInPieces({ used, options }, query, documents, { together: TOGETHER, cut }));
+  }
+
+  private *scored(pieces: Generator<Pause, Scores>): Generator<Pause, LastMessage> {
+    const { facts } = this;
+    const { scores, texts, tokens } = yield* pieces;
     facts.promptTokens += tokens;
     const failed = [...scores.keys()].filter((i) => scores[i] === null);
     const sent = encodeBase64(bytesOf(Float64Array.from(scores, (score) => score ?? 0)));
     return { scored: { scores: sent, failed, texts, tokens } };
   }
-}
-
-function sumOf(texts: readonly (string | null)[]): number {
-  return texts.reduce((sum, text) => sum + (text?.length ?? 0), 0);
-}
-
-/** A lack of memory is the engine's, which others use too, and not the call's. */
-function lastOf(error: unknown): LastMessage {
-  if (error instanceof HartonomousError && error.sqlerrcode === SQLSTATE.outOfMemory) return { unseen: true };
-  return failure(error);
 }
 
 /** The requests of an engine that are read. */
@@ -191,7 +184,7 @@ export class Readings {
       if (!this.isWithin && this.waiting.length > 1) this.waiting.push(this.waiting.shift()!);
     } catch (error) {
       this.leave(job);
-      client.reply(lastOf(error));
+      client.reply(failure(error));
     }
   }
 
