@@ -1,8 +1,7 @@
 /** Answers that have to be something, computed by an engine: those that a session computes itself, and no role's grammar holds up another's. */
-import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
-import type { EngineServer } from './server.ts';
-import { QWEN, STORIES, TINY, errorOf, foreign, useEngineServer } from './server.ts';
+import type { Call, EngineServer } from './server.ts';
+import { QWEN, STORIES, TINY, errorOf, foreign, loaded, results, useEngineServer } from './server.ts';
 
 /** Shows all of a message. */
 const TEMPLATE = [
@@ -18,9 +17,6 @@ useEngineServer(async (started) => {
   server = started;
   await server.asAdmin(`update hartonomous.models set chat_template = $t$${TEMPLATE}$t$ where name = '${QWEN}'`);
 });
-
-/** A call and its arguments. */
-type Call = [sql: string, args: unknown[]];
 
 const generate = (options: object, model = STORIES): Call => [
   'select hartonomous.generate($1::text, $2, $3::json) as answer',
@@ -93,23 +89,6 @@ const CALLS: Call[] = [
 /** Few states at first, and ever more as it is written. */
 const GROWING = byFunction('generate_regex', `'[ab]*a[ab]{250}c|[ab]*b[ab]{250}d'`, TINY, { num_predict: 290 });
 
-interface Result {
-  rows: unknown[];
-  notices: unknown[];
-}
-
-async function results(client: pg.Client, calls: readonly Call[]): Promise<Result[]> {
-  const out: Result[] = [];
-  for (const [sql, args] of calls) {
-    const notices: unknown[] = [];
-    const note = ({ message }: { message: string | undefined }): unknown => notices.push(message);
-    client.on('notice', note);
-    out.push({ rows: (await client.query(sql, args)).rows as unknown[], notices });
-    client.off('notice', note);
-  }
-  return out;
-}
-
 async function takeRuns(): Promise<{ tokens: unknown[]; runs: unknown[] }> {
   const tokens = await server.asAdmin(
     `select array_agg(to_jsonb(t) - 'run_id' order by position) as tokens
@@ -121,10 +100,6 @@ async function takeRuns(): Promise<{ tokens: unknown[]; runs: unknown[] }> {
      from gone r order by id`,
   );
   return { tokens, runs };
-}
-
-async function loaded(client: pg.Client): Promise<unknown[]> {
-  return (await client.query('select model from hartonomous.loaded_models')).rows;
 }
 
 async function answers(): Promise<number> {

@@ -1,10 +1,9 @@
 /** Embeddings that an engine computes: those that a session computes itself, to the bit, in pieces beside everybody's answers. */
-import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import { ingestFile } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
-import type { EngineServer } from './server.ts';
-import { QWEN, errorOf, foreign, useEngineServer } from './server.ts';
+import type { Call, EngineServer } from './server.ts';
+import { QWEN, errorOf, foreign, loaded, results, useEngineServer } from './server.ts';
 
 const BERT = 'bert';
 /** An encoder and a decoder that have classifiers. */
@@ -18,8 +17,6 @@ useEngineServer(async (started) => {
   for (const name of RANKERS) await ingestFile(server.url, modelPath(`zoo/${name}-f32.gguf`), name);
   await server.setStored('max_loaded_models', 6);
 });
-
-type Call = [sql: string, args: unknown[]];
 
 const TEXTS = ['Hello world', null, 'A dog and a cat', '', 'Hello world', 'word '.repeat(300), 'é'];
 const json = (options: object): string => JSON.stringify(options);
@@ -67,27 +64,6 @@ const EMPTY_CALLS: Call[] = [
   ['select * from hartonomous.embed($1::text[], $2)', [[], BERT]],
   ['select * from hartonomous.embed($1::text[], $2)', [[null, null], BERT]],
 ];
-
-interface Result {
-  rows: unknown[];
-  notices: unknown[];
-}
-
-async function results(client: pg.Client, calls: readonly Call[]): Promise<Result[]> {
-  const out: Result[] = [];
-  for (const [sql, args] of calls) {
-    const notices: unknown[] = [];
-    const note = ({ message }: { message: string | undefined }): unknown => notices.push(message);
-    client.on('notice', note);
-    out.push({ rows: (await client.query(sql, args)).rows as unknown[], notices });
-    client.off('notice', note);
-  }
-  return out;
-}
-
-async function loaded(client: pg.Client): Promise<unknown[]> {
-  return (await client.query('select model from hartonomous.loaded_models')).rows;
-}
 
 async function counts(): Promise<{ answers: number; promptTokens: number }> {
   const [row] = await server.asAdmin<Record<string, string>>(

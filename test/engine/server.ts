@@ -168,3 +168,29 @@ export async function errorOf(work: Promise<unknown>): Promise<unknown> {
   }
   throw new Error('nothing was thrown');
 }
+
+/** A call in SQL and its arguments. */
+export type Call = [sql: string, args: unknown[]];
+
+export interface Result {
+  rows: unknown[];
+  notices: unknown[];
+}
+
+/** What calls give a client, one after the other. */
+export async function results(client: pg.Client, calls: readonly Call[]): Promise<Result[]> {
+  const out: Result[] = [];
+  for (const [sql, args] of calls) {
+    const notices: unknown[] = [];
+    const note = ({ message }: { message: string | undefined }): unknown => notices.push(message);
+    client.on('notice', note);
+    out.push({ rows: (await client.query(sql, args)).rows as unknown[], notices });
+    client.off('notice', note);
+  }
+  return out;
+}
+
+/** Models that a client's own backend has loaded. */
+export async function loaded(client: pg.Client): Promise<unknown[]> {
+  return (await client.query('select model from hartonomous.loaded_models')).rows;
+}
