@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { EngineServer } from './server.ts';
-import { QWEN, STORIES, errorOf, foreign, useEngineServer } from './server.ts';
+import { QWEN, STORIES, errorOf, foreign, loaded, useEngineServer } from './server.ts';
 
 let server: EngineServer;
 
@@ -63,10 +63,6 @@ async function complete(client: pg.Client, prompt: string, options: object, mode
     JSON.stringify(options),
   ]);
   return rows[0]!.facts;
-}
-
-async function loaded(client: pg.Client): Promise<unknown[]> {
-  return (await client.query('select model from hartonomous.loaded_models')).rows;
 }
 
 /** What `work` gives with a session that computes itself, and with one that asks the engine. */

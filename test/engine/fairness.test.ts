@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import type { EngineServer } from './server.ts';
-import { QWEN, STORIES, TINY, foreign, useEngineServer } from './server.ts';
+import { QWEN, STORIES, TINY, foreign, generate, useEngineServer } from './server.ts';
 
 /** Answers that an engine computes at a time, of one model. */
 const PLACES = 16;
@@ -13,15 +13,6 @@ const SLOW = `{%- set all = range(4000)|list -%}{%- for i in range(1000) -%}{%- 
 let server: EngineServer;
 
 useEngineServer((started) => (server = started));
-
-async function generate(client: pg.Client, prompt: string, model: string, options: object): Promise<string> {
-  const { rows } = await client.query<{ text: string }>('select hartonomous.generate($1::text, $2, $3::json) as text', [
-    prompt,
-    model,
-    JSON.stringify(options),
-  ]);
-  return rows[0]!.text;
-}
 
 /** Begin a call that writes until it is cancelled; what it ends with. */
 function begin(client: pg.Client): Promise<string | undefined> {

@@ -1,27 +1,13 @@
 /** Memory is short where an engine is asked: the session computes itself. */
 import { execFileSync } from 'node:child_process';
-import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import { serverUser } from '../../cli/cluster/cluster.ts';
 import type { EngineServer } from './server.ts';
-import { STORIES, foreign, useEngineServer } from './server.ts';
+import { STORIES, foreign, generate, loaded, useEngineServer } from './server.ts';
 
 let server: EngineServer;
 
 useEngineServer((started) => (server = started));
-
-async function generate(client: pg.Client, prompt: string, model: string, options: object): Promise<string> {
-  const { rows } = await client.query<{ text: string }>('select hartonomous.generate($1::text, $2, $3::json) as text', [
-    prompt,
-    model,
-    JSON.stringify(options),
-  ]);
-  return rows[0]!.text;
-}
-
-async function loaded(client: pg.Client): Promise<unknown[]> {
-  return (await client.query('select model from hartonomous.loaded_models')).rows;
-}
 
 async function answers(): Promise<number> {
   const rows = await server.asAdmin<{ answers: string }>('select answers from hartonomous.engine_list');

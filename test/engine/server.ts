@@ -194,3 +194,13 @@ export async function results(client: pg.Client, calls: readonly Call[]): Promis
 export async function loaded(client: pg.Client): Promise<unknown[]> {
   return (await client.query('select model from hartonomous.loaded_models')).rows;
 }
+
+/** The text of an answer. */
+export async function generate(client: pg.Client, prompt: string, model: string, options: object): Promise<string> {
+  const { rows } = await client.query<{ text: string }>('select hartonomous.generate($1::text, $2, $3::json) as text', [
+    prompt,
+    model,
+    JSON.stringify(options),
+  ]);
+  return rows[0]!.text;
+}

@@ -70,7 +70,8 @@ export function cacheFacts(model: Model): { caches: number; tokens: number } {
   return { caches: own.length, tokens: own.reduce((sum, kept) => sum + kept.cache.length, 0) };
 }
 
-function commonPrefix(ids: readonly number[], cached: readonly number[], most: number): number {
+/** Leading ids that both have, up to `most`. */
+export function commonPrefix(ids: readonly number[], cached: readonly number[], most: number): number {
   const end = Math.min(most, cached.length);
   let n = 0;
   while (n < end && ids[n] === cached[n]) n++;

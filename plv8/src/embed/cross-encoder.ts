@@ -5,7 +5,8 @@ import type { Purpose } from '../backend/catalog.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { currentCatalog, useDescription, useModel } from '../backend/registry.ts';
-import type { Pause } from '../model/model.ts';
+import type { Pause } from '../model/pause.ts';
+import { whole } from '../model/pause.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { embeddingIds } from './embedding.ts';
 import type { EmbeddingOptions } from './embedding-options.ts';
@@ -98,14 +99,6 @@ export function scoreDocuments(ranker: Ranker, query: string, docs: readonly (st
 /** Tell the server log of texts that a classifier read. */
 export function logScores(model: string, { texts, tokens }: Omit<Scores, 'scores'>, started: number): void {
   logEvent('rank', { model, texts, prompt_tokens: tokens, prompt_eval_duration: nanoseconds(Date.now() - started) });
-}
-
-/** What it comes to without pauses. */
-function whole<Result>(pieces: Generator<Pause, Result>): Result {
-  for (;;) {
-    const { done, value } = pieces.next();
-    if (done === true) return value;
-  }
 }
 
 interface InPieces {

@@ -4,7 +4,7 @@ import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { ModelConfig, Pooling } from '../model/config.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { EmbeddingOptions } from './embedding-options.ts';
-import type { Pause } from '../model/model.ts';
+import type { Pause } from '../model/pause.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { normalized } from './normalized.ts';
 import type { Embedded } from './recent.ts';

@@ -15,6 +15,7 @@ import type { UsedModel } from '../backend/registry.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import type { Job, Task } from './scheduler.ts';
 import { Scheduler } from './scheduler.ts';
+import { sharedLength } from './score.ts';
 import { thinkingOf } from './templated-prompt.ts';
 import { rememberAnswer } from './written-answers.ts';
 
@@ -249,11 +250,7 @@ class Batch {
   private fillShared(requests: readonly GenerationRequest[]): void {
     const { model } = this.used.entry;
     const first = requests[0]!.promptIds;
-    const length = requests.reduce((most, { promptIds }) => {
-      let n = 0;
-      while (n < most && n < promptIds.length - 1 && promptIds[n] === first[n]) n++;
-      return n;
-    }, first.length - 1);
+    const length = sharedLength(requests.map(({ promptIds }) => promptIds));
     if (length === 0) return;
     const ids = first.slice(0, length);
     const wanted = { model, caller: this.caller, ids, most: length, expected: length };

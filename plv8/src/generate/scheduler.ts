@@ -4,6 +4,7 @@
  * it would get alone, to the last bit: it has its own sampler, grammar, stop strings and cache, and the bits of a row do not
  * depend on the rows beside it.
  */
+import { commonPrefix } from '../backend/caches.ts';
 import { HartonomousError, SQLSTATE } from '../errors.ts';
 import type { Intervention } from '../model/intervention.ts';
 import type { KvCache, Model } from '../model/model.ts';
@@ -244,8 +245,7 @@ export class Scheduler {
       if (leader.job.sharesBeginning !== true || leader.job.owner !== job.owner) continue;
       const { history } = leader.task.continuation;
       if (this.model.isFar(history.length) !== this.model.isFar(ids.length)) continue;
-      let common = 0;
-      while (common < ids.length && ids[common] === history[common]) common++;
+      const common = commonPrefix(ids, history, ids.length);
       if (common >= leader.cache.length + WORTH_WAITING) return { job, task, leader, common };
     }
     return null;

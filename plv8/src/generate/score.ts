@@ -1,6 +1,6 @@
 /** How likely a model finds given texts, where they differ. */
 import { poll } from '../db.ts';
-import { branchCache, forkCache, releaseCache, takeCache } from '../backend/caches.ts';
+import { branchCache, commonPrefix, forkCache, releaseCache, takeCache } from '../backend/caches.ts';
 import { logTotal } from '../sampling/logits.ts';
 import type { UsedModel } from '../backend/registry.ts';
 
@@ -12,10 +12,7 @@ export function sharedLength(sequences: readonly (readonly number[])[]): number 
   const first = sequences[0] ?? [];
   let length = Infinity;
   for (const ids of sequences) {
-    const most = Math.min(length, ids.length - 1);
-    let n = 0;
-    while (n < most && ids[n] === first[n]) n++;
-    length = n;
+    length = commonPrefix(first, ids, Math.min(length, ids.length - 1));
   }
   return length === Infinity ? 0 : length;
 }

@@ -19,6 +19,8 @@ import { copyRow } from './matrix.ts';
 import type { ForwardObserver } from './observer.ts';
 import type { Chunk, Segment, Step } from './packing.ts';
 import { checkIds, checkSteps, packSteps, piecesOf, takingPart } from './packing.ts';
+import type { Pause } from './pause.ts';
+import { whole } from './pause.ts';
 import type { WeightSource } from './source.ts';
 import { valueNorms } from './value-norms.ts';
 import type { LayerWeights, Weights } from './weights.ts';
@@ -41,9 +43,6 @@ export function onEvaluated(to: (tokens: number) => void): void {
 }
 
 /** Sees the hidden states (tokens, dim) of a text from token `first` on; the view is valid during the call. */
-/** What may be computed while hidden states are being computed in pieces: see hiddenStatesInPieces. */
-export type Pause = 'within' | 'between';
-
 export type VisitStates = (text: number, first: number, states: Float32Array) => void;
 
 export class Model {
@@ -216,8 +215,7 @@ export class Model {
     options: ForwardOptions & { seconds?: readonly number[] },
     visit: VisitStates,
   ): void {
-    const pieces = this.hiddenStatesInPieces(texts, options, visit);
-    while (pieces.next().done !== true);
+    whole(this.hiddenStatesInPieces(texts, options, visit));
   }
 
   /**

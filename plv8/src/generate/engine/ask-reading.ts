@@ -15,8 +15,8 @@ import { raise, SQLSTATE } from '../../errors.ts';
 import { decodeBase64 } from '../../format/base64.ts';
 import { writeJson } from '../../format/ordered-json.ts';
 import type { Precision } from '../../model/model.ts';
-import { buildIdOf } from '../record.ts';
-import { converse, MAX_INPUT, mayAsk } from './conversing.ts';
+import { whole } from '../../model/pause.ts';
+import { converse, MAX_INPUT, mayAsk, requestHead } from './conversing.ts';
 import type { EmbeddedPart, LastMessage, Reading } from './messages.ts';
 import { readingLength, storedOf } from './messages.ts';
 
@@ -76,17 +76,13 @@ function ask(asking: Asking, reading: Reading, see?: (part: EmbeddedPart) => voi
   if (host === null || account === undefined || !mayAsk(catalog.limits)) return null;
   const options = writeJson(asking.options ?? {});
   if (readingLength(reading) + options.length > MAX_INPUT) return null;
-  const { id, name, digest, unloadGeneration } = description;
-  const request = {
-    build: buildIdOf(catalog),
-    model: { id, name, digest, unloadGeneration },
+  const head = requestHead(catalog, description, {
     stored: storedOf(description),
     precision,
     options,
     limits: [...catalog.limits],
-    reading,
-  };
-  return converse(host, account.oid, request, see);
+  });
+  return converse(host, account.oid, { ...head, reading }, see);
 }
 
 function floatsOf(text: string): number[] {
@@ -154,11 +150,7 @@ function embedHere(
     admitted: true,
   });
   const kinds = ranked ? rankedKinds : undefined;
-  const pieces = embedInPieces(used, { ...task, kinds, owner: callerRole() }, see);
-  for (;;) {
-    const { done, value } = pieces.next();
-    if (done === true) return value;
-  }
+  return whole(embedInPieces(used, { ...task, kinds, owner: callerRole() }, see));
 }
 
 function askForEmbeddings(

@@ -22,8 +22,8 @@ import type { Answer } from '../request.ts';
 import { answer as answerHere } from '../request.ts';
 import { chatPrompt, turnPrompt } from '../templated-prompt.ts';
 import { answersIn, rememberWhole } from '../written-answers.ts';
-import { converse, MAX_INPUT, mayAsk } from './conversing.ts';
-import type { AnswerRequest, EngineAnswer, EngineInput } from './messages.ts';
+import { converse, MAX_INPUT, mayAsk, requestHead } from './conversing.ts';
+import type { AnswerRequest, EngineAnswer, EngineInput, RequestHead } from './messages.ts';
 import type { EngineSteps, SentStep, SessionSteps } from './messages.ts';
 import { sentStep, storedOf } from './messages.ts';
 
@@ -180,19 +180,13 @@ export function askForSteps(session: OpenedSession, steps: SessionSteps, catalog
 }
 
 /** What every request says. */
-function requestOf(
-  { model, given, options, stored, limits }: OpenedSession,
-  catalog: Catalog,
-): Pick<AnswerRequest, 'build' | 'model' | 'stored' | 'precision' | 'options' | 'limits'> {
-  const { id, name, digest, unloadGeneration } = model;
-  return {
-    build: buildIdOf(catalog),
-    model: { id, name, digest, unloadGeneration },
+function requestOf({ model, given, options, stored, limits }: OpenedSession, catalog: Catalog): RequestHead {
+  return requestHead(catalog, model, {
     stored,
     precision: options.precision,
     options: writeJson({ ...given, seed: options.sampler.seed }),
     limits,
-  };
+  });
 }
 
 function sentInput(input: Input, caller: string, digest: string): EngineInput {

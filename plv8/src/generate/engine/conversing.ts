@@ -1,9 +1,11 @@
 /** What a caller and the engine of its database say to one another, from the caller's side. */
+import type { Catalog, ModelRow } from '../../backend/catalog.ts';
 import { noteTokens } from '../../backend/call-note.ts';
 import { chargeTokens } from '../../backend/hourly-counts.ts';
 import type { Limits } from '../../backend/limits.ts';
 import type { EngineHost } from '../../db.ts';
-import type { EmbeddedPart, EngineMessage, EngineRequest, LastMessage } from './messages.ts';
+import { buildIdOf } from '../record.ts';
+import type { EmbeddedPart, EngineMessage, EngineRequest, LastMessage, RequestHead } from './messages.ts';
 import { receivedError } from './messages.ts';
 
 /** Characters of a request that the engine takes, its options included; a longer one would hold up others before its first pass. */
@@ -15,6 +17,15 @@ const OF_BACKENDS = ['max_model_bytes', 'max_loaded_models'];
 /** Whether limits leave a call to the engine. */
 export function mayAsk(limits: Limits): boolean {
   return OF_BACKENDS.every((name) => !limits.has(name));
+}
+
+/** What every request says, of the model as the caller sees it. */
+export function requestHead(
+  catalog: Catalog,
+  { id, name, digest, unloadGeneration }: ModelRow,
+  said: Omit<RequestHead, 'build' | 'model'>,
+): RequestHead {
+  return { build: buildIdOf(catalog), model: { id, name, digest, unloadGeneration }, ...said };
 }
 
 /**

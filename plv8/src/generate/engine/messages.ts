@@ -25,7 +25,7 @@ export interface SessionSteps {
   constraint: string | null;
 }
 
-interface RequestHead {
+export interface RequestHead {
   /** Build of the functions that the caller sees; null where that is not known. */
   build: string | null;
   /** The model as the caller sees it. */

@@ -14,12 +14,14 @@ import { parseEmbeddingOptions } from '../../embed/embedding-options.ts';
 import { rankedKinds } from '../../embed/prefixes.ts';
 import { encodeBase64 } from '../../format/base64.ts';
 import { parseJson } from '../../format/ordered-json.ts';
-import type { Model, Pause } from '../../model/model.ts';
+import type { Model } from '../../model/model.ts';
+import type { Pause } from '../../model/pause.ts';
 import type { EngineFacts } from './facts.ts';
 import { newRequestFacts } from './facts.ts';
 import type { LastMessage, ReadingRequest } from './messages.ts';
 import { failure, readingLength } from './messages.ts';
 import type { Client } from './serving.ts';
+import { takeTurn } from './turns.ts';
 
 /** Milliseconds in which one text has to be cut into tokens; else its caller does it all. */
 const CUT_MS = 200;
@@ -161,13 +163,9 @@ export class Readings {
 
   /** Bring one of another role than the latest to the front, where there is one. */
   private turn(): void {
-    const next = Math.max(
-      0,
-      this.waiting.findIndex(({ client }) => client.role !== this.latestRole),
-    );
-    const [job] = this.waiting.splice(next, 1);
-    this.waiting.unshift(job!);
-    this.latestRole = job!.client.role;
+    const job = takeTurn(this.waiting, ({ client }) => client.role, this.latestRole);
+    this.waiting.unshift(job);
+    this.latestRole = job.client.role;
   }
 
   private step(job: ReadingJob): void {

@@ -19,6 +19,7 @@ import { failure, storedOf } from './messages.ts';
 import { Readings } from './readings.ts';
 import type { Client } from './serving.ts';
 import { Serving } from './serving.ts';
+import { takeTurn } from './turns.ts';
 
 /** Milliseconds of a turn after which no further pass begins. */
 const TURN_MS = 20;
@@ -123,11 +124,7 @@ function takeRequests(host: EngineHost): void {
   for (const [model, scheduler] of schedulers) if (scheduler.size === 0) schedulers.delete(model);
   const until = Date.now() + PREPARING_MS;
   do {
-    const next = Math.max(
-      0,
-      arrived.findIndex(({ role }) => role !== latestRole),
-    );
-    const left = arrived.splice(next, 1)[0]!;
+    const left = takeTurn(arrived, ({ role }) => role, latestRole);
     latestRole = left.role;
     if (host.gone(left.id)) host.finish(left.id);
     else if (catalog === null) reply(host, left.id, { unseen: true });
