@@ -218,7 +218,7 @@ describe.skipIf(lacksOwn('kernels'))('while threads of kernels compute', () => {
       // They take what is left: three cores each where there are no more than nine.
       const session = await server.open();
       const running = failure(session.client.query(endless('decode', threads)));
-      await until('threads compute', () => kernelTime(session.pid) > 0);
+      await until('threads compute', () => kernelThreads(session.pid).length >= 2 && kernelTime(session.pid) > 0);
       calls.push({ ...session, running });
     }
     const gone = note(...calls);
