@@ -89,6 +89,32 @@ async function dropRoles(url: string, roles: readonly string[]): Promise<void> {
   }
 }
 
+/** A connection of the superuser's whose backend computes itself what it is asked for, be engines on or off. */
+export async function connectAlone(url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url, options: '-c hartonomous_v8.engine=off' });
+  client.on('error', () => undefined);
+  await client.connect();
+  return client;
+}
+
+/** What `work` of a client tells the server's log. */
+export async function loggedBy(
+  client: pg.ClientBase,
+  work: () => Promise<unknown>,
+): Promise<Record<string, unknown>[]> {
+  const PREFIX = 'hartonomous ';
+  const logged: Record<string, unknown>[] = [];
+  const note = ({ message = '' }: { message: string | undefined }): void => {
+    if (message.startsWith(`${PREFIX}{`)) logged.push(JSON.parse(message.slice(PREFIX.length)) as (typeof logged)[0]);
+  };
+  await client.query('set client_min_messages = debug1');
+  client.on('notice', note);
+  await work();
+  client.off('notice', note);
+  await client.query('reset client_min_messages');
+  return logged;
+}
+
 /** A connection of the superuser's that goes on as a role. */
 export async function connectAs(url: string, role: string): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url });

@@ -1,11 +1,13 @@
 /** Embeddings that an engine computes: those that a session computes itself, to the bit, in pieces beside everybody's answers. */
 import { describe, expect, it } from 'vitest';
-import { ingestFile } from '../db/harness.ts';
+import { ingestFile, loggedBy } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
 import type { Call, EngineServer } from './server.ts';
 import { QWEN, errorOf, foreign, loaded, results, useEngineServer } from './server.ts';
 
 const BERT = 'bert';
+/** Known by its name for what it wants before a query and before a document. */
+const E5 = 'e5-small';
 /** An encoder and a decoder that have classifiers. */
 const RANKERS = ['bert-reranker', 'qwen3-reranker'];
 
@@ -13,9 +15,9 @@ let server: EngineServer;
 
 useEngineServer(async (started) => {
   server = started;
-  await ingestFile(server.url, modelPath('zoo/bert-tiny-f32.gguf'), BERT);
+  for (const name of [BERT, E5]) await ingestFile(server.url, modelPath('zoo/bert-tiny-f32.gguf'), name);
   for (const name of RANKERS) await ingestFile(server.url, modelPath(`zoo/${name}-f32.gguf`), name);
-  await server.setStored('max_loaded_models', 6);
+  await server.setStored('max_loaded_models', 7);
 });
 
 const TEXTS = ['Hello world', null, 'A dog and a cat', '', 'Hello world', 'word '.repeat(300), 'é'];
@@ -104,6 +106,37 @@ describe.skipIf(foreign)('embeddings of an engine', () => {
     const before = await counts();
     expect((await results(client, [call]))[0]!.rows).toEqual([{ n: '1' }]);
     expect(await counts()).toEqual(before);
+  });
+
+  it('are logged with the tokens that they are logged with without it, as often as they are asked for', async () => {
+    const rerank = (model: string, query: string, ...docs: (string | null)[]): Call => [
+      'select * from hartonomous.rerank($1, $2::text[], $3)',
+      [query, docs, model],
+    ];
+    // Of a model that does not tell queries from documents, of one that does, and of a classifier.
+    const calls = [BERT, E5, RANKERS[0]!].flatMap((model): Call[] => [
+      rerank(model, 'a red boat', 'a red boat', null, 'a blue one', 'a blue one'),
+      rerank(model, 'a blue one', 'a red boat'),
+      rerank(model, 'a blue one', 'a blue one', 'a red boat'),
+      rerank(model, 'a green one', null),
+      rerank(model, 'a green one', 'a green one'),
+    ]);
+    for (const model of [BERT, E5])
+      calls.push(['select * from hartonomous.embed($1::text[], $2)', [['a black one', 'a black one'], model]]);
+    const seen: Record<string, unknown>[][] = [];
+    for (const engine of ['off', 'on']) {
+      await server.set(`engine = ${engine}`);
+      const client = await server.open('anna');
+      const logged: Record<string, unknown>[] = [];
+      for (const call of calls) {
+        for (let i = 0; i < 3; i++) logged.push(...(await loggedBy(client, () => results(client, [call]))));
+      }
+      for (const event of logged) delete event.prompt_eval_duration;
+      seen.push(logged.filter(({ event }) => event === 'embed' || event === 'rank'));
+      expect(await loaded(client)).toHaveLength(engine === 'off' ? 3 : 0);
+    }
+    expect(seen[0]).toHaveLength(3 * calls.length);
+    expect(seen[1]).toEqual(seen[0]);
   });
 
   it('end in the same errors', async () => {

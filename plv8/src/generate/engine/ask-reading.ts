@@ -153,6 +153,25 @@ function embedHere(
   return whole(embedInPieces(used, { ...task, kinds, owner: callerRole() }, see));
 }
 
+/** Of one text: embeddings differ where what goes before it does. */
+function isSame(one: Embedded, other: Embedded): boolean {
+  return one === other || one.embedding.every((value, d) => value === other.embedding[d]);
+}
+
+/** Tokens of embeddings that are remembered, a text that was read for several places once. */
+function knownTokens(texts: readonly (string | null)[], known: readonly (Embedded | undefined)[]): number {
+  const seen = new Map<string, Embedded[]>();
+  let tokens = 0;
+  for (const [i, each] of known.entries()) {
+    if (each === undefined) continue;
+    const others = seen.get(texts[i]!) ?? [];
+    if (others.some((other) => isSame(other, each))) continue;
+    seen.set(texts[i]!, [...others, each]);
+    tokens += each.tokens;
+  }
+  return tokens;
+}
+
 function askForEmbeddings(
   asking: Asking,
   texts: readonly (string | null)[],
@@ -164,13 +183,15 @@ function askForEmbeddings(
   const recent = recentFor(description, storedOf(description));
   const key = writeJson([callerRole(), description.name, options]);
   const keyOf = (place: number): string => `${key}${ranked ? rankedKinds(place) : ''}:${texts[place]!}`;
-  const known = texts.map((text, i) => (text === null ? undefined : recent.find(keyOf(i))));
-  const tokens = new Map(known.flatMap((each, i) => (each === undefined ? [] : [[keyOf(i), each.tokens] as const])));
-  const reused = [...tokens.values()].reduce((sum, count) => sum + count, 0);
+  const found = texts.map((text, i) => (text === null ? undefined : recent.find(keyOf(i))));
+  // What is both the query and a document is read once by a model that does not tell these apart, so it is asked for as both.
+  const isLeft = new Set(texts.filter((_, i) => found[i] === undefined));
+  const known = found.map((each, i) => (isLeft.has(texts[i]!) ? undefined : each));
+  const reused = knownTokens(texts, known);
   const tell = (): void => known.forEach((each, i) => each !== undefined && see([i], each));
   const left = texts.map((text, i) => (known[i] === undefined ? text : null));
   if (left.every((text) => text === null)) {
-    if (tokens.size === 0) return null;
+    if (reused === 0) return null;
     tell();
     return { reused, computed: 0 };
   }
@@ -183,7 +204,7 @@ function askForEmbeddings(
   tell();
   for (const [places, each] of came) {
     see(places, each);
-    if (typeof each !== 'string') recent.keep(keyOf(places[0]!), each);
+    if (typeof each !== 'string') for (const key of new Set(places.map(keyOf))) recent.keep(key, each);
   }
   return { reused: reused + answered.embedded.reused, computed: answered.embedded.computed };
 }
