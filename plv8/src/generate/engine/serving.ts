@@ -103,11 +103,12 @@ export class Serving implements Job {
     const trained = model.config.contextLength;
     limitOptions(options, given, new Map(request.limits), contextLength(options, trained));
     this.prompt = promptOf({ description, tokenizer: used.tokenizer }, request.input, options);
+    // What is wrong with tools is said before what is wrong with the prompt, as in a session.
+    const constrained = constrainedOptions(used, request, options, this.prompt.ids);
     this.context = contextLength(options, trained);
     checkPrompt(this.prompt.ids, this.context);
     if (options.numPredict !== 0) model.checkWrites();
     const hooks = { logprobs: request.logprobs };
-    const constrained = constrainedOptions(used, request, options, this.prompt.ids);
     this.asked = { promptIds: this.prompt.ids, options: constrained, hooks };
     const { written, most } = 'promptIds' in request.input ? request.input : { written: [], most: Infinity };
     [this.written, this.most] = [written, most];
