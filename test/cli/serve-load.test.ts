@@ -45,7 +45,8 @@ test('32 clients get the right answers or a documented error while backends are 
   const connections = async (): Promise<unknown[]> =>
     (
       await database.pool.query(
-        `select pid, query from pg_stat_activity where datname = current_database() and application_name like 'hartonomous%'`,
+        `select pid, query from pg_stat_activity
+         where datname = current_database() and application_name like 'hartonomous%' and backend_type = 'client backend'`,
       )
     ).rows;
   await expect.poll(connections, { timeout: 5000 }).toEqual([]);

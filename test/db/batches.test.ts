@@ -3,7 +3,7 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
 import type { TestDatabase } from './harness.ts';
-import { createDatabase, ingestFile, lacksOwn, roleName } from './harness.ts';
+import { connectAlone, createDatabase, ingestFile, lacksOwn, roleName } from './harness.ts';
 
 const MODEL = 'stories';
 const CHAT_MODEL = 'qwen';
@@ -85,6 +85,7 @@ async function complete(prompt: string, options: object = OPTIONS, model = MODEL
   return rows[0].answer;
 }
 
+/** Of the backend that `client` has. */
 async function loaded(model = MODEL): Promise<Loaded> {
   const { rows } = await client.query<Record<keyof Loaded, string>>(
     'select * from hartonomous.loaded_models where model = $1',
@@ -211,8 +212,27 @@ describe('generate(prompts)', () => {
   });
 });
 
+const LONG = 'Once upon a time there was a little girl who had a red ball and a blue hat and';
+
 describe('caches between calls', () => {
-  const LONG = 'Once upon a time there was a little girl who had a red ball and a blue hat and';
+  it('serve only the role for which they were filled', async () => {
+    const counts: number[] = [];
+    for (const role of [roles[0], roles[1], roles[0], roles[1]]) {
+      await client.query(`set role ${role}`);
+      counts.push((await complete(LONG)).prompt_eval_count);
+      counts.push((await batch([`${LONG} a`, `${LONG} b`], { ...OPTIONS, num_predict: 1 })).length);
+      await client.query('reset role');
+    }
+    const full = (await complete(LONG, { ...OPTIONS, cache: false })).prompt_tokens;
+    expect(counts).toEqual([full, 2, full, 2, 1, 2, 1, 2]);
+  });
+});
+
+describe('caches of a backend between calls', () => {
+  beforeEach(async () => {
+    await client.end();
+    client = await connectAlone(database.url);
+  });
 
   it('evaluate the new part of a conversation, of several that alternate, and of rows with one instruction', async () => {
     const first = await complete(LONG);
@@ -231,18 +251,6 @@ describe('caches between calls', () => {
     expect(facts.caches).toBeGreaterThanOrEqual(2);
     expect(facts.cache_hits).toBeGreaterThanOrEqual(4);
     expect(facts.reused_tokens).toBeGreaterThan(60);
-  });
-
-  it('serve only the role for which they were filled', async () => {
-    const counts: number[] = [];
-    for (const role of [roles[0], roles[1], roles[0], roles[1]]) {
-      await client.query(`set role ${role}`);
-      counts.push((await complete(LONG)).prompt_eval_count);
-      counts.push((await batch([`${LONG} a`, `${LONG} b`], { ...OPTIONS, num_predict: 1 })).length);
-      await client.query('reset role');
-    }
-    const full = (await complete(LONG, { ...OPTIONS, cache: false })).prompt_tokens;
-    expect(counts).toEqual([full, 2, full, 2, 1, 2, 1, 2]);
   });
 
   it('are not used and not left where an option says so', async () => {

@@ -1,10 +1,10 @@
 /** Models spread over several WebAssembly memories, through SQL: every answer as out of one. */
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { modelPath, ZOO_DECODERS } from '../golden/model-files.ts';
 import { SpreadModel } from '../unit/spread-model.ts';
 import type { TestDatabase } from './harness.ts';
-import { createDatabase, ingestFile } from './harness.ts';
+import { connectAlone, createDatabase, ingestFile } from './harness.ts';
 
 const DECODERS = ['llama-260k/llama-260k-q8_0', ...ZOO_DECODERS, 'quants/qwen2-256-q4_k_m-mix'];
 const ENCODER = 'zoo/bert-tiny-f32';
@@ -30,8 +30,7 @@ async function under<T>(limit: number | null, use: (client: pg.Client) => Promis
       [limit],
     );
   }
-  const client = new pg.Client({ connectionString: database.url });
-  await client.connect();
+  const client = await connectAlone(database.url);
   try {
     return await use(client);
   } finally {

@@ -7,7 +7,7 @@ import type { Cluster } from '../../cli/cluster/cluster.ts';
 export const PORTABLE = process.env.TEST_PORTABLE === '1';
 
 /** Whether sessions ask engines: TEST_ENGINE=1. */
-const ENGINE = process.env.TEST_ENGINE === '1';
+export const ENGINE = process.env.TEST_ENGINE === '1';
 
 /** Start a cluster, in the portable mode, or with engines, where this run is in it; the URL of its first database, as its superuser. */
 export async function startCluster(cluster: Cluster): Promise<string> {

@@ -1,9 +1,9 @@
 /** Which backends hold a model is known to every session, and stop_model frees it in all of them. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { modelPath } from '../golden/model-files.ts';
-import { createDatabase, ingestFile, roleName } from './harness.ts';
+import { connectAlone, createDatabase, ingestFile, roleName } from './harness.ts';
 import type { TestDatabase } from './harness.ts';
 
 const FILE = modelPath('llama-260k/llama-260k-q8_0.gguf');
@@ -14,8 +14,7 @@ let database: TestDatabase;
 const clients: pg.Client[] = [];
 
 async function session(): Promise<pg.Client & { processID: number }> {
-  const client = new pg.Client({ connectionString: database.url }) as pg.Client & { processID: number };
-  await client.connect();
+  const client = (await connectAlone(database.url)) as pg.Client & { processID: number };
   clients.push(client);
   return client;
 }
