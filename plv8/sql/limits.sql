@@ -14,7 +14,7 @@ begin
 exception when check_violation then
     raise exception 'limit % of % is not known or negative', left(set_limit.name, 200), set_limit.value
         using errcode = 'invalid_parameter_value',
-            hint = 'limits: max_loaded_models, max_model_bytes, max_context, max_tokens_per_answer, max_calls_per_hour, max_tokens_per_hour, recording (0 never, 1 always), retention_days';
+            hint = 'limits: max_loaded_models, max_model_bytes, max_context, max_tokens_per_answer, max_calls_per_hour, max_tokens_per_hour, recording (0 never, 1 always), retention_days, engine_priority';
 end
 $$;
 comment on function hartonomous.set_limit(text, bigint, text) is
@@ -47,6 +47,7 @@ select l.name, l.role_name, l.value,
         when 'max_tokens_per_hour' then 'tokens evaluated for a role in an hour'
         when 'recording' then 'whether runs are recorded: 0 never, 1 always'
         when 'retention_days' then 'days after which recorded runs are deleted as new ones are recorded'
+        when 'engine_priority' then 'whose requests an engine takes first: higher goes before lower, 0 where there is none'
     end as meaning
 from hartonomous.limits l
 where l.role_name in ('*', hartonomous._viewer(), session_user)

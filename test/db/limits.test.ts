@@ -176,6 +176,14 @@ describe('a limit', () => {
       { role_name: '*', value: '64' },
     ]);
     await refused(complete({ num_ctx: 64 }), 'option num_ctx is 64, limit max_context is 32');
+    await limit('engine_priority', 3, anna);
+    await expect(client.query(`select hartonomous.set_limit('engine_priority', 9)`)).rejects.toThrow(
+      /permission denied/,
+    );
+    const { rows: priorities } = await client.query(
+      `select role_name, value, meaning from hartonomous.limit_list where name = 'engine_priority'`,
+    );
+    expect(priorities).toEqual([{ role_name: anna, value: '3', meaning: expect.stringContaining('higher') as string }]);
     await expect(limit('max_size', 1)).rejects.toMatchObject({ code: '22023' });
     await expect(limit('max_context', -1)).rejects.toMatchObject({ code: '22023' });
   });

@@ -1,8 +1,10 @@
 /** An engine among roles: no role takes every place, or holds up the others before its first pass. */
+import { execFileSync } from 'node:child_process';
 import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
+import { serverUser } from '../../cli/cluster/cluster.ts';
 import type { EngineServer } from './server.ts';
-import { QWEN, STORIES, TINY, foreign, generate, useEngineServer } from './server.ts';
+import { QWEN, STORIES, TINY, foreign, generate, pidOf, useEngineServer } from './server.ts';
 
 /** Answers that an engine computes at a time, of one model. */
 const PLACES = 16;
@@ -34,9 +36,7 @@ function untilStates(running: number, waiting: number): Promise<void> {
 describe.skipIf(foreign)('an engine', () => {
   it('gives the next place to the role that has the fewest, whoever came before', async () => {
     const clients = await Promise.all(Array.from({ length: PLACES + 3 }, () => server.open('anna')));
-    const pids = await Promise.all(
-      clients.map(async (client) => (await client.query('select pg_backend_pid() as pid')).rows[0].pid as number),
-    );
+    const pids = await Promise.all(clients.map(pidOf));
     const running = clients.map(begin);
     await untilStates(PLACES, 3);
     const short = generate(await server.open('ben'), 'Once', TINY, {
@@ -54,6 +54,84 @@ describe.skipIf(foreign)('an engine', () => {
     expect(pids).toContain(computed!.pid);
     await server.cancel('anna');
     expect(await Promise.all(running)).toEqual(clients.map(() => '57014'));
+  });
+
+  it('gives it to the role of the highest priority, which a login of a lower one does not get by SET ROLE', async () => {
+    await server.asAdmin(`select hartonomous.set_limit('engine_priority', 2, 'ben'); grant ben to anna`);
+    const clients = await Promise.all(Array.from({ length: PLACES }, () => server.open('ben')));
+    const pids = await Promise.all(clients.map(pidOf));
+    const running = clients.map(begin);
+    await untilStates(PLACES, 0);
+    const waiting: Promise<string | undefined>[] = [];
+    const wait = async (login: string, role = login): Promise<number> => {
+      const client = await server.open(login);
+      await client.query(`set role ${role}`);
+      const pid = await pidOf(client);
+      waiting.push(begin(client));
+      await untilStates(PLACES, waiting.length);
+      return pid;
+    };
+    // By what others have ben would be last, and by who came first, too.
+    const [other, disguised, first] = [await wait('anna'), await wait('anna', 'ben'), await wait('ben')];
+    const stillWaiting = async (): Promise<number[]> => {
+      const sql = `select pid from hartonomous.engine_requests where state = 'waiting' order by asked_at`;
+      return (await server.asAdmin<{ pid: number }>(sql)).map(({ pid }) => pid);
+    };
+    expect(await stillWaiting()).toEqual([other, disguised, first]);
+    const leave = async (left: number): Promise<number[]> => {
+      await server.asAdmin(`select pg_cancel_backend(${pids.pop()!})`);
+      await untilStates(PLACES, left);
+      return stillWaiting();
+    };
+    expect(await leave(2)).toEqual([other, disguised]);
+    expect(await leave(1)).toEqual([disguised]);
+    await server.cancel('anna');
+    await server.cancel('ben');
+    expect(await Promise.all([...running, ...waiting])).toEqual(Array.from({ length: PLACES + 3 }, () => '57014'));
+    await server.asAdmin(`select hartonomous.set_limit('engine_priority', null, 'ben'); revoke ben from anna`);
+  });
+
+  it('reads texts of the role of the highest priority first', async () => {
+    const texts = Array.from({ length: 120 }, (_, i) => `text ${i} ${'of some words '.repeat(20)}`);
+    const read: string[] = [];
+    const embed = async (role: string): Promise<void> => {
+      const client = await server.open(role);
+      await client.query('select count(embedding) from hartonomous.embed($1::text[], $2, $3::json)', [
+        texts,
+        QWEN,
+        '{"pooling": "mean"}',
+      ]);
+      read.push(role);
+    };
+    /** Who is done in which order where both ask at once, while the engine stands still. */
+    const order = async (roles: readonly string[]): Promise<string[]> => {
+      await generate(await server.open('anna'), 'Hello', QWEN, { raw: true, num_predict: 1 });
+      const [engine] = await server.engines();
+      const signal = (name: string): unknown =>
+        execFileSync('kill', [`-${name}`, String(engine)], { ...serverUser(), cwd: '/' });
+      signal('STOP');
+      const asked: Promise<void>[] = [];
+      try {
+        for (const role of roles) {
+          asked.push(embed(role));
+          await server.until(
+            `${asked.length} requests`,
+            `(select count(*) from hartonomous.engine_requests) = ${asked.length}`,
+            'hartonomous',
+          );
+        }
+      } finally {
+        signal('CONT');
+      }
+      await Promise.all(asked);
+      await server.asAdmin(`select pg_terminate_backend(${engine})`); // with what it remembers of texts
+      await server.untilEngines(0);
+      return read.splice(0);
+    };
+    expect(await order(['anna', 'ben'])).toEqual(['anna', 'ben']);
+    await server.asAdmin(`select hartonomous.set_limit('engine_priority', 1, 'ben')`);
+    expect(await order(['anna', 'ben'])).toEqual(['ben', 'anna']);
+    await server.asAdmin(`select hartonomous.set_limit('engine_priority', null, 'ben')`);
   });
 
   it('leaves a prompt that takes long to make to the session, which gives the same', async () => {

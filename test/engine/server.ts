@@ -195,6 +195,11 @@ export async function loaded(client: pg.Client): Promise<unknown[]> {
   return (await client.query('select model from hartonomous.loaded_models')).rows;
 }
 
+/** Process id of its backend. */
+export async function pidOf(client: pg.Client): Promise<number> {
+  return (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid;
+}
+
 /** The text of an answer. */
 export async function generate(client: pg.Client, prompt: string, model: string, options: object): Promise<string> {
   const { rows } = await client.query<{ text: string }>('select hartonomous.generate($1::text, $2, $3::json) as text', [

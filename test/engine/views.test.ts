@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import type { EngineServer } from './server.ts';
-import { STORIES, TINY, foreign, useEngineServer } from './server.ts';
+import { STORIES, TINY, foreign, pidOf, useEngineServer } from './server.ts';
 
 /** Answers that an engine computes at a time, of one model. */
 const PLACES = 16;
@@ -17,10 +17,6 @@ useEngineServer(async (started) => {
 
 async function rows(client: pg.Client, view: string): Promise<Record<string, unknown>[]> {
   return (await client.query(`select * from hartonomous.${view}`)).rows as Record<string, unknown>[];
-}
-
-async function pidOf(client: pg.Client): Promise<number> {
-  return (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid;
 }
 
 async function generate(client: pg.Client, prompt: string, options: object, model = STORIES): Promise<void> {

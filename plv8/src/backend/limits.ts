@@ -4,6 +4,8 @@ import { raise, SQLSTATE } from '../errors.ts';
 import { mayWrite } from './caller.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 
+const ENGINE_PRIORITY = 'engine_priority';
+
 /** By name; a limit that is not set is not there. */
 export type Limits = ReadonlyMap<string, number>;
 
@@ -48,7 +50,14 @@ export function readLimits(): CallerLimits {
       limits.set(name, stricter(value, limits.get(name) ?? value));
     }
   }
+  // Of two roles one without a priority has 0, which is the stricter.
+  if (rows.filter(({ name }) => name === ENGINE_PRIORITY).length < accounts.size) limits.delete(ENGINE_PRIORITY);
   return { limits, accounts: [...accounts.values()] };
+}
+
+/** Whose requests an engine takes first: higher comes before lower. */
+export function enginePriority(limits: Limits): number {
+  return limits.get(ENGINE_PRIORITY) ?? 0;
 }
 
 function exceeded(message: string, hint: string): never {

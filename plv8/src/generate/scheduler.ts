@@ -10,6 +10,7 @@ import type { Intervention } from '../model/intervention.ts';
 import type { KvCache, Model } from '../model/model.ts';
 import type { Continuation, Step } from '../sampling/continuation.ts';
 import { divideRows } from './divide-rows.ts';
+import { Priorities } from './priorities.ts';
 
 /** What is computed for a request. */
 export interface Task {
@@ -21,6 +22,8 @@ export interface Task {
 export interface Job {
   /** Whose it is. Of several owners that wait for a place the one with the fewest gets it. */
   readonly owner?: string;
+  /** Higher gets a place first; 0 where there is none. */
+  readonly priority?: number;
   /** Whether `openCache` may give what another request of the owner, which says the same, has read. */
   readonly sharesBeginning?: boolean;
   /** There is a place: what there is to compute, or null where nothing is. Called once. */
@@ -101,6 +104,7 @@ export class Scheduler {
   /** Who came first first. */
   private running: Running[] = [];
   private following: Following[] = [];
+  private readonly priorities = new Priorities();
   /** Memory ran short: nobody is let in until somebody leaves. */
   private isFull = false;
   /** Logits (vocabSize) that wait to be chosen from, the first of them for the longest. */
@@ -251,15 +255,17 @@ export class Scheduler {
     return null;
   }
 
-  /** Of those that wait: who is first for want of memory, else who came first of the owner with the fewest places. */
+  /** Of those that wait: who is first for want of memory, else by priority, and who came first of the owner with the fewest places. */
   private takeNext(): Waiting {
     const places = new Map<string | undefined, number>();
     for (const { job } of this.running) places.set(job.owner, (places.get(job.owner) ?? 0) + 1);
     const heldBy = ({ job }: Waiting): number => places.get(job.owner) ?? 0;
-    let next = 0;
-    if (this.waiting[0]!.isFirst !== true)
-      for (const [i, each] of this.waiting.entries()) if (heldBy(each) < heldBy(this.waiting[next]!)) next = i;
-    return this.waiting.splice(next, 1)[0]!;
+    let next = this.waiting[0]!;
+    if (next.isFirst !== true) {
+      const candidates = this.priorities.next(this.waiting, ({ job }) => job.priority ?? 0);
+      next = candidates.reduce((fewest, each) => (heldBy(each) < heldBy(fewest) ? each : fewest));
+    }
+    return this.waiting.splice(this.waiting.indexOf(next), 1)[0]!;
   }
 
   /** Null where there is no memory now, but may be later: then it waits, before all others. */

@@ -383,24 +383,39 @@ describe('a scheduler', () => {
     }
   });
 
-  it('gives a place to the owner with the fewest, in the order in which they came', () => {
-    const scheduler = new Scheduler(model, 2, CHUNK_TOKENS, poll);
+  /** The order in which these get a place, of owners that their names begin with and who may have a priority. */
+  function order(places: number, names: readonly string[], priorities: Record<string, number> = {}): string[] {
+    const scheduler = new Scheduler(model, places, CHUNK_TOKENS, poll);
     const begun: string[] = [];
-    const of = (owner: string, name: string): Job => {
+    for (const name of names) {
+      const owner = name[0]!;
       const job = asking(4, { num_predict: 4 });
       const begin = job.begin.bind(job);
-      return Object.assign(job, {
-        owner,
-        begin: () => {
-          begun.push(name);
-          return begin();
-        },
-      });
-    };
-    for (const name of ['a1', 'a2', 'a3', 'b1', 'c1', 'b2', 'a4']) scheduler.add(of(name[0]!, name));
+      const noted = (): Task => {
+        begun.push(name);
+        return begin();
+      };
+      scheduler.add(Object.assign(job, { owner, priority: priorities[owner], begin: noted }));
+    }
     while (scheduler.pass());
+    return begun;
+  }
+
+  it('gives a place to the owner with the fewest, in the order in which they came', () => {
     // Two end at a time here: who has none goes first, and among equals who came first.
+    const begun = order(2, ['a1', 'a2', 'a3', 'b1', 'c1', 'b2', 'a4']);
     expect(begun).toEqual(['a1', 'b1', 'a2', 'c1', 'a3', 'b2', 'a4']);
+  });
+
+  it('gives it to those of the highest priority before all others, among whom as ever', () => {
+    const begun = order(2, ['a1', 'b1', 'b2', 'b3', 'c1', 'd1', 'b4'], { b: 5, c: 5, d: 1 });
+    expect(begun).toEqual(['b1', 'c1', 'b2', 'b3', 'b4', 'd1', 'a1']);
+  });
+
+  it('gives every eighth that a lower priority waits for to that', () => {
+    const many = Array.from({ length: 16 }, (_, i) => `b${i}`);
+    const begun = order(1, ['a1', 'a2', ...many], { b: 1 });
+    expect([begun.indexOf('a1'), begun.indexOf('a2')]).toEqual([7, 15]);
   });
 
   describe('whose requests begin alike', () => {

@@ -21,7 +21,7 @@ import { newRequestFacts } from './facts.ts';
 import type { LastMessage, ReadingRequest } from './messages.ts';
 import { failure, readingLength } from './messages.ts';
 import type { Client } from './serving.ts';
-import { takeTurn } from './turns.ts';
+import { Turns } from './turns.ts';
 
 /** Milliseconds in which one text has to be cut into tokens; else its caller does it all. */
 const CUT_MS = 200;
@@ -124,7 +124,7 @@ export class Readings {
   /** Whose turn is next first; the first one may stand within its texts. */
   private waiting: ReadingJob[] = [];
   private isWithin = false;
-  private latestRole: number | null = null;
+  private readonly turns = new Turns();
 
   constructor(private readonly facts: EngineFacts) {}
 
@@ -161,11 +161,9 @@ export class Readings {
     } while (Date.now() < until);
   }
 
-  /** Bring one of another role than the latest to the front, where there is one. */
+  /** Bring the one whose turn it is to the front. */
   private turn(): void {
-    const job = takeTurn(this.waiting, ({ client }) => client.role, this.latestRole);
-    this.waiting.unshift(job);
-    this.latestRole = job.client.role;
+    this.waiting.unshift(this.turns.take(this.waiting, ({ client }) => client));
   }
 
   private step(job: ReadingJob): void {

@@ -4,6 +4,7 @@
  * role's oid, and an answer goes to who asked.
  */
 import type { Catalog } from '../../backend/catalog.ts';
+import { enginePriority } from '../../backend/limits.ts';
 import { engineCatalog, fits, heldBytes, useDescription, useModel } from '../../backend/registry.ts';
 import type { EngineHost } from '../../db.ts';
 import { poll, query, servedEngine, within } from '../../db.ts';
@@ -19,14 +20,14 @@ import { failure, storedOf } from './messages.ts';
 import { Readings } from './readings.ts';
 import type { Client } from './serving.ts';
 import { Serving } from './serving.ts';
-import { takeTurn } from './turns.ts';
+import type { Turn } from './turns.ts';
+import { Turns } from './turns.ts';
 
 /** Milliseconds of a turn after which no further pass begins. */
 const TURN_MS = 20;
 
-interface Left {
+interface Left extends Turn {
   id: number;
-  role: number;
   request: EngineRequest;
   since: number; // milliseconds since 1970
 }
@@ -52,9 +53,9 @@ const LOCK_WAIT = '200ms';
 /** By model. */
 const schedulers = new Map<Model, Scheduler>();
 const open = new Map<number, Open>();
-/** Requests that were taken and have not begun, those that came first first, and whose request began last. */
+/** Requests that were taken and have not begun, those that came first first. */
 const arrived: Left[] = [];
-let latestRole: number | null = null;
+const turns = new Turns();
 const grammars = new Grammars(() => new Set([...open.values()].flatMap(({ job }) => job.automaton ?? [])));
 /** What others see of this engine. */
 const facts = newEngineFacts();
@@ -115,17 +116,18 @@ function refuseForeign(): void {
   raise(SQLSTATE.objectNotInPrerequisiteState, 'functions of another build were installed, so this engine ends');
 }
 
-/** Take what was left, and begin some of it: of one role after the other, so that none waits for all that others have. */
+/** Take what was left, and begin some of it, by turns. */
 function takeRequests(host: EngineHost): void {
-  for (const [id, role, text, since = Date.now()] of host.take())
-    arrived.push({ id, role, request: JSON.parse(text) as EngineRequest, since });
+  for (const [id, role, text, since = Date.now()] of host.take()) {
+    const request = JSON.parse(text) as EngineRequest;
+    arrived.push({ id, role, priority: enginePriority(new Map(request.limits)), request, since });
+  }
   if (arrived.length === 0) return;
   const catalog = readTables();
   for (const [model, scheduler] of schedulers) if (scheduler.size === 0) schedulers.delete(model);
   const until = Date.now() + PREPARING_MS;
   do {
-    const left = takeTurn(arrived, ({ role }) => role, latestRole);
-    latestRole = left.role;
+    const left = turns.take(arrived, (each) => each);
     if (host.gone(left.id)) host.finish(left.id);
     else if (catalog === null) reply(host, left.id, { unseen: true });
     else begin(host, catalog, left);
@@ -186,6 +188,7 @@ function begin(host: EngineHost, catalog: Catalog, left: Left): void {
     const { model } = used.entry;
     const told: Omit<Client, 'request'> = {
       role: left.role,
+      priority: left.priority,
       since: left.since,
       send: (message) => host.send(id, JSON.stringify(message)),
       reply: (message) => reply(host, id, message),

@@ -26,12 +26,11 @@ import type { Grammars } from './grammars.ts';
 import { ChoosingTime } from './grammars.ts';
 import type { AnswerRequest, EngineInput, EngineMessage, LastMessage, SentStep } from './messages.ts';
 import { failure, sentStep } from './messages.ts';
+import type { Turn } from './turns.ts';
 
 /** Who waits for an answer. */
-export interface Client<Request = AnswerRequest> {
+export interface Client<Request = AnswerRequest> extends Turn {
   readonly request: Request;
-  /** oid of the role on whose behalf */
-  readonly role: number;
   /** When it was asked, milliseconds since 1970. */
   readonly since: number;
   send(message: EngineMessage): void;
@@ -71,6 +70,7 @@ function constrainedOptions(
 
 export class Serving implements Job {
   readonly owner: string;
+  readonly priority: number;
   /** What its answer is constrained by. */
   readonly automaton: Automaton | null;
   private readonly asked: GenerationRequest;
@@ -97,6 +97,7 @@ export class Serving implements Job {
   ) {
     const { request } = client;
     this.owner = String(client.role);
+    this.priority = client.priority;
     const { description, model } = used.entry;
     const given = parseJson(request.options) as Record<string, unknown>;
     const options = parseOptions(given, description.defaultOptions, grammarOf(request.grammar));
