@@ -66,7 +66,7 @@ is_in_place() {
         cmp -s "build/$name.so" "$lib/$name.so" && cmp -s "$name--0.1.sql" "$share/extension/$name--0.1.sql" || return 1
     done
     local library
-    for library in build/libnode.so.[0-9]*; do cmp -s "$library" "$lib/hartonomous_v8/${library#build/}" || return 1; done
+    for library in build/core.so build/libnode.so.[0-9]*; do cmp -s "$library" "$lib/hartonomous_v8/${library#build/}" || return 1; done
 }
 is_in_place && exit 0
 

@@ -43,15 +43,17 @@ async function bundleEntry(): Promise<string> {
 
 /**
  * Replace `{{entry.f(args)}}` in functions/*.sql by a body that makes sure this build is the one in the isolate and then
- * calls it. The id stands in every wrapper, so an upgrade in a live session is noticed at the next call. What is thrown is
+ * calls it. With `engine` for `entry` its first line says that our host may have the engine answer without running it
+ * (host/src/front/call.cc). The id stands in every wrapper, so an upgrade in a live session is noticed at the next call. What is thrown is
  * thrown here once more, since the line that did it last is an error's context.
  */
 function expandWrappers(sql: string, id: string): string {
   return sql
-    .replace(/\{\{entry\.([^}]+)\}\}/g, (_match, call: string) => {
+    .replace(/\{\{(entry|engine)\.([^}]+)\}\}/g, (_match, by: string, call: string) => {
       const method = call.slice(0, call.indexOf('('));
       const args = call.slice(call.indexOf('(') + 1, call.lastIndexOf(')'));
       return [
+        ...(by === 'engine' ? [`// hartonomous_v8 engine: ${method} ${id}`] : []),
         `let h = globalThis.hartonomous;`,
         `if (h === undefined || h.id !== '${id}') {`,
         `  plv8.execute('select hartonomous._load_bundle()');`,

@@ -1,4 +1,4 @@
-// What PostgreSQL calls: the call handler, the inline handler, the validator.
+// The call handler, the inline handler, the validator.
 //
 // Each has the same form: all of V8 and C++ inside `enter`, which returns a Failure instead of throwing; then, with no
 // C++ scope left, `report`.
@@ -16,13 +16,6 @@ extern "C" {
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 #include "windowapi.h"
-
-PG_MODULE_MAGIC;
-
-PGDLLEXPORT void _PG_init(void);
-PG_FUNCTION_INFO_V1(hartonomous_v8_call_handler);
-PG_FUNCTION_INFO_V1(hartonomous_v8_inline_handler);
-PG_FUNCTION_INFO_V1(hartonomous_v8_validator);
 }
 
 namespace host {
@@ -327,15 +320,8 @@ bool run_validate(Oid oid, Failure* failed) {
 }
 
 }  // namespace
-}  // namespace host
 
-using namespace host;
-
-extern "C" {
-
-void _PG_init(void) { define_settings(); }
-
-Datum hartonomous_v8_call_handler(PG_FUNCTION_ARGS) {
+Datum call_handler(PG_FUNCTION_ARGS) {
   MemoryContext result_context = CurrentMemoryContext;
   bool trigger = CALLED_AS_TRIGGER(fcinfo);
   CallSite* site = trigger ? nullptr : call_site(fcinfo);
@@ -353,7 +339,7 @@ Datum hartonomous_v8_call_handler(PG_FUNCTION_ARGS) {
   return out;
 }
 
-Datum hartonomous_v8_inline_handler(PG_FUNCTION_ARGS) {
+Datum inline_handler(PG_FUNCTION_ARGS) {
   InlineCodeBlock* block = reinterpret_cast<InlineCodeBlock*>(DatumGetPointer(PG_GETARG_DATUM(0)));
   Failure failure;
   connect(block->atomic);
@@ -362,7 +348,7 @@ Datum hartonomous_v8_inline_handler(PG_FUNCTION_ARGS) {
   PG_RETURN_VOID();
 }
 
-Datum hartonomous_v8_validator(PG_FUNCTION_ARGS) {
+Datum validator(PG_FUNCTION_ARGS) {
   Oid oid = PG_GETARG_OID(0);
   if (!CheckFunctionValidatorAccess(fcinfo->flinfo->fn_oid, oid) || !check_function_bodies) PG_RETURN_VOID();
   has_forbidden_type(oid);
@@ -373,4 +359,5 @@ Datum hartonomous_v8_validator(PG_FUNCTION_ARGS) {
   }
   PG_RETURN_VOID();
 }
-}
+
+}  // namespace host

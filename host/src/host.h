@@ -136,7 +136,6 @@ struct Instance {
 };
 
 Instance* instance_of_current_role();
-bool javascript_is_running();
 Instance* current_instance();           // the one whose JavaScript is running
 void reset_instance(Oid role);          // drop a role's isolate, where it is not running
 std::vector<std::pair<Oid, RoleIsolate*>> all_isolates();
@@ -297,13 +296,11 @@ void callback_body(const v8::FunctionCallbackInfo<v8::Value>& info, F&& body) {
 
 // ---- portable.cc ----------------------------------------------------------------------------------------------
 
-void latch_portable();  // when V8 starts
-bool portable();
 [[noreturn]] void refuse(const char* rule);  // throws PgError
 void refuse_stored(HeapTuple tuple, TupleDesc desc);
 void refuse_other_properties(v8::Local<v8::Object> object, TupleDesc desc);
 
-// ---- interrupts.cc, settings.cc -------------------------------------------------------------------------------
+// ---- interrupts.cc --------------------------------------------------------------------------------------------
 
 void watch_begin(v8::Isolate* isolate, bool outermost);
 void watch_end(v8::Isolate* isolate_outside);  // the isolate that runs again, or null
@@ -311,6 +308,8 @@ void watch_end(v8::Isolate* isolate_outside);  // the isolate that runs again, o
 void serve_late_interrupt(Instance* instance);
 void keep_interrupt(Instance* instance, ErrorData* edata);  // a copy, for the handler to throw on
 void process_interrupts();  // throws PgError for a cancel, a termination or plv8.execution_timeout
+
+// ---- front/settings.cc -----------------------------------------------------------------------------------------
 
 extern int memory_limit_mb;
 extern char* v8_flags;
@@ -329,9 +328,12 @@ extern int kernel_threads;
 extern bool engine_enabled;
 extern int engine_idle_s;
 extern int engine_requests;
+extern bool javascript_runs;  // in this process, now
 void define_settings();
+void latch_portable();  // when V8 starts
+bool portable();
 
-// ---- choices.cc -------------------------------------------------------------------------------------------------
+// ---- front/choices.cc -------------------------------------------------------------------------------------------
 
 // plv8.start_proc, plv8.context and plv8.execution_timeout as the current role's isolate sees them: what another role has
 // chosen is not called, and inside a SECURITY DEFINER function does not hold.
@@ -339,5 +341,26 @@ const char* role_start_proc();  // null or empty: none; warns of one that is ref
 const char* role_context();
 int role_execution_timeout();
 bool in_security_definer();
+
+// ---- front/handlers.cc ------------------------------------------------------------------------------------------
+
+// What PostgreSQL calls of this library. Another one has it, the core: it needs V8, and is loaded when it is first called. In
+// between stands the front, which every session loads that calls a function of the language.
+struct Core {
+  const char* build;  // of its sources
+  PGFunction call_handler, inline_handler, validator, version, reset, info, inner_product;
+  void (*engine)(Datum);
+};
+bool core_is_loaded();
+
+// ---- handler.cc, info.cc, inner-product.cc, engine/process.cc: the core's -------------------------------------------
+
+Datum call_handler(PG_FUNCTION_ARGS);
+Datum inline_handler(PG_FUNCTION_ARGS);
+Datum validator(PG_FUNCTION_ARGS);
+Datum version(PG_FUNCTION_ARGS);
+Datum reset(PG_FUNCTION_ARGS);
+Datum info(PG_FUNCTION_ARGS);
+Datum inner_product(PG_FUNCTION_ARGS);
 
 }  // namespace host

@@ -4,28 +4,22 @@
 extern "C" {
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
-
-PG_FUNCTION_INFO_V1(plv8_version);
-PG_FUNCTION_INFO_V1(plv8_reset);
-PG_FUNCTION_INFO_V1(plv8_info);
 }
 
-using namespace host;
+namespace host {
 
-extern "C" {
-
-Datum plv8_version(PG_FUNCTION_ARGS) {
+Datum version(PG_FUNCTION_ARGS) {
   (void)fcinfo;
   PG_RETURN_TEXT_P(cstring_to_text(HOST_VERSION));
 }
 
-Datum plv8_reset(PG_FUNCTION_ARGS) {
+Datum reset(PG_FUNCTION_ARGS) {
   (void)fcinfo;
   reset_instance(GetUserId());
   PG_RETURN_VOID();
 }
 
-Datum plv8_info(PG_FUNCTION_ARGS) {
+Datum info(PG_FUNCTION_ARGS) {
   (void)fcinfo;
   StringInfoData json;
   initStringInfo(&json);
@@ -48,4 +42,5 @@ Datum plv8_info(PG_FUNCTION_ARGS) {
   appendStringInfoChar(&json, ']');
   PG_RETURN_DATUM(DirectFunctionCall1(json_in, CStringGetDatum(json.data)));
 }
-}
+
+}  // namespace host

@@ -263,8 +263,6 @@ void drop_oldest_context(Oid role) {
 
 Instance* current_instance() { return running; }
 
-bool javascript_is_running() { return running != nullptr; }
-
 Instance* instance_of_current_role() {
   std::pair<Oid, std::string> key(GetUserId(), role_context());
   if (instances != nullptr) {
@@ -306,6 +304,7 @@ size_t array_buffer_bytes(RoleIsolate* shared) { return shared->allocator->used(
 
 Running::Running(Instance* instance) : previous_(running) {
   running = instance;
+  javascript_runs = true;
   instance->shared->allocator->forget_refusal();
   watch_begin(instance->isolate, previous_ == nullptr);
 }
@@ -313,6 +312,7 @@ Running::Running(Instance* instance) : previous_(running) {
 Running::~Running() {
   RoleIsolate* shared = running->shared;
   running = previous_;
+  javascript_runs = running != nullptr;
   watch_end(previous_ == nullptr ? nullptr : previous_->isolate);
   if (previous_ != nullptr) return;
   end_kernels_of_call();

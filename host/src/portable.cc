@@ -3,19 +3,6 @@
 #include "host.h"
 
 namespace host {
-namespace {
-
-bool portable_ = false;
-bool latched = false;
-
-}  // namespace
-
-void latch_portable() {
-  portable_ = portable_wanted;
-  latched = true;
-}
-
-bool portable() { return latched ? portable_ : portable_wanted; }
 
 void refuse(const char* rule) {
   guarded([&] { ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("not portable to PL/V8 3.2: %s", rule))); });

@@ -3,7 +3,7 @@
 create or replace function hartonomous._generate(prompt text, model text, options text)
 returns text
 language plv8 volatile parallel unsafe cost 1000000 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.generate(prompt, model, options)}} $$;
+as $$ {{engine.generate(prompt, model, options)}} $$;
 comment on function hartonomous._generate(text, text, text) is 'generate with options as text';
 
 create or replace function hartonomous.generate(prompt text, model text default null, options json default '{}')
@@ -16,7 +16,7 @@ comment on function hartonomous.generate(text, text, json) is
 create or replace function hartonomous._complete(prompt text, model text, options text)
 returns json
 language plv8 volatile parallel unsafe cost 1000000 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.complete(prompt, model, options)}} $$;
+as $$ {{engine.complete(prompt, model, options)}} $$;
 comment on function hartonomous._complete(text, text, text) is 'complete with options as text';
 
 create or replace function hartonomous.complete(prompt text, model text default null, options json default '{}')
@@ -29,7 +29,7 @@ comment on function hartonomous.complete(text, text, json) is
 create or replace function hartonomous._chat(messages text, model text, options text)
 returns text
 language plv8 volatile parallel unsafe cost 1000000 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.chat(messages, model, options)}} $$;
+as $$ {{engine.chat(messages, model, options)}} $$;
 comment on function hartonomous._chat(text, text, text) is 'chat with messages, options and answer as text';
 
 create or replace function hartonomous.chat(messages text, model text default null, options json default '{}')

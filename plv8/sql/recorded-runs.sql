@@ -32,6 +32,48 @@ $$;
 comment on function hartonomous._sees_runs_of(text) is
     'whether the caller sees the runs of this role; an error where an index or a materialized view is computed';
 
+create or replace function hartonomous._record_run(run text) returns bigint
+language plpgsql volatile set search_path = hartonomous, pg_temp
+as $$
+declare
+    given constant json := run;
+    read constant integer[] := given->>'prompt_ids';
+    written constant integer[] := given->>'output_ids';
+    recorded bigint;
+begin
+    -- Recording a run pays for a few that are older than limit retention_days says, but those that another transaction holds.
+    delete from hartonomous.runs where id in (
+        select r.id from hartonomous.runs r
+        cross join lateral (
+            select l.value from hartonomous.limits l where l.name = 'retention_days' and l.role_name in ('*', r.caller)
+            order by l.role_name = '*' limit 1) l
+        where r.created_at < now() - l.value * interval '1 day'
+            and r.created_at < (select now() - min(m.value) * interval '1 day' from hartonomous.limits m where m.name = 'retention_days')
+        order by r.created_at limit 100 for update of r skip locked);
+    -- Its model is named, not referred to: that would lock the row of the model.
+    insert into hartonomous.runs (caller, kind, model_name, model_digest, options, seed, prompt_ids, output_ids, done_reason,
+        prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns, sampling, held_as, build_id, created_at,
+        prompt_parts, end_id, end_logit)
+    select g.caller, g.kind, g.model_name, decode(g.model_digest, 'hex'), g.options::jsonb, g.seed, read, written, g.done_reason, g.prompt_eval_count, g.eval_count, g.load_ns, g.prompt_eval_ns, g.eval_ns,
+        g.total_ns, g.sampling::jsonb, g.held_as, g.build_id, to_timestamp(g.started_ms / 1000), g.prompt_parts::jsonb, g.end_id,
+        g.end_logit::real
+    from json_to_record(given) as g (caller text, kind text, model_name text, model_digest text, options text, seed bigint,
+        done_reason text, prompt_eval_count integer, eval_count integer, load_ns bigint,
+        prompt_eval_ns bigint, eval_ns bigint, total_ns bigint, sampling text, held_as text, build_id text, started_ms float8,
+        prompt_parts text, end_id integer, end_logit text)
+    returning id into recorded;
+    insert into hartonomous.run_tokens (run_id, position, token_id, token, is_prompt, logprob, logit, text)
+    select recorded, t.ordinality - 1, t.id, t.token, t.ordinality <= cardinality(read), t.logprob, t.logit, t.text
+    from unnest(read || written, array(select json_array_elements_text(given->'tokens')), (given->>'logprobs')::real[],
+        (given->>'logits')::real[], array(select json_array_elements_text(given->'texts')))
+        with ordinality as t (id, token, logprob, logit, text, ordinality);
+    return recorded;
+end
+$$;
+comment on function hartonomous._record_run(text) is
+    'record a run and its tokens, as the bundle describes them in JSON, and delete a few runs whose retention is over; the run''s id';
+revoke all on function hartonomous._record_run(text) from public;
+
 create or replace function hartonomous.grant_runs(reader text, caller text default '*') returns void
 language plpgsql volatile security definer set search_path = hartonomous, pg_temp
 as $$

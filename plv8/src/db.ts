@@ -101,6 +101,8 @@ export interface EngineHost {
   show?(numbers: number[]): void;
   /** Let others see these numbers of a request, at most 8. */
   note?(id: number, numbers: number[]): void;
+  /** What the engine had this backend keep before there was JavaScript in it; once. */
+  kept?(): string[];
   /** The engine of this database and its requests; null where there is none, and where the running function has none. */
   look?(): EngineLook | null;
 }
@@ -240,6 +242,11 @@ export function lookAtEngine(): EngineLook | null {
   return (plv8 as Extras).engine?.look?.() ?? null;
 }
 
+/** What the engine had this backend keep before there was JavaScript in it: texts, once. */
+export function keptTexts(): string[] {
+  return (plv8 as Extras).engine?.kept?.() ?? [];
+}
+
 /** The engine that this process is, or null. */
 export function servedEngine(): EngineHost | null {
   const { engine } = plv8 as Extras;
@@ -264,7 +271,11 @@ const TELL = 'select hartonomous._tell($1::boolean, $2::text)';
 
 /** One line of JSON to the server log at debug level 1; durations are nanoseconds. Never pass prompt text. */
 export function logEvent(event: string, facts: Record<string, SqlValue>): void {
-  query(TELL, [false, `hartonomous ${JSON.stringify({ event, ...facts })}`]);
+  query(TELL, [false, logLine(event, facts)]);
+}
+
+export function logLine(event: string, facts: Record<string, SqlValue>): string {
+  return `hartonomous ${JSON.stringify({ event, ...facts })}`;
 }
 
 /** Send a notice to the client. Never pass prompt text. */

@@ -17,107 +17,9 @@ namespace {
 
 using Info = const v8::FunctionCallbackInfo<v8::Value>&;
 
-// Bytes of an answer that may wait for its caller in the queue, and in the engine behind the text that is being sent. One text
-// may be longer, as an answer is that fills a long context.
-constexpr size_t kQueueBytes = 64 * 1024;
+// Bytes of an answer that may wait for its caller in the engine, behind the text that is being sent and what is in the queue. One
+// text may be longer, as an answer is that fills a long context.
 constexpr size_t kMostWaiting = size_t{8} << 20;
-// Between two looks whether the engine is still there.
-constexpr long kLookMs = 1000;
-
-char* text_in(Header* header) { return reinterpret_cast<char*>(header) + MAXALIGN(sizeof(Header)); }
-size_t queue_at(uint32 text_bytes) { return MAXALIGN(sizeof(Header)) + MAXALIGN(text_bytes); }
-shm_mq* queue_in(Header* header) { return reinterpret_cast<shm_mq*>(reinterpret_cast<char*>(header) + queue_at(header->text_bytes)); }
-
-// ---- the caller -----------------------------------------------------------------------------------------------
-
-// On every way out: the end of the call, an error, a cancel, the end of the process.
-void on_caller_detach(dsm_segment* segment, Datum pid) {
-  static_cast<Header*>(dsm_segment_address(segment))->gone = 1;
-  withdraw_request(DatumGetInt32(pid), dsm_segment_handle(segment));
-  wake(DatumGetInt32(pid));
-}
-
-struct Asked {
-  dsm_segment* segment;
-  shm_mq_handle* queue;
-};
-
-// Whether an error says that there is too little of something, as of memory, disk or segments (class 53).
-bool is_shortage() { return ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_INSUFFICIENT_RESOURCES; }
-
-// A segment of the current resource owner; null where the server has no more of them, or no room for it, as in a container whose
-// /dev/shm is small. PostgreSQL's error leaves a segment behind, so an owner of its own lets go of that.
-dsm_segment* create_segment(Size size) {
-  ResourceOwner before = CurrentResourceOwner;
-  MemoryContext context = CurrentMemoryContext;
-  ResourceOwner own = ResourceOwnerCreate(before, "request to an engine");
-  dsm_segment* volatile made = nullptr;
-  CurrentResourceOwner = own;
-  PG_TRY();
-  {
-    made = dsm_create(size, DSM_CREATE_NULL_IF_MAXSEGMENTS);
-    if (made != nullptr) dsm_pin_mapping(made);
-  }
-  PG_CATCH();
-  {
-    MemoryContextSwitchTo(context);
-    CurrentResourceOwner = before;
-    if (!is_shortage()) PG_RE_THROW();
-    FlushErrorState();
-  }
-  PG_END_TRY();
-  CurrentResourceOwner = before;
-  ResourceOwnerRelease(own, RESOURCE_RELEASE_BEFORE_LOCKS, false, false);
-  ResourceOwnerRelease(own, RESOURCE_RELEASE_LOCKS, false, false);
-  ResourceOwnerRelease(own, RESOURCE_RELEASE_AFTER_LOCKS, false, false);
-  ResourceOwnerDelete(own);
-  if (made != nullptr) dsm_unpin_mapping(made);
-  return made;
-}
-
-// A request that was left with the engine of this process id; segment is null where it is gone, or there is no room for one.
-Asked ask_engine(int pid, Oid role, double about, const char* text, uint32 bytes) {
-  Asked asked = {nullptr, nullptr};
-  asked.segment = create_segment(queue_at(bytes) + kQueueBytes);
-  if (asked.segment == nullptr) return asked;
-  Header* header = static_cast<Header*>(dsm_segment_address(asked.segment));
-  header->role = role;
-  header->caller = MyProcPid;
-  header->gone = 0;
-  header->text_bytes = bytes;
-  header->about = about;
-  header->since = GetCurrentTimestamp();
-  for (int i = 0; i < kRequestFacts; i++) header->facts[i] = 0;
-  memcpy(text_in(header), text, bytes);
-  shm_mq* queue = shm_mq_create(queue_in(header), kQueueBytes);
-  shm_mq_set_receiver(queue, MyProc);
-  asked.queue = shm_mq_attach(queue, asked.segment, nullptr);
-  on_dsm_detach(asked.segment, on_caller_detach, Int32GetDatum(pid));
-  Left left = leave_request(pid, dsm_segment_handle(asked.segment));
-  if (left == Left::kFull) {
-    dsm_detach(asked.segment);
-    ereport(ERROR, (errcode(ERRCODE_TOO_MANY_CONNECTIONS),
-                    errmsg("the engine of this database has %d requests, hartonomous_v8.engine_requests is %d", engine_requests, engine_requests),
-                    errhint("Call again later.")));
-  }
-  if (left == Left::kGone) {
-    dsm_detach(asked.segment);
-    asked.segment = nullptr;
-  }
-  return asked;
-}
-
-// The next text of an answer, or what keeps it: the engine is gone, or was waited for. Raises nothing but what PostgreSQL does.
-shm_mq_result receive(const Asked& asked, int pid, size_t* bytes, void** data) {
-  CHECK_FOR_INTERRUPTS();  // as every statement does, with hartonomous_v8.interrupts off as well
-  bool is_last_look = !is_there(pid);  // it may have sent before it went
-  shm_mq_result result = shm_mq_receive(asked.queue, bytes, data, true);
-  if (result != SHM_MQ_WOULD_BLOCK) return result;
-  if (is_last_look) return SHM_MQ_DETACHED;
-  WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kLookMs, PG_WAIT_EXTENSION);
-  ResetLatch(MyLatch);
-  return SHM_MQ_WOULD_BLOCK;
-}
 
 v8::Local<v8::String> utf8_string(v8::Isolate* isolate, const char* data, size_t size) {
   v8::Local<v8::String> text;
@@ -418,6 +320,22 @@ void look(Info info) {
   });
 }
 
+// kept(): what answers left for later calls that came before there was JavaScript here, texts of the engine's; once.
+void take_kept(Info info) {
+  callback_body(info, [&] {
+    v8::Isolate* isolate = info.GetIsolate();
+    v8::Local<v8::Array> out = v8::Array::New(isolate);
+    info.GetReturnValue().Set(out);
+    if (!is_owners_function()) return;
+    ListCell* cell;
+    foreach (cell, kept_answers()) {
+      const char* text = static_cast<const char*>(lfirst(cell));
+      out->Set(isolate->GetCurrentContext(), out->Length(), utf8_string(isolate, text, strlen(text))).Check();
+    }
+    forget_kept_answers();
+  });
+}
+
 // serving(): whether this process is an engine.
 void serving(Info info) {
   callback_body(info, [&] { info.GetReturnValue().Set(is_engine && is_owners_function()); });
@@ -447,6 +365,7 @@ void install_engine(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8) 
   set_member(context, members, "show", engine::show, kPlv8Member);
   set_member(context, members, "note", engine::note, kPlv8Member);
   set_member(context, members, "look", engine::look, kPlv8Member);
+  set_member(context, members, "kept", engine::take_kept, kPlv8Member);
   plv8->DefineOwnProperty(context, js_string("engine"), members, kPlv8Member).Check();
 }
 

@@ -20,7 +20,7 @@ constexpr int kMostRequests = 64;
 constexpr int kFacts = 16;
 constexpr int kRequestFacts = 8;
 
-// ---- places.cc: which database has an engine, in the server's shared memory ---------------------------------------
+// ---- front/places.cc: which database has an engine, in the server's shared memory ---------------------------------------
 
 // Where requests to an engine are left. An engine that ends takes its place away.
 struct Place {
@@ -52,7 +52,7 @@ void show_facts(const double* facts);                        // kFacts of this e
 bool copy_place(Place* copy);                                // of this database; false where no engine has it
 void wake(int pid);
 
-// ---- channel.cc: one request -------------------------------------------------------------------------------------
+// ---- front/request.cc: one request, for who makes it ------------------------------------------------------------------
 
 struct Header {
   Oid role;                      // on whose behalf
@@ -65,6 +65,29 @@ struct Header {
   // text, then the queue
 };
 
+char* text_in(Header* header);
+shm_mq* queue_in(Header* header);
+
+struct Asked {
+  dsm_segment* segment;
+  shm_mq_handle* queue;
+};
+
+// Leave a request with the engine of this process id; segment is null where that is gone, or there is no room for one.
+Asked ask_engine(int pid, Oid role, double about, const char* text, uint32 bytes);
+// The next text of an answer, or what keeps it: the engine is gone, or was waited for.
+shm_mq_result receive(const Asked& asked, int pid, size_t* bytes, void** data);
+
+// ---- front/call.cc: calls that need no JavaScript in their backend ----------------------------------------------------
+
+// Have the engine answer what a function was called for; false where the function has to be run.
+bool answered_by_engine(FunctionCallInfo fcinfo, Datum* out);
+// What answers that came that way left for later calls, oldest first: texts of the bundle's. `take` empties the list.
+List* kept_answers();
+void forget_kept_answers();
+
+// ---- channel.cc: requests, for JavaScript that makes them and for the engine ---------------------------------------------
+
 bool has_open_requests();  // that this engine took and that have not ended
 
 // ---- process.cc ---------------------------------------------------------------------------------------------------
@@ -72,5 +95,6 @@ bool has_open_requests();  // that this engine took and that have not ended
 // Start one for this database and wait until it is there; false where no process can be had.
 bool start_engine(int* pid);
 extern bool is_engine;  // this process
+void run_engine(Datum);  // its main function
 
 }  // namespace host::engine

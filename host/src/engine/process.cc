@@ -17,8 +17,6 @@ extern "C" {
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
-
-PGDLLEXPORT void hartonomous_engine_main(Datum argument);
 }
 
 namespace host::engine {
@@ -127,11 +125,7 @@ bool start_engine(int* pid) {
   return there;
 }
 
-}  // namespace host::engine
-
-extern "C" void hartonomous_engine_main(Datum) {
-  using namespace host;
-  using namespace host::engine;
+void run_engine(Datum) {
   Errand errand;
   memcpy(&errand, MyBgworkerEntry->bgw_extra, sizeof errand);
   pqsignal(SIGTERM, die);
@@ -168,3 +162,5 @@ extern "C" void hartonomous_engine_main(Datum) {
     WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kLookMs, PG_WAIT_EXTENSION);
   }
 }
+
+}  // namespace host::engine

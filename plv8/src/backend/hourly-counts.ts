@@ -71,22 +71,38 @@ function checkHour(store: CounterStore | null, account: Account): void {
   }
 }
 
-/** A call on the account of these roles is about to compute. Throws where one of them has used up its hour. */
+/** A call on the account of these roles is about to compute here. Throws where one of them has used up its hour. */
 export function admitCall(accounts: readonly Account[]): void {
-  const store = counterStore();
   charged = accounts;
+  countCall(accounts);
+}
+
+/** Tokens are about to be evaluated for the call that was admitted last. */
+export function chargeTokens(tokens: number): void {
+  charge(charged, tokens);
+}
+
+/** Count a call on the account of these roles. Throws, and counts nothing, where one of them has used up its hour. */
+export function countCall(accounts: readonly Account[]): void {
+  const store = counterStore();
   // Counted before it is looked at: of calls at the same moment no more are admitted than there is room for.
   for (const account of accounts) add(store, account, 'calls', 1);
   try {
     for (const account of accounts) checkHour(store, account);
   } catch (error) {
-    for (const account of accounts) add(store, account, 'calls', -1);
+    uncountCall(accounts);
     throw error;
   }
 }
 
-/** Tokens are about to be evaluated for the call that was admitted last. */
-export function chargeTokens(tokens: number): void {
+/** A call that was counted is counted elsewhere. */
+export function uncountCall(accounts: readonly Account[]): void {
   const store = counterStore();
-  for (const account of charged) add(store, account, 'tokens', tokens);
+  for (const account of accounts) add(store, account, 'calls', -1);
+}
+
+/** Count tokens on the account of these roles; a negative number takes back. */
+export function charge(accounts: readonly Account[], tokens: number): void {
+  const store = counterStore();
+  for (const account of accounts) add(store, account, 'tokens', tokens);
 }

@@ -1,4 +1,5 @@
 /** Limits that an operator sets in hartonomous.limits; hourly-counts.ts counts what the hourly ones bound. */
+import type { Row } from '../db.ts';
 import { query } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { mayWrite } from './caller.ts';
@@ -23,19 +24,29 @@ export interface CallerLimits {
   accounts: Account[];
 }
 
+const LIMITS = `select r.rolname as role, r.oid::bigint::float8 as oid, l.name, l.value::float8 as value
+  from pg_catalog.pg_roles r
+  left join lateral (
+    select distinct on (name) name, value from hartonomous.limits
+    where role_name in ('*', r.rolname) order by name, role_name = '*') l on true`;
+
 /**
  * Limits of the caller and of the session's user, the stricter of both: a role's own go before those of everybody. A
  * superuser who speaks for another role is not bound.
  */
 export function readLimits(): CallerLimits {
-  const rows = query(
-    `select r.rolname as role, r.oid::bigint::float8 as oid, l.name, l.value::float8 as value
-     from pg_catalog.pg_roles r
-     left join lateral (
-       select distinct on (name) name, value from hartonomous.limits
-       where role_name in ('*', r.rolname) order by name, role_name = '*') l on true
-     where r.rolname = hartonomous._caller() or r.rolname = session_user and not r.rolsuper`,
+  return limitsOf(
+    query(`${LIMITS} where r.rolname = hartonomous._caller() or r.rolname = session_user and not r.rolsuper`),
   );
+}
+
+/** The same for the caller of another session, and that session's user, by their oids. */
+export function readLimitsOf(caller: number, login: number): CallerLimits {
+  const isOneOf = 'r.oid = $1::bigint::oid or r.oid = $2::bigint::oid and not r.rolsuper';
+  return limitsOf(query(`${LIMITS} where ${isOneOf}`, [caller, login]));
+}
+
+function limitsOf(rows: readonly Row[]): CallerLimits {
   const limits = new Map<string, number>();
   const accounts = new Map<number, Account>();
   for (const row of rows) {

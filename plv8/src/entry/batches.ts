@@ -1,7 +1,7 @@
 /** Many prompts in one call. */
 import { returnNext } from '../db.ts';
 import { answerBatch } from '../generate/batch.ts';
-import { optionsOf } from './json-arguments.ts';
+import { optionsOf } from '../format/json-arguments.ts';
 
 export function generateBatch(prompts: (string | null)[] | null, model: string | null, options: string | null): void {
   if (prompts === null) return;

@@ -2,7 +2,7 @@
 import { raise, SQLSTATE } from '../errors.ts';
 import type { Grammar } from '../sampling/constraint/grammar.ts';
 import { answer } from '../generate/engine/ask.ts';
-import { jsonOf, optionsOf } from './json-arguments.ts';
+import { jsonOf, optionsOf } from '../format/json-arguments.ts';
 
 function constrained(prompt: string, grammar: Grammar, model: string | null, options: string | null): string {
   return answer('generate', { prompt }, model, optionsOf(options), { grammar }).generation.text;

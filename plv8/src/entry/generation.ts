@@ -5,10 +5,9 @@ import { renderMessages } from '../generate/templated-prompt.ts';
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
 import { answer } from '../generate/engine/ask.ts';
 import type { SentStep } from '../generate/engine/messages.ts';
-import { callsFact, facts, thinkingFact } from '../generate/request.ts';
+import { completion, nextMessage } from '../generate/results.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
-import { writeJson } from '../format/ordered-json.ts';
-import { jsonOf, optionsOf } from './json-arguments.ts';
+import { jsonOf, optionsOf } from '../format/json-arguments.ts';
 
 export function generate(prompt: string | null, model: string | null, options: string | null): string | null {
   if (prompt === null) return null;
@@ -21,28 +20,14 @@ export function complete(
   options: string | null,
 ): Record<string, unknown> | null {
   if (prompt === null) return null;
-  const result = answer('complete', { prompt }, model, optionsOf(options));
-  return {
-    model: result.modelName,
-    created_at: new Date().toISOString(),
-    text: result.generation.text,
-    ...thinkingFact(result),
-    ...facts(result),
-  };
+  return completion(answer('complete', { prompt }, model, optionsOf(options)));
 }
 
-/** Text of a JSON object: arguments of calls keep the digits that the model wrote. */
 export function chat(messages: string | null, model: string | null, options: string | null): string | null {
   const given = jsonOf(messages);
   if (messages === null || given === null) return null;
   const input = { messages: parseMessages(given), json: messages };
-  const result = answer('chat', input, model, optionsOf(options));
-  return writeJson({
-    model: result.modelName,
-    created_at: new Date().toISOString(),
-    message: { role: 'assistant', content: result.generation.text, ...thinkingFact(result), ...callsFact(result) },
-    ...facts(result),
-  });
+  return nextMessage(answer('chat', input, model, optionsOf(options)));
 }
 
 export function generateStream(prompt: string | null, model: string | null, options: string | null): void {

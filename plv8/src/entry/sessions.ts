@@ -7,7 +7,7 @@ import { callsFact, facts, openRequest, promptModel, shownLogprob, thinkingFact 
 import * as session from '../generate/session.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
 import { writeJson } from '../format/ordered-json.ts';
-import { jsonOf, optionsOf } from './json-arguments.ts';
+import { jsonOf, optionsOf } from '../format/json-arguments.ts';
 
 const MAX_TOKENS_PER_CALL = 100_000;
 

@@ -1,4 +1,5 @@
 /** Generations: prompt ids in, token after token out, several prompts at a time. */
+import type { SqlValue } from '../db.ts';
 import { logEvent, notice, poll } from '../db.ts';
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import { ablation } from '../model/ablation.ts';
@@ -90,7 +91,11 @@ export function generate(
 
 /** Tell the server log of an answer: its counts and durations, nothing of its text. */
 export function logAnswer(model: string, caller: string, generation: Generation): void {
-  logEvent('generate', {
+  logEvent('generate', answerFacts(model, caller, generation));
+}
+
+export function answerFacts(model: string, caller: string, generation: Generation): Record<string, SqlValue> {
+  return {
     model,
     caller,
     done_reason: generation.doneReason,
@@ -99,14 +104,20 @@ export function logAnswer(model: string, caller: string, generation: Generation)
     prompt_eval_duration: generation.promptEvalNs,
     eval_count: generation.tokens.length,
     eval_duration: generation.evalNs,
-  });
+  };
 }
 
 /** Tell the client which keywords of a schema were passed over. */
 export function tellIgnored({ ignoredKeywords }: Pick<Continuation, 'ignoredKeywords'>): void {
-  if (ignoredKeywords.length === 0) return;
-  const [first, more] = [ignoredKeywords.slice(0, 10), ignoredKeywords.length - 10];
-  notice(`schema keywords that nobody defines are ignored: ${first.join(', ')}${more > 0 ? ` and ${more} more` : ''}`);
+  const message = ignoredNotice(ignoredKeywords);
+  if (message !== null) notice(message);
+}
+
+/** Null where there are none. */
+export function ignoredNotice(keywords: readonly string[]): string | null {
+  if (keywords.length === 0) return null;
+  const [first, more] = [keywords.slice(0, 10), keywords.length - 10];
+  return `schema keywords that nobody defines are ignored: ${first.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
 
 /** What is to follow a prompt. Throws where its answer is constrained and cannot be as short as it has to be. */

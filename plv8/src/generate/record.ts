@@ -43,17 +43,26 @@ export interface RunRecord {
  * Throws where it has to be and cannot.
  */
 export function recordingWanted(option: boolean | null, kind: RunRecord['kind'], catalog: Catalog): boolean {
-  let wanted = option;
-  if (wanted === null) {
-    const session = query(`select current_setting('hartonomous.record', true) as value`)[0]?.value;
-    if (typeof session === 'string' && session !== '') wanted = ['on', 'true', '1', 'yes'].includes(session);
-  }
-  const stored = catalog.settings.get('record');
-  wanted ??= typeof stored === 'boolean' ? stored : kind === 'chat';
-  const limit = catalog.limits.get('recording');
-  if (limit !== undefined) wanted = limit > 0;
+  const ofSession = (): unknown => query(`select current_setting('hartonomous.record', true) as value`)[0]?.value;
+  const wanted = isRecordingWanted(option, kind, catalog, ofSession);
   refuseUnrecorded(catalog.limits);
   return wanted && mayWrite();
+}
+
+/** The same of a transaction that may write; `ofSession` gives the session's setting. */
+export function isRecordingWanted(
+  option: boolean | null,
+  kind: RunRecord['kind'],
+  { settings, limits }: Pick<Catalog, 'settings' | 'limits'>,
+  ofSession: () => unknown,
+): boolean {
+  const limit = limits.get('recording');
+  if (limit !== undefined) return limit > 0;
+  if (option !== null) return option;
+  const session = ofSession();
+  if (typeof session === 'string' && session !== '') return ['on', 'true', '1', 'yes'].includes(session);
+  const stored = settings.get('record');
+  return typeof stored === 'boolean' ? stored : kind === 'chat';
 }
 
 /** Content hash of the installed functions. */
@@ -106,23 +115,6 @@ function samplingOf(
   };
 }
 
-/** Runs past their retention that one recording deletes, at most. */
-const MAX_DELETED = 100;
-
-/** Delete runs that are older than limit `retention_days` says, but those that another transaction holds: recording a run pays for a few old ones. */
-function deleteOldRuns(): void {
-  query(
-    `delete from hartonomous.runs where id in (
-       select r.id from hartonomous.runs r
-       cross join lateral (
-         select value from hartonomous.limits where name = 'retention_days' and role_name in ('*', r.caller)
-         order by role_name = '*' limit 1) l
-       where r.created_at < now() - l.value * interval '1 day'
-         and r.created_at < (select now() - min(value) * interval '1 day' from hartonomous.limits where name = 'retention_days')
-       order by r.created_at limit ${MAX_DELETED} for update of r skip locked)`,
-  );
-}
-
 /** The text that becomes certain with each token, whole characters only; control tokens by name where they are `shown`. */
 function textsOf(ids: readonly number[], tokenizer: Tokenizer, shown: boolean): string[] {
   const stream = new Utf8Stream();
@@ -169,67 +161,53 @@ export function recordRun(run: RunRecord, tokenizer: Tokenizer): number {
 }
 
 /** As recordRun, where the texts of the tokens are known. */
-export function recordWithTexts(run: RunRecord, { tokens, texts }: RunTexts): number {
+export function recordWithTexts(run: RunRecord, texts: RunTexts): number {
+  return Number(query(`${RECORD_RUN}::float8 as id`, [storedRun(run, texts)])[0]?.id);
+}
+
+/** Records what `storedRun` made, in the transaction of the call; the run's id. */
+export const RECORD_RUN = 'select hartonomous._record_run($1::text)';
+
+/** An array of PostgreSQL's, as a text. */
+const arrayText = (numbers: readonly (number | null)[]): string => `{${numbers.map((each) => each ?? 'null').join()}}`;
+
+/** A run and its tokens, as `_record_run` takes them: a JSON text. */
+export function storedRun(run: RunRecord, { tokens, texts }: RunTexts): string {
   const { generation } = run;
-  deleteOldRuns();
+  const { promptIds, ended } = generation;
   const outputIds = generation.tokens.map((token) => token.id);
-  const { ended } = generation;
-  const id = Number(
-    query(
-      `insert into hartonomous.runs (caller, kind, model_name, model_digest, options, seed, prompt_ids,
-         output_ids, done_reason, prompt_eval_count, eval_count, load_ns, prompt_eval_ns, eval_ns, total_ns, sampling, held_as, build_id,
-         created_at, prompt_parts, end_id, end_logit)
-       values ($1::text, $2::text, $3::text, decode($4::text, 'hex'), $5::text::jsonb, $6::bigint, $7::integer[],
-         $8::integer[], $9::text, $10::integer, $11::integer, $12::bigint, $13::bigint, $14::bigint, $15::bigint,
-         $16::text::jsonb, $17::text, $18::text, to_timestamp($19::float8 / 1000),
-         $20::text::jsonb, $21::integer, $22::real)
-       returning id::float8 as id`,
-      [
-        run.caller,
-        run.kind,
-        run.model.name,
-        run.model.digest,
-        writeJson(run.options),
-        run.settings.sampler.seed,
-        generation.promptIds,
-        outputIds,
-        generation.doneReason,
-        generation.promptEvalCount,
-        outputIds.length,
-        run.loadNs,
-        generation.promptEvalNs,
-        generation.evalNs,
-        run.totalNs,
-        JSON.stringify({
-          ...samplingOf(run.settings, generation.budget),
-          ...(run.labels === undefined ? {} : { labels: run.labels }),
-        }),
-        run.heldAs,
-        run.buildId,
-        run.startedAt,
-        run.parts === null ? null : JSON.stringify(run.parts),
-        ended?.id ?? null,
-        ended?.logit ?? null,
-      ],
-    )[0]?.id,
-  );
-  const ids = [...generation.promptIds, ...outputIds];
-  query(
-    `insert into hartonomous.run_tokens (run_id, position, token_id, token, is_prompt, logprob, logit, text)
-     select $1::bigint, t.ordinality - 1, t.id, t.token, t.ordinality <= $6::integer, t.logprob, t.logit, t.text
-     from unnest($2::integer[], $3::text[], $4::real[], $5::real[], $7::text[])
-       with ordinality as t (id, token, logprob, logit, text, ordinality)`,
-    [
-      id,
-      ids,
-      tokens,
-      [...generation.promptIds.map(() => null), ...generation.tokens.map((token) => token.logprob)],
-      [...generation.promptIds.map(() => null), ...generation.tokens.map((token) => token.logit)],
-      generation.promptIds.length,
-      texts,
-    ],
-  );
-  return id;
+  const ofPrompt = promptIds.map(() => null);
+  return JSON.stringify({
+    caller: run.caller,
+    kind: run.kind,
+    model_name: run.model.name,
+    model_digest: run.model.digest,
+    options: writeJson(run.options),
+    seed: run.settings.sampler.seed,
+    prompt_ids: arrayText(promptIds),
+    output_ids: arrayText(outputIds),
+    done_reason: generation.doneReason,
+    prompt_eval_count: generation.promptEvalCount,
+    eval_count: outputIds.length,
+    load_ns: run.loadNs,
+    prompt_eval_ns: generation.promptEvalNs,
+    eval_ns: generation.evalNs,
+    total_ns: run.totalNs,
+    sampling: JSON.stringify({
+      ...samplingOf(run.settings, generation.budget),
+      ...(run.labels === undefined ? {} : { labels: run.labels }),
+    }),
+    held_as: run.heldAs,
+    build_id: run.buildId,
+    started_ms: run.startedAt,
+    prompt_parts: run.parts === null ? null : JSON.stringify(run.parts),
+    end_id: ended?.id ?? null,
+    end_logit: ended === null ? null : String(ended.logit),
+    tokens,
+    texts,
+    logprobs: arrayText([...ofPrompt, ...generation.tokens.map((token) => token.logprob)]),
+    logits: arrayText([...ofPrompt, ...generation.tokens.map((token) => token.logit)]),
+  });
 }
 
 /** What a call that writes no text is recorded with. */

@@ -3,6 +3,7 @@
  * model wrote and not what its text would be cut into. Bounded in number; the oldest go first.
  */
 import { callerRole } from '../backend/caller.ts';
+import { keptTexts } from '../db.ts';
 import { decodeUtf8 } from '../format/utf8.ts';
 import type { Text } from '../tokenizer/jinja/text.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -15,15 +16,28 @@ const MAX_TOKENS = 8192;
 
 const answers = new Map<string, readonly number[]>();
 
+let hasTakenKept = false;
+
+/** Answers that an engine wrote for this backend before it had JavaScript, as texts in JSON. */
+function takeKept(): void {
+  if (hasTakenKept) return;
+  hasTakenKept = true;
+  for (const text of keptTexts()) rememberWhole(JSON.parse(text) as Written);
+}
+
 function keyOf(caller: string, digest: string, text: string): string {
   return `${JSON.stringify([caller, digest])}${text}`;
 }
 
+export interface Written {
+  caller: string;
+  digest: string;
+  text: string;
+  ids: readonly number[];
+}
+
 /** Remember an answer; one whose text is not the text of its tokens (cut off by a stop string) is not. */
-export function rememberAnswer(
-  written: { caller: string; digest: string; text: string; ids: readonly number[] },
-  tokenizer: Tokenizer,
-): void {
+export function rememberAnswer(written: Written, tokenizer: Tokenizer): void {
   if (isWhole(written, tokenizer)) rememberWhole(written);
 }
 
@@ -35,8 +49,8 @@ export function isWhole({ text, ids }: { text: string; ids: readonly number[] },
 }
 
 /** Remember an answer that `isWhole`. */
-export function rememberWhole(written: { caller: string; digest: string; text: string; ids: readonly number[] }): void {
-  const { caller, digest, text, ids } = written;
+export function rememberWhole({ caller, digest, text, ids }: Written): void {
+  takeKept();
   const key = keyOf(caller, digest, text);
   answers.delete(key);
   if (answers.size >= MAX_ANSWERS) answers.delete(answers.keys().next().value!);
@@ -48,6 +62,7 @@ export type FindAnswer = (text: string) => readonly number[] | undefined;
 
 /** What this backend wrote for its caller with the model of this digest. */
 export function ownAnswers(digest: string): FindAnswer {
+  takeKept();
   let caller: string | null = null;
   return (text) => {
     if (answers.size === 0) return undefined;
@@ -58,11 +73,16 @@ export function ownAnswers(digest: string): FindAnswer {
 
 /** Answers with their ids that were written for a caller and stand in one of these texts. */
 export function answersIn(texts: readonly string[], caller: string, digest: string): [text: string, ids: number[]][] {
+  takeKept();
   const begin = keyOf(caller, digest, '');
   return [...answers]
     .filter(([key]) => key.startsWith(begin))
     .map(([key, ids]): [string, number[]] => [key.slice(begin.length), [...ids]])
-    .filter(([answer]) => texts.some((text) => text.includes(answer)));
+    .filter(([answer]) => standsIn(answer, texts));
+}
+
+export function standsIn(answer: string, texts: readonly string[]): boolean {
+  return texts.some((text) => text.includes(answer));
 }
 
 export interface WrittenSpan {

@@ -4,31 +4,25 @@
  */
 import { callerRole } from '../../backend/caller.ts';
 import type { Catalog, ModelDescription } from '../../backend/catalog.ts';
-import { nanoseconds } from '../../backend/durations.ts';
 import { refuseUnrecorded } from '../../backend/limits.ts';
 import { admit, currentCatalog, note, useDescription } from '../../backend/registry.ts';
 import { engineHost, noticeOnce } from '../../db.ts';
-import { parseJson, writeJson } from '../../format/ordered-json.ts';
+import { writeJson } from '../../format/ordered-json.ts';
 import type { Grammar } from '../../sampling/constraint/grammar.ts';
 import type { Step } from '../../sampling/continuation.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../../sampling/options.ts';
-import type { ToolCall } from '../../sampling/tool-calls.ts';
-import type { ChatMessage } from '../../tokenizer/chat-template.ts';
-import { logAnswer, tellIgnored } from '../generate.ts';
-import type { RunRecord } from '../record.ts';
-import { buildIdOf, recordingWanted, recordWithTexts } from '../record.ts';
+import { buildIdOf, recordingWanted } from '../record.ts';
 import type { Answer } from '../request.ts';
 import { answer as answerHere } from '../request.ts';
 import { chatPrompt, turnPrompt } from '../templated-prompt.ts';
-import { answersIn, rememberWhole } from '../written-answers.ts';
-import { converse, MAX_INPUT, mayAsk, requestHead } from './conversing.ts';
-import type { AnswerRequest, EngineAnswer, EngineInput, RequestHead } from './messages.ts';
-import type { EngineSteps, SentStep, SessionSteps } from './messages.ts';
+import { answersIn } from '../written-answers.ts';
+import { converse, requestHead } from './conversing.ts';
+import { finish } from './finish.ts';
+import type { AnswerRequest, EngineSteps, RequestHead, SentStep, SessionSteps } from './messages.ts';
 import { sentStep, storedOf } from './messages.ts';
-
-/** What is to be answered: a text, or a conversation and the JSON text that its caller wrote. */
-export type Input = { prompt: string } | { messages: ChatMessage[]; json: string };
+import type { Input } from './taken.ts';
+import { isTaken, isTakenInput, sentInput } from './taken.ts';
 
 /** A session as it was opened, whose answer goes on. */
 export interface OpenedSession {
@@ -85,40 +79,6 @@ interface Asked {
 
 const NOT_ASKED: Asked = { answer: null, admitted: false };
 
-/** Characters of a value's JSON text; Infinity where it nests too deep to be written, which is for the session to say. */
-function lengthOf(value: unknown): number {
-  try {
-    return writeJson(value).length;
-  } catch (error) {
-    if (error instanceof RangeError) return Infinity;
-    throw error;
-  }
-}
-
-/** Whether the engine computes such a call: what may take long before its first pass, or names cores, is the backend's. */
-function isTaken(
-  length: number,
-  given: Record<string, unknown>,
-  { ablate, template, numThread }: GenerateOptions,
-  { limits }: Catalog,
-): boolean {
-  const isPlain = ablate === null && template === null && !numThread;
-  return isPlain && length + lengthOf(given) <= MAX_INPUT && mayAsk(limits);
-}
-
-/** As isTaken; a tool to be called is refused where there is no conversation. */
-function isTakenInput(
-  input: Input,
-  given: Record<string, unknown>,
-  options: GenerateOptions,
-  catalog: Catalog,
-  grammar: Grammar | undefined,
-): boolean {
-  const besides = grammar === undefined ? 0 : lengthOf(grammar);
-  if ('messages' in input) return isTaken(input.json.length + besides, given, options, catalog);
-  return options.toolChoice === 'auto' && isTaken(input.prompt.length + besides, given, options, catalog);
-}
-
 function askEngine(
   kind: Kind,
   input: Input,
@@ -146,7 +106,7 @@ function askEngine(
   const request: AnswerRequest = {
     ...requestOf({ caller, model: description, given: given ?? {}, options, stored, limits }, catalog),
     grammar: grammar === undefined ? null : writeJson(grammar),
-    input: sentInput(input, caller, description.digest),
+    input: sentInput(input, (texts) => answersIn(texts, caller, description.digest)),
     logprobs: record || options.logprobs || kind === 'stream',
     wantsSteps: onStep !== undefined,
     wantsRun: record,
@@ -155,7 +115,8 @@ function askEngine(
   const heard = converse(host, account.oid, request);
   if (heard === null || !('answer' in heard)) return { answer: null, admitted: true };
   for (const step of heard.answer.steps) onStep?.(step);
-  const call = { kind, caller, description, given: given ?? {}, options, catalog, startedAt };
+  const buildId = buildIdOf(catalog);
+  const call = { kind, caller, model: description, given: given ?? {}, options, buildId, startedAt };
   return { answer: finish(call, heard.answer), admitted: true };
 }
 
@@ -187,56 +148,4 @@ function requestOf({ model, given, options, stored, limits }: OpenedSession, cat
     options: writeJson({ ...given, seed: options.sampler.seed }),
     limits,
   });
-}
-
-function sentInput(input: Input, caller: string, digest: string): EngineInput {
-  if ('prompt' in input) return input;
-  // A template shows of an answer what its message has, or a part of it.
-  const answers = input.messages.filter(({ role }) => role === 'assistant').map(({ content }) => content);
-  return { messages: input.json, written: answersIn(answers, caller, digest) };
-}
-
-interface Call {
-  kind: Kind;
-  caller: string;
-  description: RunRecord['model'];
-  given: Record<string, unknown>;
-  options: GenerateOptions;
-  catalog: Catalog;
-  startedAt: number; // milliseconds since 1970
-}
-
-/** Log and remember an answer, and record it where that is wanted. */
-function finish(call: Call, answered: EngineAnswer): Answer {
-  const { kind, caller, description, given, catalog, startedAt } = call;
-  const { isWhole, logprobs, run, heldAs, loadNs, constraint } = answered;
-  const generation = { ...answered.generation, calls: parseJson(answered.calls) as ToolCall[] };
-  const options =
-    constraint === null ? call.options : { ...call.options, constraint: parseJson(constraint) as Grammar };
-  tellIgnored(answered);
-  logAnswer(description.name, caller, generation);
-  const ids = generation.tokens.map((token) => token.id);
-  if (isWhole) rememberWhole({ caller, digest: description.digest, text: generation.text, ids });
-  const totalNs = nanoseconds(Date.now() - startedAt);
-  const runId =
-    run === null
-      ? null
-      : recordWithTexts(
-          {
-            caller,
-            kind,
-            model: description,
-            options: given,
-            settings: options,
-            heldAs,
-            buildId: buildIdOf(catalog),
-            parts: run.parts,
-            generation,
-            startedAt,
-            loadNs,
-            totalNs,
-          },
-          run.texts,
-        );
-  return { generation, modelName: description.name, loadNs, totalNs, runId, options, logprobs: () => logprobs ?? [] };
 }

@@ -51,6 +51,23 @@ export interface AnswerRequest extends RequestHead {
   showsLogprobs: boolean;
 }
 
+/** A call of a function by a backend that runs no JavaScript (host/src/front/call.cc), and what its session decides. */
+export interface SessionCall {
+  call: 'generate' | 'complete' | 'chat';
+  build: string;
+  /** Arguments of the function. */
+  args: (string | null)[];
+  /** oid of the role on whose behalf, and of the session's user. */
+  role: number;
+  login: number;
+  /** Whether its transaction may write. */
+  writes: boolean;
+  /** Its setting hartonomous.record. */
+  record: string | null;
+  /** Answers that it was told to keep, as texts in JSON. */
+  kept: string[];
+}
+
 /** What is to be read and not answered. */
 export type Reading =
   /** Texts to be embedded; whether the first is a query to the others. */

@@ -4,7 +4,7 @@
  * role's oid, and an answer goes to who asked.
  */
 import type { Catalog } from '../../backend/catalog.ts';
-import { enginePriority } from '../../backend/limits.ts';
+import { enginePriority, readLimitsOf } from '../../backend/limits.ts';
 import { engineCatalog, fits, heldBytes, useDescription, useModel } from '../../backend/registry.ts';
 import type { EngineHost } from '../../db.ts';
 import { poll, query, servedEngine, within } from '../../db.ts';
@@ -13,11 +13,13 @@ import type { Model } from '../../model/model.ts';
 import { CHUNK_TOKENS, MAX_SEQUENCES } from '../../model/model.ts';
 import { buildIdOf } from '../record.ts';
 import { Scheduler } from '../scheduler.ts';
+import type { RequestFacts } from './facts.ts';
 import { engineNumbers, newEngineFacts, requestNumbers } from './facts.ts';
 import { CHOOSING_MS, Grammars } from './grammars.ts';
-import type { EngineRequest, LastMessage } from './messages.ts';
+import type { EngineRequest, SessionCall } from './messages.ts';
 import { failure, storedOf } from './messages.ts';
 import { Readings } from './readings.ts';
+import { OpenedCall } from './session-call.ts';
 import type { Client } from './serving.ts';
 import { Serving } from './serving.ts';
 import type { Turn } from './turns.ts';
@@ -28,7 +30,7 @@ const TURN_MS = 20;
 
 interface Left extends Turn {
   id: number;
-  request: EngineRequest;
+  request: EngineRequest | SessionCall;
   since: number; // milliseconds since 1970
 }
 
@@ -49,6 +51,9 @@ const READING_MS = 20;
 
 /** Of a statement, in the transaction of a turn. */
 const LOCK_WAIT = '200ms';
+
+/** What a caller hears whose request is to be computed where it was made. */
+const UNSEEN = [JSON.stringify({ unseen: true })];
 
 /** By model. */
 const schedulers = new Map<Model, Scheduler>();
@@ -118,20 +123,32 @@ function refuseForeign(): void {
 
 /** Take what was left, and begin some of it, by turns. */
 function takeRequests(host: EngineHost): void {
-  for (const [id, role, text, since = Date.now()] of host.take()) {
-    const request = JSON.parse(text) as EngineRequest;
-    arrived.push({ id, role, priority: enginePriority(new Map(request.limits)), request, since });
-  }
-  if (arrived.length === 0) return;
+  const taken = host.take();
+  if (arrived.length + taken.length === 0) return;
   const catalog = readTables();
+  for (const [id, role, text, since = Date.now()] of taken) {
+    const request = JSON.parse(text) as Left['request'];
+    arrived.push({ id, role, priority: priorityOf(request), request, since });
+  }
   for (const [model, scheduler] of schedulers) if (scheduler.size === 0) schedulers.delete(model);
   const until = Date.now() + PREPARING_MS;
   do {
     const left = turns.take(arrived, (each) => each);
     if (host.gone(left.id)) host.finish(left.id);
-    else if (catalog === null) reply(host, left.id, { unseen: true });
-    else begin(host, catalog, left);
+    else if (catalog === null) reply(host, left.id, 'call' in left.request ? OpenedCall.nothing : UNSEEN);
+    else if ('call' in left.request) beginCall(host, catalog, left, left.request);
+    else beginRequest(host, catalog, left, left.request);
   } while (arrived.length > 0 && Date.now() < until);
+}
+
+/** A call that has a turn only later is not held up by its limits being locked. */
+function priorityOf(request: Left['request']): number {
+  if ('limits' in request) return enginePriority(new Map(request.limits));
+  try {
+    return enginePriority(readLimitsOf(request.role, request.login).limits);
+  } catch {
+    return 0;
+  }
 }
 
 /** Null where somebody holds a lock on the tables: maybe a caller, who waits for the engine, so the engine does not wait for long. */
@@ -156,11 +173,10 @@ function letGo(host: EngineHost): void {
 }
 
 /** The last that a caller hears. */
-function reply(host: EngineHost, id: number, message: LastMessage): void {
-  if ('error' in message) facts.failures++;
+function reply(host: EngineHost, id: number, texts: readonly string[]): void {
   show(host); // before its caller goes on, who may look
   open.delete(id);
-  host.send(id, JSON.stringify(message));
+  for (const text of texts) host.send(id, text);
   host.finish(id);
 }
 
@@ -177,23 +193,54 @@ function canTake(catalog: Catalog, { model, stored, precision, build }: EngineRe
   );
 }
 
-function begin(host: EngineHost, catalog: Catalog, left: Left): void {
-  const { id, request } = left;
+/** A request of a backend's own JavaScript. */
+function beginRequest(host: EngineHost, catalog: Catalog, left: Left, request: EngineRequest): void {
+  begin(host, catalog, left, request, {
+    send: (message) => host.send(left.id, JSON.stringify(message)),
+    reply: (message) => {
+      if ('error' in message) facts.failures++;
+      reply(host, left.id, [JSON.stringify(message)]);
+    },
+  });
+}
+
+/** A call of a backend that has none. */
+function beginCall(host: EngineHost, catalog: Catalog, left: Left, call: SessionCall): void {
+  let opened: OpenedCall | null = null;
+  try {
+    opened = within(PREPARE_MS, () => OpenedCall.of(catalog, call, Math.floor(left.since)));
+  } catch {
+    // The backend finds the same, and says it.
+  }
+  if (opened === null) {
+    reply(host, left.id, OpenedCall.nothing);
+    return;
+  }
+  const { request } = opened;
+  begin(host, catalog, left, request, {
+    send: (message) => {
+      if ('rows' in message) opened.charge(message.rows);
+    },
+    reply: (message) => reply(host, left.id, 'answer' in message ? opened.answer(message.answer) : opened.leave()),
+  });
+}
+
+function begin(
+  host: EngineHost,
+  catalog: Catalog,
+  { id, role, priority, since }: Left,
+  request: EngineRequest,
+  hears: Pick<Client, 'send' | 'reply'>,
+): void {
   try {
     if (!canTake(catalog, request)) {
-      reply(host, id, { unseen: true });
+      hears.reply({ unseen: true });
       return;
     }
     const used = useModel(catalog, request.model.name, request.precision, { admitted: true });
     const { model } = used.entry;
-    const told: Omit<Client, 'request'> = {
-      role: left.role,
-      priority: left.priority,
-      since: left.since,
-      send: (message) => host.send(id, JSON.stringify(message)),
-      reply: (message) => reply(host, id, message),
-      note: (noted) => host.note?.(id, requestNumbers(noted)),
-    };
+    const note = (noted: RequestFacts): void => host.note?.(id, requestNumbers(noted));
+    const told: Omit<Client, 'request'> = { role, priority, since, note, ...hears };
     if ('reading' in request) {
       readings.add(id, { ...told, request }, used);
       return;
@@ -204,6 +251,6 @@ function begin(host: EngineHost, catalog: Catalog, left: Left): void {
     open.set(id, { job: serving, scheduler });
     scheduler.add(serving);
   } catch (error) {
-    reply(host, id, failure(error));
+    hears.reply(failure(error));
   }
 }

@@ -1,6 +1,6 @@
 // Settings that every user may make, as the role sees them whose isolate runs. Who calls a SECURITY DEFINER function
 // decides nothing inside its owner's isolate: there a choice of the caller counts as not made.
-#include "host.h"
+#include "../host.h"
 
 namespace host {
 namespace {

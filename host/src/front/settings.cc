@@ -1,7 +1,7 @@
 // Settings (GUCs) of the language.
-#include "host.h"
+#include "../host.h"
 
-#include "compat.h"
+#include "../compat.h"
 
 extern "C" {
 #include "miscadmin.h"
@@ -29,13 +29,16 @@ int kernel_threads = 0;
 bool engine_enabled = false;
 int engine_idle_s = 60;
 int engine_requests = 64;
+bool javascript_runs = false;
 
 namespace {
 char* icu_data = nullptr;
+bool portable_ = false;
+bool latched = false;
 
 bool check_context(char** value, void**, GucSource) {
   bool same = strcmp(*value, context_name == nullptr ? "" : context_name) == 0;
-  if (!javascript_is_running() || (same && !portable())) return true;
+  if (!javascript_runs || (same && !portable())) return true;
   GUC_check_errdetail("cannot set context from inside a running transaction");
   return false;
 }
@@ -69,6 +72,13 @@ void refuse_options_of_others() {
 }
 
 }  // namespace
+
+void latch_portable() {
+  portable_ = portable_wanted;
+  latched = true;
+}
+
+bool portable() { return latched ? portable_ : portable_wanted; }
 
 void define_settings() {
   refuse_options_of_others();

@@ -1,7 +1,7 @@
 /** Arguments that SQL hands over as JSON text, so that their order is the caller's. */
 import { raise, SQLSTATE } from '../errors.ts';
-import { parseJson } from '../format/ordered-json.ts';
-import { brief } from '../format/visible-text.ts';
+import { parseJson } from './ordered-json.ts';
+import { brief } from './visible-text.ts';
 
 /** Value of a JSON text; null for SQL null. Throws for what is no JSON, quoting nothing of it, and for strings that no text can hold. */
 export function jsonOf(text: string | null): unknown {

@@ -1,6 +1,6 @@
 // Which database has an engine. The table stands in the part of the server's shared memory that PostgreSQL leaves free for
 // libraries that are not preloaded; it is gone after a restart, as the engines are.
-#include "engine.h"
+#include "../engine/engine.h"
 
 extern "C" {
 #include "storage/ipc.h"

@@ -1,0 +1,54 @@
+/** What is left to do with an answer of the engine's, on behalf of the session whose it is: it is logged, remembered and recorded. */
+import type { ModelDescription } from '../../backend/catalog.ts';
+import { nanoseconds } from '../../backend/durations.ts';
+import type { SqlValue } from '../../db.ts';
+import { logEvent, notice } from '../../db.ts';
+import { parseJson } from '../../format/ordered-json.ts';
+import type { Grammar } from '../../sampling/constraint/grammar.ts';
+import type { GenerateOptions } from '../../sampling/options.ts';
+import type { ToolCall } from '../../sampling/tool-calls.ts';
+import { answerFacts, ignoredNotice } from '../generate.ts';
+import type { RunRecord, RunTexts } from '../record.ts';
+import { recordWithTexts } from '../record.ts';
+import type { Answer } from '../request.ts';
+import type { Written } from '../written-answers.ts';
+import { rememberWhole } from '../written-answers.ts';
+import type { EngineAnswer } from './messages.ts';
+
+export interface AnsweredCall {
+  kind: 'generate' | 'complete' | 'chat' | 'stream';
+  caller: string;
+  model: ModelDescription;
+  /** The caller's options as given. */
+  given: Record<string, unknown>;
+  options: GenerateOptions;
+  buildId: string | null;
+  startedAt: number; // milliseconds since 1970
+}
+
+export interface Session {
+  notice(message: string): void;
+  log(event: string, facts: Record<string, SqlValue>): void;
+  remember(written: Written): void;
+  /** The run's id. */
+  record(run: RunRecord, texts: RunTexts): number;
+}
+
+export const THIS_SESSION: Session = { notice, log: logEvent, remember: rememberWhole, record: recordWithTexts };
+
+export function finish(call: AnsweredCall, answered: EngineAnswer, session = THIS_SESSION): Answer {
+  const { kind, caller, model, given, buildId, startedAt } = call;
+  const { isWhole, logprobs, run, heldAs, loadNs, constraint } = answered;
+  const generation = { ...answered.generation, calls: parseJson(answered.calls) as ToolCall[] };
+  const options =
+    constraint === null ? call.options : { ...call.options, constraint: parseJson(constraint) as Grammar };
+  const ignored = ignoredNotice(answered.ignoredKeywords);
+  if (ignored !== null) session.notice(ignored);
+  session.log('generate', answerFacts(model.name, caller, generation));
+  const ids = generation.tokens.map((token) => token.id);
+  if (isWhole) session.remember({ caller, digest: model.digest, text: generation.text, ids });
+  const totalNs = nanoseconds(Date.now() - startedAt);
+  const base = { caller, kind, model, options: given, settings: options, heldAs, buildId, generation, startedAt };
+  const runId = run === null ? null : session.record({ ...base, parts: run.parts, loadNs, totalNs }, run.texts);
+  return { generation, modelName: model.name, loadNs, totalNs, runId, options, logprobs: () => logprobs ?? [] };
+}
