@@ -89,52 +89,26 @@ const CALLS: Call[] = [
 /** Few states at first, and ever more as it is written. */
 const GROWING = byFunction('generate_regex', `'[ab]*a[ab]{250}c|[ab]*b[ab]{250}d'`, TINY, { num_predict: 290 });
 
-async function takeRuns(): Promise<{ tokens: unknown[]; runs: unknown[] }> {
-  const tokens = await server.asAdmin(
-    `select array_agg(to_jsonb(t) - 'run_id' order by position) as tokens
-     from hartonomous.run_tokens t group by run_id order by run_id`,
-  );
-  const runs = await server.asAdmin(
-    `with gone as (delete from hartonomous.runs returning *)
-     select to_jsonb(r) - '{id,created_at,load_ns,prompt_eval_ns,eval_ns,total_ns,prompt_eval_count}'::text[] as run
-     from gone r order by id`,
-  );
-  return { tokens, runs };
-}
-
-async function answers(): Promise<number> {
-  const rows = await server.asAdmin<{ answers: string }>('select answers from hartonomous.engine_list');
-  return Number(rows[0]?.answers ?? 0);
-}
-
-/** An engine that has computed nothing yet. */
-async function startAnew(): Promise<void> {
-  await server.asAdmin(
-    `select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'hartonomous engine'`,
-  );
-  await server.untilEngines(0);
-}
-
 describe.skipIf(foreign)('constrained answers of an engine', () => {
   it('are those of a session without it, recorded alike, and their sessions load nothing', async () => {
     await server.set('engine = off');
     const alone = await results(await server.open('anna'), CALLS);
-    const runs = await takeRuns();
+    const runs = await server.takeRuns();
     expect(runs.runs).toHaveLength(CALLS.length);
     expect(JSON.stringify(alone)).toContain('tool_calls');
     expect(JSON.stringify(alone)).toContain('nobodyKnows');
     await server.set('engine = on');
-    await startAnew();
+    await server.startAnew();
     const client = await server.open('anna');
     expect(await results(client, CALLS)).toEqual(alone);
-    expect(await takeRuns()).toEqual(runs);
+    expect(await server.takeRuns()).toEqual(runs);
     expect(await loaded(client)).toEqual([]);
-    expect(await answers()).toBe(CALLS.length);
+    expect(await server.answers()).toBe(CALLS.length);
     // Many at once, of two roles, from grammars that are there already and others.
     const clients = await Promise.all(CALLS.map((_, i) => server.open(i % 2 === 0 ? 'anna' : 'ben')));
     const together = await Promise.all(CALLS.map((call, i) => results(clients[i]!, [call])));
     expect(together.flat()).toEqual(alone);
-    expect(await answers()).toBe(2 * CALLS.length);
+    expect(await server.answers()).toBe(2 * CALLS.length);
   });
 
   it('end in the same errors', async () => {
@@ -182,13 +156,8 @@ describe.skipIf(foreign)('constrained answers of an engine', () => {
     await server.set('engine = off');
     const alone = await results(await server.open('anna'), slow);
     await server.set('engine = on');
-    await startAnew();
-    const other = await server.open('ben');
-    const { rows } = await other.query<{ id: string }>(
-      'select hartonomous.open_session($1::json, $2, $3::json) as id',
-      [JSON.stringify(server.endless.prompt), server.endless.model, JSON.stringify(server.endless.options)],
-    );
-    const next = (): Promise<unknown> => other.query('select * from hartonomous.next_tokens($1, 1)', [rows[0]!.id]);
+    await server.startAnew();
+    const next = await server.openEndless(await server.open('ben'));
     await next();
     const client = await server.open('anna');
     const state = { done: false, tokens: 0 };
@@ -201,18 +170,13 @@ describe.skipIf(foreign)('constrained answers of an engine', () => {
     expect(await loaded(client)).toEqual([{ model: STORIES }, { model: TINY }]);
     expect(state.tokens).toBeGreaterThan(5);
     // The engine is the same, and still takes what is quick.
-    expect(await answers()).toBe(0);
+    expect(await server.answers()).toBe(0);
     await results(await server.open('anna'), [CALLS[0]!]);
-    expect(await answers()).toBe(1);
+    expect(await server.answers()).toBe(1);
   });
 
   it('cost the tokens of one computation where the engine gives them up', async () => {
-    const used = async (): Promise<number> => {
-      await server.asAdmin(`select hartonomous.set_limit('max_tokens_per_hour', 1, 'anna')`);
-      const { message } = (await errorOf(results(await server.open('anna'), [CALLS[0]!]))) as Error;
-      await server.asAdmin(`select hartonomous.set_limit('max_tokens_per_hour', null, 'anna')`);
-      return Number(/used (\d+) tokens/.exec(message)![1]);
-    };
+    const used = (): Promise<number> => server.countedTokens('anna', CALLS[0]!);
     await results(await server.open('anna'), [CALLS[0]!]);
     const costs: number[] = [];
     for (const engine of ['off', 'on']) {

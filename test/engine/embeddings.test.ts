@@ -174,12 +174,7 @@ describe.skipIf(foreign)('embeddings of an engine', () => {
   });
 
   it('count for hourly limits as without it', async () => {
-    const used = async (): Promise<number> => {
-      await server.asAdmin(`select hartonomous.set_limit('max_tokens_per_hour', 1, 'anna')`);
-      const { message } = (await errorOf(results(await server.open('anna'), [CALLS[0]!]))) as Error;
-      await server.asAdmin(`select hartonomous.set_limit('max_tokens_per_hour', null, 'anna')`);
-      return Number(/used (\d+) tokens/.exec(message)![1]);
-    };
+    const used = (): Promise<number> => server.countedTokens('anna', CALLS[0]!);
     const texts = Array.from({ length: 40 }, (_, i) => `some text ${i} ${'and more '.repeat(i)}`);
     await results(await server.open('anna'), [CALLS[0]!]);
     const costs: number[] = [];
@@ -200,12 +195,7 @@ describe.skipIf(foreign)('embeddings of an engine', () => {
   });
 
   it('of many texts hold up nobody: tokens of others come between, and another embedding', async () => {
-    const other = await server.open('ben');
-    const { rows } = await other.query<{ id: string }>(
-      'select hartonomous.open_session($1::json, $2, $3::json) as id',
-      [JSON.stringify(server.endless.prompt), server.endless.model, JSON.stringify(server.endless.options)],
-    );
-    const next = (): Promise<unknown> => other.query('select * from hartonomous.next_tokens($1, 1)', [rows[0]!.id]);
+    const next = await server.openEndless(await server.open('ben'));
     await next();
     // Of a decoder and of an encoder.
     const texts = Array.from({ length: 400 }, (_, i) => `text ${i} ${'of some words '.repeat(18)}`);

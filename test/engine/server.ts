@@ -124,6 +124,51 @@ export class EngineServer {
     );
   }
 
+  /** Recorded runs and their tokens, without what differs from run to run; none is left. */
+  async takeRuns(): Promise<{ tokens: unknown[]; runs: unknown[] }> {
+    const tokens = await this.asAdmin(
+      `select array_agg(to_jsonb(t) - 'run_id' order by position) as tokens
+       from hartonomous.run_tokens t group by run_id order by run_id`,
+    );
+    const runs = await this.asAdmin(
+      `with gone as (delete from hartonomous.runs returning *)
+       select to_jsonb(r) - '{id,created_at,load_ns,prompt_eval_ns,eval_ns,total_ns,prompt_eval_count}'::text[] as run
+       from gone r order by id`,
+    );
+    return { tokens, runs };
+  }
+
+  /** How many answers the engine has given. */
+  async answers(): Promise<number> {
+    const rows = await this.asAdmin<{ answers: string }>('select answers from hartonomous.engine_list');
+    return Number(rows[0]?.answers ?? 0);
+  }
+
+  /** Tokens that count for a role within the hour; `call` is one that a limit refuses. */
+  async countedTokens(role: string, [sql, args]: Call): Promise<number> {
+    await this.asAdmin(`select hartonomous.set_limit('max_tokens_per_hour', 1, '${role}')`);
+    const client = await this.open(role);
+    const { message } = (await errorOf(client.query(sql, args))) as Error;
+    await this.asAdmin(`select hartonomous.set_limit('max_tokens_per_hour', null, '${role}')`);
+    return Number(/used (\d+) tokens/.exec(message)![1]);
+  }
+
+  /** End the engine: the next one has computed nothing yet. */
+  async startAnew(): Promise<void> {
+    await this.asAdmin(`select pg_terminate_backend(pid) from pg_stat_activity where backend_type = '${ENGINE}'`);
+    await this.untilEngines(0);
+  }
+
+  /** Open a session that writes without end; what computes its next token. */
+  async openEndless(client: pg.Client): Promise<() => Promise<unknown>> {
+    const { prompt, model, options } = this.endless;
+    const { rows } = await client.query<{ id: string }>(
+      'select hartonomous.open_session($1::json, $2, $3::json) as id',
+      [JSON.stringify(prompt), model, JSON.stringify(options)],
+    );
+    return () => client.query('select * from hartonomous.next_tokens($1, 1)', [rows[0]!.id]);
+  }
+
   /** Cancel what a role's sessions wait for. */
   async cancel(role: string): Promise<void> {
     await this.asAdmin(

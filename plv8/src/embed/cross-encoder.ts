@@ -170,25 +170,72 @@ export function classifyByEncoder(
   labels: readonly string[],
   question: string | null,
 ): number[] {
-  const { used } = ranker;
-  const known = labelsOf(used);
-  if (known === null) {
-    const queries = labels.map((label) => question?.replaceAll('{label}', label) ?? label);
-    const pairing = pairingOf(ranker);
-    const pairs = queries.map((query, i) => pairOf(pairing, query, input, i + 1));
-    return softmax(loggedLogits(used, pairs).map(marginOf));
+  const started = Date.now();
+  const scored = whole(classifyInPieces(ranker, input, labels, question));
+  logScores(ranker.used.entry.description.name, scored, started);
+  return scored.scores;
+}
+
+/** Of labels, and what was read for them. */
+export interface Probabilities extends Scores {
+  scores: number[];
+}
+
+/** As classifyByEncoder, with pauses as Model.hiddenStatesInPieces has them. Tables are read before the first piece, not later. */
+export function classifyInPieces(
+  ranker: Ranker,
+  input: string,
+  labels: readonly string[],
+  question: string | null,
+  more: InPieces = {},
+): Generator<Pause, Probabilities> {
+  const known = labelsOf(ranker.used);
+  return known === null
+    ? rankLabels(ranker, pairingOf(ranker), input, labels, question, more)
+    : tellLabels(ranker, known, input, labels, more);
+}
+
+/** By a reranker. */
+function* rankLabels(
+  { used }: Ranker,
+  pairing: Pairing,
+  input: string,
+  labels: readonly string[],
+  question: string | null,
+  { together, cut = (work) => work() }: InPieces,
+): Generator<Pause, Probabilities> {
+  const pairs: Pair[] = [];
+  for (const [i, label] of labels.entries()) {
+    const asked = question?.replaceAll('{label}', label) ?? label;
+    pairs.push(cut(() => pairOf(pairing, asked, input, i + 1)));
+    yield 'between';
   }
+  const { logits, tokens } = yield* classifierLogits(used, pairs, together);
+  return { scores: softmax(logits.map(marginOf)), texts: pairs.length, tokens };
+}
+
+/** By a classifier of labels that are `known`. */
+function* tellLabels(
+  { used, options }: Ranker,
+  known: readonly string[],
+  input: string,
+  labels: readonly string[],
+  { together, cut = (work) => work() }: InPieces,
+): Generator<Pause, Probabilities> {
   for (const label of labels) {
     if (known.includes(label)) continue;
     raise(SQLSTATE.invalidParameterValue, `model ${used.entry.description.name} does not know label ${brief(label)}`, {
       hint: `its labels: ${brief(known.join(', '))}`,
     });
   }
-  const { tokenizer } = used;
-  const limit = used.entry.model.config.contextLength;
-  const { ids } = embeddingIds(tokenizer, input, limit, 1, ranker.options.truncate);
-  const logits = loggedLogits(used, [{ ids, second: ids.length }])[0]!;
-  return softmax(labels.map((label) => logits[known.indexOf(label)]!));
+  const { tokenizer, entry } = used;
+  const pair = cut(() => {
+    const { ids } = embeddingIds(tokenizer, input, entry.model.config.contextLength, 1, options.truncate);
+    return { ids, second: ids.length };
+  });
+  const { logits, tokens } = yield* classifierLogits(used, [pair], together);
+  const [found] = logits;
+  return { scores: softmax(labels.map((label) => found![known.indexOf(label)]!)), texts: 1, tokens };
 }
 
 function softmax(logits: readonly number[]): number[] {
@@ -223,13 +270,6 @@ function pairingOf({ used, options: { truncate } }: Ranker): Pairing {
 }
 
 /** Logits (labels) of each text or pair. */
-function loggedLogits(used: UsedModel, pairs: readonly Pair[]): Float64Array[] {
-  const started = Date.now();
-  const { logits, tokens } = whole(classifierLogits(used, pairs));
-  logScores(used.entry.description.name, { texts: pairs.length, tokens }, started);
-  return logits;
-}
-
 function* classifierLogits(
   { entry }: UsedModel,
   pairs: readonly Pair[],

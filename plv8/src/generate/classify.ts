@@ -1,16 +1,21 @@
 /** Which of several labels fits a text: the likelihood of each as the model's answer. */
+import type { Catalog } from '../backend/catalog.ts';
+import { nanoseconds } from '../backend/durations.ts';
+import type { UsedModel } from '../backend/registry.ts';
 import { logEvent } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
+import { quoted } from '../format/visible-text.ts';
 import type { Model } from '../model/model.ts';
+import type { Pause } from '../model/pause.ts';
+import { whole } from '../model/pause.ts';
+import type { GenerateOptions } from '../sampling/options.ts';
 import { checkPrompt, contextLength } from './generate.ts';
 import type { Prompt } from './prompt-parts.ts';
-import { isTurn, turnPrompt } from './templated-prompt.ts';
-import type { UsedModel } from '../backend/registry.ts';
+import type { LabelReading, ReadWith, RunTexts } from './record.ts';
+import { readWith, recordingWanted, recordLabel, runTexts } from './record.ts';
 import { openRequest, promptModel } from './request.ts';
-import { recordingWanted, recordLabel } from './record.ts';
-import { scoreSequences, sharedLength } from './score.ts';
-import { nanoseconds } from '../backend/durations.ts';
-import { quoted } from '../format/visible-text.ts';
+import { scoreInPieces, sharedLength } from './score.ts';
+import { isTurn, turnPrompt } from './templated-prompt.ts';
 
 /** Labels of one call. */
 const MAX_LABELS = 1000;
@@ -38,17 +43,36 @@ export function checkLabels(labels: readonly unknown[]): asserts labels is reado
   });
 }
 
-/** The last labels' scores for NEUTRAL_TEXT: rows of a table ask the same question again and again. */
-let lastBias: { model: Model; sequences: string; scores: number[] } | null = null;
+/** Questions of which the labels' scores for NEUTRAL_TEXT are remembered: rows of a table ask the same one again and again. */
+const MAX_BIASES = 16;
 
-function biasOf(used: UsedModel, caller: string, sequences: number[][], reuse: boolean): number[] {
+/** Characters of what is asked, beyond which it is not remembered. */
+const MAX_ASKED = 1_000_000;
+
+/** By what is asked for whom; the latest last. */
+const biases = new WeakMap<Model, Map<string, number[]>>();
+
+function* biasOf(
+  used: UsedModel,
+  caller: string,
+  sequences: number[][],
+  how: { reuse: boolean; turn: number },
+): Generator<Pause, number[]> {
   const { model } = used.entry;
-  const key = JSON.stringify(sequences);
-  if (lastBias?.model !== model || lastBias.sequences !== key) {
-    const scores = scoreSequences(used, caller, sequences, reuse).map(({ logprob }) => logprob);
-    lastBias = { model, sequences: key, scores };
+  const kept = biases.get(model) ?? new Map<string, number[]>();
+  biases.set(model, kept);
+  const shared = sharedLength(sequences);
+  const endings = sequences.map((ids) => ids.slice(shared));
+  const key = JSON.stringify([caller, sequences[0]!.slice(0, shared), endings]);
+  const bias = kept.get(key) ?? (yield* scoreInPieces(used, caller, sequences, how)).map(({ logprob }) => logprob);
+  if (key.length > MAX_ASKED) return bias;
+  kept.delete(key);
+  for (const oldest of kept.keys()) {
+    if (kept.size < MAX_BIASES) break;
+    kept.delete(oldest);
   }
-  return lastBias.scores;
+  kept.set(key, bias);
+  return bias;
 }
 
 export interface OwnOptions {
@@ -69,66 +93,144 @@ export function ownOptions(given: Record<string, unknown>): OwnOptions {
   return { instruction: (instruction ?? null) as string | null, calibrate: (calibrate ?? true) as boolean, rest };
 }
 
-/**
- * Each label with its probability, the likeliest first: that of the label's tokens after the prompt, as shares of the sum
- * over all labels. Option `instruction` says what is asked; without it the labels are named. With `calibrate` the label's
- * likelihood is divided by the one it has for a text that says nothing (Zhao et al., "Calibrate Before Use", 2021), as
- * small models have favourites.
- */
-export function classifyText(
-  input: string,
-  labels: readonly (string | null)[],
-  model: string | null,
-  given: Record<string, unknown> | null,
-): LabelRow[] {
-  checkLabels(labels);
-  const own = ownOptions(given ?? {});
-  const startedAt = Date.now();
-  const { catalog, caller, used, options } = openRequest(model, own.rest);
+/** What is asked of a model: which of the labels fits the text. */
+export interface Question {
+  input: string;
+  labels: readonly string[];
+  instruction: string;
+  /** Whether the labels' likelihoods are divided by those that they have for NEUTRAL_TEXT. */
+  calibrate: boolean;
+}
+
+export function questionOf(input: string, labels: readonly string[], own: OwnOptions): Question {
   const instruction = own.instruction ?? `Say which of these fits the text best: ${labels.join(', ')}.`;
+  return { input, labels, instruction, calibrate: own.calibrate };
+}
+
+/** What the run is recorded with. */
+interface LabelRun extends Pick<LabelReading, 'promptIds' | 'parts' | 'isWhole' | 'tokens' | 'evaluated'> {
+  texts: RunTexts;
+}
+
+export interface LabelScores {
+  /** Of each label the logarithm of its likelihood, but for what all have in common. */
+  scores: number[];
+  /** Null where none is recorded. */
+  run: LabelRun | null;
+}
+
+interface InPieces {
+  /** Whether the run is to be recorded. */
+  wantsRun: boolean;
+  /** Tokens after which it is somebody else's turn. */
+  turn?: number;
+  /** Has a prompt cut into tokens; may throw where that takes too long. */
+  cut?: (work: () => Prompt) => Prompt;
+}
+
+/** Prompts that are cut into tokens one after the other before it is somebody else's turn. */
+const CUT_TOGETHER = 16;
+
+/**
+ * How likely the model answers a question with each label: the likelihood of the label's tokens after the prompt. With
+ * `calibrate` it is divided by the one the label has for a text that says nothing (Zhao et al., "Calibrate Before Use", 2021),
+ * as small models have favourites. Anything else may be computed in the pauses.
+ */
+export function* scoreLabels(
+  used: UsedModel,
+  caller: string,
+  { input, labels, instruction, calibrate }: Question,
+  options: GenerateOptions,
+  { wantsRun, turn = Infinity, cut = (work) => work() }: InPieces,
+): Generator<Pause, LabelScores> {
   const prepared = promptModel(used);
   const context = contextLength(options, used.entry.model.config.contextLength);
   const space = isTurn(prepared, options) ? '' : ' ';
   const promptFor = (text: string, begun: string): Prompt => {
-    const prompt = turnPrompt(prepared, `${instruction}\n\nText: ${text}\n\nAnswer:`, options, begun);
+    const prompt = cut(() => turnPrompt(prepared, `${instruction}\n\nText: ${text}\n\nAnswer:`, options, begun));
     checkPrompt(prompt.ids, context);
     return prompt;
   };
-  const sequencesFor = (text: string): number[][] => labels.map((label) => promptFor(text, space + label).ids);
-  const started = Date.now();
-  const sequences = sequencesFor(input);
-  const scored = scoreSequences(used, caller, sequences, options.cache);
+  const sequencesFor = function* (text: string): Generator<Pause, number[][]> {
+    const all: number[][] = [];
+    for (const label of labels) {
+      all.push(promptFor(text, space + label).ids);
+      yield all.length % CUT_TOGETHER === 0 ? 'between' : 'within';
+    }
+    return all;
+  };
+  const how = { reuse: options.cache, turn };
+  const sequences = yield* sequencesFor(input);
+  const scored = yield* scoreInPieces(used, caller, sequences, how);
   const scores = scored.map(({ logprob }) => logprob);
-  if (own.calibrate) {
-    const bias = biasOf(used, caller, sequencesFor(NEUTRAL_TEXT), options.cache);
+  if (calibrate) {
+    const bias = yield* biasOf(used, caller, yield* sequencesFor(NEUTRAL_TEXT), how);
     bias.forEach((score, i) => (scores[i]! -= score));
   }
+  if (!wantsRun) return { scores, run: null };
+  const shared = sharedLength(sequences);
+  const winner = scores.indexOf(Math.max(...scores));
+  const promptIds = sequences[winner]!.slice(0, shared);
+  const { tokens } = scored[winner]!;
+  const asked = promptFor(input, '');
+  const run = {
+    promptIds,
+    parts: asked.parts(),
+    isWhole: asked.ids.length === shared,
+    tokens,
+    evaluated: sequences.reduce((sum, ids) => sum + ids.length - shared, shared),
+    texts: runTexts({ promptIds, tokens, doneReason: 'stop', ended: null }, options.stop, used.tokenizer),
+  };
+  return { scores, run };
+}
+
+/** A call, for what it came to. */
+export interface LabelCall {
+  catalog: Catalog;
+  caller: string;
+  by: ReadWith;
+  labels: readonly string[];
+  given: Record<string, unknown>;
+  options: GenerateOptions;
+  /** When it began, and when its model was there; milliseconds since 1970. */
+  startedAt: number;
+  loadedAt: number;
+}
+
+/** Each label with its share of the likelihood of all, the likeliest first; logged, and recorded where there is a run. */
+export function finishLabels(call: LabelCall, { scores, run }: LabelScores): LabelRow[] {
+  const { catalog, caller, by, labels, given, options, startedAt, loadedAt } = call;
   logEvent('classify', {
-    model: used.entry.description.name,
+    model: by.model.name,
     caller,
     labels: labels.length,
-    duration: nanoseconds(Date.now() - started),
+    duration: nanoseconds(Date.now() - loadedAt),
   });
   const best = Math.max(...scores);
   const weights = scores.map((score) => Math.exp(score - best));
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   const rows = labels.map((label, i) => ({ label, probability: weights[i]! / total }));
-  if (recordingWanted(options.record, 'classify', catalog)) {
-    const shared = sharedLength(sequences);
-    const winner = scores.indexOf(best);
-    const evaluated = sequences.reduce((sum, ids) => sum + ids.length - shared, shared);
-    const asked = promptFor(input, '');
-    recordLabel(used, catalog, {
-      given: given ?? {},
-      settings: options,
-      promptIds: sequences[winner]!.slice(0, shared),
-      parts: asked.parts(),
-      isWhole: asked.ids.length === shared,
-      labels: rows,
-      tokens: scored[winner]!.tokens,
-      evaluated,
-      startedAt,
-    });
+  if (run !== null) {
+    const { texts, ...read } = run;
+    recordLabel(by, catalog, { ...read, given, settings: options, labels: rows, startedAt }, texts);
   }
   return rows.sort((a, b) => b.probability - a.probability);
+}
+
+/**
+ * Each label with its probability, the likeliest first: see scoreLabels. Option `instruction` says what is asked; without it
+ * the labels are named. Where it was `admitted` before it is not counted again.
+ */
+export function classifyHere(
+  question: Question,
+  model: string | null,
+  own: OwnOptions,
+  { given, startedAt, admitted }: { given: Record<string, unknown>; startedAt: number; admitted: boolean },
+): LabelRow[] {
+  const { catalog, caller, used, options } = openRequest(model, own.rest, { admitted });
+  const loadedAt = Date.now();
+  const wantsRun = recordingWanted(options.record, 'classify', catalog);
+  const scored = whole(scoreLabels(used, caller, question, options, { wantsRun }));
+  const { labels } = question;
+  return finishLabels({ catalog, caller, by: readWith(used), labels, given, options, startedAt, loadedAt }, scored);
 }

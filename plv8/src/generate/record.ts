@@ -126,7 +126,11 @@ function textsOf(ids: readonly number[], tokenizer: Tokenizer, shown: boolean): 
 }
 
 /** Texts of written tokens as the caller got them: none of a stop string that ended the answer, nor of what follows it. */
-function shownTexts(texts: readonly string[], { doneReason, ended }: Generation, stops: readonly string[]): string[] {
+function shownTexts(
+  texts: readonly string[],
+  { doneReason, ended }: Pick<Generation, 'doneReason' | 'ended'>,
+  stops: readonly string[],
+): string[] {
   if (stops.length === 0 || doneReason !== 'stop' || ended !== null) return [...texts];
   let left = new StopMatcher(stops).push(texts.join('')).length;
   return texts.map((text) => {
@@ -142,7 +146,10 @@ export interface RunTexts {
   texts: string[];
 }
 
-export function runTexts(generation: Generation, stops: readonly string[], tokenizer: Tokenizer): RunTexts {
+/** What the texts of a run are made of. */
+type Written = Pick<Generation, 'promptIds' | 'doneReason' | 'ended'> & { tokens: readonly { id: number }[] };
+
+export function runTexts(generation: Written, stops: readonly string[], tokenizer: Tokenizer): RunTexts {
   const { promptIds } = generation;
   const outputIds = generation.tokens.map((token) => token.id);
   return {
@@ -227,7 +234,7 @@ export interface Reading {
 export function recordReading(used: UsedModel, catalog: Catalog, reading: Reading): void {
   if (!mustRecord(catalog.limits)) return;
   refuseUnrecorded(catalog.limits);
-  recordRead(used, catalog, 'logits', reading);
+  recordRun(readingRun(readWith(used), catalog, 'logits', reading), used.tokenizer);
 }
 
 /** A label as the answer of a run, as if nothing but labels could have been drawn. */
@@ -257,49 +264,53 @@ const PLAIN_DRAW = {
 /** More than any label has tokens. */
 const LABEL_BUDGET = 1_000_000;
 
-export function recordLabel(used: UsedModel, catalog: Catalog, reading: LabelReading): number {
+/** The model that a call reads with. */
+export type ReadWith = Pick<RunRecord, 'model' | 'heldAs' | 'loadNs'>;
+
+export function readWith({ entry, loadNs }: UsedModel): ReadWith {
+  return { model: entry.description, heldAs: entry.model.precision, loadNs };
+}
+
+/** `texts` are those of the prompt and of the likeliest label. */
+export function recordLabel(by: ReadWith, catalog: Catalog, reading: LabelReading, texts: RunTexts): number {
   const { settings, labels, isWhole } = reading;
   const constraint = isWhole ? ({ kind: 'choice', choices: labels.map(({ label }) => label) } as const) : null;
   const sampler = { ...settings.sampler, ...PLAIN_DRAW };
-  return recordRead(used, catalog, 'classify', { ...reading, settings: { ...settings, constraint, sampler } }, reading);
+  const read = { ...reading, settings: { ...settings, constraint, sampler } };
+  return recordWithTexts(readingRun(by, catalog, 'classify', read, reading), texts);
 }
 
-function recordRead(
-  used: UsedModel,
+function readingRun(
+  by: ReadWith,
   catalog: Catalog,
   kind: 'logits' | 'classify',
   { given, settings, promptIds, evaluated, startedAt }: Reading,
   label?: LabelReading,
-): number {
+): RunRecord {
   const totalNs = nanoseconds(Date.now() - startedAt);
-  return recordRun(
-    {
-      caller: callerRole(),
-      kind,
-      ...(label === undefined ? {} : { labels: label.labels }),
-      model: used.entry.description,
-      options: given,
-      settings,
-      heldAs: used.entry.model.precision,
-      buildId: buildIdOf(catalog),
-      parts: label?.parts ?? null,
-      generation: {
-        text: '',
-        thinking: '',
-        calls: [],
-        doneReason: 'stop',
-        promptIds,
-        tokens: (label?.tokens ?? []).map((token) => ({ ...token, topLogprobs: [] })),
-        ended: null,
-        budget: LABEL_BUDGET,
-        promptEvalCount: evaluated,
-        promptEvalNs: totalNs - used.loadNs,
-        evalNs: 0,
-      },
-      startedAt,
-      loadNs: used.loadNs,
-      totalNs,
+  return {
+    ...by,
+    caller: callerRole(),
+    kind,
+    ...(label === undefined ? {} : { labels: label.labels }),
+    options: given,
+    settings,
+    buildId: buildIdOf(catalog),
+    parts: label?.parts ?? null,
+    generation: {
+      text: '',
+      thinking: '',
+      calls: [],
+      doneReason: 'stop',
+      promptIds,
+      tokens: (label?.tokens ?? []).map((token) => ({ ...token, topLogprobs: [] })),
+      ended: null,
+      budget: LABEL_BUDGET,
+      promptEvalCount: evaluated,
+      promptEvalNs: totalNs - by.loadNs,
+      evalNs: 0,
     },
-    used.tokenizer,
-  );
+    startedAt,
+    totalNs,
+  };
 }

@@ -1,8 +1,13 @@
 /** How likely a model finds given texts, where they differ. */
 import { poll } from '../db.ts';
 import { branchCache, commonPrefix, forkCache, releaseCache, takeCache } from '../backend/caches.ts';
-import { logTotal } from '../sampling/logits.ts';
 import type { UsedModel } from '../backend/registry.ts';
+import type { KvCache } from '../model/model.ts';
+import { CHUNK_TOKENS } from '../model/model.ts';
+import { piecesOf } from '../model/packing.ts';
+import type { Pause } from '../model/pause.ts';
+import { logTotal } from '../sampling/logits.ts';
+import { readInPieces } from './read-in-pieces.ts';
 
 /** Sequences that go together: each has a copy of what they share, and the kernels take tokens in fours. */
 const TOGETHER = 4;
@@ -26,14 +31,15 @@ export interface Scored {
 
 /**
  * What each sequence's ids after those that all of them share, which must be at least one, are worth. What they share is
- * evaluated once; `reuse` takes it from the caller's caches and leaves it there.
+ * evaluated once; `reuse` takes it from the caller's caches and leaves it there. Anything else may be computed in the pauses,
+ * of which one after about `turn` tokens is `between`.
  */
-export function scoreSequences(
+export function* scoreInPieces(
   used: UsedModel,
   caller: string,
   sequences: readonly (readonly number[])[],
-  reuse: boolean,
-): Scored[] {
+  { reuse, turn }: { reuse: boolean; turn: number },
+): Generator<Pause, Scored[]> {
   const { model } = used.entry;
   const length = sharedLength(sequences);
   const ids = sequences[0]!.slice(0, length);
@@ -44,30 +50,46 @@ export function scoreSequences(
   usage.promptTokens += length;
   usage.reusedTokens += shared.length;
   if (shared.length > 0) usage.cacheHits++;
+  let read = length - shared.length; // since somebody else's turn
   try {
-    const logits = model.forward(ids.slice(shared.length), shared, { poll });
     const tokenOf = (id: number, after: Float32Array, total: number): Scored['tokens'][number] => ({
       id,
       logit: after[id]!,
       logprob: after[id]! - total,
     });
-    const total = logTotal(logits);
-    const tokens = sequences.map((sequence) => [tokenOf(sequence[length]!, logits, total)]);
+    let tokens: Scored['tokens'][] = [];
+    yield* readInPieces(model, ids.slice(shared.length), shared, (logits) => {
+      const total = logTotal(logits);
+      tokens = sequences.map((sequence) => [tokenOf(sequence[length]!, logits, total)]);
+    });
     const longer = [...sequences.keys()].filter((i) => sequences[i]!.length > length + 1);
     for (let at = 0; at < longer.length; at += TOGETHER) {
-      const group = longer.slice(at, at + TOGETHER);
-      const steps = group.map((i) => {
-        const cache = branchCache(model, shared, length, sequences[i]!.length);
-        return { ids: sequences[i]!.slice(length, -1), cache };
-      });
-      try {
-        model.forwardEach(steps, { poll }, (step, index, after) => {
-          const i = group[step]!;
-          tokens[i]!.push(tokenOf(sequences[i]![length + index + 1]!, after, logTotal(after)));
-        });
-      } finally {
-        for (const { cache } of steps) releaseCache(cache);
+      if (read >= turn) {
+        read = 0;
+        yield 'between';
       }
+      const group = longer.slice(at, at + TOGETHER);
+      const endings = group.map((i) => sequences[i]!.slice(length, -1));
+      const caches: KvCache[] = [];
+      try {
+        for (const i of group) caches.push(branchCache(model, shared, length, sequences[i]!.length));
+        for (const pieces of piecesOf(endings, CHUNK_TOKENS)) {
+          const steps = pieces.map(({ which, from, to }) => ({
+            ids: endings[which]!.slice(from, to),
+            cache: caches[which]!,
+            whole: length + endings[which]!.length,
+          }));
+          model.forwardEach(steps, { poll }, (step, index, after) => {
+            const { which, from } = pieces[step]!;
+            const i = group[which]!;
+            tokens[i]!.push(tokenOf(sequences[i]![length + from + index + 1]!, after, logTotal(after)));
+          });
+          yield 'within';
+        }
+      } finally {
+        for (const cache of caches) releaseCache(cache);
+      }
+      read += endings.reduce((sum, ending) => sum + ending.length, 0);
     }
     return tokens.map((own) => ({ logprob: own.reduce((sum, { logprob }) => sum + logprob, 0), tokens: own }));
   } finally {

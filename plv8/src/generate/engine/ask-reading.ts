@@ -59,7 +59,7 @@ interface Asking {
 }
 
 /** A call that was admitted. */
-function openReading(model: string | null, options: Options, precision: Precision, purpose: Purpose): Asking {
+export function openReading(model: string | null, options: Options, precision: Precision, purpose: Purpose): Asking {
   const catalog = currentCatalog();
   admit(catalog);
   const description = useDescription(catalog, model, purpose);
@@ -68,7 +68,7 @@ function openReading(model: string | null, options: Options, precision: Precisio
 }
 
 /** What the engine makes of texts; null where they are to be read here. */
-function ask(asking: Asking, reading: Reading, see?: (part: EmbeddedPart) => void): LastMessage | null {
+export function askToRead(asking: Asking, reading: Reading, see?: (part: EmbeddedPart) => void): LastMessage | null {
   const host = engineHost();
   const { catalog, description, precision } = asking;
   const caller = callerRole();
@@ -83,6 +83,11 @@ function ask(asking: Asking, reading: Reading, see?: (part: EmbeddedPart) => voi
     limits: [...catalog.limits],
   });
   return converse(host, account.oid, { ...head, reading }, see);
+}
+
+/** What an engine sent of scores. */
+export function scoresOf(text: string): number[] {
+  return Array.from(new Float64Array(decodeBase64(text).buffer));
 }
 
 function floatsOf(text: string): number[] {
@@ -196,7 +201,7 @@ function askForEmbeddings(
     return { reused, computed: 0 };
   }
   const came: [places: readonly number[], came: Embedded | string][] = [];
-  const answered = ask(asking, { embed: left, ranked }, (part) => {
+  const answered = askToRead(asking, { embed: left, ranked }, (part) => {
     if ('failed' in part) came.push([part.places, part.failed]);
     else came.push([part.places, { embedding: floatsOf(part.vector), tokens: part.tokens, length: part.length }]);
   });
@@ -222,14 +227,14 @@ export function rankDocuments(
   const asking = openReading(model, given, options.precision, 'embedding');
   const { catalog, description } = asking;
   const started = Date.now();
-  const answered = ask(asking, { query, documents: docs });
+  const answered = askToRead(asking, { query, documents: docs });
   if (answered === null || !('scored' in answered)) {
     const more = { inParallel: true, purpose: 'embedding', admitted: true } as const;
     return scoreDocuments({ used: useModel(catalog, description.name, options.precision, more), options }, query, docs);
   }
   const { scored } = answered;
   logScores(description.name, scored, started);
-  const scores: (number | null)[] = Array.from(new Float64Array(decodeBase64(scored.scores).buffer));
+  const scores: (number | null)[] = scoresOf(scored.scores);
   for (const place of scored.failed) scores[place] = null;
   return scores;
 }

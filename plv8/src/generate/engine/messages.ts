@@ -5,6 +5,7 @@ import type { ModelDescription, ModelRow } from '../../backend/catalog.ts';
 import type { EmbeddingCounts } from '../../embed/embedding.ts';
 import type { Precision } from '../../model/model.ts';
 import type { GeneratedToken, Step } from '../../sampling/continuation.ts';
+import type { LabelScores, Question } from '../classify.ts';
 import type { Generation } from '../generate.ts';
 import type { PromptPart } from '../prompt-parts.ts';
 import type { RunTexts } from '../record.ts';
@@ -73,14 +74,27 @@ export type Reading =
   /** Texts to be embedded; whether the first is a query to the others. */
   | { embed: readonly (string | null)[]; ranked: boolean }
   /** Documents that a classifier scores for a query. */
-  | { query: string; documents: readonly (string | null)[] };
+  | { query: string; documents: readonly (string | null)[] }
+  /** Labels that a classifier knows, or ranks for a text as answers to `question`. */
+  | { text: string; labels: readonly string[]; question: string | null }
+  /** Labels that may be the model's answer. */
+  | { asked: Question; wantsRun: boolean };
 
 /** Characters as which each text counts besides its own: it takes room where it is empty or null, too. */
 const TEXT_LENGTH = 16;
 
+/** What is read, and how many characters stand beside each of it. */
+function textsOf(reading: Reading): [texts: readonly (string | null)[], each: number] {
+  if ('embed' in reading) return [reading.embed, 0];
+  if ('documents' in reading) return [reading.documents, reading.query.length];
+  if ('text' in reading) return [reading.labels, reading.text.length + (reading.question?.length ?? 0)];
+  const { input, labels, instruction } = reading.asked;
+  return [labels, input.length + instruction.length];
+}
+
 /** About as many characters as there are to be read; a pair has its query, too. */
 export function readingLength(reading: Reading): number {
-  const [texts, each] = 'embed' in reading ? [reading.embed, 0] : [reading.documents, reading.query.length];
+  const [texts, each] = textsOf(reading);
   return texts.reduce((sum, text) => sum + TEXT_LENGTH + (text === null ? 0 : text.length + each), each);
 }
 
@@ -154,6 +168,14 @@ export interface SentScores {
   tokens: number;
 }
 
+/** How likely each label is: base64 of doubles (labels). */
+export interface SentLabels extends Omit<LabelScores, 'scores'> {
+  scores: string;
+  heldAs: string;
+  /** Nanoseconds for which the model was loaded. */
+  loadNs: number;
+}
+
 /** The last that a caller hears. */
 export type LastMessage =
   /** The engine does not see what the caller sees, has no room or time for the call now, or failed by no fault of it. */
@@ -162,7 +184,8 @@ export type LastMessage =
   | { steps: EngineSteps }
   | { answer: EngineAnswer }
   | { embedded: EmbeddingCounts }
-  | { scored: SentScores };
+  | { scored: SentScores }
+  | { labelled: SentLabels };
 
 export type EngineMessage =
   /** So many tokens are about to be evaluated. */

@@ -1,5 +1,5 @@
 /**
- * Texts that an engine reads and does not answer: embeddings, and scores by a classifier. They are computed in pieces between the
+ * Texts that an engine reads and does not answer: embeddings, scores by a classifier, and how likely labels are. They are computed in pieces between the
  * passes of answers, one request after the other, those of different roles by turns.
  */
 import type { UsedModel } from '../../backend/registry.ts';
@@ -7,7 +7,7 @@ import { evaluatedTokens } from '../../backend/registry.ts';
 import type { EngineHost } from '../../db.ts';
 import { TookTooLong, within } from '../../db.ts';
 import type { Scores } from '../../embed/cross-encoder.ts';
-import { scoreInPieces } from '../../embed/cross-encoder.ts';
+import { classifyInPieces, scoreInPieces } from '../../embed/cross-encoder.ts';
 import { embedInPieces } from '../../embed/embedding.ts';
 import type { EmbeddingOptions } from '../../embed/embedding-options.ts';
 import { parseEmbeddingOptions } from '../../embed/embedding-options.ts';
@@ -16,11 +16,14 @@ import { encodeBase64 } from '../../format/base64.ts';
 import { parseJson } from '../../format/ordered-json.ts';
 import type { Model } from '../../model/model.ts';
 import type { Pause } from '../../model/pause.ts';
+import type { Question } from '../classify.ts';
+import { scoreLabels } from '../classify.ts';
 import type { EngineFacts } from './facts.ts';
 import { newRequestFacts } from './facts.ts';
-import type { LastMessage, ReadingRequest } from './messages.ts';
+import type { LastMessage, Reading, ReadingRequest } from './messages.ts';
 import { failure, readingLength } from './messages.ts';
 import type { Client } from './serving.ts';
+import { limitedOptions } from './serving.ts';
 import { Turns } from './turns.ts';
 
 /** Milliseconds in which one text has to be cut into tokens; else its caller does it all. */
@@ -40,6 +43,11 @@ function bytesOf({ buffer, byteOffset, byteLength }: Float32Array | Float64Array
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
+/** 0 for those that mean nothing. */
+function sentScores(scores: readonly (number | null)[]): string {
+  return encodeBase64(bytesOf(Float64Array.from(scores, (score) => score ?? 0)));
+}
+
 /** One request. */
 class ReadingJob {
   private readonly pieces: Generator<Pause, LastMessage>;
@@ -55,11 +63,21 @@ class ReadingJob {
   ) {
     const { reading, options } = client.request;
     this.length = readingLength(reading);
-    const given = parseEmbeddingOptions(parseJson(options) as Record<string, unknown>);
-    this.pieces =
-      'embed' in reading
-        ? this.embed(reading.embed, reading.ranked, given)
-        : this.rank(reading.query, reading.documents, given);
+    this.pieces = this.piecesOf(reading, parseJson(options) as Record<string, unknown>);
+  }
+
+  /** What it reads of the tables it reads at once, while the engine waits for no lock. */
+  private piecesOf(reading: Reading, given: Record<string, unknown>): Generator<Pause, LastMessage> {
+    if ('asked' in reading) return this.label(reading.asked, reading.wantsRun, given);
+    const options = parseEmbeddingOptions(given);
+    if ('embed' in reading) return this.embed(reading.embed, reading.ranked, options);
+    const ranker = { used: this.used, options };
+    const more = { together: TOGETHER, cut };
+    return this.scored(
+      'documents' in reading
+        ? scoreInPieces(ranker, reading.query, reading.documents, more)
+        : classifyInPieces(ranker, reading.text, reading.labels, reading.question, more),
+    );
   }
 
   /** Compute a piece; its last message, or how it pauses. */
@@ -99,23 +117,22 @@ class ReadingJob {
     return { embedded };
   }
 
-  /** What it reads of the tables it reads at once, while the engine waits for no lock. */
-  private rank(
-    query: string,
-    documents: readonly (string | null)[],
-    options: EmbeddingOptions,
-  ): Generator<Pause, LastMessage> {
-    const { used } = this;
-    return this.scored(scoreInPieces({ used, options }, query, documents, { together: TOGETHER, cut }));
-  }
-
   private *scored(pieces: Generator<Pause, Scores>): Generator<Pause, LastMessage> {
     const { facts } = this;
     const { scores, texts, tokens } = yield* pieces;
     facts.promptTokens += tokens;
     const failed = [...scores.keys()].filter((i) => scores[i] === null);
-    const sent = encodeBase64(bytesOf(Float64Array.from(scores, (score) => score ?? 0)));
-    return { scored: { scores: sent, failed, texts, tokens } };
+    return { scored: { scores: sentScores(scores), failed, texts, tokens } };
+  }
+
+  private *label(question: Question, wantsRun: boolean, given: Record<string, unknown>): Generator<Pause, LastMessage> {
+    const { client, used, facts } = this;
+    const options = limitedOptions(used, client.request, given, null);
+    const how = { wantsRun, turn: TOGETHER, cut };
+    const { scores, run } = yield* scoreLabels(used, String(client.role), question, options, how);
+    facts.promptTokens += this.rows;
+    const { model } = used.entry;
+    return { labelled: { scores: sentScores(scores), run, heldAs: model.precision, loadNs: used.loadNs } };
   }
 }
 

@@ -24,7 +24,7 @@ import type { EngineFacts, RequestFacts } from './facts.ts';
 import { newRequestFacts } from './facts.ts';
 import type { Grammars } from './grammars.ts';
 import { ChoosingTime } from './grammars.ts';
-import type { AnswerRequest, EngineInput, EngineMessage, LastMessage, SentStep } from './messages.ts';
+import type { AnswerRequest, EngineInput, EngineMessage, LastMessage, RequestHead, SentStep } from './messages.ts';
 import { failure, sentStep } from './messages.ts';
 import type { Turn } from './turns.ts';
 
@@ -68,6 +68,18 @@ function constrainedOptions(
   return 'messages' in input ? callingTools({ used, options }, 'chat', promptIds) : options;
 }
 
+/** Options as they come to with the limits of who asks. */
+export function limitedOptions(
+  { entry: { description, model } }: UsedModel,
+  { limits }: RequestHead,
+  given: Record<string, unknown>,
+  grammar: Grammar | null,
+): GenerateOptions {
+  const options = parseOptions(given, description.defaultOptions, grammar);
+  limitOptions(options, given, new Map(limits), contextLength(options, model.config.contextLength));
+  return options;
+}
+
 export class Serving implements Job {
   readonly owner: string;
   readonly priority: number;
@@ -100,13 +112,11 @@ export class Serving implements Job {
     this.priority = client.priority;
     const { description, model } = used.entry;
     const given = parseJson(request.options) as Record<string, unknown>;
-    const options = parseOptions(given, description.defaultOptions, grammarOf(request.grammar));
-    const trained = model.config.contextLength;
-    limitOptions(options, given, new Map(request.limits), contextLength(options, trained));
+    const options = limitedOptions(used, request, given, grammarOf(request.grammar));
     this.prompt = promptOf({ description, tokenizer: used.tokenizer }, request.input, options);
     // What is wrong with tools is said before what is wrong with the prompt, as in a session.
     const constrained = constrainedOptions(used, request, options, this.prompt.ids);
-    this.context = contextLength(options, trained);
+    this.context = contextLength(options, model.config.contextLength);
     checkPrompt(this.prompt.ids, this.context);
     if (options.numPredict !== 0) model.checkWrites();
     const hooks = { logprobs: request.logprobs };

@@ -1,0 +1,24 @@
+/** Ids that a sequence goes on with, in pieces as large as a pass. */
+import { poll } from '../db.ts';
+import type { KvCache, Model } from '../model/model.ts';
+import { CHUNK_TOKENS } from '../model/model.ts';
+import type { Pause } from '../model/pause.ts';
+
+const NONE: ReadonlySet<number> = new Set();
+
+/** Append ids to a cache, with pauses in which anything else may be computed; `see` sees the logits (vocabSize) after the last one. */
+export function* readInPieces(
+  model: Model,
+  ids: readonly number[],
+  cache: KvCache,
+  see: ((logits: Float32Array) => void) | null = null,
+): Generator<Pause> {
+  const whole = cache.length + ids.length;
+  for (let from = 0; from < ids.length; from += CHUNK_TOKENS) {
+    const piece = ids.slice(from, from + CHUNK_TOKENS);
+    const isLast = from + piece.length === ids.length;
+    const shown = [isLast && see !== null ? new Set([piece.length - 1]) : NONE];
+    model.forwardEach([{ ids: piece, cache, whole }], { poll, shown }, (_step, _index, logits) => see?.(logits));
+    yield 'within';
+  }
+}
