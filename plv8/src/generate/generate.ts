@@ -5,8 +5,9 @@ import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import { ablation } from '../model/ablation.ts';
 import type { KvCache, Model } from '../model/model.ts';
 import { MAX_SEQUENCES } from '../model/model.ts';
+import { whole } from '../model/pause.ts';
 import type { CacheRequest } from '../backend/caches.ts';
-import { branchCache, forkCache, privateCache, releaseCache, takeCache } from '../backend/caches.ts';
+import { privateCache, releaseCache, takeCache } from '../backend/caches.ts';
 import type { DoneReason, GeneratedToken, Step } from '../sampling/continuation.ts';
 import { Continuation } from '../sampling/continuation.ts';
 import type { Keeping } from '../sampling/constraint/constraint.ts';
@@ -16,7 +17,7 @@ import type { UsedModel } from '../backend/registry.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import type { Job, Task } from './scheduler.ts';
 import { Scheduler } from './scheduler.ts';
-import { sharedLength } from './score.ts';
+import { SharedBeginning } from './shared-beginning.ts';
 import { thinkingOf } from './templated-prompt.ts';
 import { rememberAnswer } from './written-answers.ts';
 
@@ -207,10 +208,8 @@ export function generateAll(
 class Batch {
   private readonly results: (Generation | null)[];
   private readonly scheduler: Scheduler;
-  /** Holds what all prompts begin with; null where that is nothing. */
-  private shared: KvCache | null = null;
-  /** Tokens of it that were evaluated, and since when: on the account of the request that starts first. */
-  private sharedWork = { tokens: 0, since: 0 };
+  /** Null before it was read. */
+  private beginning: SharedBeginning | null = null;
 
   constructor(
     private readonly used: UsedModel,
@@ -230,13 +229,13 @@ class Batch {
       if (answerable.some((index) => requests[index]!.options.numPredict !== 0)) this.used.entry.model.checkWrites();
       // What is computed with parts left out is no beginning of anything else.
       const isWhole = requests.every(({ options }) => options.ablate === null);
-      if (answerable.length > 1 && isWhole) this.fillShared(answerable.map((index) => requests[index]!));
+      this.readBeginning(isWhole ? answerable.map((index) => requests[index]!) : []);
       for (const index of answerable) scheduler.add(this.jobOf(index, contexts[index]!));
       while (scheduler.pass());
       return this.results;
     } finally {
       scheduler.close();
-      if (this.shared !== null) releaseCache(this.shared);
+      this.beginning?.close();
     }
   }
 
@@ -257,17 +256,10 @@ class Batch {
     }
   }
 
-  /** Evaluate what all prompts begin with, their last token excepted, whose logits each needs. */
-  private fillShared(requests: readonly GenerationRequest[]): void {
-    const { model } = this.used.entry;
-    const first = requests[0]!.promptIds;
-    const length = sharedLength(requests.map(({ promptIds }) => promptIds));
-    if (length === 0) return;
-    const ids = first.slice(0, length);
-    const wanted = { model, caller: this.caller, ids, most: length, expected: length };
-    this.shared = requests[0]!.options.cache ? takeCache(wanted, true) : forkCache(wanted, false);
-    this.sharedWork = { tokens: length - this.shared.length, since: Date.now() };
-    if (this.shared.length < length) model.fill(ids.slice(this.shared.length), this.shared, { poll });
+  private readBeginning(requests: readonly GenerationRequest[]): void {
+    const prompts = requests.map(({ promptIds }) => promptIds);
+    const reuse = requests[0]?.options.cache ?? false;
+    this.beginning = whole(SharedBeginning.read(this.used.entry.model, this.caller, prompts, reuse));
   }
 
   private jobOf(index: number, context: number): Job {
@@ -277,7 +269,7 @@ class Batch {
     return {
       begin: () => {
         const begun = this.begin(request, context);
-        const since = this.sharedWork.tokens > 0 ? this.sharedWork.since : Date.now();
+        const since = this.beginning!.startedAt;
         progress = { continuation: begun.continuation, reused: null, startedAt: since, answeringSince: since };
         if (options.numPredict !== 0) return begun;
         this.finish(index, progress);
@@ -285,8 +277,7 @@ class Batch {
       },
       openCache: (ids) => {
         const cache = this.cacheFor(request, context, ids);
-        progress!.reused ??= cache.length - this.sharedWork.tokens;
-        this.sharedWork.tokens = 0;
+        progress!.reused ??= cache.length - this.beginning!.takeTokens();
         return cache;
       },
       closeCache: releaseCache,
@@ -313,8 +304,7 @@ class Batch {
     const wanted = cacheRequest(this.used.entry.model, this.caller, ids, options, context);
     // One request goes on in the cache of the one before and leaves its own; the rows of a batch leave what they share.
     if (options.cache && this.requests.length === 1) return takeCache(wanted, true);
-    if (options.cache || this.shared === null) return forkCache(wanted, options.cache);
-    return branchCache(wanted.model, this.shared, this.shared.length, wanted.expected);
+    return this.beginning!.cacheFor(wanted, options.cache);
   }
 
   private finish(index: number, progress: Progress): void {

@@ -17,7 +17,7 @@ import { writeJson } from '../../format/ordered-json.ts';
 import type { Precision } from '../../model/model.ts';
 import { whole } from '../../model/pause.ts';
 import { converse, MAX_INPUT, mayAsk, requestHead } from './conversing.ts';
-import type { EmbeddedPart, LastMessage, Reading } from './messages.ts';
+import type { LastMessage, Part, Reading } from './messages.ts';
 import { readingLength, storedOf } from './messages.ts';
 
 type Options = Record<string, unknown> | null;
@@ -68,7 +68,7 @@ export function openReading(model: string | null, options: Options, precision: P
 }
 
 /** What the engine makes of texts; null where they are to be read here. */
-export function askToRead(asking: Asking, reading: Reading, see?: (part: EmbeddedPart) => void): LastMessage | null {
+export function askToRead(asking: Asking, reading: Reading, see?: (part: Part) => void): LastMessage | null {
   const host = engineHost();
   const { catalog, description, precision } = asking;
   const caller = callerRole();
@@ -202,6 +202,7 @@ function askForEmbeddings(
   }
   const came: [places: readonly number[], came: Embedded | string][] = [];
   const answered = askToRead(asking, { embed: left, ranked }, (part) => {
+    if ('place' in part) return;
     if ('failed' in part) came.push([part.places, part.failed]);
     else came.push([part.places, { embedding: floatsOf(part.vector), tokens: part.tokens, length: part.length }]);
   });

@@ -5,7 +5,7 @@ import { chargeTokens } from '../../backend/hourly-counts.ts';
 import type { Limits } from '../../backend/limits.ts';
 import type { EngineHost } from '../../db.ts';
 import { buildIdOf } from '../record.ts';
-import type { EmbeddedPart, EngineMessage, EngineRequest, LastMessage, RequestHead } from './messages.ts';
+import type { EngineMessage, EngineRequest, LastMessage, Part, RequestHead } from './messages.ts';
 import { receivedError } from './messages.ts';
 
 /** Characters of a request that the engine takes, its options included; a longer one would hold up others before its first pass. */
@@ -30,13 +30,13 @@ export function requestHead(
 
 /**
  * Leave a request with the engine and hear what it comes to; null where it is to be computed here. Throws what the engine found
- * wrong with it. `see` sees embeddings as they come.
+ * wrong with it. `see` sees what many texts come to, one after the other.
  */
 export function converse(
   host: EngineHost,
   role: number,
   request: EngineRequest,
-  see: (part: EmbeddedPart) => void = () => undefined,
+  see: (part: Part) => void = () => undefined,
 ): LastMessage | null {
   const heard: { last: LastMessage | null; rows: number } = { last: null, rows: 0 };
   const count = (rows: number): void => {
@@ -50,7 +50,7 @@ export function converse(
       count(message.rows);
       return false;
     }
-    if ('places' in message) {
+    if ('places' in message || 'place' in message) {
       see(message);
       return false;
     }

@@ -2,6 +2,7 @@
 import type { SqlState } from '../../errors.ts';
 import { HartonomousError, SQLSTATE } from '../../errors.ts';
 import type { ModelDescription, ModelRow } from '../../backend/catalog.ts';
+import type { OnError } from '../../backend/on-error.ts';
 import type { EmbeddingCounts } from '../../embed/embedding.ts';
 import type { Precision } from '../../model/model.ts';
 import type { GeneratedToken, Step } from '../../sampling/continuation.ts';
@@ -94,7 +95,10 @@ function textsOf(reading: Reading): [texts: readonly (string | null)[], each: nu
 
 /** About as many characters as there are to be read; a pair has its query, too. */
 export function readingLength(reading: Reading): number {
-  const [texts, each] = textsOf(reading);
+  return lengthOfTexts(...textsOf(reading));
+}
+
+export function lengthOfTexts(texts: readonly (string | null)[], each = 0): number {
   return texts.reduce((sum, text) => sum + TEXT_LENGTH + (text === null ? 0 : text.length + each), each);
 }
 
@@ -102,7 +106,16 @@ export interface ReadingRequest extends RequestHead {
   reading: Reading;
 }
 
-export type EngineRequest = AnswerRequest | ReadingRequest;
+/** Many prompts of one call. */
+export interface ManyRequest extends RequestHead {
+  prompts: readonly (string | null)[];
+  /** Of each prompt. */
+  seeds: readonly number[];
+  onError: OnError;
+  wantsRun: boolean;
+}
+
+export type EngineRequest = AnswerRequest | ReadingRequest | ManyRequest;
 
 /** What became certain with a step. */
 export interface SentStep {
@@ -160,6 +173,12 @@ export type EmbeddedPart =
   | { places: readonly number[]; vector: string; tokens: number; length: number }
   | { places: readonly number[]; failed: string };
 
+/** What became of the prompt at this place; null for an error. */
+export interface AnsweredPart {
+  place: number;
+  answer: EngineAnswer | null;
+}
+
 /** Scores of documents: base64 of doubles (documents), which mean nothing at the places `failed`. */
 export interface SentScores {
   scores: string;
@@ -183,13 +202,18 @@ export type LastMessage =
   | { error: SentError }
   | { steps: EngineSteps }
   | { answer: EngineAnswer }
+  /** All prompts were. */
+  | { answered: true }
   | { embedded: EmbeddingCounts }
   | { scored: SentScores }
   | { labelled: SentLabels };
 
+/** Of what many texts of a call come to. */
+export type Part = EmbeddedPart | AnsweredPart;
+
 export type EngineMessage =
   /** So many tokens are about to be evaluated. */
-  { rows: number } | EmbeddedPart | LastMessage;
+  { rows: number } | Part | LastMessage;
 
 /**
  * What a caller hears of an error: one that is none of ours concerns the engine, as a lock it would wait for, and not the call;

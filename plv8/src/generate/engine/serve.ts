@@ -11,15 +11,18 @@ import { poll, query, servedEngine, within } from '../../db.ts';
 import { raise, SQLSTATE } from '../../errors.ts';
 import type { Model } from '../../model/model.ts';
 import { CHUNK_TOKENS, MAX_SEQUENCES } from '../../model/model.ts';
+import type { Automaton } from '../../sampling/constraint/automaton.ts';
 import { buildIdOf } from '../record.ts';
 import { Scheduler } from '../scheduler.ts';
 import type { RequestFacts } from './facts.ts';
 import { engineNumbers, newEngineFacts, requestNumbers } from './facts.ts';
 import { CHOOSING_MS, Grammars } from './grammars.ts';
+import { Many, ManyJob } from './many.ts';
 import type { EngineRequest, SessionCall } from './messages.ts';
 import { failure, storedOf } from './messages.ts';
+import { ReadingJob } from './reading-job.ts';
 import { Readings } from './readings.ts';
-import { OpenedCall } from './session-call.ts';
+import { ServedCall } from './session-call.ts';
 import type { Client } from './serving.ts';
 import { Serving } from './serving.ts';
 import type { Turn } from './turns.ts';
@@ -34,10 +37,13 @@ interface Left extends Turn {
   since: number; // milliseconds since 1970
 }
 
-/** One that is being computed. */
+/** One that is being answered. */
 interface Open {
-  job: Serving;
-  scheduler: Scheduler;
+  readonly model: Model;
+  /** What its answers are constrained by. */
+  readonly automata: readonly Automaton[];
+  /** Nobody waits for it any more. */
+  leave(): void;
 }
 
 /** Milliseconds in which a request's prompt and grammar have to be ready; else its caller computes it, and nobody else waits for that. */
@@ -58,16 +64,19 @@ const UNSEEN = [JSON.stringify({ unseen: true })];
 /** By model. */
 const schedulers = new Map<Model, Scheduler>();
 const open = new Map<number, Open>();
+/** Calls of many prompts that are being answered, of which the latest prompt began last; and whose turn it is. */
+let manies: Many[] = [];
+const manyTurns = new Turns();
 /** Requests that were taken and have not begun, those that came first first. */
 const arrived: Left[] = [];
 const turns = new Turns();
-const grammars = new Grammars(() => new Set([...open.values()].flatMap(({ job }) => job.automaton ?? [])));
+const grammars = new Grammars(() => new Set([...open.values()].flatMap(({ automata }) => automata)));
 /** What others see of this engine. */
 const facts = newEngineFacts();
 const readings = new Readings(facts);
 
 function isUsed(model: Model): boolean {
-  return (schedulers.get(model)?.size ?? 0) > 0 || readings.uses(model);
+  return readings.uses(model) || [...open.values()].some((each) => each.model === model);
 }
 
 function isComputing(): boolean {
@@ -88,8 +97,10 @@ export function turn(): boolean {
   refuseForeign();
   const until = Date.now() + TURN_MS;
   do {
-    takeRequests(host);
+    const ready = Date.now() + PREPARING_MS;
+    takeRequests(host, ready);
     letGo(host);
+    beginPrompts(ready);
     for (const scheduler of schedulers.values()) if (scheduler.size > 0) pass(scheduler);
     readings.run(Date.now() + READING_MS);
   } while (isBusy() && Date.now() < until);
@@ -122,7 +133,7 @@ function refuseForeign(): void {
 }
 
 /** Take what was left, and begin some of it, by turns. */
-function takeRequests(host: EngineHost): void {
+function takeRequests(host: EngineHost, until: number): void {
   const taken = host.take();
   if (arrived.length + taken.length === 0) return;
   const catalog = readTables();
@@ -131,11 +142,10 @@ function takeRequests(host: EngineHost): void {
     arrived.push({ id, role, priority: priorityOf(request), request, since });
   }
   for (const [model, scheduler] of schedulers) if (scheduler.size === 0) schedulers.delete(model);
-  const until = Date.now() + PREPARING_MS;
   do {
     const left = turns.take(arrived, (each) => each);
     if (host.gone(left.id)) host.finish(left.id);
-    else if (catalog === null) reply(host, left.id, 'call' in left.request ? OpenedCall.nothing : UNSEEN);
+    else if (catalog === null) reply(host, left.id, 'call' in left.request ? ServedCall.nothing : UNSEEN);
     else if ('call' in left.request) beginCall(host, catalog, left, left.request);
     else beginRequest(host, catalog, left, left.request);
   } while (arrived.length > 0 && Date.now() < until);
@@ -151,6 +161,23 @@ function priorityOf(request: Left['request']): number {
   }
 }
 
+/** Begin to answer prompts of calls that have many: of one call after the other, by turns. */
+function beginPrompts(until: number): void {
+  do {
+    const next = manies.filter(({ hasNext }) => hasNext);
+    if (next.length === 0) return;
+    const many = manyTurns.take(next, ({ client }) => client);
+    manies = [...manies.filter((other) => other !== many), many];
+    within(PREPARE_MS, () => many.beginNext(schedulerOf(many.model)));
+  } while (Date.now() < until);
+}
+
+function schedulerOf(model: Model): Scheduler {
+  const scheduler = schedulers.get(model) ?? new Scheduler(model, MAX_SEQUENCES, CHUNK_TOKENS, poll, CHOOSING_MS);
+  schedulers.set(model, scheduler);
+  return scheduler;
+}
+
 /** Null where somebody holds a lock on the tables: maybe a caller, who waits for the engine, so the engine does not wait for long. */
 function readTables(): Catalog | null {
   try {
@@ -164,18 +191,24 @@ function readTables(): Catalog | null {
 /** Let go of requests that nobody waits for any more. */
 function letGo(host: EngineHost): void {
   readings.letGo(host);
-  for (const [id, { job, scheduler }] of open) {
+  for (const [id, each] of open) {
     if (!host.gone(id)) continue;
-    scheduler.remove(job);
-    open.delete(id);
+    each.leave();
+    close(id);
     host.finish(id);
   }
+}
+
+function close(id: number): void {
+  const each = open.get(id);
+  open.delete(id);
+  manies = manies.filter((many) => many !== each);
 }
 
 /** The last that a caller hears. */
 function reply(host: EngineHost, id: number, texts: readonly string[]): void {
   show(host); // before its caller goes on, who may look
-  open.delete(id);
+  close(id);
   for (const text of texts) host.send(id, text);
   host.finish(id);
 }
@@ -206,14 +239,14 @@ function beginRequest(host: EngineHost, catalog: Catalog, left: Left, request: E
 
 /** A call of a backend that has none. */
 function beginCall(host: EngineHost, catalog: Catalog, left: Left, call: SessionCall): void {
-  let opened: OpenedCall | null = null;
+  let opened: ServedCall | null = null;
   try {
-    opened = within(PREPARE_MS, () => OpenedCall.of(catalog, call, Math.floor(left.since)));
+    opened = within(PREPARE_MS, () => ServedCall.of(catalog, call, Math.floor(left.since)));
   } catch {
     // The backend finds the same, and says it.
   }
   if (opened === null) {
-    reply(host, left.id, OpenedCall.nothing);
+    reply(host, left.id, ServedCall.nothing);
     return;
   }
   const { request } = opened;
@@ -242,13 +275,23 @@ function begin(
     const note = (noted: RequestFacts): void => host.note?.(id, requestNumbers(noted));
     const told: Omit<Client, 'request'> = { role, priority, since, note, ...hears };
     if ('reading' in request) {
-      readings.add(id, { ...told, request }, used);
+      readings.add(new ReadingJob(id, { ...told, request }, used, facts));
+      return;
+    }
+    if ('prompts' in request) {
+      const client = { ...told, request };
+      const many = new Many(used, facts, client, grammars);
+      const ready = (): void => {
+        open.set(id, many);
+        manies.push(many);
+      };
+      readings.add(new ManyJob(id, client, used, many, ready));
       return;
     }
     const serving = within(PREPARE_MS, () => new Serving(used, facts, { ...told, request }, grammars));
-    const scheduler = schedulers.get(model) ?? new Scheduler(model, MAX_SEQUENCES, CHUNK_TOKENS, poll, CHOOSING_MS);
-    schedulers.set(model, scheduler);
-    open.set(id, { job: serving, scheduler });
+    const scheduler = schedulerOf(model);
+    const automata = serving.automaton === null ? [] : [serving.automaton];
+    open.set(id, { model, automata, leave: () => scheduler.remove(serving) });
     scheduler.add(serving);
   } catch (error) {
     hears.reply(failure(error));

@@ -1,4 +1,5 @@
 /** One request that an engine computes, from what its caller left to the messages that it hears. */
+import type { CacheRequest } from '../../backend/caches.ts';
 import { forkCache, releaseCache, takeCache } from '../../backend/caches.ts';
 import { nanoseconds } from '../../backend/durations.ts';
 import { limitOptions } from '../../backend/limits.ts';
@@ -17,6 +18,7 @@ import type { Prompt } from '../prompt-parts.ts';
 import { runTexts } from '../record.ts';
 import { callingTools, shownLogprobs } from '../request.ts';
 import type { Job, Task } from '../scheduler.ts';
+import type { SharedBeginning } from '../shared-beginning.ts';
 import type { PromptModel } from '../templated-prompt.ts';
 import { chatPrompt, turnPrompt } from '../templated-prompt.ts';
 import { isWhole } from '../written-answers.ts';
@@ -80,6 +82,23 @@ export function limitedOptions(
   return options;
 }
 
+/** What an answer begins with. */
+export interface Begun {
+  options: GenerateOptions;
+  prompt: Prompt;
+  /** What the prompts of its call have in common; null where it is the only one. */
+  beginning: SharedBeginning | null;
+}
+
+/** Throws as a call would that is computed where it is made. */
+function begunOf(used: UsedModel, request: AnswerRequest): Begun {
+  const { description } = used.entry;
+  const given = parseJson(request.options) as Record<string, unknown>;
+  const options = limitedOptions(used, request, given, grammarOf(request.grammar));
+  const prompt = promptOf({ description, tokenizer: used.tokenizer }, request.input, options);
+  return { options, prompt, beginning: null };
+}
+
 export class Serving implements Job {
   readonly owner: string;
   readonly priority: number;
@@ -87,6 +106,7 @@ export class Serving implements Job {
   readonly automaton: Automaton | null;
   private readonly asked: GenerationRequest;
   private readonly prompt: Prompt;
+  private readonly beginning: SharedBeginning | null;
   private readonly context: number;
   /** Ids that were written before, and steps that are wanted. */
   private readonly written: readonly number[];
@@ -96,8 +116,8 @@ export class Serving implements Job {
   private taken = 0; // steps
   private readonly steps: SentStep[] = [];
   private reused: number | null = null;
-  private readonly startedAt = Date.now();
-  private answeringSince = this.startedAt;
+  private readonly startedAt: number;
+  private answeringSince: number;
   private readonly noted = newRequestFacts();
 
   /** Counts into `facts`. Throws as a call would that is computed where it is made. */
@@ -106,14 +126,15 @@ export class Serving implements Job {
     private readonly facts: EngineFacts,
     private readonly client: Client,
     private readonly grammars: Grammars,
+    { options, prompt, beginning }: Begun = begunOf(used, client.request),
   ) {
     const { request } = client;
     this.owner = String(client.role);
     this.priority = client.priority;
-    const { description, model } = used.entry;
-    const given = parseJson(request.options) as Record<string, unknown>;
-    const options = limitedOptions(used, request, given, grammarOf(request.grammar));
-    this.prompt = promptOf({ description, tokenizer: used.tokenizer }, request.input, options);
+    const { model } = used.entry;
+    [this.prompt, this.beginning] = [prompt, beginning];
+    this.startedAt = beginning?.startedAt ?? Date.now();
+    this.answeringSince = this.startedAt;
     // What is wrong with tools is said before what is wrong with the prompt, as in a session.
     const constrained = constrainedOptions(used, request, options, this.prompt.ids);
     this.context = contextLength(options, model.config.contextLength);
@@ -141,7 +162,7 @@ export class Serving implements Job {
   }
 
   get sharesBeginning(): boolean {
-    return this.asked.options.cache || !this.isFresh;
+    return this.beginning === null && (this.asked.options.cache || !this.isFresh);
   }
 
   begin(): Task | null {
@@ -163,15 +184,19 @@ export class Serving implements Job {
   openCache(ids: readonly number[]): KvCache {
     const { options } = this.asked;
     const wanted = cacheRequest(this.used.entry.model, this.owner, ids, options, this.context);
-    // What a session computed may always be continued; `cache` is about what others left.
-    const isKept = options.cache || 'promptIds' in this.client.request.input;
-    const cache = isKept ? takeCache(wanted, this.sharesBeginning) : forkCache(wanted, false);
+    const cache = this.beginning?.cacheFor(wanted, options.cache) ?? this.cacheFor(wanted);
     if (this.reused === null) {
-      this.reused = cache.length;
-      if (this.isFresh) this.facts.reusedTokens += cache.length;
+      this.reused = cache.length - (this.beginning?.takeTokens() ?? 0);
+      if (this.isFresh) this.facts.reusedTokens += this.reused;
     }
     this.note({ place: 1, reusedTokens: this.reused });
     return cache;
+  }
+
+  private cacheFor(wanted: CacheRequest): KvCache {
+    // What a session computed may always be continued; `cache` is about what others left.
+    const isKept = this.asked.options.cache || 'promptIds' in this.client.request.input;
+    return isKept ? takeCache(wanted, this.sharesBeginning) : forkCache(wanted, false);
   }
 
   closeCache(cache: KvCache): void {

@@ -50,7 +50,7 @@ function resultOf(call: SessionCall['call'], answer: Answer): string {
   return call === 'complete' ? JSON.stringify(completion(answer)) : nextMessage(answer);
 }
 
-export class OpenedCall {
+export class ServedCall {
   readonly request: AnswerRequest;
   private charged = 0;
 
@@ -90,7 +90,7 @@ export class OpenedCall {
   }
 
   /** Null where the backend is to compute it. Throws what is wrong with the call, which the backend finds as well. */
-  static of(catalog: Catalog, call: SessionCall, startedAt: number): OpenedCall | null {
+  static of(catalog: Catalog, call: SessionCall, startedAt: number): ServedCall | null {
     const input = inputOf(call);
     if (input === null || call.build !== buildIdOf(catalog) || counterStore() === null) return null;
     const limits = readLimitsOf(call.role, call.login);
@@ -101,7 +101,7 @@ export class OpenedCall {
     const given = optionsOf(optionsText) ?? {};
     const options = parseOptions(given, model.defaultOptions);
     if (!isTakenInput(input, given, options, own) || ignoredOptions(given).length > 0) return null;
-    return new OpenedCall(call, limits, model, given, options, startedAt, own, input);
+    return new ServedCall(call, limits, model, given, options, startedAt, own, input);
   }
 
   private get caller(): string {
