@@ -16,6 +16,15 @@ as $$ {{entry.embedBatch(inputs, model, options)}} $$;
 comment on function hartonomous.embed(text[], text, json) is
     'embedding of every text, computed together, and the tokens that were read; each is what embed gives for that text alone';
 
+create or replace function hartonomous._embed_queued(
+    inputs text[], model text, options json,
+    out ord integer, out embedding real[], out prompt_eval_count integer, out error text)
+returns setof record
+language plv8 volatile parallel unsafe cost 10000000 rows 16 security definer set search_path = hartonomous, pg_temp
+as $$ {{entry.embedQueued(inputs, model, options)}} $$;
+comment on function hartonomous._embed_queued(text[], text, json) is
+    'embed of texts that wait in a queue: where the engine has as many requests as it may have the session computes them';
+
 create or replace function hartonomous.similarity(
     a text, b text, model text default null, options json default '{}')
 returns double precision
@@ -53,9 +62,9 @@ comment on function hartonomous.explain_rerank(text, text, text, json) is
 
 revoke all on function
     hartonomous.explain_similarity(text, text, text, json), hartonomous.explain_rerank(text, text, text, json),
-    hartonomous.embed(text, text, json), hartonomous.embed(text[], text, json), hartonomous.similarity(text, text, text, json), hartonomous.rerank(text, text[], text, json)
+    hartonomous.embed(text, text, json), hartonomous.embed(text[], text, json), hartonomous._embed_queued(text[], text, json), hartonomous.similarity(text, text, text, json), hartonomous.rerank(text, text[], text, json)
 from public;
 grant execute on function
     hartonomous.explain_similarity(text, text, text, json), hartonomous.explain_rerank(text, text, text, json),
-    hartonomous.embed(text, text, json), hartonomous.embed(text[], text, json), hartonomous.similarity(text, text, text, json), hartonomous.rerank(text, text[], text, json)
+    hartonomous.embed(text, text, json), hartonomous.embed(text[], text, json), hartonomous._embed_queued(text[], text, json), hartonomous.similarity(text, text, text, json), hartonomous.rerank(text, text[], text, json)
 to hartonomous_user;

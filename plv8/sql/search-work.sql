@@ -19,7 +19,7 @@ begin
     into chunks using chunks;
     wanted := array(select distinct x.text from unnest(chunks) x where x.embedding is null);
     if wanted <> '{}' then
-        execute format('select array_agg((%s)::text order by e.ord), array_agg(e.error order by e.ord) from hartonomous.embed($1, $2, $3) e',
+        execute format('select array_agg((%s)::text order by e.ord), array_agg(e.error order by e.ord) from hartonomous._embed_queued($1, $2, $3) e',
             case own.options ->> 'vector' when 'bytea' then 'hartonomous._vector_bytes(e.embedding)'
                 else format('e.embedding::%s.%s', hartonomous._vector_schema(), own.options ->> 'vector') end)
         into made, errors

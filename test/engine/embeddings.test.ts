@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { ingestFile, loggedBy } from '../db/harness.ts';
 import { modelPath } from '../golden/model-files.ts';
 import type { Call, EngineServer } from './server.ts';
-import { QWEN, errorOf, foreign, loaded, results, useEngineServer } from './server.ts';
+import { QWEN, errorOf, foreign, generate, loaded, results, useEngineServer } from './server.ts';
 
 const BERT = 'bert';
 /** Known by its name for what it wants before a query and before a document. */
@@ -254,5 +254,41 @@ describe.skipIf(foreign)('embeddings of an engine', () => {
     );
     expect((await asked)[0]!.rows).toEqual([{ n: String(texts.length) }]);
     expect(await loaded(client)).toEqual([{ model: BERT }]);
+  });
+
+  it('are made by a worker itself where the engine has as many requests as it may have, and refused to others', async () => {
+    await server.asAdmin('create schema app authorization anna');
+    await server.set('engine_requests = 1');
+    const client = await server.open('anna');
+    await client.query(`set search_path = app; create table notes (id bigint primary key, body text);
+      insert into notes select i, 'note ' || i from generate_series(1, 40) i`);
+    await client.query(
+      `select hartonomous.create_search('notes', '{body}', model => '${BERT}', options => '{"vector": "bytea"}')`,
+    );
+    const done = [{ waiting: '0', failed: '0', error: null }];
+    const state = 'select waiting, failed, error from hartonomous.search_list';
+    const chunks = 'select text, md5(embedding) as embedding from app.notes_search_chunks order by text';
+    await client.query('call hartonomous.work()');
+    expect((await client.query(state)).rows).toEqual(done);
+    expect(await loaded(client)).toEqual([]);
+    const { rows: expected } = await client.query(chunks);
+    expect(expected).toHaveLength(40);
+
+    await client.query('delete from notes');
+    await client.query('call hartonomous.work()');
+    const { prompt, model, options } = server.endless;
+    const endless = errorOf(generate(await server.open('ben'), prompt, model, options));
+    await server.until('it is full', 'exists (select from hartonomous.engine_requests)', 'hartonomous');
+    const worker = await server.open('anna'); // which remembers no embeddings
+    await worker.query(`insert into app.notes select i, 'note ' || i from generate_series(1, 40) i`);
+    expect(await errorOf(worker.query(`select hartonomous.embed('A note', '${BERT}')`))).toMatchObject({
+      code: '53300',
+    });
+    await worker.query('call hartonomous.work()');
+    expect((await worker.query(state)).rows).toEqual(done);
+    expect((await worker.query(chunks)).rows).toEqual(expected);
+    expect(await loaded(worker)).toEqual([{ model: BERT }]);
+    await server.cancel('ben');
+    expect(await endless).toMatchObject({ code: '57014' });
   });
 });

@@ -2,6 +2,7 @@
 import { returnNext } from '../db.ts';
 import { findRanker, scoreDocuments } from '../embed/cross-encoder.ts';
 import { explainSimilarity as explainCosine } from '../embed/explain-similarity.ts';
+import type { TextEmbedding } from '../generate/engine/ask-reading.ts';
 import { embedTexts, rankDocuments } from '../generate/engine/ask-reading.ts';
 import { cosineSimilarity } from '../model/vector-maths.ts';
 
@@ -12,8 +13,16 @@ export function embed(input: string | null, model: string | null, options: Optio
 }
 
 export function embedBatch(inputs: (string | null)[] | null, model: string | null, options: Options): void {
-  if (inputs === null) return;
-  embedTexts(inputs, model, options).forEach(({ embedding, tokens, error }, i) =>
+  if (inputs !== null) showEmbedded(embedTexts(inputs, model, options));
+}
+
+/** As embedBatch, for a queue: nobody waits for it. */
+export function embedQueued(inputs: (string | null)[] | null, model: string | null, options: Options): void {
+  if (inputs !== null) showEmbedded(embedTexts(inputs, model, options, { queued: true }));
+}
+
+function showEmbedded(embedded: readonly TextEmbedding[]): void {
+  embedded.forEach(({ embedding, tokens, error }, i) =>
     returnNext({ ord: i + 1, embedding, prompt_eval_count: tokens, error }),
   );
 }
@@ -41,7 +50,7 @@ function cosines(
   model: string | null,
   options: Options,
 ): (number | null)[] {
-  const [wanted, ...found] = embedTexts([query, ...docs], model, options, true);
+  const [wanted, ...found] = embedTexts([query, ...docs], model, options, { ranked: true });
   return found.map(({ embedding }) => cosine(wanted!.embedding, embedding));
 }
 

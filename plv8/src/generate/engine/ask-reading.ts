@@ -31,6 +31,9 @@ export interface TextEmbedding {
   error: string | null;
 }
 
+/** SQLSTATE of the host's error: too_many_connections. */
+const ENGINE_IS_FULL = '53300';
+
 /** Models of which a backend remembers embeddings that the engine computed. */
 const MAX_MODELS = 4;
 
@@ -94,16 +97,22 @@ function floatsOf(text: string): number[] {
   return Array.from(new Float32Array(decodeBase64(text).buffer));
 }
 
+interface EmbeddedAs {
+  /** A query and documents, for models that are known to tell them apart where option `kind` does not. */
+  ranked?: boolean;
+  /** Nobody waits for them: a session makes them itself where the engine has as many requests as it may have. */
+  queued?: boolean;
+}
+
 /**
  * Embeddings of texts, null for null. Throws naming the text by its place from 1, unless option on_error says null. Says by
- * a notice where texts were cut, once a statement. `ranked` are a query and documents, for models that are known to tell them
- * apart where option `kind` does not.
+ * a notice where texts were cut, once a statement.
  */
 export function embedTexts(
   texts: readonly (string | null)[],
   model: string | null,
   given: Options,
-  ranked = false,
+  { ranked = false, queued = false }: EmbeddedAs = {},
 ): TextEmbedding[] {
   const options = parseEmbeddingOptions(given ?? {});
   for (const text of texts) {
@@ -125,7 +134,8 @@ export function embedTexts(
       if (came.length > came.tokens) cut.push({ place: i + 1, embedded: came });
     }
   };
-  const counts = askForEmbeddings(asking, texts, ranked, see) ?? embedHere(asking, { texts, options, ranked }, see);
+  const askNow = (): EmbeddingCounts | null => askForEmbeddings(asking, texts, ranked, see);
+  const counts = (queued ? unlessFull(askNow) : askNow()) ?? embedHere(asking, { texts, options, ranked }, see);
   logEvent('embed', {
     model: description.name,
     texts: texts.length,
@@ -140,6 +150,16 @@ export function embedTexts(
     );
   }
   return out;
+}
+
+/** What `work` comes to; null where the engine takes no more requests. */
+function unlessFull<Result>(work: () => Result): Result | null {
+  try {
+    return work();
+  } catch (error) {
+    if ((error as { sqlerrcode?: unknown }).sqlerrcode !== ENGINE_IS_FULL) throw error;
+    return null;
+  }
 }
 
 type See = (places: readonly number[], came: Embedded | string) => void;
