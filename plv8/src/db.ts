@@ -99,8 +99,8 @@ export interface EngineHost {
   finish(id: number): void;
   /** Let others see these numbers of this engine, at most 16. This and what follows a host of an older build does not have. */
   show?(numbers: number[]): void;
-  /** Let others see these numbers of a request, at most 8. */
-  note?(id: number, numbers: number[]): void;
+  /** Let others see these numbers of a request, at most 8, and what it is about. */
+  note?(id: number, numbers: number[], about: number): void;
   /** What the engine had this backend keep before there was JavaScript in it; once. */
   kept?(): string[];
   /** The engine of this database and its requests; null where there is none, and where the running function has none. */

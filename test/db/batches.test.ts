@@ -194,7 +194,7 @@ describe('generate(prompts)', () => {
     await client.end();
     // The model, and little more than one sequence as long as its context.
     await withSetting('max_wasm_memory_bytes', SMALL_MEMORY, async () => {
-      client = await connect();
+      client = await connectAlone(database.url);
       const rows = await batch(prompts, options);
       expect(rows.map((row) => row.text)).toEqual(alone);
       const { memory_bytes: memory } = await loaded();
@@ -203,6 +203,8 @@ describe('generate(prompts)', () => {
   });
 
   it('leaves memory flat over many calls', async () => {
+    await client.end();
+    client = await connectAlone(database.url);
     await batch(PROMPTS);
     const before = await loaded();
     for (let i = 0; i < 5; i++) await batch(PROMPTS.map((prompt) => `${i} ${prompt}`));

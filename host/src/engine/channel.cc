@@ -238,13 +238,14 @@ void show(Info info) {
   });
 }
 
-// note(id, numbers): at most 8 that others see of a request.
+// note(id, numbers, about): at most 8 that others see of a request, and what it is about, where its caller could not say.
 void note(Info info) {
   callback_body(info, [&] {
     require_owner("engine");
     Open& open = open_request(info[0]);
     double facts[kRequestFacts];
     read_numbers(info[1], facts, kRequestFacts, "usage: note(id, numbers), at most 8");
+    if (info.Length() > 2 && info[2]->IsNumber()) header_of(open)->about = info[2].As<v8::Number>()->Value();
     for (int i = 0; i < kRequestFacts; i++) header_of(open)->facts[i] = facts[i];
   });
 }

@@ -272,7 +272,7 @@ function begin(
     }
     const used = useModel(catalog, request.model.name, request.precision, { admitted: true });
     const { model } = used.entry;
-    const note = (noted: RequestFacts): void => host.note?.(id, requestNumbers(noted));
+    const note = (noted: RequestFacts): void => host.note?.(id, requestNumbers(noted), request.model.id);
     const told: Omit<Client, 'request'> = { role, priority, since, note, ...hears };
     if ('reading' in request) {
       readings.add(new ReadingJob(id, { ...told, request }, used, facts));
