@@ -2,7 +2,7 @@
  * Connection strings as libpq reads them (https://www.postgresql.org/docs/current/libpq-connect.html): URIs,
  * `dbname=mine host=/tmp`, service files and the PG* variables, brought into the one form that pg-connection-string knows.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { brief } from '../../plv8/src/format/visible-text.ts';
@@ -19,19 +19,55 @@ const VARIABLES: Readonly<Record<string, string>> = {
   port: 'PGPORT',
   dbname: 'PGDATABASE',
   user: 'PGUSER',
+  passfile: 'PGPASSFILE',
+  sslmode: 'PGSSLMODE',
 };
-const URI = /^postgres(?:ql)?:\/\/(?:([^/?#]*)@)?([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/;
+/** Where TLS is asked for: pg would take it for asked for where one of these is. */
+const CERTIFICATES: Readonly<Record<string, string>> = {
+  sslcert: 'PGSSLCERT',
+  sslkey: 'PGSSLKEY',
+  sslrootcert: 'PGSSLROOTCERT',
+};
+/** What libpq of PostgreSQL 18 knows, and what only pg does; of anything else a word was written wrong. */
+const KEYWORDS: ReadonlySet<string> = new Set(
+  `application_name channel_binding client_encoding connect_timeout dbname fallback_application_name gssdelegation gssencmode
+   gsslib host hostaddr keepalives keepalives_count keepalives_idle keepalives_interval krbsrvname load_balance_hosts
+   max_protocol_version min_protocol_version oauth_client_id oauth_client_secret oauth_issuer oauth_scope options passfile
+   password port replication require_auth requirepeer scram_client_key scram_server_key service servicefile
+   ssl_max_protocol_version ssl_min_protocol_version sslcert sslcertmode sslcompression sslcrl sslcrldir sslkey
+   sslkeylogfile sslmode sslnegotiation sslpassword sslrootcert sslsni target_session_attrs tcp_user_timeout user
+   enableChannelBinding encoding idle_in_transaction_session_timeout lock_timeout query_timeout ssl statement_timeout
+   uselibpqcompat`.split(/\s+/),
+);
+const SSL_MODES: ReadonlySet<string> = new Set([
+  'disable',
+  'allow',
+  'prefer',
+  'require',
+  'verify-ca',
+  'verify-full',
+  'no-verify', // pg's own
+]);
+const URI = /^postgres(?:ql)?:\/\/(?:([^/@]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/s;
 
-function wrong(message: string): CommandError {
-  return new CommandError(message, { hint: 'see: PostgreSQL, libpq, connection strings', exitCode: EXIT.usage });
+function wrong(message: string, cause?: unknown): CommandError {
+  return new CommandError(message, { hint: 'see: PostgreSQL, libpq, connection strings', exitCode: EXIT.usage, cause });
 }
 
+/** A part of a URI; a plus stands for itself. */
 function decoded(text: string): string {
   try {
-    return decodeURIComponent(text);
+    const value = decodeURIComponent(text);
+    if (!value.includes('\0')) return value;
   } catch {
-    return text;
+    // as below
   }
+  throw wrong('the connection string has a percent sign without the two digits of a character behind it');
+}
+
+function known(name: string): string {
+  if (KEYWORDS.has(name)) return name;
+  throw wrong(`invalid connection option "${brief(name)}"`);
 }
 
 function readUri(text: string): Settings {
@@ -49,7 +85,12 @@ function readUri(text: string): Settings {
     user: decoded(user),
     password: decoded(password),
   };
-  for (const [name, value] of new URLSearchParams(query)) settings[name] = value;
+  for (const parameter of query.split('&')) {
+    if (parameter === '') continue;
+    const [name, value, more] = parameter.split('=');
+    if (value === undefined || more !== undefined) throw wrong(`URI parameter ${brief(name!)} is not name=value`);
+    settings[known(decoded(name!))] = decoded(value);
+  }
   return settings;
 }
 
@@ -62,37 +103,75 @@ function readPairs(text: string): Settings {
     const at = pair.lastIndex;
     const found = pair.exec(text);
     if (found === null) throw wrong(`the connection string is not name=value from its character ${at + 1} on`);
-    settings[found[1]!] = (found[2] ?? found[3] ?? '').replaceAll(/\\(.)/gs, '$1');
+    settings[known(found[1]!)] = (found[2] ?? found[3] ?? '').replaceAll(/\\(.)/gs, '$1');
   }
   return settings;
 }
 
-/** The section of a service in the user's file, else the system's. */
-function readService(name: string, env: NodeJS.ProcessEnv): Settings {
-  const own = env.PGSERVICEFILE ?? join(homedir(), '.pg_service.conf');
+const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() === true;
+
+/** The section of a service in a file; null where it has none of that name. Of a keyword that stands twice the first counts. */
+function serviceIn(file: string, name: string): Settings | null {
+  const lines = readFileSync(file, 'utf8')
+    .split('\n')
+    .map((line) => line.trim());
+  const from = lines.indexOf(`[${name}]`);
+  if (from < 0) return null;
+  const settings: Settings = {};
+  for (const line of lines.slice(from + 1)) {
+    if (line.startsWith('[')) break;
+    if (line === '' || line.startsWith('#')) continue;
+    const equals = line.indexOf('=');
+    if (equals < 1) throw wrong(`${brief(file)}: service ${brief(name)} has a line without "="`);
+    const keyword = line.slice(0, equals);
+    if (!KEYWORDS.has(keyword) || keyword.startsWith('service'))
+      throw wrong(`${brief(file)}: service ${brief(name)} has the line ${brief(keyword)}=, which is not for services`);
+    settings[keyword] ??= line.slice(equals + 1);
+  }
+  return settings;
+}
+
+/** The section of a service in the file that is named, or the user's, else the system's. */
+function readService(name: string, named: string | undefined, env: NodeJS.ProcessEnv): Settings {
+  if (named && !isFile(named)) throw wrong(`service file ${brief(named)} not found`);
   const system = join(env.PGSYSCONFDIR ?? '/etc/postgresql-common', 'pg_service.conf');
-  for (const file of [own, system]) {
-    if (!existsSync(file)) continue;
-    const lines = readFileSync(file, 'utf8')
-      .split('\n')
-      .map((line) => line.trim());
-    const from = lines.indexOf(`[${name}]`);
-    if (from < 0) continue;
-    const settings: Settings = {};
-    for (const line of lines.slice(from + 1)) {
-      if (line.startsWith('[')) break;
-      if (line === '' || line.startsWith('#')) continue;
-      const equals = line.indexOf('=');
-      if (equals < 1) throw wrong(`${brief(file)}: service ${brief(name)} has a line without "="`);
-      settings[line.slice(0, equals)] = line.slice(equals + 1);
-    }
-    return settings;
+  for (const file of [named || join(homedir(), '.pg_service.conf'), system]) {
+    const settings = isFile(file) ? serviceIn(file, name) : null;
+    if (settings !== null) return settings;
   }
   throw wrong(`definition of service "${brief(name)}" not found`);
 }
 
+const MAY_BE_READ_BY_OTHERS = 0o077;
+
+/** The password of a line `host:port:database:user:password` that fits; of a file that others may read pg says so, and takes none. */
+function passwordIn(file: string, wanted: { host: string; port: string; dbname: string; user: string }): string {
+  if (!isFile(file) || (statSync(file).mode & MAY_BE_READ_BY_OTHERS) !== 0) return '';
+  const { host, port, dbname, user } = wanted;
+  const hosts = SOCKET_FOLDERS.includes(host) ? [host, 'localhost'] : [host];
+  for (const line of readFileSync(file, 'utf8').split(/\r?\n/)) {
+    if (line.startsWith('#')) continue;
+    const fields = [...line.matchAll(/((?:[^:\\]|\\.|\\$)*)(?::|$)/g)].map((field) =>
+      field[1]!.replaceAll(/\\(.)/g, '$1'),
+    );
+    const [theirHost, ...others] = fields.slice(0, 4);
+    const fits = others.every((field, i) => field === '*' || field === [port, dbname, user][i]);
+    if (fields.length > 4 && fits && (theirHost === '*' || hosts.includes(theirHost!))) return fields[4]!;
+  }
+  return '';
+}
+
+/** The name of the user that this process runs as, of which the system may know the number alone. */
+function ownName(): string {
+  try {
+    return userInfo().username;
+  } catch (cause) {
+    throw wrong(`the system knows no user with ID ${process.getuid?.()}, and the connection string names none`, cause);
+  }
+}
+
 function read(text: string): Settings {
-  if (text.includes('://')) return readUri(text);
+  if (/^\w+:\/\//.test(text)) return readUri(text);
   return text.includes('=') ? readPairs(text) : { dbname: text };
 }
 
@@ -107,7 +186,7 @@ export function holdsPassword(given: string): boolean {
 
 /** Whether the environment names a server or a database in libpq's way. */
 export function environmentNamesDatabase(env: NodeJS.ProcessEnv = process.env): boolean {
-  return Boolean(env.PGSERVICE ?? env.PGHOST ?? env.PGHOSTADDR ?? env.PGDATABASE);
+  return Boolean(env.PGSERVICE || env.PGHOST || env.PGHOSTADDR || env.PGDATABASE);
 }
 
 /**
@@ -121,21 +200,36 @@ export function connectionUri(given: string, env: NodeJS.ProcessEnv = process.en
     for (const [name, value] of Object.entries(more)) if (value !== '') settings[name] ??= value;
   };
   take(read(given));
-  const { service = env.PGSERVICE } = settings;
-  if (service) take(readService(service, env));
+  const { service = env.PGSERVICE, servicefile = env.PGSERVICEFILE } = settings;
+  if (service) take(readService(service, servicefile, env));
   for (const [name, variable] of Object.entries(VARIABLES)) take({ [name]: env[variable] ?? '' });
-  take({ port: '5432', user: userInfo().username });
-  take({ dbname: settings.user! });
-  const { hostaddr, host, dbname, ...rest } = settings;
+  take({ port: '5432' });
+  settings.user ??= ownName();
+  take({ dbname: settings.user });
+  const { hostaddr, host, dbname, passfile, ...rest } = settings;
   delete rest.service;
+  delete rest.servicefile;
   const place = hostaddr ?? host ?? localServer(rest.port!);
   if (`${place}${rest.port}`.includes(','))
     throw wrong(`one host is taken, and ${brief(place)} port ${brief(rest.port!)} are several`);
-  if (!/^\d{1,5}$/.test(rest.port!) || Number(rest.port) < 1 || Number(rest.port) > MAX_PORT)
-    throw wrong(`port ${brief(rest.port!)} is not between 1 and ${MAX_PORT}`);
+  rest.port = rest.port!.trim();
+  if (!/^\d{1,9}$/.test(rest.port) || Number(rest.port) < 1 || Number(rest.port) > MAX_PORT)
+    throw wrong(`port ${brief(rest.port)} is not between 1 and ${MAX_PORT}`);
+  if (/[?#]/.test(dbname!)) throw wrong(`the name of database ${brief(dbname!)} has a ? or #, which pg cannot send`);
+  if (rest.password === undefined && !env.PGPASSWORD) {
+    const file = passfile ?? join(homedir(), '.pgpass');
+    rest.password = passwordIn(file, { host: host ?? place, port: rest.port, dbname: dbname!, user: rest.user! });
+    if (rest.password === '') delete rest.password;
+  }
+  if (rest.sslmode !== undefined) {
+    if (!SSL_MODES.has(rest.sslmode)) throw wrong(`invalid sslmode value: "${brief(rest.sslmode)}"`);
+    if (rest.sslmode === 'allow') rest.sslmode = 'disable'; // which libpq tries first
+    if (rest.sslmode !== 'disable')
+      for (const [name, variable] of Object.entries(CERTIFICATES)) if (env[variable]) rest[name] ??= env[variable];
+    rest.uselibpqcompat ??= 'true';
+  }
   const query = new URLSearchParams({ host: place, ...rest });
-  if (rest.sslmode !== undefined && !given.includes('://')) query.set('uselibpqcompat', 'true');
-  return `postgres:///${encodeURI(dbname!).replaceAll('?', '%3F').replaceAll('#', '%23')}?${query.toString().replaceAll('+', '%20')}`;
+  return `postgres:///${encodeURI(dbname!)}?${query.toString().replaceAll('+', '%20')}`;
 }
 
 /** Folder of the socket of a server on this machine, or localhost. */

@@ -3,12 +3,23 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { postgresBin } from '../../cli/cluster/cluster.ts';
 import { connectionUri } from '../../cli/cluster/connection-string.ts';
 import { createDatabase } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
 import { hartonomous } from './program.ts';
+
+/** As in a container that runs as a user without a name. */
+const nobody = vi.hoisted(() => ({ is: false }));
+vi.mock('node:os', async (original) => {
+  const os = await original<{ userInfo: () => { username: string } }>();
+  const userInfo = (): unknown => {
+    if (nobody.is) throw new Error('uv_os_get_passwd returned ENOENT');
+    return os.userInfo();
+  };
+  return { ...os, userInfo };
+});
 
 const folder = mkdtempSync(join(tmpdir(), 'hartonomous-connection-'));
 let database: TestDatabase;
@@ -20,7 +31,13 @@ beforeAll(async () => {
   const { host, dbname } = server;
   writeFileSync(
     join(folder, 'services'),
-    `# ours\n[other]\nhost=nowhere\n\n[mine]\nhost=${host}\nport=${port}\n\ndbname=${dbname}\nuser=${username}\n`,
+    `# ours\n[other]\nhost=nowhere\n\n[mine]\nhost=${host}\nhost=nowhere\nport=${port}\n\ndbname=${dbname}\nuser=${username}\n
+[spaced]\nhost = a\n[unknown]\nhosts=a\n[nested]\nservice=mine\n`,
+  );
+  writeFileSync(
+    join(folder, 'passwords'),
+    `# ours\n${host}:${port}:*:another:no\nlocalhost:*:d\\:b:me:a\\:\\\\b+c\n${host}:${port}:*:${username}:${password}\n`,
+    { mode: 0o600 },
   );
 });
 afterAll(async () => {
@@ -57,6 +74,18 @@ const CASES: Case[] = [
     env: () => ({}),
   },
   {
+    title: 'a URI whose parameters have a plus, which is no space, and an address',
+    given: () =>
+      `postgres:///${server.dbname}?host=${server.host}&port=${server.port}&user=${server.user}&application_name=a+b://c`,
+    env: () => ({}),
+  },
+  {
+    title: 'names and values, one of which holds an address',
+    given: () =>
+      `dbname=${server.dbname} host=${server.host} port=0${server.port} user=${server.user} application_name='a+b://c'`,
+    env: () => ({}),
+  },
+  {
     title: 'names and values',
     given: () => `dbname=${server.dbname} host = '${server.host}'  port=${server.port} user=${server.user}`,
     env: () => ({}),
@@ -87,19 +116,44 @@ const CASES: Case[] = [
     env: () => ({ PGHOST: server.host, PGPORT: server.port, PGUSER: server.user, PGDATABASE: server.dbname }),
   },
   {
+    title: 'PGHOSTADDR and PGDATABASE beside empty variables',
+    given: () => undefined,
+    env: () => ({
+      PGHOST: '',
+      PGHOSTADDR: '127.0.0.1',
+      PGPORT: server.port,
+      PGUSER: server.user,
+      PGDATABASE: server.dbname,
+    }),
+  },
+  {
     title: 'the name of a database',
     given: () => server.dbname,
     env: () => ({ PGHOST: server.host, PGPORT: server.port, PGUSER: server.user }),
   },
 ];
 
-/** `database user` of the session. */
-const WHERE = `select current_database() || ' ' || current_user as place`;
+const PASSWORD_FILES: Case[] = [
+  {
+    title: 'a file of passwords in the environment',
+    given: () => `host=${server.host} port=${server.port} user=${server.user} dbname=${server.dbname}`,
+    env: () => ({ PGPASSFILE: join(folder, 'passwords') }),
+  },
+  {
+    title: 'a file of passwords in the connection string',
+    given: () =>
+      `postgres://${server.user}@${server.host}:${server.port}/${server.dbname}?passfile=${join(folder, 'passwords')}`,
+    env: () => ({}),
+  },
+];
 
-test.each(CASES)('$title: the program and psql meet in the same database', async ({ given, env }) => {
-  const where = given();
-  const environment = { ...env(), PGPASSWORD: server.password, HARTONOMOUS_HOME: join(folder, 'none') };
-  const psql = spawnSync(join(postgresBin(), 'psql'), ['-XAt', ...(where === undefined ? [] : [where]), '-c', WHERE], {
+/** `database user application` of the session. */
+const WHERE = `select current_database() || ' ' || current_user || ' ' ||
+  case current_setting('application_name') when 'a+b://c' then 'named' else '' end as place`;
+
+async function meet(where: string | undefined, env: Environment): Promise<void> {
+  const environment = { HARTONOMOUS_HOME: join(folder, 'none'), ...env };
+  const psql = spawnSync(join(postgresBin(), 'psql'), ['-XAtw', ...(where === undefined ? [] : [where]), '-c', WHERE], {
     encoding: 'utf8',
     env: { ...process.env, ...environment },
   });
@@ -109,8 +163,16 @@ test.each(CASES)('$title: the program and psql meet in the same database', async
     env: environment,
   });
   expect(ours.stderr).toBe('');
-  expect(JSON.parse(ours.stdout)).toEqual([{ place: psql.stdout.trim() }]);
-});
+  expect(JSON.parse(ours.stdout)).toEqual([{ place: psql.stdout.replace(/\n$/, '') }]);
+}
+
+test.each(CASES)('$title: the program and psql meet in the same database', ({ given, env }) =>
+  meet(given(), { ...env(), PGPASSWORD: server.password }),
+);
+
+test.each(PASSWORD_FILES)('$title: the program and psql find the password, and nobody is warned', ({ given, env }) =>
+  meet(given(), env()),
+);
 
 describe('what is left out', () => {
   test('is the user, and the database of its name', () => {
@@ -127,6 +189,37 @@ describe('what is left out', () => {
     expect(new URL(connectionUri(String.raw`host='/a\'b' dbname=x`, {})).searchParams.get('host')).toBe(`/a'b`);
   });
 
+  test('a password stands for a socket of the usual folders under localhost', () => {
+    const passfile = join(folder, 'passwords');
+    const found = (text: string, env = {}): string | null =>
+      new URL(connectionUri(`${text} passfile=${passfile}`, env)).searchParams.get('password');
+    expect(found('host=/var/run/postgresql dbname=d:b user=me')).toBe(String.raw`a:\b+c`);
+    expect(found('host=/elsewhere dbname=d:b user=me')).toBeNull();
+    expect(found('host=localhost dbname=other user=me')).toBeNull();
+    expect(found('host=localhost dbname=d:b user=me', { PGPASSWORD: 'x' })).toBeNull();
+  });
+
+  test.each([
+    ['postgres://h/d?sslmode=require', {}, 'require'],
+    ['host=h sslmode=require', {}, 'require'],
+    ['host=h', { PGSSLMODE: 'require' }, 'require'],
+    ['host=h sslmode=allow', {}, 'disable'],
+  ])('of TLS, %s with %j means what libpq means, not that a certificate is asked for', (given, env, mode) => {
+    const { searchParams } = new URL(connectionUri(given, env));
+    expect(searchParams.get('sslmode')).toBe(mode);
+    expect(searchParams.get('uselibpqcompat')).toBe('true');
+  });
+
+  test('is nothing where a user is named whom the system does not know', () => {
+    nobody.is = true;
+    try {
+      expect(connectionUri('postgres://me@h/d', {})).toContain('user=me');
+      expect(() => connectionUri('postgres://h/d', {})).toThrow(/the system knows no user with ID/);
+    } finally {
+      nobody.is = false;
+    }
+  });
+
   test.each([
     ['dbname', {}],
     ['dbname=a b', /name=value from its character 9 on/],
@@ -136,6 +229,18 @@ describe('what is left out', () => {
     ['postgres://h:99999/d', /port 99999 is not between 1 and 65535/],
     ['dbname=d port=abc', /port abc is not between 1 and 65535/],
     ['service=none', /definition of service "none" not found/],
+    ['service=spaced', /service spaced has the line host =, which is not for services/],
+    ['service=unknown', /service unknown has the line hosts=/],
+    ['service=nested', /service nested has the line service=/],
+    ['service=mine servicefile=/nowhere', /service file \/nowhere not found/],
+    ['databse=d host=h', /invalid connection option "databse"/],
+    ['postgres://h/d?databse=e', /invalid connection option "databse"/],
+    ['postgres://h/d?user', /URI parameter user is not name=value/],
+    ['postgres://h/d?user=a=b', /URI parameter user is not name=value/],
+    ['postgres://u:50%off@h/d', /percent sign without the two digits/],
+    ['postgres://h/d%00', /percent sign without the two digits/],
+    ['dbname=a?b', /the name of database a\?b has a \? or #/],
+    ['host=h sslmode=on', /invalid sslmode value: "on"/],
   ])('%s is read or refused in one line', (given, message) => {
     const env = { PGSERVICEFILE: join(folder, 'services') };
     if (message instanceof RegExp) expect(() => connectionUri(given, env)).toThrow(message);
