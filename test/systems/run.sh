@@ -88,7 +88,7 @@ forget() {
 
 # What a database answers, has of faults, and is, for a comparison of before and after.
 facts='npx hartonomous run tiny "Hello, how are you?" --temperature 0 &&
-    npx hartonomous query "select count(*) as faults from hartonomous.check_integrity()" --format json'
+    npx hartonomous query --write "select count(*)::int as faults from hartonomous.check_integrity()" --format json'
 
 # Libraries of another release that this one lacks.
 missing() { inside 'ldd /usr/lib/postgresql/15/bin/{postgres,pg_ctl,pg_dump,pg_dumpall,psql} | sed -n "s/^\t\([^ ]*\) => not found/\1/p" | sort -u'; }
@@ -96,7 +96,8 @@ missing() { inside 'ldd /usr/lib/postgresql/15/bin/{postgres,pg_ctl,pg_dump,pg_d
 # Bring the private database of bookworm here: its data, and its server's programs with what they need.
 upgrade() {
     local folder libraries library
-    within "$older" "npx hartonomous up >/dev/null && { $facts; }; npx hartonomous down >/dev/null" >"$root/before.txt" || return 1
+    [ -e "$older/var/lib/hartonomous/data" ] || { say "upgrade: the folder bookworm has no database: run.sh bookworm demo"; return 1; }
+    within "$older" "npx hartonomous up >/dev/null && { $facts; }; status=\$?; npx hartonomous down >/dev/null; exit \$status" >"$root/before.txt" || return 1
     forget /var/lib/hartonomous
     for folder in usr/lib/postgresql/15 usr/share/postgresql/15 var/lib/hartonomous; do
         rm -rf "${root:?}/$folder"
