@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { brief } from '../../plv8/src/format/visible-text.ts';
 import { CommandError } from '../errors.ts';
 import { Cluster } from './cluster.ts';
 import { connectionUri, environmentNamesDatabase } from './connection-string.ts';
@@ -18,6 +19,9 @@ const UNREACHABLE: ReadonlySet<string> = new Set([
   'EHOSTUNREACH',
   'ETIMEDOUT',
 ]);
+
+/** What pg says where it has none. */
+const NO_PASSWORD = /client password must be a (?:non-empty )?string/;
 
 /** Whether neither --database-url nor DATABASE_URL names a database. */
 export function usesPrivateCluster(options: ConnectionOptions): boolean {
@@ -49,7 +53,14 @@ export async function connect(options: ConnectionOptions): Promise<pg.Client> {
   try {
     await client.connect();
   } catch (cause) {
+    // A server that still waits for a password would keep this process for a minute.
+    void client.end().catch(() => undefined);
     const reason = cause instanceof Error ? cause.message : String(cause);
+    if (NO_PASSWORD.test(reason))
+      throw new CommandError(`could not connect to the database: it wants a password of user ${brief(client.user!)}`, {
+        cause,
+        hint: 'give it in the address, in PGPASSWORD, or in ~/.pgpass, which only its owner may read',
+      });
     const tried = UNREACHABLE.has((cause as NodeJS.ErrnoException).code ?? '')
       ? `tried database ${client.database} at ${client.host}:${client.port}; an address is postgres://USER@HOST:PORT/DATABASE`
       : undefined;

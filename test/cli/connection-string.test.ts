@@ -174,6 +174,17 @@ test.each(PASSWORD_FILES)('$title: the program and psql find the password, and n
   meet(given(), env()),
 );
 
+test('who gives no password is told so, and is not kept until the server gives up', async () => {
+  const { user, host, port, dbname } = server;
+  const { code, stderr } = await hartonomous(['list'], {
+    url: `postgres://${user}@${host}:${port}/${dbname}`,
+    env: { HOME: folder },
+    timeoutMs: 20_000,
+  });
+  expect(stderr).toContain(`could not connect to the database: it wants a password of user ${user}\ngive it in`);
+  expect(code).toBe(1);
+});
+
 describe('what is left out', () => {
   test('is the user, and the database of its name', () => {
     const { username } = userInfo();
