@@ -177,17 +177,21 @@ function demoModel(choice) {
   fail(`${bundled} holds no GGUF file`, 'give one: npm run demo -- --model FILE.gguf, or --model smollm2');
 }
 
-/** Environment with which psql and pg reach the database at `url`, so that no password stands on a command line. */
-function libpqEnvironment(url) {
-  const { hostname, port, username, password, pathname } = new URL(url);
-  return {
-    ...process.env,
-    PGHOST: hostname,
-    PGPORT: port || '5432',
-    PGUSER: decodeURIComponent(username),
-    PGPASSWORD: decodeURIComponent(password),
-    PGDATABASE: decodeURIComponent(pathname.slice(1)),
+/** A connection string without its passwords, and the last of them: psql takes any other word of it as the program does. */
+function withoutPassword(url) {
+  let password;
+  const take = (text) => {
+    password = text;
+    return '';
   };
+  const rest = /^\w+:\/\//.test(url)
+    ? url
+        .replace(/(?<=^\w+:\/\/[^:@/]*):([^@/]*)(?=@)/, (_, text) => take(decodeURIComponent(text)))
+        .replaceAll(/(?<=[?&])password=([^&]*)&?/g, (_, text) => take(decodeURIComponent(text)))
+    : url.replaceAll(/(?<=^|\s)password\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\]|\\.)*))/g, (_, quoted, bare) =>
+        take((quoted ?? bare).replaceAll(/\\(.)/g, '$1')),
+      );
+  return { rest, password };
 }
 
 /** What the demo is asked for; anything else ends it with how it is used. */
@@ -216,17 +220,16 @@ function demoDatabase(pgvector) {
   if (pgvector !== undefined) installPackage(pgvector);
   ensureBuild();
   let url = process.env.DATABASE_URL;
-  // The private database is the one meant where DATABASE_URL is not set, whatever these say.
-  const env = { ...process.env };
-  if (!url) for (const name of ['PGHOST', 'PGSERVICE', 'PGDATABASE']) delete env[name];
   if (url) {
     say('using the database of DATABASE_URL');
   } else {
+    // The private database is the one meant where DATABASE_URL is not set, whatever these say.
+    for (const name of ['PGHOST', 'PGHOSTADDR', 'PGSERVICE', 'PGDATABASE']) delete process.env[name];
     say('starting the private database (hartonomous up)');
-    url = JSON.parse(output(process.execPath, [CLI, 'up', '--format', 'json'], { env })).url;
+    url = JSON.parse(output(process.execPath, [CLI, 'up', '--format', 'json'])).url;
   }
   say('installing tables and functions (hartonomous install)');
-  if (run(process.execPath, [CLI, 'install'], { env }) !== 0) fail('hartonomous install failed');
+  if (run(process.execPath, [CLI, 'install']) !== 0) fail('hartonomous install failed');
   process.env.DATABASE_URL = url;
   return url;
 }
@@ -239,10 +242,11 @@ function ingest(file, name) {
   }
 }
 
-/** What psql prints for a statement in the database at `url`. */
+/** What psql prints for a statement in the database at `url`; no password stands on its command line, which others see. */
 function psql(url, statement) {
-  return output('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-c', statement], {
-    env: libpqEnvironment(url),
+  const { rest, password } = withoutPassword(url);
+  return output('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-d', rest, '-c', statement], {
+    env: { ...process.env, ...(password ? { PGPASSWORD: password } : {}) },
   });
 }
 
