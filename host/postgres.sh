@@ -7,7 +7,7 @@ pg_config=""
 if [ -n "${PG_BIN:-}" ]; then
     pg_config=$PG_BIN/pg_config
 elif [ -n "${PG_CONFIG:-}" ]; then
-    pg_config=$PG_CONFIG
+    pg_config=$(command -v "$PG_CONFIG" || printf '%s' "$PG_CONFIG") # pg_config alone is the one of PATH
 else
     # A version of which only the client is installed does not count.
     major=${PG_MAJOR:-$(ls -d $debian_base/*/bin/postgres 2>/dev/null | cut -d/ -f5 | sort -rn | head -1 || true)}

@@ -13,10 +13,10 @@ say() { printf 'host: %s\n' "$*" >&2; }
 needs_root() {
     local name settings=""
     for name in PG_CONFIG PG_BIN PG_MAJOR; do
-        [ -z "${!name:-}" ] || settings="$settings$name=${!name} "
+        [ -z "${!name:-}" ] || settings="$settings$name=$(printf %q "${!name}") "
     done
     say "this needs root, once: an administrator has to run"
-    say "    ${settings}bash $PWD/setup.sh"
+    say "    ${settings}bash $(printf %q "$PWD/setup.sh")"
     exit 3
 }
 
@@ -91,6 +91,14 @@ missing=""
 for package in $needed; do
     is_installed "$package" || missing="$missing $package"
 done
+knows() { apt-cache show "$1" >/dev/null 2>&1; }
+for package in $missing; do
+    # Of a version that the release does not have no administrator can make something. Lists may be older than a source of packages.
+    if [[ $package = postgresql-* ]] && ! knows "$package" && ! { (fetch_lists) >/dev/null 2>&1 && knows "$package"; }; then
+        say "apt knows no package $package; this release has $(depends_on postgresql 'postgresql-[0-9]*' | head -1)"
+        exit 1
+    fi
+done
 if [ -n "$missing" ]; then
     say "installing Debian packages:$missing"
     fetch_lists
@@ -98,6 +106,8 @@ if [ -n "$missing" ]; then
     apt_get install -y --no-install-recommends $missing >/dev/null
 fi
 
+# What an administrator has built here is root's.
+[ ! -e build ] || [ -z "$(find build ! -type l ! -writable -print -quit)" ] || as_root chown -R "$(id -u):$(id -g)" build
 [ "$(cat build/target 2>/dev/null)" = "$(target)" ] || make -s clean PG_CONFIG="$pg_config"
 unpacked=build/root # NODE_ROOT of the Makefile
 if ! ls $unpacked/usr/lib/*/"libnode.so.${libnode#libnode}" >/dev/null 2>&1 || [ ! -e $unpacked/usr/include/node/v8.h ]; then

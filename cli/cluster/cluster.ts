@@ -66,8 +66,10 @@ export function postgresBin(): string {
   const { PG_BIN: bin, PG_CONFIG: config, PG_MAJOR: major } = process.env;
   if (bin) return bin;
   if (config) {
-    const { stdout, error } = spawnSync(config, ['--bindir'], { encoding: 'utf8' });
+    const { stdout, status, error } = spawnSync(config, ['--bindir'], { encoding: 'utf8' });
     if (error) throw new CommandError(`could not run PG_CONFIG: ${error.message}`);
+    if (status !== 0)
+      throw new CommandError(`${config} --bindir, which PG_CONFIG names, ended with exit code ${status}`);
     return stdout.trim();
   }
   const base = '/usr/lib/postgresql';

@@ -1,6 +1,6 @@
 /** The scripts that test the extension fail where a topic fails, and where LANGUAGE plv8 is missing. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -77,4 +77,64 @@ test.skipIf(foreign)('fuzz/run.sh fails for who cannot have the language, and pa
   const able = fuzz({});
   expect(able.stdout).toMatch(/fuzz: \d+ sessions, \d+ programs, no crash/);
   expect(able.status).toBe(0);
+});
+
+describe('host/setup.sh by a user who is no root and has no sudo', () => {
+  const NOBODY = 65_534;
+  const root = process.getuid?.() === 0;
+  const clone = join(folder, 'a clone');
+  const programs = join(folder, 'programs');
+
+  /** Run a copy in a folder with a space in its name, by an apt that knows PostgreSQL 15 and has installed `installed`. */
+  function setup(settings: Record<string, string>, installed: boolean): ReturnType<typeof spawnSync> {
+    mkdirSync(join(clone, 'build'), { recursive: true });
+    mkdirSync(programs, { recursive: true });
+    chmodSync(folder, 0o755);
+    cpSync(HOST, clone, { recursive: true, filter: (path) => !path.startsWith(join(HOST, 'build')) });
+    const program = (name: string, script: string): void =>
+      writeFileSync(join(programs, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    program('sudo', 'exit 1');
+    program('dpkg-query', installed ? `echo 'install ok installed'` : 'exit 1');
+    program(
+      'apt-cache',
+      `case "$*" in
+        'depends postgresql') echo '  Depends: postgresql-15' ;;
+        'depends libnode-dev') echo '  Depends: libnode108' ;;
+        'depends libnode108') echo '  Depends: libuv1' ;;
+        'show postgresql-15' | 'show postgresql-server-dev-15') ;;
+        *) exit 100 ;;
+      esac`,
+    );
+    const env = { ...process.env };
+    for (const name of ['PG_BIN', 'PG_CONFIG', 'PG_MAJOR']) delete env[name];
+    return spawnSync('bash', [join(clone, 'setup.sh')], {
+      encoding: 'utf8',
+      env: { ...env, ...settings, PATH: `${programs}:${postgresBin()}:${process.env.PATH}` },
+      ...(root ? { uid: NOBODY, gid: NOBODY } : {}),
+    });
+  }
+  const command = `bash ${folder}/a\\ clone/setup.sh`;
+
+  test('tells a command that a shell takes as it is', () => {
+    const { status, stderr } = setup({ PG_MAJOR: '15' }, false);
+    expect(stderr).toContain(`an administrator has to run\nhost:     PG_MAJOR=15 ${command}\n`);
+    expect(status).toBe(3);
+  });
+
+  test('asks no administrator for a PostgreSQL that the release does not have', () => {
+    const { status, stderr } = setup({ PG_MAJOR: '99' }, false);
+    expect(stderr).toBe('host: apt knows no package postgresql-99; this release has postgresql-15\n');
+    expect(status).toBe(1);
+  });
+
+  test('takes PG_CONFIG=pg_config from PATH, and asks for the administrator where what was built is not its own', () => {
+    const build = join(clone, 'build');
+    mkdirSync(build, { recursive: true });
+    if (root) chownSync(clone, NOBODY, NOBODY);
+    else chmodSync(build, 0o555);
+    const { status, stderr } = setup({ PG_CONFIG: 'pg_config' }, true);
+    chmodSync(build, 0o755);
+    expect(stderr).toContain(`an administrator has to run\nhost:     PG_CONFIG=pg_config ${command}\n`);
+    expect(status).toBe(3);
+  });
 });
