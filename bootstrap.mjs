@@ -137,9 +137,11 @@ function installPackage(debianPackage) {
   );
 }
 
+const succeeds = (program, args) => spawnSync(program, args, { stdio: 'ignore' }).status === 0;
+
 /** Make sure that a program of Debian's is there, installing its package when it is not. */
 function ensureProgram(program, args, debianPackage) {
-  const works = () => spawnSync(program, args, { stdio: 'ignore' }).status === 0;
+  const works = () => succeeds(program, args);
   if (works()) return;
   installPackage(debianPackage);
   if (!works()) fail(`${program} ${args.join(' ')} does not work`, `install ${debianPackage}`);
@@ -389,16 +391,26 @@ function vitestTests(args) {
   return { passed, failed: failed.length + (unexplained ? 1 : 0), skipped: skipped.length };
 }
 
+/** What tests use of Debian's. Of the tests that are named, few may: where nobody can install it, the others run. */
+function ensureTestPrograms(named) {
+  for (const [program, args, debianPackage] of [
+    ['git', ['--version'], 'git'], // llama.cpp's vocabularies come as a git bundle
+    ['python3', ['-m', 'pip', '--version'], 'python3-pip'], // models, in packages
+  ]) {
+    const missing = named && !succeeds(program, args);
+    if (missing && process.getuid() !== 0 && !succeeds('sudo', ['-n', 'true']))
+      say(`without ${debianPackage} tests that need it will fail: an administrator can install it`);
+    else ensureProgram(program, args, debianPackage);
+  }
+}
+
 function test(args) {
   ensureDependencies();
   // The tests run on the extension that TEST_LANGUAGE names: ours, or that of the PostgreSQL in PG_BIN.
   if ((process.env.TEST_LANGUAGE ?? 'hartonomous_v8') === 'hartonomous_v8') ensureHost();
   ensureBuild();
-  if (args.length === 0) {
-    ensureProgram('git', ['--version'], 'git'); // llama.cpp's vocabularies come as a git bundle
-    ensureProgram('python3', ['--version'], 'python3');
-    smollm2();
-  }
+  ensureTestPrograms(args.length > 0);
+  if (args.length === 0) smollm2();
   // Arguments are vitest's: they choose among its tests, so the extension's are left out.
   const results = args.length === 0 ? [hostTests(), vitestTests(args)] : [vitestTests(args)];
   const sum = (key) => results.reduce((total, result) => total + result[key], 0);
