@@ -138,3 +138,37 @@ describe('host/setup.sh by a user who is no root and has no sudo', () => {
     expect(status).toBe(3);
   });
 });
+
+describe('host/upgrade.sh', () => {
+  const home = join(folder, 'home');
+  const own = execFileSync(join(postgresBin(), 'postgres'), ['--version']).toString();
+  const major = /\d+/.exec(own)![0];
+
+  /** What it says of a private database that PostgreSQL `made` made, beside folders of these names. */
+  function upgrade(made: string | null, bin: string, ...beside: string[]): string {
+    rmSync(home, { recursive: true, force: true });
+    for (const name of beside) mkdirSync(join(home, name), { recursive: true });
+    if (made !== null) {
+      mkdirSync(join(home, 'data'), { recursive: true });
+      writeFileSync(join(home, 'data/PG_VERSION'), `${made}\n`);
+    }
+    const env = { ...process.env, HARTONOMOUS_HOME: home };
+    const { status, stderr } = spawnSync('bash', [join(HOST, 'upgrade.sh'), bin], { encoding: 'utf8', env });
+    expect(status).toBe(1);
+    return stderr;
+  }
+
+  test('refuses what cannot be upgraded before it touches anything', () => {
+    expect(upgrade(null, postgresBin())).toBe(`there is no private database in ${home}\n`);
+    expect(upgrade('9', '/nowhere')).toBe(`PostgreSQL 9 made the data in ${home}, and in /nowhere is no server\n`);
+    expect(upgrade('9', postgresBin())).toBe(
+      `PostgreSQL 9 made the data in ${home}, and in ${postgresBin()} is ${major}\n`,
+    );
+    expect(upgrade(major, postgresBin())).toContain(`${postgresBin()} is no newer one`);
+    // A program that says it is an older PostgreSQL.
+    const older = join(folder, 'older');
+    mkdirSync(older, { recursive: true });
+    writeFileSync(join(older, 'postgres'), `#!/bin/sh\necho 'postgres (PostgreSQL) 9.6'\n`, { mode: 0o755 });
+    expect(upgrade('9', older, 'data.9')).toBe(`${home}/data.9 is there, of an earlier upgrade: move it away\n`);
+  });
+});
