@@ -388,7 +388,11 @@ export class Cluster {
   private async connect(database: string = DATABASE): Promise<pg.Client> {
     const until = Date.now() + RECOVERY_MS;
     for (;;) {
-      const client = new pg.Client({ connectionString: this.url(database), application_name: 'hartonomous' });
+      const client = new pg.Client({
+        connectionString: this.url(database),
+        application_name: 'hartonomous',
+        ssl: false, // whatever PGSSLMODE asks of other servers
+      });
       client.on('error', () => undefined);
       try {
         await client.connect();

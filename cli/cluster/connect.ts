@@ -42,7 +42,8 @@ export function databaseUrl(options: ConnectionOptions): string {
       hint: 'run: hartonomous up',
     });
   }
-  return options.login === 'superuser' ? cluster.url() : cluster.loginUrl(options.login ?? 'daily');
+  const url = options.login === 'superuser' ? cluster.url() : cluster.loginUrl(options.login ?? 'daily');
+  return `${url}?sslmode=disable`; // whatever PGSSLMODE asks of other servers
 }
 
 /** A connected client; the caller ends it. */

@@ -57,6 +57,16 @@ test('up makes a private server, and a second up finds it', async () => {
   expect((await hartonomous(['up', '--url'], { env })).stdout).toBe(`${url}\n`);
 });
 
+test('what PG* variables ask of other servers is not asked of it', async () => {
+  const url = await up();
+  const others = { ...env, PGSSLMODE: 'require', PGUSER: 'nobody', PGPORT: '1', PGPASSWORD: 'wrong' };
+  expect((await hartonomous(['up', '--url'], { env: others })).stdout).toBe(`${url}\n`);
+  const { stdout, stderr } = await hartonomous(['query', '--write', '--format', 'json', 'select 1 as x'], {
+    env: others,
+  });
+  expect({ stderr, rows: JSON.parse(stdout || '[]') as unknown }).toEqual({ stderr: '', rows: [{ x: 1 }] });
+});
+
 test('up installs pgvector where the system has it, in the database that it makes', async () => {
   const url = await up();
   const installed = `select count(*)::int as n from pg_extension where extname = 'vector'`;
