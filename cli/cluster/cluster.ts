@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import pg from 'pg';
 import { CommandError } from '../errors.ts';
+import { libraryFault } from '../install/library-error.ts';
 import { providePgvector } from './pgvector.ts';
 import { hasWorker, preloadOption } from './preload.ts';
 
@@ -177,6 +178,15 @@ function reasonIn(output: string): string {
   return lines.find((line) => FULL_DISK.test(line)) ?? lines.at(-1)!;
 }
 
+/** Why a server ended, by its log; a library of the extension that is built for another one is told apart, with the cure. */
+function fatalIn(log: string): { message: string; hint?: string } | null {
+  const lines = log.split('\n');
+  const at = lines.findLastIndex((line) => /(?:FATAL|PANIC): /.test(line));
+  if (at < 0 || FULL_DISK.test(log)) return null;
+  const message = lines[at]!.replace(/^.*?(?:FATAL|PANIC): +/, '');
+  return libraryFault(message, /DETAIL: +(.*)/.exec(lines[at + 1] ?? '')?.[1]) ?? { message };
+}
+
 export class Cluster {
   private readonly data: string;
   private readonly log: string;
@@ -271,7 +281,8 @@ export class Cluster {
     const log = existsSync(this.log)
       ? readFileSync(this.log, 'utf8').trim().split('\n').slice(-LOG_LINES).join('\n')
       : '';
-    throw new CommandError(`PostgreSQL did not start: ${reasonIn(log)}`, { hint: `see ${this.log}` });
+    const { message, hint = `see ${this.log}` } = fatalIn(log) ?? { message: reasonIn(log) };
+    throw new CommandError(`PostgreSQL did not start: ${message}`, { hint });
   }
 
   /** PostgreSQL starts no data of another major version, as they are after an upgrade of Debian. */

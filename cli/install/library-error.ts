@@ -6,8 +6,11 @@ const CURE =
 
 /** What is wrong with an extension's library, in one line, and what to do; null for every other error. */
 export function libraryError(error: unknown): { message: string; hint: string } | null {
-  if (!(error instanceof pg.DatabaseError)) return null;
-  const { message, detail } = error;
+  return error instanceof pg.DatabaseError ? libraryFault(error.message, error.detail) : null;
+}
+
+/** The same of a message and its detail, as a server writes them also into its log. */
+export function libraryFault(message: string, detail: string | undefined): { message: string; hint: string } | null {
   const library = /"([^"]*\.so)"|(?:^|[ "])(\/[^ ":]*\.so)/.exec(message)?.slice(1).find(Boolean) ?? 'an extension';
   const other = /^incompatible library/.test(message)
     ? /Server is version (\S+), library is version (\S+?)\.?$/.exec(detail ?? '')

@@ -1,6 +1,6 @@
 /** Libraries that the server cannot load, made with the compiler that also builds the extension. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { appendFileSync, chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -32,7 +32,7 @@ function library(name: string, source: string, ...flags: string[]): string {
 const MAGIC_OF_9_6 = `static const struct { int len, version, more[16]; } magic = { 72, 906, { 0 } };
 const void *Pg_magic_func(void) { return &magic; }`;
 
-test.each([
+const CASES: [string, () => string, RegExp][] = [
   [
     'another major version or a newer minor one',
     () =>
@@ -54,9 +54,31 @@ test.each([
     },
     /left\.so needs libgone\.so\.72, which this system does not have/,
   ],
-])('a library built for %s is told apart, with the cure', async (_title, make, message) => {
+];
+
+test.each(CASES)('a library built for %s is told apart, with the cure', async (_title, make, message) => {
   const { code, stderr } = await hartonomous(['query', '--write', `load '${make()}'`], { url: database.url });
   expect(stderr).toMatch(message);
   expect(stderr).toContain('run host/setup.sh again');
   expect(code).toBe(1);
 });
+
+test.each(CASES)(
+  'the private server that would load a library built for %s does not start, and says so',
+  async (_title, make, message) => {
+    const home = join(folder, 'home');
+    const env = { HARTONOMOUS_HOME: home };
+    try {
+      expect((await hartonomous(['up'], { env })).code).toBe(0);
+      await hartonomous(['down'], { env });
+      appendFileSync(join(home, 'data/postgresql.auto.conf'), `shared_preload_libraries = '${make()}'\n`);
+      const { code, stderr } = await hartonomous(['up'], { env });
+      expect(stderr).toMatch(/^hartonomous: PostgreSQL did not start: /);
+      expect(stderr).toMatch(message);
+      expect(stderr).toContain('run host/setup.sh again');
+      expect(code).toBe(1);
+    } finally {
+      rmSync(home, { recursive: true, force: true });
+    }
+  },
+);
