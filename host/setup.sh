@@ -63,7 +63,8 @@ is_in_place() {
     share=$("$pg_config" --sharedir)
     local name
     for name in hartonomous_v8 hartonomous_worker; do
-        cmp -s "build/$name.so" "$lib/$name.so" && cmp -s "$name--0.1.sql" "$share/extension/$name--0.1.sql" || return 1
+        cmp -s "build/$name.so" "$lib/$name.so" && cmp -s "$name--0.1.sql" "$share/extension/$name--0.1.sql" &&
+            cmp -s "$name.control" "$share/extension/$name.control" || return 1
     done
     local library
     for library in build/core.so build/libnode.so.[0-9]*; do cmp -s "$library" "$lib/hartonomous_v8/${library#build/}" || return 1; done

@@ -223,7 +223,8 @@ export function connectionUri(given: string, env: NodeJS.ProcessEnv = process.en
   }
   if (rest.sslmode !== undefined) {
     if (!SSL_MODES.has(rest.sslmode)) throw wrong(`invalid sslmode value: "${brief(rest.sslmode)}"`);
-    if (rest.sslmode === 'allow') rest.sslmode = 'disable'; // which libpq tries first
+    // TLS is not for sockets of this machine, and is what `allow` tries last.
+    if (rest.sslmode === 'allow' || /^[/@]/.test(place)) rest.sslmode = 'disable';
     if (rest.sslmode !== 'disable')
       for (const [name, variable] of Object.entries(CERTIFICATES)) if (env[variable]) rest[name] ??= env[variable];
     rest.uselibpqcompat ??= 'true';

@@ -215,6 +215,8 @@ describe('what is left out', () => {
     ['host=h sslmode=require', {}, 'require'],
     ['host=h', { PGSSLMODE: 'require' }, 'require'],
     ['host=h sslmode=allow', {}, 'disable'],
+    ['host=/tmp sslmode=require', {}, 'disable'],
+    ['host=/tmp', { PGSSLMODE: 'verify-full' }, 'disable'],
   ])('of TLS, %s with %j means what libpq means, not that a certificate is asked for', (given, env, mode) => {
     const { searchParams } = new URL(connectionUri(given, env));
     expect(searchParams.get('sslmode')).toBe(mode);
