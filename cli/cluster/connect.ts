@@ -34,8 +34,10 @@ export function usesPrivateCluster(options: ConnectionOptions): boolean {
  */
 export function databaseUrl(options: ConnectionOptions): string {
   const given = options.databaseUrl ?? process.env.DATABASE_URL;
-  if (given) return connectionUri(given);
-  if (environmentNamesDatabase()) return connectionUri('');
+  if (given || environmentNamesDatabase()) {
+    const url = connectionUri(given ?? '');
+    return taken.get(url) ?? url;
+  }
   const cluster = new Cluster();
   if (!cluster.isRunning) {
     throw new CommandError('no database: DATABASE_URL is not set and the private cluster is not running', {
@@ -46,9 +48,47 @@ export function databaseUrl(options: ConnectionOptions): string {
   return `${url}?sslmode=disable`; // whatever PGSSLMODE asks of other servers
 }
 
+/** Addresses for which a server would not have what was tried first, and what it takes. */
+const taken = new Map<string, string>();
+
+/** SQLSTATE where pg_hba.conf lets nobody in. */
+const REJECTED = '28000';
+
+/**
+ * The address with the other choice of TLS where libpq would try it, too: `prefer` goes on without it, and where nothing is said,
+ * which libpq takes for `prefer` and pg for none, a server that wants it gets it. Null where there is none to try.
+ */
+export function otherEncryption(url: string, error: unknown): string | null {
+  if (!(error instanceof Error)) return null;
+  const other = new URL(url);
+  const mode = other.searchParams.get('sslmode');
+  const wantsIt =
+    error instanceof pg.DatabaseError && error.code === REJECTED && /no encryption|SSL off/.test(error.message);
+  if (mode === 'prefer' && error.message.includes('server does not support SSL')) {
+    other.searchParams.set('sslmode', 'disable');
+  } else if (mode === null && wantsIt) {
+    other.searchParams.set('sslmode', 'require');
+    other.searchParams.set('uselibpqcompat', 'true');
+  } else return null;
+  return other.toString().replaceAll('+', '%20');
+}
+
 /** A connected client; the caller ends it. */
 export async function connect(options: ConnectionOptions): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: databaseUrl(options), application_name: 'hartonomous' });
+  const url = databaseUrl(options);
+  try {
+    return await open(url);
+  } catch (error) {
+    const other = error instanceof CommandError ? otherEncryption(url, error.cause) : null;
+    if (other === null) throw error;
+    const client = await open(other);
+    taken.set(url, other);
+    return client;
+  }
+}
+
+async function open(url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url, application_name: 'hartonomous' });
   // From the start: a backend that is ended at once may say so together with its readiness, before anybody comes back here.
   client.on('error', () => undefined);
   try {

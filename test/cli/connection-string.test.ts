@@ -3,8 +3,10 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { postgresBin } from '../../cli/cluster/cluster.ts';
+import { otherEncryption } from '../../cli/cluster/connect.ts';
 import { connectionUri } from '../../cli/cluster/connection-string.ts';
 import { createDatabase } from '../db/harness.ts';
 import type { TestDatabase } from '../db/harness.ts';
@@ -77,6 +79,11 @@ const CASES: Case[] = [
     title: 'a URI whose parameters have a plus, which is no space, and an address',
     given: () =>
       `postgres:///${server.dbname}?host=${server.host}&port=${server.port}&user=${server.user}&application_name=a+b://c`,
+    env: () => ({}),
+  },
+  {
+    title: 'a wish for TLS, which this server does not have',
+    given: () => `postgres://${server.user}@${server.host}:${server.port}/${server.dbname}?sslmode=prefer`,
     env: () => ({}),
   },
   {
@@ -183,6 +190,30 @@ test('who gives no password is told so, and is not kept until the server gives u
   });
   expect(stderr).toContain(`could not connect to the database: it wants a password of user ${user}\ngive it in`);
   expect(code).toBe(1);
+});
+
+describe('TLS', () => {
+  const rejected = (message: string): Error =>
+    Object.assign(new pg.DatabaseError(message, 0, 'error'), { code: '28000' });
+  const wanted = rejected('no pg_hba.conf entry for host "1.2.3.4", user "u", database "d", no encryption');
+
+  test('is tried where nothing is said of it and the server wants it, as libpq would', () => {
+    const other = new URL(otherEncryption(connectionUri('postgres://u:a+b%20c@h/d', {}), wanted)!);
+    expect(Object.fromEntries(other.searchParams)).toMatchObject({
+      sslmode: 'require',
+      uselibpqcompat: 'true',
+      password: 'a+b c',
+    });
+  });
+
+  test.each([
+    ['postgres://u@h/d?sslmode=disable', wanted],
+    ['postgres://u@h/d?sslmode=require', new Error('The server does not support SSL connections')],
+    ['postgres://u@h/d', rejected('no pg_hba.conf entry for host "1.2.3.4", user "u", database "d", SSL encryption')],
+    ['postgres://u@h/d', new Error('connect ECONNREFUSED')],
+  ])('of %s is what was said', (given, error) => {
+    expect(otherEncryption(connectionUri(given, {}), error)).toBeNull();
+  });
 });
 
 describe('what is left out', () => {
