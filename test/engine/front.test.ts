@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type pg from 'pg';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { EngineServer } from './server.ts';
-import { STORIES, errorOf, foreign, generate, pidOf, useEngineServer } from './server.ts';
+import { ENGINE, STORIES, errorOf, foreign, generate, pidOf, useEngineServer } from './server.ts';
 
 let server: EngineServer;
 
@@ -18,7 +18,6 @@ useEngineServer(async (started) => {
 beforeEach(async () => {
   if (foreign) return;
   await server.asAdmin('delete from hartonomous.runs; delete from hartonomous.limits');
-  await generate(await server.open(), 'Once', STORIES, { num_predict: 1 }); // the engine is there
 });
 
 const OPTIONS = { num_predict: 8, seed: 7, temperature: 0.9, cache: false };
@@ -63,6 +62,15 @@ describe.skipIf(foreign)('a session whose calls the engine answers', () => {
       Object.fromEntries(Object.entries(facts as object).filter(([name]) => !/_at$|duration$/.test(name)));
     expect(lasting(await valueOf(asking, sql, args))).toEqual(lasting(await valueOf(alone, sql, args)));
     expect([await hasV8(asking), await hasV8(alone)]).toEqual([false, true]);
+  });
+
+  it('starts the engine where there is none', async () => {
+    await server.asAdmin(`select pg_terminate_backend(pid) from pg_stat_activity where backend_type = '${ENGINE}'`);
+    await server.untilEngines(0);
+    const client = await server.open('anna');
+    await ask(client);
+    expect(await hasV8(client)).toBe(false);
+    await server.untilEngines(1);
   });
 
   it('records runs in its own transaction, for its caller and its login', async () => {

@@ -90,10 +90,18 @@ void forget_kept_answers();
 
 bool has_open_requests();  // that this engine took and that have not ended
 
-// ---- process.cc ---------------------------------------------------------------------------------------------------
+// ---- front/start.cc ------------------------------------------------------------------------------------------------
 
 // Start one for this database and wait until it is there; false where no process can be had.
 bool start_engine(int* pid);
+// What it is told.
+struct Errand {
+  Oid database;
+  Oid owner;
+};
+
+// ---- process.cc ---------------------------------------------------------------------------------------------------
+
 extern bool is_engine;  // this process
 void run_engine(Datum);  // its main function
 

@@ -1,7 +1,7 @@
 // Calls that the engine answers whole, so that no JavaScript runs in their backend. Who may call has been decided by PostgreSQL; the
 // engine does what the function would do here, for who calls it, and says what remains for this backend: to tell its client
 // something, to run a statement in its transaction. Whatever is out of the ordinary is left to the function: an error of any kind, a
-// transaction that may see other than what is committed, a database without an engine.
+// transaction that may see other than what is committed.
 //
 // Functions say themselves that they may be answered so, by the first line of their source: that is believed of the role
 // hartonomous_v8.segment_role alone, whose functions ask the engine otherwise, too.
@@ -24,11 +24,12 @@ namespace {
 
 // How the source of such a function begins; what it is called by and the id of its build follow.
 constexpr char kMark[] = "// hartonomous_v8 engine: ";
-constexpr int kMostName = 64;
+constexpr int kMostName = 64;  // as the format in is_answerable says
 // A longer request is left to the function, which bounds characters.
 constexpr int kMostBytes = 1'000'000;
-// What answers left for later calls goes with each request; where it is more, calls are left to the function from then on.
-constexpr int kMostKept = 64 * 1024;
+// Texts that answers left for later calls, as many as the bundle remembers answers; and bytes of them that go with a request.
+constexpr int kMostKept = 256;
+constexpr int kMostKeptBytes = 256 * 1024;
 // Fields of a message, the first of which says what it is.
 constexpr int kMostFields = 4;
 
@@ -69,8 +70,15 @@ void append_text(StringInfo json, const char* name, const char* text) {
   else escape_json(json, text);
 }
 
+// Whether what was kept may have to do with a call: with a conversation that has an answer in it.
+bool quotes_answers(FunctionCallInfo fcinfo, const Callee& callee) {
+  if (kept == NIL || strcmp(callee.name, "chat") != 0 || fcinfo->nargs == 0 || fcinfo->args[0].isnull) return false;
+  const char* messages = TextDatumGetCString(fcinfo->args[0].value);
+  return strstr(messages, "assistant") != nullptr || strstr(messages, "\\u") != nullptr;
+}
+
 // The request: a text in JSON (plv8/src/generate/engine/messages.ts, SessionCall).
-void write_request(StringInfo json, FunctionCallInfo fcinfo, const Callee& callee, Oid role) {
+void write_request(StringInfo json, FunctionCallInfo fcinfo, const Callee& callee, Oid role, bool quotes) {
   appendStringInfo(json, "{\"role\": %u, \"login\": %u, \"writes\": %s", role, GetSessionUserId(), XactReadOnly ? "false" : "true");
   append_text(json, "call", callee.name);
   append_text(json, "build", callee.build);
@@ -83,7 +91,7 @@ void write_request(StringInfo json, FunctionCallInfo fcinfo, const Callee& calle
   }
   appendStringInfoString(json, "], \"kept\": [");
   ListCell* cell;
-  foreach (cell, kept) {
+  foreach (cell, quotes ? kept : NIL) {
     if (cell != list_head(kept)) appendStringInfoChar(json, ',');
     escape_json(json, static_cast<char*>(lfirst(cell)));
   }
@@ -100,11 +108,21 @@ int split(const char* data, size_t bytes, char** fields) {
   return count;
 }
 
+void forget(int place) {
+  char* text = static_cast<char*>(list_nth(kept, place));
+  kept_bytes -= static_cast<int>(strlen(text));
+  kept = list_delete_nth_cell(kept, place);
+  pfree(text);
+}
+
 void keep(const char* text) {
+  for (int i = list_length(kept) - 1; i >= 0; i--)
+    if (strcmp(static_cast<char*>(list_nth(kept, i)), text) == 0) forget(i);
+  while (list_length(kept) >= kMostKept) forget(0);
   MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
   kept = lappend(kept, pstrdup(text));
   MemoryContextSwitchTo(before);
-  kept_bytes += strlen(text);
+  kept_bytes += static_cast<int>(strlen(text));
 }
 
 // Run a statement with one parameter, a text; the first column of its first row, as a text in the current memory context.
@@ -162,20 +180,23 @@ void forget_kept_answers() {
 bool answered_by_engine(FunctionCallInfo fcinfo, Datum* out) {
   int pid = 0;
   if (!engine_enabled || !extras_enabled || portable_wanted || core_is_loaded()) return false;
-  if (fcinfo->context != nullptr || fcinfo->flinfo->fn_retset || kept_bytes > kMostKept || GetDatabaseEncoding() != PG_UTF8) return false;
-  if (!sees_what_is_committed() || !find_engine(&pid)) return false;
+  if (fcinfo->context != nullptr || fcinfo->flinfo->fn_retset || GetDatabaseEncoding() != PG_UTF8) return false;
+  if (!sees_what_is_committed()) return false;
   HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
   if (!HeapTupleIsValid(tuple)) return false;
   Callee callee;
   const bool answerable = is_answerable(tuple, &callee);
   ReleaseSysCache(tuple);
   if (!answerable || role_context()[0] != '\0') return false;
+  const bool quotes = quotes_answers(fcinfo, callee);
+  if (quotes && kept_bytes > kMostKeptBytes) return false;
+  if (!find_engine(&pid) && !start_engine(&pid)) return false;
   check_stack_depth();
   const Oid set_role = GetCurrentRoleId();
   const Oid role = OidIsValid(set_role) ? set_role : GetSessionUserId();
   StringInfoData request, answer;
   initStringInfo(&request);
-  write_request(&request, fcinfo, callee, role);
+  write_request(&request, fcinfo, callee, role, quotes);
   if (request.len > kMostBytes) return false;
   const int seconds = role_execution_timeout();
   const TimestampTz since = GetCurrentTimestamp();
