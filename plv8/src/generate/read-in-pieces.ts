@@ -14,9 +14,14 @@ export function* readInPieces(
   see: ((logits: Float32Array) => void) | null = null,
 ): Generator<Pause> {
   const whole = cache.length + ids.length;
-  for (let from = 0; from < ids.length; from += CHUNK_TOKENS) {
-    const piece = ids.slice(from, from + CHUNK_TOKENS);
-    const isLast = from + piece.length === ids.length;
+  let left = ids;
+  if (ids.length > 0 && !model.suits(cache, whole)) {
+    left = [...cache.ids, ...ids]; // else the first pass would compute all that the cache holds again
+    cache.truncate(0);
+  }
+  for (let from = 0; from < left.length; from += CHUNK_TOKENS) {
+    const piece = left.slice(from, from + CHUNK_TOKENS);
+    const isLast = from + piece.length === left.length;
     const shown = [isLast && see !== null ? new Set([piece.length - 1]) : NONE];
     model.forwardEach([{ ids: piece, cache, whole }], { poll, shown }, (_step, _index, logits) => see?.(logits));
     yield 'within';

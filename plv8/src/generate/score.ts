@@ -69,27 +69,36 @@ export function* scoreInPieces(
         yield 'between';
       }
       const group = longer.slice(at, at + TOGETHER);
-      const endings = group.map((i) => sequences[i]!.slice(length, -1));
+      // One that all rotates by other factors is read from its beginning, or a single piece would compute that again.
+      const starts = group.map((i) => (model.suits(shared, sequences[i]!.length - 1) ? length : 0));
+      const unread = group.map((i, which) => sequences[i]!.slice(starts[which], -1));
       const caches: KvCache[] = [];
       try {
-        for (const i of group) caches.push(branchCache(model, shared, length, sequences[i]!.length));
-        for (const pieces of piecesOf(endings, CHUNK_TOKENS)) {
+        for (const [which, i] of group.entries())
+          caches.push(branchCache(model, starts[which] === 0 ? null : shared, starts[which]!, sequences[i]!.length));
+        for (const pieces of piecesOf(unread, CHUNK_TOKENS)) {
           const steps = pieces.map(({ which, from, to }) => ({
-            ids: endings[which]!.slice(from, to),
+            ids: unread[which]!.slice(from, to),
             cache: caches[which]!,
-            whole: length + endings[which]!.length,
+            whole: sequences[group[which]!]!.length - 1,
           }));
-          model.forwardEach(steps, { poll }, (step, index, after) => {
+          const placeOf = (step: number, index: number): number => {
             const { which, from } = pieces[step]!;
-            const i = group[which]!;
-            tokens[i]!.push(tokenOf(sequences[i]![length + from + index + 1]!, after, logTotal(after)));
+            return starts[which]! + from + index;
+          };
+          const shown = steps.map(
+            ({ ids }, step) => new Set([...ids.keys()].filter((index) => placeOf(step, index) >= length)),
+          );
+          model.forwardEach(steps, { poll, shown }, (step, index, after) => {
+            const i = group[pieces[step]!.which]!;
+            tokens[i]!.push(tokenOf(sequences[i]![placeOf(step, index) + 1]!, after, logTotal(after)));
           });
           yield 'within';
         }
       } finally {
         for (const cache of caches) releaseCache(cache);
       }
-      read += endings.reduce((sum, ending) => sum + ending.length, 0);
+      read += unread.reduce((sum, ids) => sum + ids.length, 0);
     }
     return tokens.map((own) => ({ logprob: own.reduce((sum, { logprob }) => sum + logprob, 0), tokens: own }));
   } finally {
