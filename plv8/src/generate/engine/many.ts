@@ -84,11 +84,12 @@ export class Many {
     const { used, client, options, model } = this;
     const { description } = used.entry;
     const cut: Cut[] = [];
+    let tried = 0;
     for (const [place, text] of client.request.prompts.entries()) {
       if (text === null) continue;
       const make = (): Prompt => turnPrompt({ description, tokenizer: used.tokenizer }, text, options);
       this.trying(place, () => cut.push({ place, prompt: within(CUT_MS, make) }));
-      yield (place + 1) % CUT_TOGETHER === 0 ? 'between' : 'within';
+      yield ++tried % CUT_TOGETHER === 0 ? 'between' : 'within';
     }
     const context = contextLength(options, model.config.contextLength);
     for (const each of cut) {
