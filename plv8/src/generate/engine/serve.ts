@@ -4,7 +4,6 @@
  * role's oid, and an answer goes to who asked.
  */
 import type { Catalog } from '../../backend/catalog.ts';
-import { enginePriority, readLimitsOf } from '../../backend/limits.ts';
 import { engineCatalog, fits, heldBytes, useDescription, useModel } from '../../backend/registry.ts';
 import type { EngineHost } from '../../db.ts';
 import { poll, query, servedEngine, within } from '../../db.ts';
@@ -14,6 +13,7 @@ import { CHUNK_TOKENS, MAX_SEQUENCES } from '../../model/model.ts';
 import type { Automaton } from '../../sampling/constraint/automaton.ts';
 import { buildIdOf } from '../record.ts';
 import { Scheduler } from '../scheduler.ts';
+import { AskedPriorities } from './asked-priorities.ts';
 import type { RequestFacts } from './facts.ts';
 import { engineNumbers, newEngineFacts, requestNumbers } from './facts.ts';
 import { CHOOSING_MS, Grammars } from './grammars.ts';
@@ -137,9 +137,10 @@ function takeRequests(host: EngineHost, until: number): void {
   const taken = host.take();
   if (arrived.length + taken.length === 0) return;
   const catalog = readTables();
+  const priorities = new AskedPriorities();
   for (const [id, role, text, since = Date.now()] of taken) {
     const request = JSON.parse(text) as Left['request'];
-    arrived.push({ id, role, priority: priorityOf(request), request, since });
+    arrived.push({ id, role, priority: priorities.of(request), request, since });
   }
   for (const [model, scheduler] of schedulers) if (scheduler.size === 0) schedulers.delete(model);
   do {
@@ -149,16 +150,6 @@ function takeRequests(host: EngineHost, until: number): void {
     else if ('call' in left.request) beginCall(host, catalog, left, left.request);
     else beginRequest(host, catalog, left, left.request);
   } while (arrived.length > 0 && Date.now() < until);
-}
-
-/** A call that has a turn only later is not held up by its limits being locked. */
-function priorityOf(request: Left['request']): number {
-  if ('limits' in request) return enginePriority(new Map(request.limits));
-  try {
-    return enginePriority(readLimitsOf(request.role, request.login).limits);
-  } catch {
-    return 0;
-  }
 }
 
 /** Begin to answer prompts of calls that have many: of one call after the other, by turns. */
