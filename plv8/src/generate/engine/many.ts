@@ -97,6 +97,7 @@ export class Many {
         checkPrompt(each.prompt.ids, context);
         this.waiting.push(each);
       });
+      yield 'within';
     }
     if (this.waiting.length === 0) return { answered: true };
     if (options.numPredict !== 0) model.checkWrites();
