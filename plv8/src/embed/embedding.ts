@@ -125,6 +125,7 @@ export function* embedInPieces(
       } catch (error) {
         if (!(error instanceof HartonomousError) || options.onError === 'error') throw error;
         see([i], error.message);
+        yield 'between'; // the same text is cut for each of its places, which its error names
       }
     }
     yield 'between';
