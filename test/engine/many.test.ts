@@ -159,6 +159,20 @@ describe.skipIf(foreign)('many prompts of a call to an engine', () => {
     expect(state.own).toBeGreaterThan(5);
   });
 
+  it('count for the time to a first token from when each has its turn', async () => {
+    await server.startAnew();
+    const client = await server.open('anna');
+    await results(client, [batch(['Once'], STORIES)]);
+    const since = performance.now();
+    await results(client, [many()]);
+    const took = performance.now() - since;
+    const [facts] = await server.asAdmin<{ ns: string }>('select first_token_ns as ns from hartonomous.engine_list');
+    // From when the call was made it would be half of what the call took.
+    expect(Number(facts!.ns) / 1e6).toBeLessThan(took / 4);
+    expect(Number(facts!.ns)).toBeGreaterThan(0);
+    await server.takeRuns();
+  });
+
   it('are let go of where the caller is cancelled, and answered by the session where the engine is ended', async () => {
     const client = await server.open('anna');
     for (let round = 0; round < 3; round++) {

@@ -127,6 +127,7 @@ export class Many {
       const told: Client = {
         ...client,
         request,
+        since: Date.now(), // it waits for those before it by the caller's own doing
         reply: (message) => this.hear(place, message),
         note: (noted) => this.note(place, noted),
       };
