@@ -24,11 +24,29 @@ namespace {
 constexpr char kCore[] = "$libdir/hartonomous_v8/core";
 const Core* loaded = nullptr;
 
+using Find = const Core* (*)();
+
+// Where this library is of an older installation it may lack what the core needs of it, which the loader alone finds.
+Find find_core() {
+  MemoryContext context = CurrentMemoryContext;
+  Find volatile found = nullptr;
+  PG_TRY();
+  { found = reinterpret_cast<Find>(load_external_function(kCore, "hartonomous_v8_core", true, nullptr)); }
+  PG_CATCH();
+  {
+    MemoryContextSwitchTo(context);
+    ErrorData* error = CopyErrorData();
+    FlushErrorState();
+    ereport(ERROR, (errcode(error->sqlerrcode), errmsg("the core of hartonomous_v8 could not be loaded"), errdetail_internal("%s", error->message),
+                    errhint("Connect again if hartonomous_v8 was installed anew since this session began.")));
+  }
+  PG_END_TRY();
+  return found;
+}
+
 const Core& core() {
   if (loaded != nullptr) return *loaded;
-  using Find = const Core* (*)();
-  Find find = reinterpret_cast<Find>(load_external_function(kCore, "hartonomous_v8_core", true, nullptr));
-  const Core* found = find();
+  const Core* found = find_core()();
   // This library was loaded before, and may be of an older installation.
   if (strcmp(found->build, HOST_BUILD) != 0) {
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
