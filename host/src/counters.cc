@@ -94,6 +94,21 @@ void add_to(Slot* slot, uint32 now, int64 amount) {
   } while (!bucket.compare_exchange_weak(old, next));
 }
 
+}  // namespace
+
+uint64 count_for(Oid role, uint32 what, int64 amount) {
+  uint64 key = (static_cast<uint64>(what + 1) << 32) | role;
+  uint32 now = static_cast<uint32>(time(nullptr) / 60);
+  Slot* slot = slot_of(key, now);
+  if (slot == nullptr) {
+    guarded([] { ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("there is no room for another counter"))); });
+  }
+  if (amount != 0) add_to(slot, now, amount);
+  return sum_of(*slot, now);
+}
+
+namespace {
+
 // add(role, what, amount): count for a role's oid and a kind from 0 to 255; what there is of it within the hour past.
 void add(Info info) {
   callback_body(info, [&] {
@@ -105,16 +120,7 @@ void add(Info info) {
     uint32 what = info[1].As<v8::Uint32>()->Value();
     int64 amount = info[2]->IntegerValue(context).FromMaybe(0);
     if (what > 255) throw_js("what is counted is a number from 0 to 255");
-    uint64 key = (static_cast<uint64>(what + 1) << 32) | info[0].As<v8::Uint32>()->Value();
-    uint32 now = static_cast<uint32>(time(nullptr) / 60);
-    Slot* slot = slot_of(key, now);
-    if (slot == nullptr) {
-      guarded([] {
-        ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("there is no room for another counter")));
-      });
-    }
-    if (amount != 0) add_to(slot, now, amount);
-    info.GetReturnValue().Set(static_cast<double>(sum_of(*slot, now)));
+    info.GetReturnValue().Set(static_cast<double>(count_for(info[0].As<v8::Uint32>()->Value(), what, amount)));
   });
 }
 

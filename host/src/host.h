@@ -237,6 +237,7 @@ void install_engine(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
 // ---- counters.cc, transaction-end.cc, wasm-limit.cc -----------------------------------------------------------
 
 void install_counters(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);
+uint64 count_for(Oid role, uint32 what, int64 amount);  // what there is of it within the hour past
 int sweep_counters();       // remove those of databases that are gone; how many
 void watch_transactions();  // from now on do what is to be done at their end
 void install_rollback_note(v8::Local<v8::Context> context, v8::Local<v8::Object> plv8);

@@ -101,6 +101,8 @@ export interface EngineHost {
   show?(numbers: number[]): void;
   /** Let others see these numbers of a request, at most 8, and what it is about. */
   note?(id: number, numbers: number[], about: number): void;
+  /** As CounterStore's add, but taken back where the engine ends before the request does. */
+  count?(id: number, role: number, kind: number, amount: number): number;
   /** What the engine had this backend keep before there was JavaScript in it; once. */
   kept?(): string[];
   /** The engine of this database and its requests; null where there is none, and where the running function has none. */
@@ -229,6 +231,13 @@ export function limitThreads(most: number | null): void {
 export function counterStore(): CounterStore | null {
   const store = (plv8 as Extras).counters;
   return store !== undefined && store.usable() ? store : null;
+}
+
+/** Counts for who asked an engine, which computes a request: not counted where the engine ends before it. Null as counterStore. */
+export function counterStoreOf(host: EngineHost, request: number): CounterStore | null {
+  const store = counterStore();
+  if (store === null || host.count === undefined) return store;
+  return { usable: () => true, add: (role, kind, amount) => host.count!(request, role, kind, amount) };
 }
 
 /** By which an engine is asked, or null where the running function has none: another host, or switched off. */

@@ -89,6 +89,7 @@ void forget_kept_answers();
 // ---- channel.cc: requests, for JavaScript that makes them and for the engine ---------------------------------------------
 
 bool has_open_requests();  // that this engine took and that have not ended
+void take_back_counts();   // of these, for who waits for them: this engine ends
 
 // ---- front/start.cc ------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,11 @@ namespace {
 
 // Between two looks whether somebody wants to drop, rename or copy the database: they wait 5 seconds for those who use it.
 constexpr long kLookMs = 500;
-void leave_place(int, Datum) { give_up_place(); }
+
+void leave_place(int, Datum) {
+  take_back_counts();
+  give_up_place();
+}
 
 // Whether somebody holds a lock on this database that keeps new sessions out: as DROP, ALTER ... RENAME and CREATE ... TEMPLATE do.
 bool is_wanted_alone() {

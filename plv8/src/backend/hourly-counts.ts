@@ -83,26 +83,23 @@ export function chargeTokens(tokens: number): void {
 }
 
 /** Count a call on the account of these roles. Throws, and counts nothing, where one of them has used up its hour. */
-export function countCall(accounts: readonly Account[]): void {
-  const store = counterStore();
+export function countCall(accounts: readonly Account[], store = counterStore()): void {
   // Counted before it is looked at: of calls at the same moment no more are admitted than there is room for.
   for (const account of accounts) add(store, account, 'calls', 1);
   try {
     for (const account of accounts) checkHour(store, account);
   } catch (error) {
-    uncountCall(accounts);
+    uncountCall(accounts, store);
     throw error;
   }
 }
 
 /** A call that was counted is counted elsewhere. */
-export function uncountCall(accounts: readonly Account[]): void {
-  const store = counterStore();
+export function uncountCall(accounts: readonly Account[], store = counterStore()): void {
   for (const account of accounts) add(store, account, 'calls', -1);
 }
 
 /** Count tokens on the account of these roles; a negative number takes back. */
-export function charge(accounts: readonly Account[], tokens: number): void {
-  const store = counterStore();
+export function charge(accounts: readonly Account[], tokens: number, store = counterStore()): void {
   for (const account of accounts) add(store, account, 'tokens', tokens);
 }

@@ -6,7 +6,7 @@
 import type { Catalog } from '../../backend/catalog.ts';
 import { engineCatalog, fits, heldBytes, useDescription, useModel } from '../../backend/registry.ts';
 import type { EngineHost } from '../../db.ts';
-import { poll, query, servedEngine, within } from '../../db.ts';
+import { counterStoreOf, poll, query, servedEngine, within } from '../../db.ts';
 import { raise, SQLSTATE } from '../../errors.ts';
 import type { Model } from '../../model/model.ts';
 import { CHUNK_TOKENS, MAX_SEQUENCES } from '../../model/model.ts';
@@ -15,7 +15,7 @@ import { buildIdOf } from '../record.ts';
 import { Scheduler } from '../scheduler.ts';
 import { AskedPriorities } from './asked-priorities.ts';
 import type { RequestFacts } from './facts.ts';
-import { engineNumbers, newEngineFacts, requestNumbers } from './facts.ts';
+import { engineNumbers, newEngineFacts, newRequestFacts, requestNumbers } from './facts.ts';
 import { CHOOSING_MS, Grammars } from './grammars.ts';
 import { Many, ManyJob } from './many.ts';
 import type { EngineRequest, SessionCall } from './messages.ts';
@@ -232,7 +232,8 @@ function beginRequest(host: EngineHost, catalog: Catalog, left: Left, request: E
 function beginCall(host: EngineHost, catalog: Catalog, left: Left, call: SessionCall): void {
   let opened: ServedCall | null = null;
   try {
-    opened = within(PREPARE_MS, () => ServedCall.of(catalog, call, Math.floor(left.since)));
+    const store = counterStoreOf(host, left.id);
+    opened = within(PREPARE_MS, () => ServedCall.of(catalog, call, Math.floor(left.since), store));
   } catch {
     // The backend finds the same, and says it.
   }
@@ -241,6 +242,7 @@ function beginCall(host: EngineHost, catalog: Catalog, left: Left, call: Session
     return;
   }
   const { request } = opened;
+  host.note?.(left.id, requestNumbers(newRequestFacts()), request.model.id);
   begin(host, catalog, left, request, {
     send: (message) => {
       if ('rows' in message) opened.charge(message.rows);
@@ -250,11 +252,10 @@ function beginCall(host: EngineHost, catalog: Catalog, left: Left, call: Session
 }
 
 function begin(
-  host: EngineHost,
   catalog: Catalog,
   { id, role, priority, since }: Left,
   request: EngineRequest,
-  hears: Pick<Client, 'send' | 'reply'>,
+  hears: Pick<Client, 'send' | 'reply' | 'note'>,
 ): void {
   try {
     if (!canTake(catalog, request)) {

@@ -8,7 +8,8 @@ import { charge, countCall, uncountCall } from '../../backend/hourly-counts.ts';
 import type { CallerLimits } from '../../backend/limits.ts';
 import { mustRecord, readLimitsOf } from '../../backend/limits.ts';
 import { useDescription } from '../../backend/registry.ts';
-import { counterStore, logLine } from '../../db.ts';
+import type { CounterStore } from '../../db.ts';
+import { logLine } from '../../db.ts';
 import { jsonOf, optionsOf } from '../../format/json-arguments.ts';
 import { writeJson } from '../../format/ordered-json.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
@@ -61,6 +62,7 @@ export class ServedCall {
     private readonly given: Record<string, unknown>,
     private readonly options: GenerateOptions,
     private readonly startedAt: number,
+    private readonly store: CounterStore,
     catalog: Catalog,
     input: Input,
   ) {
@@ -86,13 +88,13 @@ export class ServedCall {
       wantsRun: record,
       showsLogprobs: options.logprobs && call.call !== 'generate',
     };
-    countCall(limits.accounts);
+    countCall(limits.accounts, store);
   }
 
-  /** Null where the backend is to compute it. Throws what is wrong with the call, which the backend finds as well. */
-  static of(catalog: Catalog, call: SessionCall, startedAt: number): ServedCall | null {
+  /** Counts with `store`. Null where the backend is to compute it. Throws what is wrong with the call, which the backend finds as well. */
+  static of(catalog: Catalog, call: SessionCall, startedAt: number, store: CounterStore | null): ServedCall | null {
     const input = inputOf(call);
-    if (input === null || call.build !== buildIdOf(catalog) || counterStore() === null) return null;
+    if (input === null || call.build !== buildIdOf(catalog) || store === null) return null;
     const limits = readLimitsOf(call.role, call.login);
     if (mustRecord(limits.limits) || !limits.accounts.some(({ oid }) => oid === call.role)) return null;
     const own = { ...catalog, ...limits };
@@ -101,7 +103,7 @@ export class ServedCall {
     const given = optionsOf(optionsText) ?? {};
     const options = parseOptions(given, model.defaultOptions);
     if (!isTakenInput(input, given, options, own) || ignoredOptions(given).length > 0) return null;
-    return new ServedCall(call, limits, model, given, options, startedAt, own, input);
+    return new ServedCall(call, limits, model, given, options, startedAt, store, own, input);
   }
 
   private get caller(): string {
@@ -110,19 +112,27 @@ export class ServedCall {
 
   /** So many tokens are about to be evaluated. */
   charge(tokens: number): void {
-    charge(this.limits.accounts, tokens);
+    charge(this.limits.accounts, tokens, this.store);
     this.charged += tokens;
   }
 
   /** What the backend hears where it is to compute the call, which counts there. */
   leave(): string[] {
     this.charge(-this.charged);
-    uncountCall(this.limits.accounts);
+    uncountCall(this.limits.accounts, this.store);
     return [NOTHING];
   }
 
-  /** What the backend hears of an answer. */
+  /** What the backend hears of an answer. One that cannot be told, as options that nest too deep to be written, it computes itself. */
   answer(answered: EngineAnswer): string[] {
+    try {
+      return this.messagesOf(answered);
+    } catch {
+      return this.leave();
+    }
+  }
+
+  private messagesOf(answered: EngineAnswer): string[] {
     const { call, model, given, options, startedAt, request } = this;
     const heard: string[] = [];
     const about = { kind: call.call, caller: this.caller, model, given, options, buildId: request.build, startedAt };
