@@ -252,10 +252,11 @@ function beginCall(host: EngineHost, catalog: Catalog, left: Left, call: Session
 }
 
 function begin(
+  host: EngineHost,
   catalog: Catalog,
   { id, role, priority, since }: Left,
   request: EngineRequest,
-  hears: Pick<Client, 'send' | 'reply' | 'note'>,
+  hears: Pick<Client, 'send' | 'reply'>,
 ): void {
   try {
     if (!canTake(catalog, request)) {
