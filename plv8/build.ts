@@ -53,8 +53,7 @@ function expandWrappers(sql: string, id: string): string {
       const method = call.slice(0, call.indexOf('('));
       const args = call.slice(call.indexOf('(') + 1, call.lastIndexOf(')'));
       return [
-        ...(by === 'engine' ? [`// hartonomous_v8 engine: ${method} ${id}`] : []),
-        `let h = globalThis.hartonomous;`,
+        `${by === 'engine' ? `/* hartonomous_v8 engine: ${method} ${id} */ ` : ''}let h = globalThis.hartonomous;`,
         `if (h === undefined || h.id !== '${id}') {`,
         `  plv8.execute('select hartonomous._load_bundle()');`,
         `  h = globalThis.hartonomous;`,

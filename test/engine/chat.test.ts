@@ -132,16 +132,7 @@ describe.skipIf(foreign)('chat and complete of an engine', () => {
     const { alone, asked } = await withAndWithout(async (client) => {
       for (const [messages, options] of CONVERSATIONS) await chat(client, messages, options);
       await complete(client, 'A dog', { seed: 1, num_predict: 9, record: true });
-      const tokens = await server.asAdmin(
-        `select array_agg(to_jsonb(t) - 'run_id' order by position) as tokens
-         from hartonomous.run_tokens t group by run_id order by run_id`,
-      );
-      const runs = await server.asAdmin(
-        `with gone as (delete from hartonomous.runs returning *)
-         select to_jsonb(r) - '{id,created_at,load_ns,prompt_eval_ns,eval_ns,total_ns,prompt_eval_count}'::text[] as run
-         from gone r order by id`,
-      );
-      return { tokens, runs };
+      return await server.takeRuns();
     });
     expect(alone.runs).toHaveLength(CONVERSATIONS.length + 1);
     expect(asked).toEqual(alone);

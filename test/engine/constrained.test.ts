@@ -105,9 +105,7 @@ describe.skipIf(foreign)('constrained answers of an engine', () => {
     expect(await loaded(client)).toEqual([]);
     expect(await server.answers()).toBe(CALLS.length);
     // Many at once, of two roles, from grammars that are there already and others.
-    const clients = await Promise.all(CALLS.map((_, i) => server.open(i % 2 === 0 ? 'anna' : 'ben')));
-    const together = await Promise.all(CALLS.map((call, i) => results(clients[i]!, [call])));
-    expect(together.flat()).toEqual(alone);
+    expect(await server.resultsAtOnce(CALLS)).toEqual(alone);
     expect(await server.answers()).toBe(2 * CALLS.length);
   });
 

@@ -253,10 +253,7 @@ describe.skipIf(foreign)('an engine', () => {
     await server.set('engine_requests = 2');
     const clients = await Promise.all([1, 2, 3].map(() => server.open('anna')));
     const running = clients.slice(0, 2).map((client) => errorOf(generate(client, server.endless)));
-    await server.until(
-      'both wait',
-      `(select count(*) from pg_stat_activity where usename = 'anna' and state = 'active' and wait_event = 'Extension') = 2`,
-    );
+    await server.until('both wait', '(select count(*) from hartonomous.engine_requests) = 2', 'hartonomous');
     expect(await errorOf(generate(clients[2]!, server.endless))).toEqual({
       code: '53300',
       message: 'the engine of this database has 2 requests, hartonomous_v8.engine_requests is 2',

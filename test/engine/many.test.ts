@@ -65,9 +65,7 @@ describe.skipIf(foreign)('many prompts of a call to an engine', () => {
     expect(await loaded(client)).toEqual([]);
     expect(await server.answers()).toBeGreaterThanOrEqual(runs.runs.length);
     // And many calls at once, of two roles.
-    const clients = await Promise.all(CALLS.map((_, i) => server.open(i % 2 === 0 ? 'anna' : 'ben')));
-    const together = await Promise.all(CALLS.map((call, i) => results(clients[i]!, [call])));
-    expect(together.flat()).toEqual(alone);
+    expect(await server.resultsAtOnce(CALLS)).toEqual(alone);
     await server.takeRuns();
   });
 
@@ -95,16 +93,8 @@ describe.skipIf(foreign)('many prompts of a call to an engine', () => {
       batch(['Hello', 'You'], STORIES, { think: true }),
       [`select * from hartonomous.generate(array[array['a'], array['b']], $1)`, [STORIES]],
     ];
-    const seen: unknown[][] = [];
-    for (const engine of ['off', 'on']) {
-      await server.set(`engine = ${engine}`);
-      await server.startAnew();
-      const client = await server.open('anna');
-      const errors: unknown[] = [];
-      for (const [sql, args] of bad) errors.push(await errorOf(client.query(sql, args)));
-      seen.push(errors);
-    }
-    expect(seen[1]).toEqual(seen[0]);
+    const [alone, asked] = await server.errorsWithoutAndWith(bad);
+    expect(asked).toEqual(alone);
     const [facts] = await server.asAdmin<{ failures: string }>('select failures from hartonomous.engine_list');
     expect(Number(facts!.failures)).toBeGreaterThan(4); // some of them are its own
   });

@@ -138,6 +138,26 @@ export class EngineServer {
     return { tokens, runs };
   }
 
+  /** What each of some calls gives where all are made at once, in sessions of two roles. */
+  async resultsAtOnce(calls: readonly Call[]): Promise<Result[]> {
+    const clients = await Promise.all(calls.map((_, i) => this.open(i % 2 === 0 ? 'anna' : 'ben')));
+    return (await Promise.all(calls.map((call, i) => results(clients[i]!, [call])))).flat();
+  }
+
+  /** What calls fail with in a session that computes itself, and in one that asks a new engine. */
+  async errorsWithoutAndWith(bad: readonly Call[]): Promise<unknown[][]> {
+    const seen: unknown[][] = [];
+    for (const engine of ['off', 'on']) {
+      await this.set(`engine = ${engine}`);
+      await this.startAnew();
+      const client = await this.open('anna');
+      const errors: unknown[] = [];
+      for (const [sql, args] of bad) errors.push(await errorOf(client.query(sql, args)));
+      seen.push(errors);
+    }
+    return seen;
+  }
+
   /** How many answers the engine has given. */
   async answers(): Promise<number> {
     const rows = await this.asAdmin<{ answers: string }>('select answers from hartonomous.engine_list');

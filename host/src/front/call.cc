@@ -25,7 +25,7 @@ namespace host::engine {
 namespace {
 
 // How the source of such a function begins; what it is called by and the id of its build follow.
-constexpr char kMark[] = "// hartonomous_v8 engine: ";
+constexpr char kMark[] = "/* hartonomous_v8 engine: ";
 constexpr int kMostName = 64;  // as the format in is_answerable says
 // A longer request is left to the function, which bounds characters.
 constexpr int kMostBytes = 1'000'000;

@@ -10,6 +10,7 @@ import { converse } from './conversing.ts';
 import { readingLength } from './messages.ts';
 import type { OpenedCall } from './opening.ts';
 import { openCall } from './opening.ts';
+import { isTakenPlain } from './taken.ts';
 
 type Given = Record<string, unknown>;
 
@@ -61,7 +62,8 @@ function classifyByAnswers(
   const own = ownOptions(given);
   const question = questionOf(input, labels, own);
   const startedAt = Date.now();
-  const opened = openCall(model, own.rest, readingLength({ asked: question, wantsRun: false }));
+  const length = readingLength({ asked: question, wantsRun: false });
+  const opened = openCall(model, own.rest, isTakenPlain(length, own.rest));
   const rows = opened === null ? null : askForLabels(opened, question, { given, startedAt });
   return rows ?? classifyHere(question, model, own, { given, startedAt, admitted: opened !== null });
 }

@@ -12,6 +12,7 @@ import type { EngineAnswer } from './messages.ts';
 import { lengthOfTexts } from './messages.ts';
 import type { OpenedCall } from './opening.ts';
 import { openCall } from './opening.ts';
+import { isTakenPlain } from './taken.ts';
 
 type Prompts = readonly (string | null)[];
 
@@ -23,7 +24,7 @@ export function answerBatch(prompts: Prompts, model: string | null, given: Recor
   const startedAt = Date.now();
   const wanted = batchOptions(given);
   checkPrompts(prompts);
-  const opened = openCall(model, wanted.options, lengthOfTexts(prompts));
+  const opened = openCall(model, wanted.options, isTakenPlain(lengthOfTexts(prompts), wanted.options));
   const rows = opened === null ? null : askEngine(opened, prompts, wanted, startedAt);
   return rows ?? answerBatchHere(prompts, model, wanted, { startedAt, admitted: opened !== null });
 }

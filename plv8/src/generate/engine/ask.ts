@@ -2,25 +2,22 @@
  * A call that is computed by the engine of its database. Who calls, limits, recording and the transaction are this backend's,
  * which loads no model for it. What the engine does not take, or cannot see, is computed here as ever: same bits, same errors.
  */
-import { callerRole } from '../../backend/caller.ts';
 import type { Catalog, ModelDescription } from '../../backend/catalog.ts';
-import { refuseUnrecorded } from '../../backend/limits.ts';
-import { admit, currentCatalog, note, useDescription } from '../../backend/registry.ts';
-import { engineHost, noticeOnce } from '../../db.ts';
+import { engineHost } from '../../db.ts';
 import { writeJson } from '../../format/ordered-json.ts';
 import type { Grammar } from '../../sampling/constraint/grammar.ts';
 import type { Step } from '../../sampling/continuation.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
-import { ignoredOptions, parseOptions } from '../../sampling/options.ts';
 import { buildIdOf, recordingWanted } from '../record.ts';
 import type { Answer } from '../request.ts';
 import { answer as answerHere } from '../request.ts';
 import { chatPrompt, turnPrompt } from '../templated-prompt.ts';
 import { answersIn } from '../written-answers.ts';
-import { converse, requestHead } from './conversing.ts';
+import { converse, requestHead, seeded } from './conversing.ts';
 import { finish } from './finish.ts';
 import type { AnswerRequest, EngineSteps, RequestHead, SentStep, SessionSteps } from './messages.ts';
-import { sentStep, storedOf } from './messages.ts';
+import { sentStep } from './messages.ts';
+import { openCall } from './opening.ts';
 import type { Input } from './taken.ts';
 import { isTaken, isTakenInput, sentInput } from './taken.ts';
 
@@ -86,25 +83,17 @@ function askEngine(
   given: Record<string, unknown> | null,
   { onStep, grammar }: More,
 ): Asked {
-  const host = engineHost();
-  if (host === null) return NOT_ASKED;
   const startedAt = Date.now();
-  const catalog = currentCatalog();
-  refuseUnrecorded(catalog.limits);
-  const description = useDescription(catalog, model);
-  const options = parseOptions(given ?? {}, description.defaultOptions, grammar);
-  const caller = callerRole();
-  const account = catalog.accounts.find(({ role }) => role === caller);
-  if (!isTakenInput(input, given ?? {}, options, catalog, grammar) || account === undefined) return NOT_ASKED;
-  const ignored = ignoredOptions(given ?? {});
-  if (ignored.length > 0) noticeOnce(`options about hardware change nothing here: ${ignored.join(', ')}`);
-  admit(catalog);
-  note(catalog, description);
+  const own = given ?? {};
+  const isTaken = (options: GenerateOptions, catalog: Catalog): boolean =>
+    isTakenInput(input, own, options, catalog, grammar);
+  const opened = openCall(model, own, isTaken, grammar);
+  if (opened === null) return NOT_ASKED;
+  const { host, role, catalog, caller, description, options, head } = opened;
   const record = recordingWanted(options.record, kind, catalog);
-  const stored = storedOf(description);
-  const limits = [...catalog.limits];
   const request: AnswerRequest = {
-    ...requestOf({ caller, model: description, given: given ?? {}, options, stored, limits }, catalog),
+    ...head,
+    options: seeded(own, options),
     grammar: grammar === undefined ? null : writeJson(grammar),
     input: sentInput(input, (texts) => answersIn(texts, caller, description.digest)),
     logprobs: record || options.logprobs || kind === 'stream',
@@ -112,11 +101,11 @@ function askEngine(
     wantsRun: record,
     showsLogprobs: options.logprobs && (kind === 'complete' || kind === 'chat'),
   };
-  const heard = converse(host, account.oid, request);
+  const heard = converse(host, role, request);
   if (heard === null || !('answer' in heard)) return { answer: null, admitted: true };
   for (const step of heard.answer.steps) onStep?.(step);
   const buildId = buildIdOf(catalog);
-  const call = { kind, caller, model: description, given: given ?? {}, options, buildId, startedAt };
+  const call = { kind, caller, model: description, given: own, options, buildId, startedAt };
   return { answer: finish(call, heard.answer), admitted: true };
 }
 
@@ -145,7 +134,7 @@ function requestOf({ model, given, options, stored, limits }: OpenedSession, cat
   return requestHead(catalog, model, {
     stored,
     precision: options.precision,
-    options: writeJson({ ...given, seed: options.sampler.seed }),
+    options: seeded(given, options),
     limits,
   });
 }

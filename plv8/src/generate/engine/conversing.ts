@@ -4,6 +4,8 @@ import { noteTokens } from '../../backend/call-note.ts';
 import { chargeTokens } from '../../backend/hourly-counts.ts';
 import type { Limits } from '../../backend/limits.ts';
 import type { EngineHost } from '../../db.ts';
+import { writeJson } from '../../format/ordered-json.ts';
+import type { GenerateOptions } from '../../sampling/options.ts';
 import { buildIdOf } from '../record.ts';
 import type { EngineMessage, EngineRequest, LastMessage, Part, RequestHead } from './messages.ts';
 import { receivedError } from './messages.ts';
@@ -26,6 +28,11 @@ export function requestHead(
   said: Omit<RequestHead, 'build' | 'model'>,
 ): RequestHead {
   return { build: buildIdOf(catalog), model: { id, name, digest, unloadGeneration }, ...said };
+}
+
+/** The caller's options with the seed that they came to, a JSON text. */
+export function seeded(given: Record<string, unknown>, { sampler }: GenerateOptions): string {
+  return writeJson({ ...given, seed: sampler.seed });
 }
 
 /**

@@ -6,9 +6,9 @@ import { admit, currentCatalog, note, useDescription } from '../../backend/regis
 import type { EngineHost } from '../../db.ts';
 import { engineHost, noticeOnce } from '../../db.ts';
 import { writeJson } from '../../format/ordered-json.ts';
+import type { Grammar } from '../../sampling/constraint/grammar.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../../sampling/options.ts';
-import { isTaken } from './taken.ts';
 import { requestHead } from './conversing.ts';
 import type { RequestHead } from './messages.ts';
 import { storedOf } from './messages.ts';
@@ -24,18 +24,22 @@ export interface OpenedCall {
   head: RequestHead;
 }
 
-/** A call of so many characters that was admitted; null where the engine does not take it, which is not admitted yet. */
-export function openCall(model: string | null, given: Record<string, unknown>, length: number): OpenedCall | null {
+/** A call that was admitted; null where the engine does not take it, which `isTaken` says, and which is not admitted yet. */
+export function openCall(
+  model: string | null,
+  given: Record<string, unknown>,
+  isTaken: (options: GenerateOptions, catalog: Catalog) => boolean,
+  grammar?: Grammar,
+): OpenedCall | null {
   const host = engineHost();
   if (host === null) return null;
   const catalog = currentCatalog();
   refuseUnrecorded(catalog.limits);
   const description = useDescription(catalog, model);
-  const options = parseOptions(given, description.defaultOptions);
+  const options = parseOptions(given, description.defaultOptions, grammar);
   const caller = callerRole();
   const account = catalog.accounts.find(({ role }) => role === caller);
-  const isPlain = options.toolChoice === 'auto';
-  if (!isPlain || account === undefined || !isTaken(length, given, options, catalog)) return null;
+  if (!isTaken(options, catalog) || account === undefined) return null;
   const ignored = ignoredOptions(given);
   if (ignored.length > 0) noticeOnce(`options about hardware change nothing here: ${ignored.join(', ')}`);
   admit(catalog);

@@ -11,7 +11,6 @@ import { useDescription } from '../../backend/registry.ts';
 import type { CounterStore } from '../../db.ts';
 import { logLine } from '../../db.ts';
 import { jsonOf, optionsOf } from '../../format/json-arguments.ts';
-import { writeJson } from '../../format/ordered-json.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../../sampling/options.ts';
 import { parseMessages } from '../../tokenizer/messages.ts';
@@ -20,7 +19,7 @@ import type { Answer } from '../request.ts';
 import { completion, nextMessage } from '../results.ts';
 import type { Written } from '../written-answers.ts';
 import { standsIn } from '../written-answers.ts';
-import { requestHead } from './conversing.ts';
+import { requestHead, seeded } from './conversing.ts';
 import { finish } from './finish.ts';
 import type { AnswerRequest, EngineAnswer, SessionCall } from './messages.ts';
 import { storedOf } from './messages.ts';
@@ -78,7 +77,7 @@ export class ServedCall {
       ...requestHead(catalog, model, {
         stored: storedOf(model),
         precision: options.precision,
-        options: writeJson({ ...given, seed: options.sampler.seed }),
+        options: seeded(given, options),
         limits: [...limits.limits],
       }),
       grammar: null,

@@ -31,6 +31,14 @@ export function isTaken(
   return isPlain && length + lengthOf(given) <= MAX_INPUT && mayAsk(limits);
 }
 
+/** As isTaken, of a call that is no conversation, and so has no tool to be called. */
+export function isTakenPlain(
+  length: number,
+  given: Record<string, unknown>,
+): (options: GenerateOptions, catalog: Pick<Catalog, 'limits'>) => boolean {
+  return (options, catalog) => options.toolChoice === 'auto' && isTaken(length, given, options, catalog);
+}
+
 /** As isTaken; a tool to be called is refused where there is no conversation. */
 export function isTakenInput(
   input: Input,
@@ -41,7 +49,7 @@ export function isTakenInput(
 ): boolean {
   const besides = grammar === undefined ? 0 : lengthOf(grammar);
   if ('messages' in input) return isTaken(input.json.length + besides, given, options, catalog);
-  return options.toolChoice === 'auto' && isTaken(input.prompt.length + besides, given, options, catalog);
+  return isTakenPlain(input.prompt.length + besides, given)(options, catalog);
 }
 
 /** An input as the engine gets it; `written` finds answers with their ids that stand in one of the texts. */
