@@ -29,7 +29,7 @@ beforeAll(async () => {
     return Reflect.apply(connect, this, args) as unknown;
   } as typeof connect;
   const url = new URL(database.url);
-  url.searchParams.set('options', '-c client_min_messages=debug1');
+  url.search = `?options=${encodeURIComponent('-c client_min_messages=debug1')}`; // in which a plus is no blank
   const tokens = ROLES.map((role) => ({ role, token: `token of ${role}` }));
   server = await startTestServer(url.toString(), { tokens, backends: 1 });
   other = await startTestServer(url.toString(), { tokens, backends: 1 });
