@@ -2,11 +2,8 @@
 #include "engine.h"
 
 extern "C" {
-#include "storage/latch.h"
 #include "storage/proc.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 }
 
 #include <deque>
