@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import type { EngineServer } from './server.ts';
-import { QWEN, STORIES, TINY, errorOf, foreign, useEngineServer } from './server.ts';
+import { QWEN, STORIES, TINY, errorOf, foreign, loaded, useEngineServer } from './server.ts';
 
 let server: EngineServer;
 
@@ -134,10 +134,7 @@ describe.skipIf(foreign)('answers of an engine', () => {
       `select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'hartonomous engine'`,
     );
     const endless = errorOf(generate(busy!, server.endless));
-    await server.until(
-      'it computes',
-      `(select state from pg_stat_activity where backend_type = 'hartonomous engine') = 'active'`,
-    );
+    await server.untilWriting(1);
     expect(await generate(other!, CALLS[0]!)).not.toBe('');
     const { rows } = await other!.query('select model from hartonomous.loaded_models');
     expect(rows).toEqual([{ model: CALLS[0]!.model }]);
@@ -222,10 +219,7 @@ describe.skipIf(foreign)('an engine', () => {
       await server.untilIdle();
     }
     const endless = errorOf(generate(ended!, server.endless));
-    await server.until(
-      'it computes',
-      `(select state from pg_stat_activity where backend_type = 'hartonomous engine') = 'active'`,
-    );
+    await server.untilWriting(1);
     await server.asAdmin(`select pg_terminate_backend(${pids[1]})`);
     expect(await endless).toMatchObject({ code: '57P01' });
     await server.untilIdle();
@@ -253,7 +247,7 @@ describe.skipIf(foreign)('an engine', () => {
     await server.set('engine_requests = 2');
     const clients = await Promise.all([1, 2, 3].map(() => server.open('anna')));
     const running = clients.slice(0, 2).map((client) => errorOf(generate(client, server.endless)));
-    await server.until('both wait', '(select count(*) from hartonomous.engine_requests) = 2', 'hartonomous');
+    await server.untilWriting(2);
     expect(await errorOf(generate(clients[2]!, server.endless))).toEqual({
       code: '53300',
       message: 'the engine of this database has 2 requests, hartonomous_v8.engine_requests is 2',
@@ -266,6 +260,17 @@ describe.skipIf(foreign)('an engine', () => {
     for (const each of running) expect(await each).toMatchObject({ code: '57014' });
     await server.untilIdle();
     expect(await generate(clients[2]!, CALLS[0]!)).not.toBe('');
+  });
+
+  it('has room for who was answered as soon as the answer is there, with JavaScript in the backend and without', async () => {
+    await server.set('engine_requests = 1');
+    for (const prepare of ['select 1', `select hartonomous.tokenize('a', '${TINY}')`]) {
+      const client = await server.open('anna');
+      await client.query(prepare);
+      const sql = `select count(hartonomous.generate('Once' || i, '${TINY}', '{"num_predict": 1, "raw": true}')) as n from generate_series(1, 300) i`;
+      expect((await client.query(sql)).rows).toEqual([{ n: '300' }]);
+      expect(await loaded(client)).toEqual([]);
+    }
   });
 
   it('holds no snapshot and no transaction while it is idle, and ends after a while', async () => {
@@ -299,10 +304,7 @@ describe.skipIf(foreign)('an engine', () => {
       { id: string },
     ];
     const endless = errorOf(generate(await server.open('anna'), server.endless));
-    await server.until(
-      'it computes',
-      `(select state from pg_stat_activity where backend_type = 'hartonomous engine') = 'active'`,
-    );
+    await server.untilWriting(1);
     await rebuild(id, '0123456789abcdef');
     await server.untilEngines(0);
     await server.asAdmin(

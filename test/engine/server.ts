@@ -116,6 +116,12 @@ export class EngineServer {
     );
   }
 
+  /** Until the engine writes so many answers. */
+  untilWriting(count: number): Promise<void> {
+    const condition = `(select count(*) from hartonomous.engine_requests where state = 'writing') = ${count}`;
+    return this.until(`${count} answers`, condition, 'hartonomous');
+  }
+
   /** Until the engine is there and has nothing to do. */
   untilIdle(): Promise<void> {
     return this.until(

@@ -30,7 +30,7 @@ struct Place {
   int n_left;
   int n_taken;
   dsm_handle left[kMostRequests];   // requests that it has not taken yet
-  dsm_handle taken[kMostRequests];  // and those that it has and that have not ended; both together are engine_requests at most
+  dsm_handle taken[kMostRequests];  // and those that it has and somebody waits for; both together are engine_requests at most
   TimestampTz since;                // when its engine took it
   double facts[kFacts];             // what its engine shows
 };
@@ -44,10 +44,12 @@ bool claim_place();                                          // for this process
 void give_up_place();                                        // who waits for this engine sees it at the next look
 enum class Left { kYes, kGone, kFull };
 Left leave_request(int pid, dsm_handle handle);
-void withdraw_request(int pid, dsm_handle handle);           // that may be taken already
+// One that nobody waits for any more, be it left or taken: whoever made it may make another, which has room then even if the engine
+// has not come to let go of this one.
+void withdraw_request(int pid, dsm_handle handle);
 int take_requests(dsm_handle* handles);                      // kMostRequests at most
 bool has_left_requests();
-void end_request(dsm_handle handle);                         // one that this engine took
+void end_request(dsm_handle handle);                         // one that this engine took, be it withdrawn
 void show_facts(const double* facts);                        // kFacts of this engine
 bool copy_place(Place* copy);                                // of this database; false where no engine has it
 void wake(int pid);

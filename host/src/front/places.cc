@@ -167,7 +167,9 @@ void withdraw_request(int pid, dsm_handle handle) {
   Table* all = table();
   SpinLockAcquire(&all->lock);
   Place* place = place_of(all, MyDatabaseId);
-  if (place != nullptr && place->pid == pid) remove_handle(place->left, &place->n_left, handle);
+  if (place != nullptr && place->pid == pid && !remove_handle(place->left, &place->n_left, handle)) {
+    remove_handle(place->taken, &place->n_taken, handle);
+  }
   SpinLockRelease(&all->lock);
 }
 
