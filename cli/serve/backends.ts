@@ -20,8 +20,8 @@ interface Member {
   /** What it answered last: its cache holds the keys and values of this. */
   last: string;
   broken: boolean;
-  /** Models to free when it is released. */
-  leaving: string[];
+  /** Models to free when it is released; whether the engine has to let go of them as well. */
+  leaving: { model: string; everywhere: boolean }[];
 }
 
 interface Waiter {
@@ -107,9 +107,11 @@ export class BackendPool implements Backends {
     };
   }
 
-  /** Free a model in every backend: in the idle ones now, in the others once they have answered. */
+  /** Free a model in every backend and the engine: in the idle ones now, in the others once they have answered. */
   async unload(model: string): Promise<void> {
-    for (const member of this.members) member.leaving.push(model);
+    const [first, ...others] = new Set([...this.idle, ...this.members]);
+    first?.leaving.push({ model, everywhere: true });
+    for (const member of others) member.leaving.push({ model, everywhere: false });
     await Promise.all(this.idle.map(free));
   }
 
@@ -226,10 +228,15 @@ export class BackendPool implements Backends {
   }
 }
 
-/** Statements of a connection run one after the other, so the next request finds it done. */
+/**
+ * Statements of a connection run one after the other, so the next request finds it done. A backend that holds no model, as where an
+ * engine computes, is spared the JavaScript.
+ */
 async function free({ backend, leaving }: Member): Promise<void> {
-  for (const model of leaving.splice(0)) {
-    await backend.client.query('select hartonomous.unload($1)', [model]).catch(() => undefined);
+  for (const { model, everywhere } of leaving.splice(0)) {
+    const sql = `select hartonomous.unload($1) where $2 or exists (
+      select from hartonomous.loaded_everywhere where model = $1 and pid = pg_catalog.pg_backend_pid())`;
+    await backend.client.query(sql, [model, everywhere]).catch(() => undefined);
   }
 }
 

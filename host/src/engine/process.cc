@@ -27,6 +27,8 @@ namespace {
 
 // Between two looks whether somebody wants to drop, rename or copy the database: they wait 5 seconds for those who use it.
 constexpr long kLookMs = 500;
+// Between two turns of an engine that nobody asks: it finds out which of its models are to go.
+constexpr int kTidyMs = 2000;
 
 void leave_place(int, Datum) {
   take_back_counts();
@@ -82,6 +84,7 @@ void run_engine(Datum) {
   // Somebody who holds a lock may be waiting for this engine, which no deadlock detector sees: it ends rather than wait for long.
   SetConfigOption("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION);
   TimestampTz idle_since = GetCurrentTimestamp();
+  TimestampTz tidied_at = idle_since;
   for (;;) {
     CHECK_FOR_INTERRUPTS();
     if (ConfigReloadPending) {
@@ -90,13 +93,18 @@ void run_engine(Datum) {
     }
     ResetLatch(MyLatch);
     if (has_left_requests() || has_open_requests()) {
-      idle_since = GetCurrentTimestamp();
+      idle_since = tidied_at = GetCurrentTimestamp();
       if (turn()) continue;
     }
     pgstat_report_activity(STATE_IDLE, nullptr);
     if (!has_open_requests()) {
       if (is_wanted_alone()) break;
       if (TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(), engine_idle_s * 1000)) break;
+      if (TimestampDifferenceExceeds(tidied_at, GetCurrentTimestamp(), kTidyMs)) {
+        tidied_at = GetCurrentTimestamp();
+        if (turn()) continue;
+        pgstat_report_activity(STATE_IDLE, nullptr);
+      }
     }
     WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kLookMs, PG_WAIT_EXTENSION);
   }

@@ -64,6 +64,13 @@ export function forgetCaches(model: Model): void {
   pool = pool.filter((kept) => kept.model !== model);
 }
 
+/** Free the caches of a caller for a model that are not in use; whether there are none left of the model. */
+export function freeCachesOf(caller: string, model: Model): boolean {
+  for (const kept of pool) if (kept.caller === caller && kept.model === model && !kept.busy) kept.cache.free();
+  pool = pool.filter((kept) => kept.caller !== caller || kept.model !== model || kept.busy);
+  return pool.every((kept) => kept.model !== model);
+}
+
 /** Caches kept for a model and the tokens in them. */
 export function cacheFacts(model: Model): { caches: number; tokens: number } {
   const own = pool.filter((kept) => kept.model === model);

@@ -242,18 +242,19 @@ export function useModel(
   return { entry, tokenizer, loadNs };
 }
 
-/** Free the loaded copies of one model, or of all for null; how many were freed. */
-export function unloadModels(name: string | null): number {
+/** Free the loaded copies of one model, or of all for null, but those that are to stay; how many were freed. */
+export function unloadModels(name: string | null, stays: (model: Model) => boolean = () => false): number {
   let freed = 0;
   for (const [key, entry] of loaded) {
-    if (name !== null && entry.description.name !== name) continue;
+    if ((name !== null && entry.description.name !== name) || stays(entry.model)) continue;
     drop(key);
     freed++;
   }
+  const left = loadedIds();
   for (const [id, entry] of tokenizers) {
-    if (name === null || entry.description.name === name) tokenizers.delete(id);
+    if ((name === null || entry.description.name === name) && !left.has(id)) tokenizers.delete(id);
   }
-  showPresence({ models: loadedIds() });
+  showPresence({ models: left });
   return freed;
 }
 

@@ -2,7 +2,8 @@
 import { returnNext } from '../db.ts';
 import type { Purpose } from '../backend/catalog.ts';
 import { defaultName, findModel } from '../backend/catalog.ts';
-import { currentCatalog, loadedModelRows, unloadModels } from '../backend/registry.ts';
+import { currentCatalog, loadedModelRows } from '../backend/registry.ts';
+import { unloadEverywhere } from '../generate/engine/ask-unload.ts';
 
 export { kernelFacts, setDefaultModel } from '../backend/registry.ts';
 
@@ -21,7 +22,7 @@ function usedDefault(purpose: Purpose): string | null {
 }
 
 export function unload(model: string | null): number {
-  return unloadModels(model);
+  return unloadEverywhere(model);
 }
 
 export function loadedModels(): void {

@@ -7,7 +7,7 @@ import type { EngineHost } from '../../db.ts';
 import { writeJson } from '../../format/ordered-json.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
 import { buildIdOf } from '../record.ts';
-import type { EngineMessage, EngineRequest, LastMessage, Part, RequestHead } from './messages.ts';
+import type { EngineMessage, EngineRequest, LastMessage, Part, RequestHead, UnloadRequest } from './messages.ts';
 import { receivedError } from './messages.ts';
 
 /** Characters of a request that the engine takes, its options included; a longer one would hold up others before its first pass. */
@@ -42,7 +42,7 @@ export function seeded(given: Record<string, unknown>, { sampler }: GenerateOpti
 export function converse(
   host: EngineHost,
   role: number,
-  request: EngineRequest,
+  request: EngineRequest | UnloadRequest,
   see: (part: Part) => void = () => undefined,
 ): LastMessage | null {
   const heard: { last: LastMessage | null; rows: number } = { last: null, rows: 0 };
@@ -64,7 +64,7 @@ export function converse(
     heard.last = message;
     return true;
   };
-  const came = host.ask(role, JSON.stringify(request), hear, request.model.id);
+  const came = host.ask(role, JSON.stringify(request), hear, 'model' in request ? request.model.id : 0);
   if (came !== 'done' || heard.last === null || 'unseen' in heard.last) {
     if (heard.rows > 0) count(-heard.rows); // they are evaluated here, and counted then
     return null;

@@ -115,6 +115,13 @@ export interface ManyRequest extends RequestHead {
   wantsRun: boolean;
 }
 
+/** Of who needs a model no more, or all for null. */
+export interface UnloadRequest {
+  unload: string | null;
+  /** Whether caches of other roles may go with it. */
+  forAll: boolean;
+}
+
 export type EngineRequest = AnswerRequest | ReadingRequest | ManyRequest;
 
 /** What became certain with a step. */
@@ -206,7 +213,9 @@ export type LastMessage =
   | { answered: true }
   | { embedded: EmbeddingCounts }
   | { scored: SentScores }
-  | { labelled: SentLabels };
+  | { labelled: SentLabels }
+  /** So many models were freed. */
+  | { unloaded: number };
 
 /** Of what many texts of a call come to. */
 export type Part = EmbeddedPart | AnsweredPart;

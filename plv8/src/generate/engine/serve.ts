@@ -4,7 +4,8 @@
  * role's oid, and an answer goes to who asked.
  */
 import type { Catalog } from '../../backend/catalog.ts';
-import { engineCatalog, fits, heldBytes, useDescription, useModel } from '../../backend/registry.ts';
+import { freeCachesOf } from '../../backend/caches.ts';
+import { engineCatalog, fits, heldBytes, unloadModels, useDescription, useModel } from '../../backend/registry.ts';
 import type { EngineHost } from '../../db.ts';
 import { counterStoreOf, poll, query, servedEngine, within } from '../../db.ts';
 import { raise, SQLSTATE } from '../../errors.ts';
@@ -18,7 +19,7 @@ import type { RequestFacts } from './facts.ts';
 import { engineNumbers, newEngineFacts, newRequestFacts, requestNumbers } from './facts.ts';
 import { CHOOSING_MS, Grammars } from './grammars.ts';
 import { Many, ManyJob } from './many.ts';
-import type { EngineRequest, SessionCall } from './messages.ts';
+import type { EngineRequest, LastMessage, SessionCall, UnloadRequest } from './messages.ts';
 import { failure, storedOf } from './messages.ts';
 import { ReadingJob } from './reading-job.ts';
 import { Readings } from './readings.ts';
@@ -55,6 +56,9 @@ const PREPARING_MS = 100;
 /** Milliseconds between two passes after which no further piece is computed of texts that are read and not answered. */
 const READING_MS = 20;
 
+/** Milliseconds after which the tables are read again though nobody asks: models that were stopped or removed go then. */
+const TIDY_MS = 2000;
+
 /** Of a statement, in the transaction of a turn. */
 const LOCK_WAIT = '200ms';
 
@@ -74,6 +78,8 @@ const grammars = new Grammars(() => new Set([...open.values()].flatMap(({ automa
 /** What others see of this engine. */
 const facts = newEngineFacts();
 const readings = new Readings(facts);
+/** When the tables were read last; milliseconds since 1970. */
+let tidiedAt = 0;
 
 function isUsed(model: Model): boolean {
   return readings.uses(model) || [...open.values()].some((each) => each.model === model);
@@ -135,21 +141,23 @@ function refuseForeign(): void {
 /** Take what was left, and begin some of it, by turns. */
 function takeRequests(host: EngineHost, until: number): void {
   const taken = host.take();
-  if (arrived.length + taken.length === 0) return;
+  if (arrived.length + taken.length === 0 && Date.now() < tidiedAt + TIDY_MS) return;
   const catalog = readTables();
   const priorities = new AskedPriorities();
   for (const [id, role, text, since = Date.now()] of taken) {
-    const request = JSON.parse(text) as Left['request'];
-    arrived.push({ id, role, priority: priorities.of(request), request, since });
+    const request = JSON.parse(text) as Left['request'] | UnloadRequest;
+    if ('unload' in request) unload(host, id, role, request);
+    else arrived.push({ id, role, priority: priorities.of(request), request, since });
   }
   for (const [model, scheduler] of schedulers) if (scheduler.size === 0) schedulers.delete(model);
-  do {
+  while (arrived.length > 0) {
     const left = turns.take(arrived, (each) => each);
     if (host.gone(left.id)) host.finish(left.id);
     else if (catalog === null) reply(host, left.id, 'call' in left.request ? ServedCall.nothing : UNSEEN);
     else if ('call' in left.request) beginCall(host, catalog, left, left.request);
     else beginRequest(host, catalog, left, left.request);
-  } while (arrived.length > 0 && Date.now() < until);
+    if (Date.now() >= until) return;
+  }
 }
 
 /** Begin to answer prompts of calls that have many: of one call after the other, by turns. */
@@ -171,6 +179,7 @@ function schedulerOf(model: Model): Scheduler {
 
 /** Null where somebody holds a lock on the tables: maybe a caller, who waits for the engine, so the engine does not wait for long. */
 function readTables(): Catalog | null {
+  tidiedAt = Date.now();
   try {
     query(`select set_config('lock_timeout', $1::text, true)`, [LOCK_WAIT]);
     return engineCatalog(isUsed);
@@ -202,6 +211,13 @@ function reply(host: EngineHost, id: number, texts: readonly string[]): void {
   close(id);
   for (const text of texts) host.send(id, text);
   host.finish(id);
+}
+
+/** Free models that nobody computes with, of which it has no caches of others than who asks, unless that is for all. */
+function unload(host: EngineHost, id: number, role: number, { unload, forAll }: UnloadRequest): void {
+  const unloaded = unloadModels(unload, (model) => isUsed(model) || !(freeCachesOf(String(role), model) || forAll));
+  const message: LastMessage = { unloaded };
+  reply(host, id, [JSON.stringify(message)]);
 }
 
 /** Whether the engine sees the model and the functions that the caller sees, and has room for the model while it computes with others. */
