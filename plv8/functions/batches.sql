@@ -5,7 +5,7 @@ create or replace function hartonomous._generate_batch(
     out ord integer, out text text, out done_reason text, out eval_count integer)
 returns setof record
 language plv8 volatile parallel unsafe cost 10000000 rows 16 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.generateBatch(prompts, model, options)}} $$;
+as $$ {{engine.generateBatch(prompts, model, options)}} $$;
 comment on function hartonomous._generate_batch(text[], text, text) is 'generate for many prompts with options as text';
 
 create or replace function hartonomous.generate(

@@ -3,7 +3,7 @@
 create or replace function hartonomous.embed(input text, model text default null, options json default '{}')
 returns real[]
 language plv8 stable parallel restricted cost 1000000 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.embed(input, model, options)}} $$;
+as $$ {{engine.embed(input, model, options)}} $$;
 comment on function hartonomous.embed(text, text, json) is
     'embedding of a text by the model''s pooling, of length 1 unless the model or option normalize says otherwise';
 
@@ -12,7 +12,7 @@ create or replace function hartonomous.embed(
     out ord integer, out embedding real[], out prompt_eval_count integer, out error text)
 returns setof record
 language plv8 stable parallel restricted cost 10000000 rows 16 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.embedBatch(inputs, model, options)}} $$;
+as $$ {{engine.embedBatch(inputs, model, options)}} $$;
 comment on function hartonomous.embed(text[], text, json) is
     'embedding of every text, computed together, and the tokens that were read; each is what embed gives for that text alone';
 
@@ -29,7 +29,7 @@ create or replace function hartonomous.similarity(
     a text, b text, model text default null, options json default '{}')
 returns double precision
 language plv8 stable parallel restricted cost 1000000 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.similarity(a, b, model, options)}} $$;
+as $$ {{engine.similarity(a, b, model, options)}} $$;
 comment on function hartonomous.similarity(text, text, text, json) is
     'cosine of the angle between the embeddings of two texts';
 
@@ -38,7 +38,7 @@ create or replace function hartonomous.rerank(
     out ord integer, out doc text, out score double precision)
 returns setof record
 language plv8 stable parallel restricted cost 10000000 rows 16 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.rerank(query, docs, model, options)}} $$;
+as $$ {{engine.rerank(query, docs, model, options)}} $$;
 comment on function hartonomous.rerank(text, text[], text, json) is
     'texts by the similarity of their embeddings to a query''s, best first; ord is a text''s place in docs';
 

@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import type { Call, EngineServer } from './server.ts';
-import { QWEN, STORIES, TINY, errorOf, foreign, pidOf, results, useEngineServer } from './server.ts';
+import { QWEN, STORIES, TINY, errorOf, foreign, hasV8, results, useEngineServer } from './server.ts';
 
 let server: EngineServer;
 
@@ -12,14 +12,6 @@ const SHORT = { raw: true, temperature: 0, num_predict: 3 };
 
 function generating(prompt: string, options: object, model = STORIES): Call {
   return ['select hartonomous.generate($1::text, $2, $3::json) as text', [prompt, model, JSON.stringify(options)]];
-}
-
-/** Whether a backend has loaded V8. */
-async function hasV8(client: pg.Client): Promise<boolean> {
-  const rows = await server.asAdmin<{ maps: string }>(
-    `select pg_read_file('/proc/${await pidOf(client)}/maps') as maps`,
-  );
-  return rows[0]!.maps.includes('libnode');
 }
 
 /** Have the engine run. */

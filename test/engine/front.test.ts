@@ -1,9 +1,8 @@
 /** Sessions whose calls the engine answers run no JavaScript: what that takes, and what is left to their own V8 all the same. */
-import { readFileSync } from 'node:fs';
 import type pg from 'pg';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { EngineServer } from './server.ts';
-import { ENGINE, STORIES, errorOf, foreign, generate, pidOf, useEngineServer } from './server.ts';
+import { ENGINE, STORIES, errorOf, foreign, generate, hasV8, useEngineServer } from './server.ts';
 
 let server: EngineServer;
 
@@ -21,11 +20,6 @@ beforeEach(async () => {
 });
 
 const OPTIONS = { num_predict: 8, seed: 7, temperature: 0.9, cache: false };
-
-/** Whether V8 is in the memory of a session's process. */
-async function hasV8(client: pg.Client): Promise<boolean> {
-  return readFileSync(`/proc/${await pidOf(client)}/maps`, 'utf8').includes('libnode');
-}
 
 /** The first column of the first row. */
 async function valueOf(client: pg.Client, sql: string, args: unknown[] = []): Promise<unknown> {
@@ -166,6 +160,42 @@ describe.skipIf(foreign)('a session whose calls the engine answers', () => {
       const failing = (client: pg.Client): Promise<unknown> => errorOf(generate(client, prompt, STORIES, options));
       expect(await failing(wrong)).toEqual(await failing(known));
     }
+  });
+
+  it('answers on after it has recorded, in a row and in a transaction, until that changes something', async () => {
+    const messages = JSON.stringify([{ role: 'user', content: 'Hello' }]);
+    const sql = `select count(hartonomous.chat($1::text, $2, $3::json)) as n from generate_series(1, 3)`;
+    const args = [messages, STORIES, JSON.stringify(OPTIONS)];
+    const client = await server.open('anna');
+    expect(await valueOf(client, sql, args)).toBe('3');
+    await client.query('begin; create temporary table own (a text)');
+    await client.query('rollback; begin');
+    for (let i = 0; i < 3; i++) await valueOf(client, sql, args);
+    await client.query('savepoint here');
+    await valueOf(client, sql, args);
+    await client.query('rollback to here');
+    await valueOf(client, sql, args);
+    expect(await hasV8(client)).toBe(false);
+    await client.query('create temporary table own (a text)');
+    await valueOf(client, sql, args);
+    expect(await hasV8(client)).toBe(true);
+    await client.query('commit');
+    expect(await server.asAdmin('select count(*)::int as runs from hartonomous.runs')).toEqual([{ runs: 18 }]);
+  });
+
+  it('sees what its own statement has changed, after it has recorded as well', async () => {
+    const messages = JSON.stringify([{ role: 'user', content: 'Hello' }]);
+    const chatting = `hartonomous.chat('${messages}'::text, 'renamed', '${JSON.stringify(OPTIONS)}'::json)`;
+    const client = await server.open();
+    await client.query('begin');
+    await chat(client, [{ role: 'user', content: 'Hello' }]);
+    expect(await hasV8(client)).toBe(false);
+    const { rows } = await client.query(
+      `with renamed as (update hartonomous.models set name = 'renamed' where name = '${STORIES}' returning id)
+       select case when (select count(*) from renamed) > 0 then ${chatting} ->> 'model' end as model`,
+    );
+    expect(rows).toEqual([{ model: 'renamed' }]);
+    await client.query('rollback');
   });
 
   it('tells of what it does not know in a schema, and of lines for the log', async () => {

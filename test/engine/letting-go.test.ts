@@ -38,7 +38,9 @@ describe.skipIf(foreign)('an engine that nobody asks', () => {
     await untilHeld([QWEN, STORIES]);
     await server.asAdmin(`select hartonomous.stop_model('${QWEN}')`);
     await untilHeld([STORIES]);
-    await server.asAdmin(`update hartonomous.models set source_digest = decode(repeat('00', 32), 'hex') where name = '${STORIES}'`);
+    await server.asAdmin(
+      `update hartonomous.models set source_digest = decode(repeat('00', 32), 'hex') where name = '${STORIES}'`,
+    );
     await untilHeld([]);
     expect(await generate(client, 'Once', STORIES, OPTIONS)).not.toBe('');
     await untilHeld([STORIES]);

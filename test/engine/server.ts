@@ -1,5 +1,6 @@
 /** A server of its own with models that are quick to load, whose sessions ask an engine where that is on. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
@@ -279,4 +280,9 @@ export async function generate(client: pg.Client, prompt: string, model: string,
     JSON.stringify(options),
   ]);
   return rows[0]!.text;
+}
+
+/** Whether V8 is in the memory of a session's process. */
+export async function hasV8(client: pg.Client): Promise<boolean> {
+  return readFileSync(`/proc/${await pidOf(client)}/maps`, 'utf8').includes('libnode');
 }

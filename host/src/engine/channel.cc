@@ -139,11 +139,6 @@ Open& open_request(v8::Local<v8::Value> id) {
   throw_js("no such request");
 }
 
-double js_time(TimestampTz time) {  // milliseconds since 1970
-  constexpr double kEpoch = (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * 86400e3;
-  return static_cast<double>(time) / 1000 + kEpoch;
-}
-
 // take(): requests that were left since, each as [id, role, text, when it was left].
 void take(Info info) {
   callback_body(info, [&] {
@@ -176,7 +171,7 @@ void take(Info info) {
       uint32 id = ++latest;
       v8::Local<v8::Value> row[] = {v8::Integer::NewFromUnsigned(isolate, id), v8::Integer::NewFromUnsigned(isolate, header->role),
                                     utf8_string(isolate, text_in(header), header->text_bytes),
-                                    v8::Number::New(isolate, js_time(header->since))};
+                                    v8::Number::New(isolate, unix_ms(header->since))};
       requests->emplace(id, std::move(open));
       out->Set(context, out->Length(), v8::Array::New(isolate, row, 4)).Check();
     }
@@ -336,13 +331,13 @@ void look(Info info) {
       set(row, "pid", number(seen.caller));
       set(row, "role", number(seen.role));
       set(row, "about", number(seen.about));
-      set(row, "since", number(js_time(seen.since)));
+      set(row, "since", number(unix_ms(seen.since)));
       set(row, "facts", js_numbers(isolate, seen.facts, kRequestFacts));
       found->Set(context, found->Length(), row).Check();
     }
     v8::Local<v8::Object> out = v8::Object::New(isolate);
     set(out, "pid", number(place.pid));
-    set(out, "since", number(js_time(place.since)));
+    set(out, "since", number(unix_ms(place.since)));
     set(out, "facts", js_numbers(isolate, place.facts, kFacts));
     set(out, "requests", found);
     info.GetReturnValue().Set(out);

@@ -10,6 +10,7 @@
 extern "C" {
 #include "storage/dsm.h"
 #include "storage/shm_mq.h"
+#include "utils/timestamp.h"
 }
 
 namespace host::engine {
@@ -54,6 +55,11 @@ void show_facts(const double* facts);                        // kFacts of this e
 bool copy_place(Place* copy);                                // of this database; false where no engine has it
 void wake(int pid);
 
+inline double unix_ms(TimestampTz time) {  // milliseconds since 1970
+  constexpr double kEpoch = (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * 86400e3;
+  return static_cast<double>(time) / 1000 + kEpoch;
+}
+
 // ---- front/request.cc: one request, for who makes it ------------------------------------------------------------------
 
 struct Header {
@@ -79,6 +85,28 @@ struct Asked {
 Asked ask_engine(int pid, Oid role, double about, const char* text, uint32 bytes);
 // The next text of an answer, or what keeps it: the engine is gone, or was waited for.
 shm_mq_result receive(const Asked& asked, int pid, size_t* bytes, void** data);
+
+// ---- front/values.cc: arguments and results of calls -------------------------------------------------------------------
+
+bool is_sent(Oid type);  // arguments of such a type can be
+bool append_argument(StringInfo json, Oid type, const NullableDatum& argument);  // false for an array of several dimensions
+bool is_received(Oid type);                 // results of such a type can be
+Datum value_of(Oid type, char* text);       // by the type's input function
+bool can_give_rows(FunctionCallInfo fcinfo);  // whether its caller takes a set of rows
+
+// The rows of a call that gives a set.
+struct Rows {
+  ReturnSetInfo* info;
+  TupleDesc desc;
+  AttInMetadata* input;
+  Tuplestorestate* store;
+  MemoryContext of_a_row;
+
+  void begin(FunctionCallInfo fcinfo);
+  bool add(char** columns, int count);  // each `-` for null, or `+` and its text; false where they are not as many as there should be
+  void give();                          // to the caller
+  void forget();
+};
 
 // ---- front/call.cc: calls that need no JavaScript in their backend ----------------------------------------------------
 

@@ -27,13 +27,17 @@ namespace {
 // How the source of such a function begins; what it is called by and the id of its build follow.
 constexpr char kMark[] = "/* hartonomous_v8 engine: ";
 constexpr int kMostName = 64;  // as the format in is_answerable says
+constexpr int kMostArguments = 8;
 // A longer request is left to the function, which bounds characters.
 constexpr int kMostBytes = 1'000'000;
 // Texts that answers left for later calls, as many as the bundle remembers answers; and bytes of them that go with a request.
 constexpr int kMostKept = 256;
 constexpr int kMostKeptBytes = 256 * 1024;
 // Fields of a message, the first of which says what it is.
-constexpr int kMostFields = 4;
+constexpr int kMostFields = 8;
+// Calls of stable functions in a transaction that the engine is asked for: a statement with more, as one that embeds each row, is
+// better off with a session that remembers what it embedded.
+constexpr int kMostStable = 4;
 
 List* kept = NIL;  // of char*, in TopMemoryContext
 int kept_bytes = 0;
@@ -41,6 +45,16 @@ int kept_bytes = 0;
 struct Callee {
   char name[kMostName];
   char build[kMostName];
+  Oid arguments[kMostArguments];
+  Oid result;
+  bool gives_rows;
+  bool is_stable;
+};
+
+// A statement of the engine's that is run once its answer is there, so that a call that comes to nothing has left nothing behind.
+struct Statement {
+  const char* text;
+  const char* parameter;
 };
 
 // Whether a session's statement runs. Autovacuum has none: it computes the index expressions of others, with the bootstrap superuser
@@ -55,18 +69,54 @@ bool may_fit(FunctionCallInfo fcinfo) {
   return bytes <= kMostBytes;
 }
 
-// Whether what the engine sees is what this transaction sees: nothing of its own, and as of now.
-bool sees_what_is_committed() {
-  return !IsInParallelMode() && !IsolationUsesXactSnapshot() && !TransactionIdIsValid(GetTopTransactionIdIfAny());
+// After statements of the engine's: the transaction that they wrote in, and the number of its next command.
+TransactionId written_by = InvalidTransactionId;
+CommandId written_until = 0;
+
+void note_written() {
+  CommandCounterIncrement();
+  written_by = GetTopTransactionIdIfAny();
+  written_until = GetCurrentCommandId(false);
 }
 
-// Whether this is a function that may be answered: arguments are texts, and the result is one or JSON.
+// Whether this transaction has written nothing, or nothing since statements of the engine's, and nothing before: a command that
+// writes, the running one as well, has the next one get another number.
+bool has_written_nothing() {
+  const TransactionId own = GetTopTransactionIdIfAny();
+  if (!TransactionIdIsValid(own)) return true;
+  if (own != written_by) return false;
+  CommandCounterIncrement();
+  return GetCurrentCommandId(false) == written_until;
+}
+
+// Whether what the engine sees is what the function would see here, which looks at tables as of now, be it stable or not: nothing of
+// its own transaction but recorded runs.
+bool sees_what_is_committed() { return !IsInParallelMode() && !IsolationUsesXactSnapshot() && has_written_nothing(); }
+
+// Of this transaction's calls of stable functions, whether this is still one of the first.
+bool is_early() {
+  static TimestampTz since = 0;
+  static int count = 0;
+  if (since != GetCurrentTransactionStartTimestamp()) {
+    since = GetCurrentTransactionStartTimestamp();
+    count = 0;
+  }
+  return ++count <= kMostStable;
+}
+
+// Whether this is a function that may be answered.
 bool is_answerable(HeapTuple tuple, Callee* callee) {
   Form_pg_proc row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
-  if (!row->prosecdef || row->proretset || row->provolatile != PROVOLATILE_VOLATILE || row->prokind != PROKIND_FUNCTION) return false;
-  if (row->prorettype != TEXTOID && row->prorettype != JSONOID) return false;
-  for (int i = 0; i < row->pronargs; i++)
-    if (row->proargtypes.values[i] != TEXTOID) return false;
+  if (!row->prosecdef || row->provolatile == PROVOLATILE_IMMUTABLE || row->prokind != PROKIND_FUNCTION) return false;
+  if (row->proretset ? row->prorettype != RECORDOID : !is_received(row->prorettype)) return false;
+  if (row->pronargs > kMostArguments) return false;
+  for (int i = 0; i < row->pronargs; i++) {
+    callee->arguments[i] = row->proargtypes.values[i];
+    if (!is_sent(callee->arguments[i])) return false;
+  }
+  callee->result = row->prorettype;
+  callee->gives_rows = row->proretset;
+  callee->is_stable = row->provolatile == PROVOLATILE_STABLE;
   if (segment_role == nullptr || segment_role[0] == '\0') return false;
   const Oid owner = get_role_oid(segment_role, true);
   if (!OidIsValid(owner) || row->proowner != owner || GetUserId() != owner) return false;
@@ -91,8 +141,8 @@ bool quotes_answers(FunctionCallInfo fcinfo, const Callee& callee) {
   return strstr(messages, "assistant") != nullptr || strstr(messages, "\\u") != nullptr;
 }
 
-// The request: a text in JSON (plv8/src/generate/engine/messages.ts, SessionCall).
-void write_request(StringInfo json, FunctionCallInfo fcinfo, const Callee& callee, Oid role, bool quotes) {
+// The request: a text in JSON (plv8/src/generate/engine/messages.ts, SessionCall); false where an argument cannot be sent.
+bool write_request(StringInfo json, FunctionCallInfo fcinfo, const Callee& callee, Oid role, bool quotes) {
   appendStringInfo(json, "{\"role\": %u, \"login\": %u, \"writes\": %s", role, GetSessionUserId(), XactReadOnly ? "false" : "true");
   append_text(json, "call", callee.name);
   append_text(json, "build", callee.build);
@@ -100,8 +150,7 @@ void write_request(StringInfo json, FunctionCallInfo fcinfo, const Callee& calle
   appendStringInfoString(json, ", \"args\": [");
   for (int i = 0; i < fcinfo->nargs; i++) {
     if (i > 0) appendStringInfoChar(json, ',');
-    if (fcinfo->args[i].isnull) appendStringInfoString(json, "null");
-    else escape_json(json, TextDatumGetCString(fcinfo->args[i].value));
+    if (!append_argument(json, callee.arguments[i], fcinfo->args[i])) return false;
   }
   appendStringInfoString(json, "], \"kept\": [");
   ListCell* cell;
@@ -110,6 +159,7 @@ void write_request(StringInfo json, FunctionCallInfo fcinfo, const Callee& calle
     escape_json(json, static_cast<char*>(lfirst(cell)));
   }
   appendStringInfoString(json, "]}");
+  return true;
 }
 
 // A message: fields that a zero byte separates, as texts. Returns how many.
@@ -140,12 +190,12 @@ void keep(const char* text) {
 }
 
 // Run a statement with one parameter, a text; the first column of its first row, as a text in the current memory context.
-char* run(const char* statement, const char* parameter) {
+char* run(const Statement& statement) {
   MemoryContext caller = CurrentMemoryContext;
   Oid type = TEXTOID;
   if (SPI_connect() != SPI_OK_CONNECT) elog(ERROR, "could not connect to SPI");
-  Datum value = CStringGetTextDatum(parameter);
-  const int status = SPI_execute_with_args(statement, 1, &type, &value, nullptr, false, 1);
+  Datum value = CStringGetTextDatum(statement.parameter);
+  const int status = SPI_execute_with_args(statement.text, 1, &type, &value, nullptr, false, 1);
   if (status < 0 || SPI_processed != 1 || SPI_tuptable == nullptr) elog(ERROR, "unexpected result of a statement of the engine's: %d", status);
   char* text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
   char* out = MemoryContextStrdup(caller, text == nullptr ? "" : text);
@@ -153,10 +203,18 @@ char* run(const char* statement, const char* parameter) {
   return out;
 }
 
+// What an answer comes to, as far as it was heard.
+struct Answer {
+  List* statements;  // of Statement*
+  Rows* rows;        // null where the call gives a value
+  char* before;      // of a value: its text, and what follows what the last statement gave, null where that does not stand in it
+  char* behind;
+};
+
 enum class Heard { kMore, kAnswer, kNothing };
 
-// What a message of the engine's has this backend do; an answer, where it is that, goes to `out`.
-Heard hear(const char* data, size_t bytes, char** inserted, StringInfo out) {
+// What a message of the engine's has this backend do.
+Heard hear(const char* data, size_t bytes, Answer* answer) {
   char* fields[kMostFields] = {};
   const int count = split(data, bytes, fields);
   const char* what = fields[0];
@@ -167,18 +225,33 @@ Heard hear(const char* data, size_t bytes, char** inserted, StringInfo out) {
   } else if (strcmp(what, "keep") == 0 && count == 2) {
     keep(fields[1]);
   } else if (strcmp(what, "run") == 0 && count == 3) {
-    *inserted = run(fields[1], fields[2]);
-  } else if (strcmp(what, "answer") == 0 && count >= 2) {
-    appendStringInfoString(out, fields[1]);
-    if (count == 3) {
-      appendStringInfoString(out, *inserted == nullptr ? "" : *inserted);
-      appendStringInfoString(out, fields[2]);
-    }
+    Statement* statement = static_cast<Statement*>(palloc(sizeof(Statement)));
+    *statement = {fields[1], fields[2]};
+    answer->statements = lappend(answer->statements, statement);
+  } else if (strcmp(what, "row") == 0 && answer->rows != nullptr) {
+    return answer->rows->add(fields + 1, count - 1) ? Heard::kMore : Heard::kNothing;
+  } else if (strcmp(what, "answer") == 0 && (answer->rows == nullptr ? count >= 2 : count == 1)) {
+    answer->before = fields[1];
+    answer->behind = fields[2];
     return Heard::kAnswer;
   } else {
     return Heard::kNothing;
   }
   return Heard::kMore;
+}
+
+// What a call gives whose answer is there, after what is to be run.
+Datum result_of(const Callee& callee, Answer* answer) {
+  char* last = nullptr;
+  ListCell* cell;
+  foreach (cell, answer->statements) last = run(*static_cast<Statement*>(lfirst(cell)));
+  if (last != nullptr) note_written();
+  if (answer->rows != nullptr) {
+    answer->rows->give();
+    return 0;
+  }
+  if (answer->behind == nullptr) return value_of(callee.result, answer->before);
+  return value_of(callee.result, psprintf("%s%s%s", answer->before, last == nullptr ? "" : last, answer->behind));
 }
 
 }  // namespace
@@ -194,30 +267,32 @@ void forget_kept_answers() {
 bool answered_by_engine(FunctionCallInfo fcinfo, Datum* out) {
   int pid = 0;
   if (!engine_enabled || !extras_enabled || portable_wanted || core_is_loaded()) return false;
-  if (fcinfo->context != nullptr || fcinfo->flinfo->fn_retset || GetDatabaseEncoding() != PG_UTF8) return false;
-  if (!somebody_calls() || !sees_what_is_committed()) return false;
+  if (fcinfo->context != nullptr || GetDatabaseEncoding() != PG_UTF8) return false;
+  if (!somebody_calls()) return false;
   HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
   if (!HeapTupleIsValid(tuple)) return false;
   Callee callee;
   const bool answerable = is_answerable(tuple, &callee);
   ReleaseSysCache(tuple);
-  if (!answerable || role_context()[0] != '\0' || !may_fit(fcinfo)) return false;
+  if (!answerable || (callee.gives_rows && !can_give_rows(fcinfo)) || !sees_what_is_committed()) return false;
+  if (role_context()[0] != '\0' || !may_fit(fcinfo)) return false;
+  if (callee.is_stable && !is_early()) return false;
   const bool quotes = quotes_answers(fcinfo, callee);
   if (quotes && kept_bytes > kMostKeptBytes) return false;
   if (!find_engine(&pid) && !start_engine(&pid)) return false;
   check_stack_depth();
   const Oid set_role = GetCurrentRoleId();
   const Oid role = OidIsValid(set_role) ? set_role : GetSessionUserId();
-  StringInfoData request, answer;
+  StringInfoData request;
   initStringInfo(&request);
-  write_request(&request, fcinfo, callee, role, quotes);
-  if (request.len > kMostBytes) return false;
+  if (!write_request(&request, fcinfo, callee, role, quotes) || request.len > kMostBytes) return false;
   const int seconds = role_execution_timeout();
   const TimestampTz since = GetCurrentTimestamp();
   Asked asked = ask_engine(pid, role, 0, request.data, request.len);
   if (asked.segment == nullptr) return false;
-  initStringInfo(&answer);
-  char* inserted = nullptr;
+  Rows rows;
+  Answer answer = {NIL, callee.gives_rows ? &rows : nullptr, nullptr, nullptr};
+  if (callee.gives_rows) rows.begin(fcinfo);
   Heard heard = Heard::kMore;
   while (heard == Heard::kMore) {
     size_t bytes = 0;
@@ -227,12 +302,15 @@ bool answered_by_engine(FunctionCallInfo fcinfo, Datum* out) {
     }
     const shm_mq_result result = receive(asked, pid, &bytes, &data);
     if (result == SHM_MQ_WOULD_BLOCK) continue;
-    heard = result == SHM_MQ_SUCCESS ? hear(static_cast<char*>(data), bytes, &inserted, &answer) : Heard::kNothing;
+    heard = result == SHM_MQ_SUCCESS ? hear(static_cast<char*>(data), bytes, &answer) : Heard::kNothing;
   }
   dsm_detach(asked.segment);
-  if (heard != Heard::kAnswer) return false;
-  fcinfo->isnull = false;
-  *out = PointerGetDatum(cstring_to_text_with_len(answer.data, answer.len));
+  if (heard != Heard::kAnswer) {
+    if (callee.gives_rows) rows.forget();
+    return false;
+  }
+  fcinfo->isnull = callee.gives_rows;
+  *out = result_of(callee, &answer);
   return true;
 }
 

@@ -1,7 +1,7 @@
 /** Models that read a query and a document together and say with a classifier how well they go together. */
 import { logEvent, poll, query as select } from '../db.ts';
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
-import type { Purpose } from '../backend/catalog.ts';
+import type { ModelDescription, Purpose } from '../backend/catalog.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import type { UsedModel } from '../backend/registry.ts';
 import { currentCatalog, useDescription, useModel } from '../backend/registry.ts';
@@ -67,12 +67,16 @@ export function refuseForEmbeddings(options: EmbeddingOptions): void {
 
 /** Whether a model has a classifier, by its tensors: nothing is loaded to tell. */
 export function hasClassifier(model: string | null, purpose: Purpose): boolean {
-  const description = useDescription(currentCatalog(), model, purpose);
+  return isClassifier(useDescription(currentCatalog(), model, purpose));
+}
+
+/** The same of a model that is known. */
+export function isClassifier({ id }: Pick<ModelDescription, 'id'>): boolean {
   return (
     select(
       `select 1 as there from hartonomous.weight_matrices
        where model_id = $1::bigint and name in ('cls.weight', 'cls.output.weight') limit 1`,
-      [description.id],
+      [id],
     ).length > 0
   );
 }
@@ -96,9 +100,14 @@ export function scoreDocuments(ranker: Ranker, query: string, docs: readonly (st
   return scored.scores;
 }
 
-/** Tell the server log of texts that a classifier read. */
-export function logScores(model: string, { texts, tokens }: Omit<Scores, 'scores'>, started: number): void {
-  logEvent('rank', { model, texts, prompt_tokens: tokens, prompt_eval_duration: nanoseconds(Date.now() - started) });
+/** Tell the server log of texts that a classifier read; `log` writes the line. */
+export function logScores(
+  model: string,
+  { texts, tokens }: Omit<Scores, 'scores'>,
+  started: number,
+  log = logEvent,
+): void {
+  log('rank', { model, texts, prompt_tokens: tokens, prompt_eval_duration: nanoseconds(Date.now() - started) });
 }
 
 interface InPieces {

@@ -1,10 +1,10 @@
 /** embed, similarity, explain_similarity, rerank and explain_rerank. */
 import { returnNext } from '../db.ts';
 import { findRanker, scoreDocuments } from '../embed/cross-encoder.ts';
+import type { TextEmbedding } from '../embed/embedded-rows.ts';
 import { explainSimilarity as explainCosine } from '../embed/explain-similarity.ts';
-import type { TextEmbedding } from '../generate/engine/ask-reading.ts';
+import { cosine, cosinesOfFirst, rankedRows } from '../embed/ranking.ts';
 import { embedTexts, rankDocuments } from '../generate/engine/ask-reading.ts';
-import { cosineSimilarity } from '../model/vector-maths.ts';
 
 type Options = Record<string, unknown> | null;
 
@@ -38,11 +38,6 @@ export function explainSimilarity(a: string | null, b: string | null, model: str
   for (const row of explainCosine([a, b], model, options)) returnNext(row);
 }
 
-/** Null where one of them is. */
-function cosine(one: number[] | null, other: number[] | null): number | null {
-  return one === null || other === null ? null : cosineSimilarity(one, other);
-}
-
 /** Cosine of each document's embedding with the query's, null for null. */
 function cosines(
   query: string,
@@ -50,8 +45,7 @@ function cosines(
   model: string | null,
   options: Options,
 ): (number | null)[] {
-  const [wanted, ...found] = embedTexts([query, ...docs], model, options, { ranked: true });
-  return found.map(({ embedding }) => cosine(wanted!.embedding, embedding));
+  return cosinesOfFirst(embedTexts([query, ...docs], model, options, { ranked: true }));
 }
 
 export function rerank(
@@ -62,10 +56,7 @@ export function rerank(
 ): void {
   if (query === null || docs === null) return;
   const scores = rankDocuments(query, docs, model, options) ?? cosines(query, docs, model, options);
-  const rows = docs.map((doc, i) => ({ ord: i + 1, doc, score: scores[i]! }));
-  // Best first, null last; of equal ones the earlier.
-  rows.sort((one, other) => (other.score ?? -Infinity) - (one.score ?? -Infinity) || one.ord - other.ord);
-  for (const row of rows) returnNext(row);
+  for (const row of rankedRows(docs, scores)) returnNext(row);
 }
 
 /** What each word of a query and of a document adds to the document's score: the score less that without the word. */

@@ -5,11 +5,12 @@ import { onErrorOf, placed } from '../backend/on-error.ts';
 import { HartonomousError, raise, SQLSTATE } from '../errors.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
 import { parseOptions } from '../sampling/options.ts';
+import { THIS_SESSION } from './call-session.ts';
 import type { Generation, GenerationRequest } from './generate.ts';
 import { generateAll } from './generate.ts';
 import type { Prompt, PromptPart } from './prompt-parts.ts';
 import type { RunTexts } from './record.ts';
-import { buildIdOf, recordingWanted, recordWithTexts, runTexts } from './record.ts';
+import { buildIdOf, recordingWanted, runTexts } from './record.ts';
 import { openRequest, promptModel } from './request.ts';
 import { turnPrompt } from './templated-prompt.ts';
 
@@ -73,7 +74,10 @@ export interface BatchAnswer {
 export class BatchRows {
   readonly rows: BatchRow[];
 
-  constructor(count: number) {
+  constructor(
+    count: number,
+    private readonly session = THIS_SESSION,
+  ) {
     this.rows = Array.from({ length: count }, (_, i) => ({
       ord: i + 1,
       text: null,
@@ -94,7 +98,7 @@ export class BatchRows {
     row.eval_count = generation.tokens.length;
     if (run === null) return;
     const { catalog, caller, model, options, startedAt } = call;
-    recordWithTexts(
+    this.session.record(
       {
         caller,
         kind: 'generate',

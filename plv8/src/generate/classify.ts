@@ -2,17 +2,17 @@
 import type { Catalog } from '../backend/catalog.ts';
 import { nanoseconds } from '../backend/durations.ts';
 import type { UsedModel } from '../backend/registry.ts';
-import { logEvent } from '../db.ts';
 import { raise, SQLSTATE } from '../errors.ts';
 import { quoted } from '../format/visible-text.ts';
 import type { Model } from '../model/model.ts';
 import type { Pause } from '../model/pause.ts';
 import { whole } from '../model/pause.ts';
 import type { GenerateOptions } from '../sampling/options.ts';
+import { THIS_SESSION } from './call-session.ts';
 import { checkPrompt, contextLength } from './generate.ts';
 import type { Prompt } from './prompt-parts.ts';
 import type { LabelReading, ReadWith, RunTexts } from './record.ts';
-import { readWith, recordingWanted, recordLabel, runTexts } from './record.ts';
+import { labelRun, readWith, recordingWanted, runTexts } from './record.ts';
 import { openRequest, promptModel } from './request.ts';
 import { scoreInPieces, sharedLength } from './score.ts';
 import { isTurn, turnPrompt } from './templated-prompt.ts';
@@ -198,9 +198,9 @@ export interface LabelCall {
 }
 
 /** Each label with its share of the likelihood of all, the likeliest first; logged, and recorded where there is a run. */
-export function finishLabels(call: LabelCall, { scores, run }: LabelScores): LabelRow[] {
+export function finishLabels(call: LabelCall, { scores, run }: LabelScores, session = THIS_SESSION): LabelRow[] {
   const { catalog, caller, by, labels, given, options, startedAt, loadedAt } = call;
-  logEvent('classify', {
+  session.log('classify', {
     model: by.model.name,
     caller,
     labels: labels.length,
@@ -212,7 +212,8 @@ export function finishLabels(call: LabelCall, { scores, run }: LabelScores): Lab
   const rows = labels.map((label, i) => ({ label, probability: weights[i]! / total }));
   if (run !== null) {
     const { texts, ...read } = run;
-    recordLabel(by, catalog, { ...read, given, settings: options, labels: rows, startedAt }, texts);
+    const reading = { ...read, given, settings: options, labels: rows, startedAt };
+    session.record(labelRun(by, catalog, caller, reading), texts);
   }
   return rows.sort((a, b) => b.probability - a.probability);
 }

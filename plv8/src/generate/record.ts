@@ -234,7 +234,7 @@ export interface Reading {
 export function recordReading(used: UsedModel, catalog: Catalog, reading: Reading): void {
   if (!mustRecord(catalog.limits)) return;
   refuseUnrecorded(catalog.limits);
-  recordRun(readingRun(readWith(used), catalog, 'logits', reading), used.tokenizer);
+  recordRun(readingRun(readWith(used), catalog, { caller: callerRole(), kind: 'logits' }, reading), used.tokenizer);
 }
 
 /** A label as the answer of a run, as if nothing but labels could have been drawn. */
@@ -271,27 +271,26 @@ export function readWith({ entry, loadNs }: UsedModel): ReadWith {
   return { model: entry.description, heldAs: entry.model.precision, loadNs };
 }
 
-/** `texts` are those of the prompt and of the likeliest label. */
-export function recordLabel(by: ReadWith, catalog: Catalog, reading: LabelReading, texts: RunTexts): number {
+/** What is recorded of a call whose answer is a label. */
+export function labelRun(by: ReadWith, catalog: Catalog, caller: string, reading: LabelReading): RunRecord {
   const { settings, labels, isWhole } = reading;
   const constraint = isWhole ? ({ kind: 'choice', choices: labels.map(({ label }) => label) } as const) : null;
   const sampler = { ...settings.sampler, ...PLAIN_DRAW };
   const read = { ...reading, settings: { ...settings, constraint, sampler } };
-  return recordWithTexts(readingRun(by, catalog, 'classify', read, reading), texts);
+  return readingRun(by, catalog, { caller, kind: 'classify' }, read, reading);
 }
 
 function readingRun(
   by: ReadWith,
   catalog: Catalog,
-  kind: 'logits' | 'classify',
+  call: Pick<RunRecord, 'caller' | 'kind'>,
   { given, settings, promptIds, evaluated, startedAt }: Reading,
   label?: LabelReading,
 ): RunRecord {
   const totalNs = nanoseconds(Date.now() - startedAt);
   return {
     ...by,
-    caller: callerRole(),
-    kind,
+    ...call,
     ...(label === undefined ? {} : { labels: label.labels }),
     options: given,
     settings,

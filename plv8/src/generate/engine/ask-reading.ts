@@ -1,10 +1,11 @@
 /** Embeddings and scores of texts, of the engine of the database where that takes them. */
 import { callerRole } from '../../backend/caller.ts';
 import type { Catalog, ModelDescription, Purpose } from '../../backend/catalog.ts';
-import { nanoseconds } from '../../backend/durations.ts';
 import { admit, currentCatalog, note, useDescription, useModel } from '../../backend/registry.ts';
 import { engineHost, logEvent, noticeOnce } from '../../db.ts';
 import { hasClassifier, logScores, refuseForEmbeddings, scoreDocuments } from '../../embed/cross-encoder.ts';
+import type { TextEmbedding } from '../../embed/embedded-rows.ts';
+import { EmbeddedRows } from '../../embed/embedded-rows.ts';
 import type { EmbeddingCounts, EmbeddingTask } from '../../embed/embedding.ts';
 import { embedInPieces } from '../../embed/embedding.ts';
 import { parseEmbeddingOptions } from '../../embed/embedding-options.ts';
@@ -17,19 +18,10 @@ import { writeJson } from '../../format/ordered-json.ts';
 import type { Precision } from '../../model/model.ts';
 import { whole } from '../../model/pause.ts';
 import { converse, MAX_INPUT, mayAsk, requestHead } from './conversing.ts';
-import type { LastMessage, Part, Reading } from './messages.ts';
+import type { EmbeddedPart, LastMessage, Part, Reading } from './messages.ts';
 import { readingLength, storedOf } from './messages.ts';
 
 type Options = Record<string, unknown> | null;
-
-export interface TextEmbedding {
-  /** (dim, or the dimensions asked for) */
-  embedding: number[] | null;
-  /** tokens that the model read */
-  tokens: number | null;
-  /** why there is no embedding of a text that is there */
-  error: string | null;
-}
 
 /** SQLSTATE of the host's error: too_many_connections. */
 const ENGINE_IS_FULL = '53300';
@@ -93,8 +85,11 @@ export function scoresOf(text: string): number[] {
   return Array.from(new Float64Array(decodeBase64(text).buffer));
 }
 
-function floatsOf(text: string): number[] {
-  return Array.from(new Float32Array(decodeBase64(text).buffer));
+/** What an engine sent of texts that it embedded. */
+export function embeddedOf(part: EmbeddedPart): Embedded | string {
+  if ('failed' in part) return part.failed;
+  const { vector, tokens, length } = part;
+  return { embedding: Array.from(new Float32Array(decodeBase64(vector).buffer)), tokens, length };
 }
 
 interface EmbeddedAs {
@@ -122,34 +117,13 @@ export function embedTexts(
   const asking = openReading(model, given, options.precision, 'embedding');
   const { description } = asking;
   const started = Date.now();
-  const out: TextEmbedding[] = texts.map(() => ({ embedding: null, tokens: null, error: null }));
-  const cut: { place: number; embedded: Embedded }[] = [];
-  const see = (places: readonly number[], came: Embedded | string): void => {
-    for (const i of places) {
-      if (typeof came === 'string') {
-        out[i]!.error = came;
-        continue;
-      }
-      out[i] = { embedding: came.embedding, tokens: came.tokens, error: null };
-      if (came.length > came.tokens) cut.push({ place: i + 1, embedded: came });
-    }
-  };
+  const embedded = new EmbeddedRows(texts.length);
+  const see = (places: readonly number[], came: Embedded | string): void => embedded.see(places, came);
   const askNow = (): EmbeddingCounts | null => askForEmbeddings(asking, texts, ranked, see);
   const counts = (queued ? unlessFull(askNow) : askNow()) ?? embedHere(asking, { texts, options, ranked }, see);
-  logEvent('embed', {
-    model: description.name,
-    texts: texts.length,
-    prompt_tokens: counts.reused + counts.computed,
-    prompt_eval_count: counts.computed,
-    prompt_eval_duration: nanoseconds(Date.now() - started),
-  });
-  cut.sort((a, b) => a.place - b.place);
-  for (const { place, embedded } of cut) {
-    noticeOnce(
-      `text ${place} has ${embedded.length} tokens, the model reads ${embedded.tokens}: it was cut, and so may others of this statement be`,
-    );
-  }
-  return out;
+  logEvent('embed', embedded.facts(description.name, counts, started));
+  for (const message of embedded.notices()) noticeOnce(message);
+  return embedded.rows;
 }
 
 /** What `work` comes to; null where the engine takes no more requests. */
@@ -222,9 +196,7 @@ function askForEmbeddings(
   }
   const came: [places: readonly number[], came: Embedded | string][] = [];
   const answered = askToRead(asking, { embed: left, ranked }, (part) => {
-    if ('place' in part) return;
-    if ('failed' in part) came.push([part.places, part.failed]);
-    else came.push([part.places, { embedding: floatsOf(part.vector), tokens: part.tokens, length: part.length }]);
+    if ('places' in part) came.push([part.places, embeddedOf(part)]);
   });
   if (answered === null || !('embedded' in answered)) return null;
   tell();

@@ -1,18 +1,13 @@
 /** What is left to do with an answer of the engine's, on behalf of the session whose it is: it is logged, remembered and recorded. */
 import type { ModelDescription } from '../../backend/catalog.ts';
 import { nanoseconds } from '../../backend/durations.ts';
-import type { SqlValue } from '../../db.ts';
-import { logEvent, notice } from '../../db.ts';
 import { parseJson } from '../../format/ordered-json.ts';
 import type { Grammar } from '../../sampling/constraint/grammar.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
 import type { ToolCall } from '../../sampling/tool-calls.ts';
+import { THIS_SESSION } from '../call-session.ts';
 import { answerFacts, ignoredNotice } from '../generate.ts';
-import type { RunRecord, RunTexts } from '../record.ts';
-import { recordWithTexts } from '../record.ts';
 import type { Answer } from '../request.ts';
-import type { Written } from '../written-answers.ts';
-import { rememberWhole } from '../written-answers.ts';
 import type { EngineAnswer } from './messages.ts';
 
 export interface AnsweredCall {
@@ -25,16 +20,6 @@ export interface AnsweredCall {
   buildId: string | null;
   startedAt: number; // milliseconds since 1970
 }
-
-export interface Session {
-  notice(message: string): void;
-  log(event: string, facts: Record<string, SqlValue>): void;
-  remember(written: Written): void;
-  /** The run's id. */
-  record(run: RunRecord, texts: RunTexts): number;
-}
-
-export const THIS_SESSION: Session = { notice, log: logEvent, remember: rememberWhole, record: recordWithTexts };
 
 export function finish(call: AnsweredCall, answered: EngineAnswer, session = THIS_SESSION): Answer {
   const { kind, caller, model, given, buildId, startedAt } = call;

@@ -55,10 +55,11 @@ export interface AnswerRequest extends RequestHead {
 
 /** A call of a function by a backend that runs no JavaScript (host/src/front/call.cc), and what its session decides. */
 export interface SessionCall {
-  call: 'generate' | 'complete' | 'chat';
+  call:
+    'generate' | 'complete' | 'chat' | 'generateBatch' | 'embed' | 'embedBatch' | 'similarity' | 'rerank' | 'classify';
   build: string;
-  /** Arguments of the function. */
-  args: (string | null)[];
+  /** Arguments of the function: texts, JSON as a text, arrays of texts. */
+  args: (string | null | (string | null)[])[];
   /** oid of the role on whose behalf, and of the session's user. */
   role: number;
   login: number;

@@ -23,7 +23,8 @@ import type { EngineRequest, LastMessage, SessionCall, UnloadRequest } from './m
 import { failure, storedOf } from './messages.ts';
 import { ReadingJob } from './reading-job.ts';
 import { Readings } from './readings.ts';
-import { ServedCall } from './session-call.ts';
+import { openServedCall } from './session/open.ts';
+import { ServedCall } from './session/served-call.ts';
 import type { Client } from './serving.ts';
 import { Serving } from './serving.ts';
 import type { Turn } from './turns.ts';
@@ -249,7 +250,7 @@ function beginCall(host: EngineHost, catalog: Catalog, left: Left, call: Session
   let opened: ServedCall | null = null;
   try {
     const store = counterStoreOf(host, left.id);
-    opened = within(PREPARE_MS, () => ServedCall.of(catalog, call, Math.floor(left.since), store));
+    opened = within(PREPARE_MS, () => openServedCall(catalog, call, Math.floor(left.since), store));
   } catch {
     // The backend finds the same, and says it.
   }
@@ -262,8 +263,9 @@ function beginCall(host: EngineHost, catalog: Catalog, left: Left, call: Session
   begin(host, catalog, left, request, {
     send: (message) => {
       if ('rows' in message) opened.charge(message.rows);
+      else opened.see(message);
     },
-    reply: (message) => reply(host, left.id, 'answer' in message ? opened.answer(message.answer) : opened.leave()),
+    reply: (message) => reply(host, left.id, opened.finish(message)),
   });
 }
 

@@ -26,7 +26,7 @@ import type { EngineFacts, RequestFacts } from './facts.ts';
 import { newRequestFacts } from './facts.ts';
 import type { Grammars } from './grammars.ts';
 import { ChoosingTime } from './grammars.ts';
-import type { AnswerRequest, EngineInput, EngineMessage, LastMessage, RequestHead, SentStep } from './messages.ts';
+import type { AnswerRequest, EngineInput, LastMessage, Part, RequestHead, SentStep } from './messages.ts';
 import { failure, sentStep } from './messages.ts';
 import type { Turn } from './turns.ts';
 
@@ -35,7 +35,7 @@ export interface Client<Request = AnswerRequest> extends Turn {
   readonly request: Request;
   /** When it was asked, milliseconds since 1970. */
   readonly since: number;
-  send(message: EngineMessage): void;
+  send(message: { rows: number } | Part): void;
   /** The last message. */
   reply(message: LastMessage): void;
   /** What others see of the request. */

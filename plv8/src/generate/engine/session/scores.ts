@@ -1,0 +1,43 @@
+/** rerank and classify by a model's classifier for a backend that runs no JavaScript. */
+import type { ModelDescription } from '../../../backend/catalog.ts';
+import { logScores, refuseForEmbeddings } from '../../../embed/cross-encoder.ts';
+import { parseEmbeddingOptions } from '../../../embed/embedding-options.ts';
+import { scoresOf } from '../ask-reading.ts';
+import type { LastMessage, Reading, ReadingRequest } from '../messages.ts';
+import { readingRequest } from './readings.ts';
+import type { CallMade } from './served-call.ts';
+import { ServedCall } from './served-call.ts';
+
+export class ServedScores extends ServedCall {
+  private constructor(
+    made: CallMade,
+    private readonly model: ModelDescription,
+    readonly request: ReadingRequest,
+    private readonly tell: (scores: readonly (number | null)[]) => string[],
+  ) {
+    super(made);
+  }
+
+  /** `tell` says of the scores what the result is. */
+  static of(
+    made: CallMade,
+    model: ModelDescription,
+    given: Record<string, unknown>,
+    reading: Reading,
+    tell: (scores: readonly (number | null)[]) => string[],
+  ): ServedCall | null {
+    const options = parseEmbeddingOptions(given);
+    refuseForEmbeddings(options);
+    const request = readingRequest(made.catalog, model, given, options, reading);
+    return request === null ? null : new ServedScores(made, model, request, tell);
+  }
+
+  protected resultOf(last: LastMessage): string[] | null {
+    if (!('scored' in last)) return null;
+    const { scored } = last;
+    logScores(this.model.name, scored, this.made.startedAt, this.session.log);
+    const scores: (number | null)[] = scoresOf(scored.scores);
+    for (const place of scored.failed) scores[place] = null;
+    return this.tell(scores);
+  }
+}
