@@ -3,7 +3,7 @@
 create or replace function hartonomous._generate_json(prompt text, schema text, model text, options text)
 returns text
 language plv8 volatile parallel unsafe cost 1000000 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.generateJson(prompt, schema, model, options)}} $$;
+as $$ {{engine.generateJson(prompt, schema, model, options)}} $$;
 comment on function hartonomous._generate_json(text, text, text, text) is 'generate_json over texts, in which null is not SQL null';
 
 create or replace function hartonomous.generate_json(
@@ -33,7 +33,7 @@ comment on function hartonomous.generate_json(text, jsonb, text, json) is
 create or replace function hartonomous._generate_regex(prompt text, pattern text, model text, options text)
 returns text
 language plv8 volatile parallel unsafe cost 1000000 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.generateRegex(prompt, pattern, model, options)}} $$;
+as $$ {{engine.generateRegex(prompt, pattern, model, options)}} $$;
 comment on function hartonomous._generate_regex(text, text, text, text) is 'generate_regex with options as text';
 
 create or replace function hartonomous.generate_regex(
@@ -47,7 +47,7 @@ comment on function hartonomous.generate_regex(text, text, text, json) is
 create or replace function hartonomous._generate_grammar(prompt text, grammar text, model text, options text)
 returns text
 language plv8 volatile parallel unsafe cost 1000000 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.generateGrammar(prompt, grammar, model, options)}} $$;
+as $$ {{engine.generateGrammar(prompt, grammar, model, options)}} $$;
 comment on function hartonomous._generate_grammar(text, text, text, text) is 'generate_grammar with options as text';
 
 create or replace function hartonomous.generate_grammar(
@@ -61,7 +61,7 @@ comment on function hartonomous.generate_grammar(text, text, text, json) is
 create or replace function hartonomous._generate_choice(prompt text, choices text[], model text, options text)
 returns text
 language plv8 volatile parallel unsafe cost 1000000 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.generateChoice(prompt, choices, model, options)}} $$;
+as $$ {{engine.generateChoice(prompt, choices, model, options)}} $$;
 comment on function hartonomous._generate_choice(text, text[], text, text) is 'generate_choice with options as text';
 
 create or replace function hartonomous.generate_choice(

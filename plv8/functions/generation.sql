@@ -59,7 +59,7 @@ create or replace function hartonomous._generate_stream(
     out thinking text)
 returns setof record
 language plv8 volatile parallel unsafe cost 1000000 rows 128 security definer set search_path = hartonomous, pg_temp
-as $$ {{entry.generateStream(prompt, model, options)}} $$;
+as $$ {{engine.generateStream(prompt, model, options)}} $$;
 comment on function hartonomous._generate_stream(text, text, text) is 'generate_stream with options as text';
 
 create or replace function hartonomous.generate_stream(

@@ -1,5 +1,5 @@
 /** generate_json, generate_regex, generate_grammar and generate_choice. */
-import { raise, SQLSTATE } from '../errors.ts';
+import { choiceGrammar, chosen } from '../generate/choice.ts';
 import type { Grammar } from '../sampling/constraint/grammar.ts';
 import { answer } from '../generate/engine/ask.ts';
 import { jsonOf, optionsOf } from '../format/json-arguments.ts';
@@ -48,12 +48,6 @@ export function generateChoice(
   options: string | null,
 ): string | null {
   if (prompt === null || choices === null) return null;
-  const given = choices.map((choice, i) => {
-    if (choice === null) raise(SQLSTATE.invalidParameterValue, `choice ${i + 1} is null`);
-    return choice;
-  });
-  if (given.length === 0) raise(SQLSTATE.invalidParameterValue, 'choices must not be empty');
-  const text = constrained(prompt, { kind: 'choice', choices: given }, model, options);
-  // One space may stand before the answer.
-  return given.includes(text) ? text : text.slice(1);
+  const grammar = choiceGrammar(choices);
+  return chosen(constrained(prompt, grammar, model, options), grammar.choices);
 }

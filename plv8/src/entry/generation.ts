@@ -5,7 +5,7 @@ import { renderMessages } from '../generate/templated-prompt.ts';
 import { currentCatalog, useTokenizer } from '../backend/registry.ts';
 import { answer } from '../generate/engine/ask.ts';
 import type { SentStep } from '../generate/engine/messages.ts';
-import { completion, nextMessage } from '../generate/results.ts';
+import { completion, nextMessage, streamRows } from '../generate/results.ts';
 import { parseMessages } from '../tokenizer/messages.ts';
 import { jsonOf, optionsOf } from '../format/json-arguments.ts';
 
@@ -32,17 +32,9 @@ export function chat(messages: string | null, model: string | null, options: str
 
 export function generateStream(prompt: string | null, model: string | null, options: string | null): void {
   if (prompt === null) return;
-  // Text may become certain only at the end of the answer, which has no token: the last token's row waits for it.
-  const rows: { step: number; token_id: number; token: string; logprob: number | null; thinking: string }[] = [];
-  const onStep = ({ id, logprob, text, thinking }: SentStep): void => {
-    if (id !== null) rows.push({ step: rows.length, token_id: id, token: text, logprob, thinking });
-    else if (rows.length > 0) {
-      rows[rows.length - 1]!.token += text;
-      rows[rows.length - 1]!.thinking += thinking;
-    }
-  };
-  answer('stream', { prompt }, model, optionsOf(options), { onStep });
-  for (const row of rows) returnNext(row);
+  const steps: SentStep[] = [];
+  answer('stream', { prompt }, model, optionsOf(options), { onStep: (step) => steps.push(step) });
+  for (const row of streamRows(steps)) returnNext(row);
 }
 
 export function renderChatMessages(

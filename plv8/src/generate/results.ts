@@ -1,5 +1,6 @@
-/** What generate, complete and chat give for an answer. */
+/** What generate, complete, chat and generate_stream give for an answer. */
 import { writeJson } from '../format/ordered-json.ts';
+import type { SentStep } from './engine/messages.ts';
 import type { Answer } from './request.ts';
 import { callsFact, facts, thinkingFact } from './request.ts';
 
@@ -21,4 +22,25 @@ export function nextMessage(answer: Answer): string {
     message: { role: 'assistant', content: answer.generation.text, ...thinkingFact(answer), ...callsFact(answer) },
     ...facts(answer),
   });
+}
+
+export interface StreamRow {
+  step: number;
+  token_id: number;
+  token: string;
+  logprob: number | null;
+  thinking: string;
+}
+
+/** A row for each token. Text may become certain only at the end of the answer, which has no token: it goes to the last one's. */
+export function streamRows(steps: readonly SentStep[]): StreamRow[] {
+  const rows: StreamRow[] = [];
+  for (const { id, logprob, text, thinking } of steps) {
+    if (id !== null) rows.push({ step: rows.length, token_id: id, token: text, logprob, thinking });
+    else if (rows.length > 0) {
+      rows[rows.length - 1]!.token += text;
+      rows[rows.length - 1]!.thinking += thinking;
+    }
+  }
+  return rows;
 }

@@ -56,7 +56,20 @@ export interface AnswerRequest extends RequestHead {
 /** A call of a function by a backend that runs no JavaScript (host/src/front/call.cc), and what its session decides. */
 export interface SessionCall {
   call:
-    'generate' | 'complete' | 'chat' | 'generateBatch' | 'embed' | 'embedBatch' | 'similarity' | 'rerank' | 'classify';
+    | 'generate'
+    | 'complete'
+    | 'chat'
+    | 'generateStream'
+    | 'generateJson'
+    | 'generateRegex'
+    | 'generateGrammar'
+    | 'generateChoice'
+    | 'generateBatch'
+    | 'embed'
+    | 'embedBatch'
+    | 'similarity'
+    | 'rerank'
+    | 'classify';
   build: string;
   /** Arguments of the function: texts, JSON as a text, arrays of texts. */
   args: (string | null | (string | null)[])[];

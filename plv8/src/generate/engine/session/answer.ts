@@ -1,36 +1,36 @@
-/** generate, complete and chat for a backend that runs no JavaScript. */
+/** One answer for a backend that runs no JavaScript: of generate and its like, complete, chat and generate_stream. */
 import { useDescription } from '../../../backend/registry.ts';
 import type { ModelDescription } from '../../../backend/catalog.ts';
-import { jsonOf, optionsOf } from '../../../format/json-arguments.ts';
+import { optionsOf } from '../../../format/json-arguments.ts';
+import { writeJson } from '../../../format/ordered-json.ts';
+import type { Grammar } from '../../../sampling/constraint/grammar.ts';
 import type { GenerateOptions } from '../../../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../../../sampling/options.ts';
-import { parseMessages } from '../../../tokenizer/messages.ts';
 import { isRecordingWanted } from '../../record.ts';
 import type { Answer } from '../../request.ts';
-import { completion, nextMessage } from '../../results.ts';
 import type { Written } from '../../written-answers.ts';
 import { standsIn } from '../../written-answers.ts';
 import { requestHead, seeded } from '../conversing.ts';
+import type { AnsweredCall } from '../finish.ts';
 import { finish } from '../finish.ts';
-import type { AnswerRequest, LastMessage } from '../messages.ts';
+import type { AnswerRequest, LastMessage, SentStep } from '../messages.ts';
 import { storedOf } from '../messages.ts';
 import type { Input } from '../taken.ts';
 import { isTakenInput, sentInput } from '../taken.ts';
 import type { CallMade } from './served-call.ts';
-import { recordedResult, ServedCall, valueResult } from './served-call.ts';
+import { ServedCall } from './served-call.ts';
 
-type Kind = 'generate' | 'complete' | 'chat';
-
-function inputOf(kind: Kind, text: string | null): Input | null {
-  if (text === null) return null;
-  if (kind !== 'chat') return { prompt: text };
-  const given = jsonOf(text);
-  return given === null ? null : { messages: parseMessages(given), json: text };
-}
-
-function resultOf(kind: Kind, answer: Answer): string {
-  if (kind === 'generate') return answer.generation.text;
-  return kind === 'complete' ? JSON.stringify(completion(answer)) : nextMessage(answer);
+/** What is to be answered. */
+export interface Asked {
+  kind: AnsweredCall['kind'];
+  input: Input;
+  model: string | null;
+  /** As the caller wrote them, a JSON text. */
+  options: string | null;
+  /** What the answer has to be where the function says it. */
+  grammar?: Grammar;
+  /** The result as the backend hears it. */
+  resultOf(answer: Answer, steps: readonly SentStep[]): string[];
 }
 
 export class ServedAnswer extends ServedCall {
@@ -38,14 +38,14 @@ export class ServedAnswer extends ServedCall {
 
   private constructor(
     made: CallMade,
-    private readonly kind: Kind,
+    private readonly asked: Asked,
     private readonly model: ModelDescription,
     private readonly given: Record<string, unknown>,
     private readonly options: GenerateOptions,
-    input: Input,
   ) {
     super(made);
     const { call, catalog } = made;
+    const { kind, input, grammar } = asked;
     const record = isRecordingWanted(options.record, kind, catalog, () => call.record) && call.writes;
     const written = (texts: readonly string[]): [text: string, ids: number[]][] =>
       call.kept
@@ -61,40 +61,31 @@ export class ServedAnswer extends ServedCall {
         options: seeded(given, options),
         limits: [...catalog.limits],
       }),
-      grammar: null,
+      grammar: grammar === undefined ? null : writeJson(grammar),
       input: sentInput(input, written),
-      logprobs: record || options.logprobs,
-      wantsSteps: false,
+      logprobs: record || options.logprobs || kind === 'stream',
+      wantsSteps: kind === 'stream',
       wantsRun: record,
-      showsLogprobs: options.logprobs && kind !== 'generate',
+      showsLogprobs: options.logprobs && (kind === 'complete' || kind === 'chat'),
     };
   }
 
   /** Null where the backend is to compute it. Throws what is wrong with the call, which the backend finds as well. */
-  static of(
-    made: CallMade,
-    kind: Kind,
-    text: string | null,
-    model: string | null,
-    json: string | null,
-  ): ServedCall | null {
-    const input = inputOf(kind, text);
-    if (input === null) return null;
+  static of(made: CallMade, asked: Asked): ServedCall | null {
     const { catalog } = made;
-    const description = useDescription(catalog, model);
-    const given = optionsOf(json) ?? {};
-    const options = parseOptions(given, description.defaultOptions);
-    if (!isTakenInput(input, given, options, catalog) || ignoredOptions(given).length > 0) return null;
-    return new ServedAnswer(made, kind, description, given, options, input);
+    const { input, grammar } = asked;
+    const model = useDescription(catalog, asked.model);
+    const given = optionsOf(asked.options) ?? {};
+    const options = parseOptions(given, model.defaultOptions, grammar);
+    if (!isTakenInput(input, given, options, catalog, grammar) || ignoredOptions(given).length > 0) return null;
+    return new ServedAnswer(made, asked, model, given, options);
   }
 
   protected resultOf(last: LastMessage): string[] | null {
     if (!('answer' in last)) return null;
-    const { kind, model, given, options, request } = this;
+    const { asked, model, given, options, request } = this;
     const { startedAt } = this.made;
-    const about = { kind, caller: this.caller, model, given, options, buildId: request.build, startedAt };
-    const answer = finish(about, last.answer, this.session);
-    const result = resultOf(kind, answer);
-    return answer.runId === null || kind === 'generate' ? valueResult(result) : recordedResult(result, '"run_id":');
+    const about = { kind: asked.kind, caller: this.caller, model, given, options, buildId: request.build, startedAt };
+    return asked.resultOf(finish(about, last.answer, this.session), last.answer.steps);
   }
 }

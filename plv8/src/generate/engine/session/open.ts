@@ -5,16 +5,22 @@ import { useDescription } from '../../../backend/registry.ts';
 import type { CounterStore } from '../../../db.ts';
 import { isClassifier } from '../../../embed/cross-encoder.ts';
 import { cosine, cosinesOfFirst, rankedRows } from '../../../embed/ranking.ts';
+import { jsonOf } from '../../../format/json-arguments.ts';
+import { parseMessages } from '../../../tokenizer/messages.ts';
+import { choiceGrammar, chosen } from '../../choice.ts';
 import { checkLabels, ownOptions } from '../../classify.ts';
 import { buildIdOf } from '../../record.ts';
+import type { StreamRow } from '../../results.ts';
+import { completion, nextMessage, streamRows } from '../../results.ts';
 import type { SessionCall } from '../messages.ts';
+import type { Asked } from './answer.ts';
 import { ServedAnswer } from './answer.ts';
 import { ServedEmbeddings } from './embeddings.ts';
 import { labelRows, ServedLabels } from './labels.ts';
 import { ServedPrompts } from './prompts.ts';
 import { ServedScores } from './scores.ts';
-import type { CallMade, ServedCall } from './served-call.ts';
-import { arrayOf, jsonOptions, numeral, rowsResult, valueResult } from './served-call.ts';
+import type { CallMade, Columns, ServedCall } from './served-call.ts';
+import { arrayOf, jsonOptions, numeral, recordedResult, rowsResult, valueResult } from './served-call.ts';
 
 /** Texts of one call: the rows of all leave together, and have to wait for a backend that reads slowly. */
 const MAX_TEXTS = 64;
@@ -38,7 +44,19 @@ function serve(made: CallMade): ServedCall | null {
     case 'generate':
     case 'complete':
     case 'chat':
-      return ServedAnswer.of(made, call, textOf(first), textOf(second), textOf(third));
+    case 'generateStream': {
+      const text = textOf(first);
+      const asked = text === null ? null : askedFor(call, text);
+      return asked && ServedAnswer.of(made, { ...asked, model: textOf(second), options: textOf(third) });
+    }
+    case 'generateJson':
+    case 'generateRegex':
+    case 'generateGrammar':
+    case 'generateChoice': {
+      const prompt = textOf(first);
+      const asked = prompt === null ? null : askedUnder(call, prompt, second);
+      return asked && ServedAnswer.of(made, { ...asked, model: textOf(third), options: textOf(fourth) });
+    }
     case 'generateBatch': {
       const prompts = textsOf(first);
       return prompts === null ? null : ServedPrompts.of(made, prompts, textOf(second), textOf(third));
@@ -92,6 +110,55 @@ function serve(made: CallMade): ServedCall | null {
     default:
       return null;
   }
+}
+
+type Answering = Omit<Asked, 'model' | 'options'>;
+
+const textResult: Answering['resultOf'] = ({ generation }) => valueResult(generation.text);
+
+/** Null for what the backend is to compute, as below. */
+function askedFor(call: 'generate' | 'complete' | 'chat' | 'generateStream', text: string): Answering | null {
+  if (call === 'chat') {
+    const given = jsonOf(text);
+    if (given === null) return null;
+    const input = { messages: parseMessages(given), json: text };
+    return { kind: call, input, resultOf: (answer) => recordedResult(nextMessage(answer), answer) };
+  }
+  const input = { prompt: text };
+  if (call === 'generate') return { kind: call, input, resultOf: textResult };
+  if (call === 'complete') {
+    return { kind: call, input, resultOf: (answer) => recordedResult(JSON.stringify(completion(answer)), answer) };
+  }
+  const columns = ({ step, token_id, token, logprob, thinking }: StreamRow): Columns => [
+    step,
+    token_id,
+    token,
+    logprob === null ? null : Math.fround(logprob), // a column of type real
+    thinking,
+  ];
+  return { kind: 'stream', input, resultOf: (_, steps) => rowsResult(streamRows(steps).map(columns)) };
+}
+
+/** The same of an answer that has to be something. */
+function askedUnder(
+  call: 'generateJson' | 'generateRegex' | 'generateGrammar' | 'generateChoice',
+  prompt: string,
+  by: Argument,
+): Answering | null {
+  const asked = { kind: 'generate', input: { prompt } } as const;
+  if (call === 'generateChoice') {
+    const choices = textsOf(by);
+    if (choices === null) return null;
+    const grammar = choiceGrammar(choices);
+    const resultOf: Answering['resultOf'] = ({ generation }) => valueResult(chosen(generation.text, grammar.choices));
+    return { ...asked, grammar, resultOf };
+  }
+  const text = textOf(by);
+  if (text === null) return null;
+  if (call === 'generateRegex') return { ...asked, grammar: { kind: 'regex', pattern: text }, resultOf: textResult };
+  if (call === 'generateGrammar') return { ...asked, grammar: { kind: 'grammar', text }, resultOf: textResult };
+  const schema = jsonOf(text);
+  return schema === null ? null : { ...asked, grammar: { kind: 'json_schema', schema }, resultOf: textResult };
 }
 
 function serveRerank(

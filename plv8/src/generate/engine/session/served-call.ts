@@ -106,14 +106,18 @@ export function valueResult(text: string): string[] {
   return [message('answer', text)];
 }
 
-/** A JSON text in which the id of the run that is recorded will stand for RUN_ID, after `before`. */
-export function recordedResult(text: string, before: string): string[] {
-  const at = text.lastIndexOf(before + RUN_ID) + before.length;
-  return [message('answer', text.slice(0, at), text.slice(at + String(RUN_ID).length))];
+/** A JSON text in which the id of the run, where one is recorded, is what the backend gets for it. */
+export function recordedResult(text: string, { runId }: { runId: number | null }): string[] {
+  if (runId === null) return valueResult(text);
+  const before = '"run_id":';
+  const at = text.lastIndexOf(before + runId) + before.length;
+  return [message('answer', text.slice(0, at), text.slice(at + String(runId).length))];
 }
 
+export type Columns = readonly (string | number | null)[];
+
 /** Rows, each with its columns as their types' input functions read them. */
-export function rowsResult(rows: readonly (readonly (string | number | null)[])[]): string[] {
+export function rowsResult(rows: readonly Columns[]): string[] {
   const column = (value: string | number | null): string => (value === null ? '-' : `+${numeral(value)}`);
   return [...rows.map((row) => message('row', ...row.map(column))), message('answer')];
 }

@@ -1,4 +1,4 @@
-/** What sessions without JavaScript have the engine read: texts to embed, to rank and to tell apart, and many prompts. */
+/** What sessions without JavaScript get from the engine: what their own functions would give, row by row. */
 import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import { ingestFile } from '../db/harness.ts';
@@ -46,6 +46,18 @@ const generateAll = (prompts: unknown, options: object): Call => [
   [prompts, STORIES, JSON.stringify(options)],
 ];
 
+const stream = (prompt: string | null, options: object): Call => [
+  'select * from hartonomous.generate_stream($1, $2, $3::json)',
+  [prompt, STORIES, JSON.stringify(options)],
+];
+/** `by` has its type in SQL. */
+const under = (name: string, by: string, value: unknown, options: object = {}): Call => [
+  `select hartonomous.generate_${name}($1, $2::${by}, $3, $4::json)::text as text`,
+  ['Once', value, STORIES, JSON.stringify({ seed: 4, num_predict: 30, record: true, ...options })],
+];
+const SCHEMA =
+  '{"type": "object", "properties": {"b": {"type": "boolean"}, "a": {"enum": ["x", "\\"y\\""]}}, "required": ["b", "a"]}';
+
 /** Those that the engine answers. */
 const ANSWERED: Call[] = [
   embed('A dog', BERT),
@@ -75,6 +87,16 @@ const ANSWERED: Call[] = [
   generateAll(['Once', null, '', 'A dog\n"and"', 'Once'], { seed: 3, num_predict: 6, record: true }),
   generateAll(['Once', 'Why', LONG], { seed: 3, num_predict: 6, num_ctx: 64, on_error: 'null', record: true }),
   generateAll([], { seed: 3 }),
+  stream('Once upon', { seed: 5, num_predict: 12, record: true }),
+  stream('Once é', { seed: 6, num_predict: 40, temperature: 1.4, stop: ['a', 'the'] }),
+  stream('Once', { num_predict: 0 }),
+  under('json', 'text', SCHEMA),
+  under('json', 'json', SCHEMA),
+  under('json', 'jsonb', SCHEMA, { record: false, logprobs: true }),
+  under('json', 'text', '{"type": "boolean", "colour": "red"}'),
+  under('regex', 'text', '[a-c]{3}\\d'),
+  under('grammar', 'text', 'root ::= "yes" | "no"'),
+  under('choice', 'text[]', ['yes', 'no', 'a "b"']),
 ];
 
 /** Those that need their own functions: they have errors, notices or more than an engine is left with. */
@@ -108,6 +130,17 @@ const LEFT: Call[] = [
   classify(['happy', 'sad'], STORIES, { calibrate: 1 }),
   generateAll(['Once', LONG], { seed: 3, num_ctx: 64 }),
   generateAll(null, {}),
+  stream(null, {}),
+  stream('Once', { bad: 1 }),
+  under('json', 'text', 'null'),
+  under('json', 'text', '{"type": '),
+  under('json', 'text', '{"not": {}}'),
+  under('regex', 'text', '('),
+  under('regex', 'text', null),
+  under('grammar', 'text', 'root = 1'),
+  under('choice', 'text[]', ['yes', null]),
+  under('choice', 'text[]', []),
+  under('choice', 'text[]', ['yes', 'no'], { response_format: { type: 'json_object' } }),
 ];
 
 /** Without what differs from run to run, and what an engine knows from others before. */
