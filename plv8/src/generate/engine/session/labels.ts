@@ -1,6 +1,5 @@
 /** classify by what a model would answer for a backend that runs no JavaScript. */
 import type { ModelDescription } from '../../../backend/catalog.ts';
-import { useDescription } from '../../../backend/registry.ts';
 import type { GenerateOptions } from '../../../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../../../sampling/options.ts';
 import type { LabelRow, OwnOptions, Question } from '../../classify.ts';
@@ -12,10 +11,21 @@ import { readingLength } from '../messages.ts';
 import { isTakenPlain } from '../taken.ts';
 import { readingRequest } from './readings.ts';
 import type { CallMade } from './served-call.ts';
-import { rowsResult, ServedCall } from './served-call.ts';
+import { ServedCall } from './served-call.ts';
+import { rowsResult } from './values.ts';
 
 export function labelRows(rows: readonly LabelRow[]): string[] {
   return rowsResult(rows.map(({ label, probability }) => [label, probability]));
+}
+
+/** What is asked. */
+interface Labelling {
+  input: string;
+  labels: readonly string[];
+  model: ModelDescription;
+  own: OwnOptions;
+  /** The caller's options as given. */
+  given: Record<string, unknown>;
 }
 
 export class ServedLabels extends ServedCall {
@@ -30,18 +40,11 @@ export class ServedLabels extends ServedCall {
     super(made);
   }
 
-  static of(
-    made: CallMade,
-    input: string,
-    labels: readonly string[],
-    name: string | null,
-    own: OwnOptions,
-    given: Record<string, unknown>,
-  ): ServedCall | null {
+  static of(made: CallMade, asked: Labelling): ServedCall | null {
+    const { input, labels, model, own, given } = asked;
     const { call, catalog } = made;
     const { rest } = own;
     const question = questionOf(input, labels, own);
-    const model = useDescription(catalog, name);
     const options = parseOptions(rest, model.defaultOptions);
     const length = readingLength({ asked: question, wantsRun: false });
     if (!isTakenPlain(length, rest)(options, catalog) || ignoredOptions(rest).length > 0) return null;

@@ -13,7 +13,8 @@ import type { LastMessage, ManyRequest, Part } from '../messages.ts';
 import { lengthOfTexts, storedOf } from '../messages.ts';
 import { isTakenPlain } from '../taken.ts';
 import type { CallMade } from './served-call.ts';
-import { rowsResult, ServedCall } from './served-call.ts';
+import { ServedCall } from './served-call.ts';
+import { rowsResult } from './values.ts';
 
 export class ServedPrompts extends ServedCall {
   private readonly answered = new AnsweredPrompts();

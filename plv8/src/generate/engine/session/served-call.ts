@@ -10,18 +10,10 @@ import { logLine } from '../../../db.ts';
 import type { CallSession } from '../../call-session.ts';
 import { RECORD_RUN, storedRun } from '../../record.ts';
 import type { EngineRequest, LastMessage, Part, SessionCall } from '../messages.ts';
-
-/** Between fields of a message. No text of PostgreSQL's has it. */
-const NEXT = '\0';
-
-/** Has the backend compute the call. */
-const NOTHING = 'nothing';
+import { message, NOTHING } from './values.ts';
 
 /** Stands where a run's id will: no run has it. */
 const RUN_ID = Number.MAX_SAFE_INTEGER;
-
-const field = (text: string): string => text.replaceAll(NEXT, '\uFFFD');
-const message = (...fields: string[]): string => fields.map(field).join(NEXT);
 
 /** A call as it was made. */
 export interface CallMade {
@@ -53,7 +45,7 @@ export abstract class ServedCall {
   constructor(protected readonly made: CallMade) {}
 
   /** What the backend hears of a call that it is to compute. */
-  static readonly nothing = [NOTHING];
+  static readonly nothing = [message(NOTHING)];
 
   /** Name of the role on whose behalf it is. */
   protected get caller(): string {
@@ -97,42 +89,6 @@ export abstract class ServedCall {
     return ServedCall.nothing;
   }
 
-  /** The result as the backend hears it, by the functions below; null where it is to compute the call. */
+  /** The result as the backend hears it, by functions of values.ts; null where it is to compute the call. */
   protected abstract resultOf(last: LastMessage): string[] | null;
-}
-
-/** A value, as its type's input function reads it. */
-export function valueResult(text: string): string[] {
-  return [message('answer', text)];
-}
-
-/** A JSON text in which the id of the run, where one is recorded, is what the backend gets for it. */
-export function recordedResult(text: string, { runId }: { runId: number | null }): string[] {
-  if (runId === null) return valueResult(text);
-  const before = '"run_id":';
-  const at = text.lastIndexOf(before + runId) + before.length;
-  return [message('answer', text.slice(0, at), text.slice(at + String(runId).length))];
-}
-
-export type Columns = readonly (string | number | null)[];
-
-/** Rows, each with its columns as their types' input functions read them. */
-export function rowsResult(rows: readonly Columns[]): string[] {
-  const column = (value: string | number | null): string => (value === null ? '-' : `+${numeral(value)}`);
-  return [...rows.map((row) => message('row', ...row.map(column))), message('answer')];
-}
-
-/** A number as PostgreSQL reads it, to the same bits. */
-export function numeral(value: string | number): string {
-  return Object.is(value, -0) ? '-0' : String(value);
-}
-
-/** An array of them. */
-export function arrayOf(numbers: readonly number[]): string {
-  return `{${numbers.map(numeral).join()}}`;
-}
-
-/** Options that the function would get as a JSON value. */
-export function jsonOptions(text: string | null | undefined): Record<string, unknown> | null {
-  return typeof text === 'string' ? (JSON.parse(text) as Record<string, unknown> | null) : null;
 }
