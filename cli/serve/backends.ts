@@ -20,8 +20,14 @@ interface Member {
   /** What it answered last: its cache holds the keys and values of this. */
   last: string;
   broken: boolean;
-  /** Models to free when it is released; whether the engine has to let go of them as well. */
-  leaving: { model: string; everywhere: boolean }[];
+  /** Models to free when it is released. */
+  leaving: Leaving[];
+}
+
+interface Leaving {
+  model: string;
+  /** Who asked for it; null for the one that connected. */
+  role: string | null;
 }
 
 interface Waiter {
@@ -108,11 +114,14 @@ export class BackendPool implements Backends {
   }
 
   /** Free a model in every backend and the engine: in the idle ones now, in the others once they have answered. */
-  async unload(model: string): Promise<void> {
-    const [first, ...others] = new Set([...this.idle, ...this.members]);
-    first?.leaving.push({ model, everywhere: true });
-    for (const member of others) member.leaving.push({ model, everywhere: false });
+  async unload(model: string, role: string | null = null): Promise<void> {
+    const leaving = { model, role };
+    for (const member of this.members) member.leaving.push(leaving);
+    const isBusy = this.idle.length === 0 && this.slots === this.options.size;
     await Promise.all(this.idle.map(free));
+    // The engine hears it from whichever is free first, and from each that held the model, too.
+    const told = this.use('', undefined, (backend) => freeIn(backend, leaving, true)).catch(() => undefined);
+    if (!isBusy) await told;
   }
 
   private state(): PoolState {
@@ -126,7 +135,7 @@ export class BackendPool implements Backends {
       metrics: this.metrics,
       use: (text, signal, body) => this.use(text, signal, body, role),
       lease: (text, signal) => this.lease(text, signal, role),
-      unload: (model) => this.unload(model),
+      unload: (model) => this.unload(model, role),
     };
   }
 
@@ -228,16 +237,23 @@ export class BackendPool implements Backends {
   }
 }
 
-/**
- * Statements of a connection run one after the other, so the next request finds it done. A backend that holds no model, as where an
- * engine computes, is spared the JavaScript.
- */
+/** Statements of a connection run one after the other, so the next request finds it done. */
 async function free({ backend, leaving }: Member): Promise<void> {
-  for (const { model, everywhere } of leaving.splice(0)) {
-    const sql = `select hartonomous.unload($1) where $2 or exists (
-      select from hartonomous.loaded_everywhere where model = $1 and pid = pg_catalog.pg_backend_pid())`;
-    await backend.client.query(sql, [model, everywhere]).catch(() => undefined);
-  }
+  for (const each of leaving.splice(0)) await freeIn(backend, each, false).catch(() => undefined);
+}
+
+/**
+ * As who asked, not as the role of the request before, which may not do it for all: one message to the server, so nothing of
+ * another request comes between. A backend that holds no model, as where an engine computes, is spared the JavaScript unless
+ * `always`.
+ */
+async function freeIn({ client }: Backend, { model, role }: Leaving, always: boolean): Promise<void> {
+  const name = client.escapeLiteral(model);
+  await client.query(
+    `set local role ${role === null ? 'none' : client.escapeIdentifier(role)};
+     select hartonomous.unload(${name}) where ${String(always)} or exists (
+       select from hartonomous.loaded_everywhere where model = ${name} and pid = pg_catalog.pg_backend_pid())`,
+  );
 }
 
 export interface Lease {

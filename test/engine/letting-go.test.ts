@@ -1,8 +1,9 @@
 /** Models that an engine lets go of while nobody asks it: those that were stopped or removed, and those that a caller unloads. */
 import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
+import { startTestServer } from '../cli/test-server.ts';
 import type { EngineServer } from './server.ts';
-import { QWEN, STORIES, TINY, errorOf, foreign, generate, useEngineServer } from './server.ts';
+import { QWEN, STORIES, TINY, errorOf, foreign, generate, loaded, useEngineServer } from './server.ts';
 
 let server: EngineServer;
 
@@ -112,5 +113,47 @@ describe.skipIf(foreign)('unload', () => {
     expect(await held()).toEqual([TINY]);
     await server.cancel('anna');
     expect(await endless).toMatchObject({ code: '57014' });
+  });
+
+  it('frees what it can where the engine takes no more requests', async () => {
+    await server.set('engine_requests = 1');
+    const { prompt, model, options } = server.endless;
+    const [busy, client] = [await server.open('anna'), await server.open('ben')];
+    await client.query('select hartonomous.logits($1, $2)', [[1], STORIES]);
+    expect(await loaded(client)).toEqual([{ model: STORIES }]);
+    const endless = errorOf(generate(busy, prompt, model, options));
+    await server.untilWriting(1);
+    expect(await unload(client, STORIES)).toBe(1);
+    expect(await loaded(client)).toEqual([]);
+    await server.cancel('anna');
+    expect(await endless).toMatchObject({ code: '57014' });
+  });
+
+  it('is done by serve as who asks for it, whatever role its backend acted as last', async () => {
+    await server.asAdmin(`create role boss; grant hartonomous_admin to boss; create role nobody_else`);
+    const clients = [await server.open('anna'), await server.open('ben')];
+    const tokens = ['boss', 'anna', 'nobody_else'].map((role) => ({ role, token: role }));
+    const serving = await startTestServer(server.url, { backends: 1, tokens });
+    const ask = async (role: string, body: object): Promise<number> => {
+      const headers = { 'Content-Type': 'application/json', Authorization: `Bearer ${role}` };
+      const init = { method: 'POST', headers, body: JSON.stringify({ model: STORIES, stream: false, ...body }) };
+      return (await fetch(`${serving.url}/api/generate`, init)).status;
+    };
+    try {
+      for (const [role, status] of [
+        ['anna', 200],
+        ['nobody_else', 403],
+      ] as const) {
+        for (const client of clients) await generate(client, 'Once', STORIES, OPTIONS);
+        await ask('anna', { prompt: 'Once', options: OPTIONS });
+        expect(await ask(role, { prompt: 'Once', options: OPTIONS })).toBe(status);
+        expect(await ask('boss', { prompt: '', keep_alive: 0 })).toBe(200);
+        expect(await server.asAdmin(`select from hartonomous.loaded_everywhere where model = '${STORIES}'`)).toEqual(
+          [],
+        );
+      }
+    } finally {
+      await serving.close();
+    }
   });
 });

@@ -17,14 +17,11 @@ import { decodeBase64 } from '../../format/base64.ts';
 import { writeJson } from '../../format/ordered-json.ts';
 import type { Precision } from '../../model/model.ts';
 import { whole } from '../../model/pause.ts';
-import { converse, MAX_INPUT, mayAsk, requestHead } from './conversing.ts';
+import { converse, MAX_INPUT, mayAsk, requestHead, unlessFull } from './conversing.ts';
 import type { EmbeddedPart, LastMessage, Part, Reading } from './messages.ts';
 import { readingLength, storedOf } from './messages.ts';
 
 type Options = Record<string, unknown> | null;
-
-/** SQLSTATE of the host's error: too_many_connections. */
-const ENGINE_IS_FULL = '53300';
 
 /** Models of which a backend remembers embeddings that the engine computed. */
 const MAX_MODELS = 4;
@@ -124,16 +121,6 @@ export function embedTexts(
   logEvent('embed', embedded.facts(description.name, counts, started));
   for (const message of embedded.notices()) noticeOnce(message);
   return embedded.rows;
-}
-
-/** What `work` comes to; null where the engine takes no more requests. */
-function unlessFull<Result>(work: () => Result): Result | null {
-  try {
-    return work();
-  } catch (error) {
-    if ((error as { sqlerrcode?: unknown }).sqlerrcode !== ENGINE_IS_FULL) throw error;
-    return null;
-  }
 }
 
 type See = (places: readonly number[], came: Embedded | string) => void;

@@ -13,6 +13,9 @@ import { receivedError } from './messages.ts';
 /** Characters of a request that the engine takes, its options included; a longer one would hold up others before its first pass. */
 export const MAX_INPUT = 1_000_000;
 
+/** SQLSTATE of the host's error: too_many_connections. */
+const ENGINE_IS_FULL = '53300';
+
 /** Limits on what a backend holds: an engine has none of a role's. */
 const OF_BACKENDS = ['max_model_bytes', 'max_loaded_models'];
 
@@ -71,4 +74,14 @@ export function converse(
   }
   if ('error' in heard.last) throw receivedError(heard.last.error);
   return heard.last;
+}
+
+/** What `work` comes to; null where the engine takes no more requests. */
+export function unlessFull<Result>(work: () => Result): Result | null {
+  try {
+    return work();
+  } catch (error) {
+    if ((error as { sqlerrcode?: unknown }).sqlerrcode !== ENGINE_IS_FULL) throw error;
+    return null;
+  }
 }
