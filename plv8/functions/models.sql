@@ -25,7 +25,7 @@ returns integer
 language plv8 volatile parallel unsafe cost 100 security definer set search_path = hartonomous, pg_temp
 as $$ {{entry.unload(model)}} $$;
 comment on function hartonomous.unload(text) is
-    'free a loaded model of this backend and of the engine, or all of them; returns how many were freed. The engine keeps what is in use, and what it has caches of for other roles unless an admin asks';
+    'free a loaded model of this backend and of the engine, or all of them; returns how many were freed. The engine keeps what is in use, and what other roles have used and not unloaded, unless an admin asks';
 
 -- Builds differ in its columns, which cannot be replaced.
 drop view if exists hartonomous.loaded_models;

@@ -64,11 +64,10 @@ export function forgetCaches(model: Model): void {
   pool = pool.filter((kept) => kept.model !== model);
 }
 
-/** Free the caches of a caller for a model that are not in use; whether there are none left of the model. */
-export function freeCachesOf(caller: string, model: Model): boolean {
+/** Free the caches of a caller for a model that are not in use. */
+export function freeCachesOf(caller: string, model: Model): void {
   for (const kept of pool) if (kept.caller === caller && kept.model === model && !kept.busy) kept.cache.free();
   pool = pool.filter((kept) => kept.caller !== caller || kept.model !== model || kept.busy);
-  return pool.every((kept) => kept.model !== model);
 }
 
 /** Caches kept for a model and the tokens in them. */

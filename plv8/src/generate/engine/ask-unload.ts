@@ -5,7 +5,7 @@ import { converse, unlessFull } from './conversing.ts';
 
 /**
  * Free one model, or all for null, with the caches of them; how many copies were freed. An engine keeps a model that it computes
- * with, and one of which it has caches for other roles, unless the caller is an admin; and all where it takes no more requests. None is
+ * with, and one that other roles have used and not unloaded, unless the caller is an admin; and all where it takes no more requests. None is
  * started for this.
  */
 export function unloadEverywhere(name: string | null): number {

@@ -60,8 +60,9 @@ const READING_MS = 20;
 /** Milliseconds after which the tables are read again though nobody asks: models that were stopped or removed go then. */
 const TIDY_MS = 2000;
 
-/** Of a statement, in the transaction of a turn. */
+/** Of a statement, in the transaction of a turn: with requests, which are left to their callers then, and without. */
 const LOCK_WAIT = '200ms';
+const NO_LOCK_WAIT = '1ms';
 
 /** What a caller hears whose request is to be computed where it was made. */
 const UNSEEN = [JSON.stringify({ unseen: true })];
@@ -79,6 +80,8 @@ const grammars = new Grammars(() => new Set([...open.values()].flatMap(({ automa
 /** What others see of this engine. */
 const facts = newEngineFacts();
 const readings = new Readings(facts);
+/** Roles that have used a model since it was loaded, and have not said that they need it no more. */
+const users = new WeakMap<Model, Set<number>>();
 /** When the tables were read last; milliseconds since 1970. */
 let tidiedAt = 0;
 
@@ -143,7 +146,7 @@ function refuseForeign(): void {
 function takeRequests(host: EngineHost, until: number): void {
   const taken = host.take();
   if (arrived.length + taken.length === 0 && Date.now() < tidiedAt + TIDY_MS) return;
-  const catalog = readTables();
+  const catalog = readTables(arrived.length + taken.length === 0 ? NO_LOCK_WAIT : LOCK_WAIT);
   const priorities = new AskedPriorities();
   for (const [id, role, text, since = Date.now()] of taken) {
     const request = JSON.parse(text) as Left['request'] | UnloadRequest;
@@ -179,10 +182,10 @@ function schedulerOf(model: Model): Scheduler {
 }
 
 /** Null where somebody holds a lock on the tables: maybe a caller, who waits for the engine, so the engine does not wait for long. */
-function readTables(): Catalog | null {
+function readTables(wait: string): Catalog | null {
   tidiedAt = Date.now();
   try {
-    query(`select set_config('lock_timeout', $1::text, true)`, [LOCK_WAIT]);
+    query(`select set_config('lock_timeout', $1::text, true)`, [wait]);
     return engineCatalog(isUsed);
   } catch {
     return null;
@@ -214,9 +217,15 @@ function reply(host: EngineHost, id: number, texts: readonly string[]): void {
   host.finish(id);
 }
 
-/** Free models that nobody computes with, of which it has no caches of others than who asks, unless that is for all. */
+/** Free models that nobody computes with and that nobody else has used, unless that is for all; else only the caches of who asks. */
 function unload(host: EngineHost, id: number, role: number, { unload, forAll }: UnloadRequest): void {
-  const unloaded = unloadModels(unload, (model) => isUsed(model) || !(freeCachesOf(String(role), model) || forAll));
+  const unloaded = unloadModels(unload, (model) => {
+    if (isUsed(model)) return true;
+    freeCachesOf(String(role), model);
+    const others = users.get(model);
+    others?.delete(role);
+    return others !== undefined && others.size > 0 && !forAll;
+  });
   const message: LastMessage = { unloaded };
   reply(host, id, [JSON.stringify(message)]);
 }
@@ -283,6 +292,7 @@ function begin(
     }
     const used = useModel(catalog, request.model.name, request.precision, { admitted: true });
     const { model } = used.entry;
+    users.set(model, (users.get(model) ?? new Set()).add(role));
     const note = (noted: RequestFacts): void => host.note?.(id, requestNumbers(noted), request.model.id);
     const told: Omit<Client, 'request'> = { role, priority, since, note, ...hears };
     if ('reading' in request) {
