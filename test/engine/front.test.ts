@@ -198,6 +198,17 @@ describe.skipIf(foreign)('a session whose calls the engine answers', () => {
     await client.query('rollback');
   });
 
+  it('sees what its own statement has changed since that recorded', async () => {
+    const args = [JSON.stringify([{ role: 'user', content: 'Hello' }]), STORIES, JSON.stringify(OPTIONS)];
+    const sql = `with renamed as (
+        update hartonomous.models set name = 'renamed' where name = $2 and hartonomous.chat($1::text, $2, $3::json) is not null returning id)
+      select case when (select count(*) from renamed) > 0 then hartonomous.chat($1::text, $2, $3::json) end as answer`;
+    const client = await server.open();
+    await client.query('begin');
+    expect(await errorOf(client.query(sql, args))).toMatchObject({ message: `model ${STORIES} does not exist` });
+    await client.query('rollback');
+  });
+
   it('tells of what it does not know in a schema, and of lines for the log', async () => {
     const client = await server.open('anna');
     await client.query('set client_min_messages = debug1');

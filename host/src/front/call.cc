@@ -89,6 +89,14 @@ bool has_written_nothing() {
   return GetCurrentCommandId(false) == written_until;
 }
 
+// Whether, in a transaction that has_written_nothing, no command has begun that may write yet: it would do so under the number that it
+// began with, which no later number shows.
+bool has_begun_nothing() {
+  if (TransactionIdIsValid(GetTopTransactionIdIfAny())) return true;
+  CommandCounterIncrement();
+  return GetCurrentCommandId(false) == FirstCommandId;
+}
+
 // Whether what the engine sees is what the function would see here, which looks at tables as of now, be it stable or not: nothing of
 // its own transaction but recorded runs.
 bool sees_what_is_committed() { return !IsInParallelMode() && !IsolationUsesXactSnapshot() && has_written_nothing(); }
@@ -242,10 +250,11 @@ Heard hear(const char* data, size_t bytes, Answer* answer) {
 
 // What a call gives whose answer is there, after what is to be run.
 Datum result_of(const Callee& callee, Answer* answer) {
+  const bool noted = answer->statements != NIL && has_begun_nothing();
   char* last = nullptr;
   ListCell* cell;
   foreach (cell, answer->statements) last = run(*static_cast<Statement*>(lfirst(cell)));
-  if (last != nullptr) note_written();
+  if (noted) note_written();
   if (answer->rows != nullptr) {
     answer->rows->give();
     return 0;
