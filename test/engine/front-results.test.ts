@@ -185,6 +185,20 @@ describe.skipIf(foreign)('a session without JavaScript', () => {
 
   it('has its own functions where anything is out of the ordinary', () => compare(LEFT, true));
 
+  it('has tokens of texts counted that are cut, which its own function says', async () => {
+    const call = embed('many words '.repeat(400), BERT);
+    const counted: number[] = [];
+    for (const engine of ['off', 'on']) {
+      await server.set(`engine = ${engine}`);
+      await (await server.open('ben')).query(...embed('some', BERT));
+      const before = await server.countedTokens('ben', call);
+      await (await server.open('ben')).query(...call);
+      counted.push((await server.countedTokens('ben', call)) - before);
+    }
+    expect(counted[0]).toBeGreaterThan(100);
+    expect(counted[1]).toBe(counted[0]);
+  });
+
   it('gets rows in the select list, as much as in from', async () => {
     await server.set('engine = on');
     const client = await server.open('anna');

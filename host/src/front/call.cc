@@ -51,12 +51,6 @@ struct Callee {
   bool is_stable;
 };
 
-// A statement of the engine's that is run once its answer is there, so that a call that comes to nothing has left nothing behind.
-struct Statement {
-  const char* text;
-  const char* parameter;
-};
-
 // Whether a session's statement runs. Autovacuum has none: it computes the index expressions of others, with the bootstrap superuser
 // as its session's user. On whose behalf that would be, the function decides (hartonomous._caller).
 bool somebody_calls() { return debug_query_string != nullptr; }
@@ -198,12 +192,12 @@ void keep(const char* text) {
 }
 
 // Run a statement with one parameter, a text; the first column of its first row, as a text in the current memory context.
-char* run(const Statement& statement) {
+char* run(const char* statement, const char* parameter) {
   MemoryContext caller = CurrentMemoryContext;
   Oid type = TEXTOID;
   if (SPI_connect() != SPI_OK_CONNECT) elog(ERROR, "could not connect to SPI");
-  Datum value = CStringGetTextDatum(statement.parameter);
-  const int status = SPI_execute_with_args(statement.text, 1, &type, &value, nullptr, false, 1);
+  Datum value = CStringGetTextDatum(parameter);
+  const int status = SPI_execute_with_args(statement, 1, &type, &value, nullptr, false, 1);
   if (status < 0 || SPI_processed != 1 || SPI_tuptable == nullptr) elog(ERROR, "unexpected result of a statement of the engine's: %d", status);
   char* text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
   char* out = MemoryContextStrdup(caller, text == nullptr ? "" : text);
@@ -211,56 +205,68 @@ char* run(const Statement& statement) {
   return out;
 }
 
-// What an answer comes to, as far as it was heard.
+// What a call comes to, as far as it was heard.
 struct Answer {
-  List* statements;  // of Statement*
-  Rows* rows;        // null where the call gives a value
-  char* before;      // of a value: its text, and what follows what the last statement gave, null where that does not stand in it
+  List* besides;  // messages that are acted on once the answer is there: a call that comes to nothing has done nothing
+  Rows* rows;     // null where the call gives a value
+  char* before;   // of a value: its text, and what follows what the last statement gave, null where that does not stand in it
   char* behind;
+};
+
+// A message, its first field what it is.
+struct Message {
+  int count;
+  char* fields[kMostFields];
+
+  bool is(const char* what, int most, int least) const { return strcmp(fields[0], what) == 0 && count >= least && count <= most; }
+  bool is(const char* what, int fields_in_all) const { return is(what, fields_in_all, fields_in_all); }
 };
 
 enum class Heard { kMore, kAnswer, kNothing };
 
-// What a message of the engine's has this backend do.
 Heard hear(const char* data, size_t bytes, Answer* answer) {
-  char* fields[kMostFields] = {};
-  const int count = split(data, bytes, fields);
-  const char* what = fields[0];
-  if (strcmp(what, "notice") == 0 && count == 2) {
-    ereport(NOTICE, (errmsg_internal("%s", fields[1])));
-  } else if (strcmp(what, "log") == 0 && count == 2) {
-    ereport(DEBUG1, (errmsg_internal("%s", fields[1])));
-  } else if (strcmp(what, "keep") == 0 && count == 2) {
-    keep(fields[1]);
-  } else if (strcmp(what, "run") == 0 && count == 3) {
-    Statement* statement = static_cast<Statement*>(palloc(sizeof(Statement)));
-    *statement = {fields[1], fields[2]};
-    answer->statements = lappend(answer->statements, statement);
-  } else if (strcmp(what, "row") == 0 && answer->rows != nullptr) {
-    return answer->rows->add(fields + 1, count - 1) ? Heard::kMore : Heard::kNothing;
-  } else if (strcmp(what, "answer") == 0 && (answer->rows == nullptr ? count >= 2 : count == 1)) {
-    answer->before = fields[1];
-    answer->behind = fields[2];
-    return Heard::kAnswer;
-  } else {
-    return Heard::kNothing;
+  Message* message = static_cast<Message*>(palloc0(sizeof(Message)));
+  message->count = split(data, bytes, message->fields);
+  if (message->is("row", kMostFields, 1) && answer->rows != nullptr) {
+    return answer->rows->add(message->fields + 1, message->count - 1) ? Heard::kMore : Heard::kNothing;
   }
+  if (answer->rows == nullptr ? message->is("answer", 3, 2) : message->is("answer", 1)) {
+    answer->before = message->fields[1];
+    answer->behind = message->fields[2];
+    return Heard::kAnswer;
+  }
+  if (!message->is("notice", 2) && !message->is("log", 2) && !message->is("keep", 2) && !message->is("run", 3)) return Heard::kNothing;
+  answer->besides = lappend(answer->besides, message);
   return Heard::kMore;
 }
 
-// What a call gives whose answer is there, after what is to be run.
-Datum result_of(const Callee& callee, Answer* answer) {
-  const bool noted = answer->statements != NIL && has_begun_nothing();
+// Do what a call has this backend do besides its result; what its last statement gave, null where there was none.
+char* do_besides(const List* besides) {
+  bool is_noted = false;
   char* last = nullptr;
   ListCell* cell;
-  foreach (cell, answer->statements) last = run(*static_cast<Statement*>(lfirst(cell)));
-  if (noted) note_written();
-  if (answer->rows != nullptr) {
-    answer->rows->give();
+  foreach (cell, besides) {
+    const Message* message = static_cast<const Message*>(lfirst(cell));
+    if (message->is("notice", 2)) ereport(NOTICE, (errmsg_internal("%s", message->fields[1])));
+    else if (message->is("log", 2)) ereport(DEBUG1, (errmsg_internal("%s", message->fields[1])));
+    else if (message->is("keep", 2)) keep(message->fields[1]);
+    else {
+      if (last == nullptr) is_noted = has_begun_nothing();
+      last = run(message->fields[1], message->fields[2]);
+    }
+  }
+  if (is_noted) note_written();
+  return last;
+}
+
+Datum result_of(const Callee& callee, const Answer& answer) {
+  const char* last = do_besides(answer.besides);
+  if (answer.rows != nullptr) {
+    answer.rows->give();
     return 0;
   }
-  if (answer->behind == nullptr) return value_of(callee.result, answer->before);
-  return value_of(callee.result, psprintf("%s%s%s", answer->before, last == nullptr ? "" : last, answer->behind));
+  if (answer.behind == nullptr) return value_of(callee.result, answer.before);
+  return value_of(callee.result, psprintf("%s%s%s", answer.before, last == nullptr ? "" : last, answer.behind));
 }
 
 }  // namespace
@@ -319,7 +325,7 @@ bool answered_by_engine(FunctionCallInfo fcinfo, Datum* out) {
     return false;
   }
   fcinfo->isnull = callee.gives_rows;
-  *out = result_of(callee, &answer);
+  *out = result_of(callee, answer);
   return true;
 }
 

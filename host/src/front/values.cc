@@ -60,9 +60,9 @@ void Rows::begin(FunctionCallInfo fcinfo) {
   MemoryContext before = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
   if (get_call_result_type(fcinfo, nullptr, &desc) != TYPEFUNC_COMPOSITE) elog(ERROR, "unexpected result type");
   desc = BlessTupleDesc(CreateTupleDescCopy(desc));
-  input = TupleDescGetAttInMetadata(desc);
   store = tuplestore_begin_heap((info->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
   MemoryContextSwitchTo(before);
+  input = TupleDescGetAttInMetadata(desc);
   of_a_row = AllocSetContextCreate(CurrentMemoryContext, "row of an engine's", ALLOCSET_DEFAULT_SIZES);
 }
 

@@ -21,6 +21,7 @@ interface Embedding {
 }
 
 class ServedEmbeddings extends ServedCall {
+  protected override readonly isRemembered = true;
   private readonly embedded: EmbeddedRows;
 
   private constructor(

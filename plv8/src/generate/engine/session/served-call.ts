@@ -12,6 +12,9 @@ import { RECORD_RUN, storedRun } from '../../record.ts';
 import type { EngineRequest, LastMessage, Part, SessionCall } from '../messages.ts';
 import { message, NOTHING } from './values.ts';
 
+/** Characters that a backend hears at the end: what it reads slowly waits in the engine, which bounds that. */
+const MAX_HEARD = 2_000_000;
+
 /** Stands where a run's id will: no run has it. */
 const RUN_ID = Number.MAX_SAFE_INTEGER;
 
@@ -28,6 +31,8 @@ export interface CallMade {
 export abstract class ServedCall {
   /** What the engine is to do. */
   abstract readonly request: EngineRequest;
+  /** Whether what was computed for it is at hand where its backend asks the engine again. */
+  protected readonly isRemembered: boolean = false;
   /** What the backend is to do besides its result. */
   private readonly besides: string[] = [];
   private charged = 0;
@@ -70,21 +75,25 @@ export abstract class ServedCall {
     throw new Error('no part of this call was to come');
   }
 
-  /** What the backend hears at the end. What cannot be told, as options that nest too deep to be written, it computes itself. */
+  /**
+   * What the backend hears at the end. What cannot be told, as options that nest too deep to be written, or is too much, it
+   * computes itself.
+   */
   finish(last: LastMessage): string[] {
     try {
       const result = this.resultOf(last);
-      if (result !== null) return [...this.besides, ...result];
+      const heard = result === null ? null : [...this.besides, ...result];
+      if (heard !== null && heard.reduce((sum, text) => sum + text.length, 0) <= MAX_HEARD) return heard;
     } catch {
       // The backend has the error, if it is one of the call's.
     }
-    return this.leave();
+    return this.leave(last);
   }
 
-  /** What the backend hears where it is to compute the call, which counts there. */
-  leave(): string[] {
+  /** What the backend hears where it is to compute the call, which counts there, and so do tokens that it has evaluated anew. */
+  private leave(last: LastMessage): string[] {
     const { catalog, store } = this.made;
-    this.charge(-this.charged);
+    if ('unseen' in last || !this.isRemembered) this.charge(-this.charged);
     uncountCall(catalog.accounts, store);
     return ServedCall.nothing;
   }
