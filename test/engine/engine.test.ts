@@ -293,25 +293,16 @@ describe.skipIf(foreign)('an engine', () => {
   });
 
   it('ends where functions of another build are installed while it computes, and its callers go on', async () => {
-    const rebuild = (from: string, to: string): Promise<unknown> =>
-      server.asAdmin(
-        `do $do$ declare definition text; begin
-           for definition in select pg_get_functiondef(oid) from pg_proc where pronamespace = 'hartonomous'::regnamespace and prosrc like '%${from}%'
-           loop execute replace(definition, '${from}', '${to}'); end loop;
-         end $do$`,
-      );
-    const [{ id }] = (await server.asAdmin<{ id: string }>('select hartonomous._load_bundle() as id')) as [
-      { id: string },
-    ];
+    const id = await server.build();
     const endless = errorOf(generate(await server.open('anna'), server.endless));
     await server.untilWriting(1);
-    await rebuild(id, '0123456789abcdef');
+    await server.rebuild(id, '0123456789abcdef');
     await server.untilEngines(0);
     await server.asAdmin(
       `select pg_cancel_backend(pid) from pg_stat_activity where usename = 'anna' and state = 'active'`,
     );
     expect(await endless).toMatchObject({ code: '57014' });
-    await rebuild('0123456789abcdef', id);
+    await server.rebuild('0123456789abcdef', id);
     expect(await generate(await server.open('anna'), CALLS[0]!)).not.toBe('');
   });
 

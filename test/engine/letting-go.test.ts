@@ -63,19 +63,10 @@ describe.skipIf(foreign)('an engine that nobody asks', () => {
   it('ends where functions of another build were installed', async () => {
     const client = await server.open('anna');
     await generate(client, 'Once', STORIES, OPTIONS);
-    const rebuild = (from: string, to: string): Promise<unknown> =>
-      server.asAdmin(
-        `do $do$ declare definition text; begin
-           for definition in select pg_get_functiondef(oid) from pg_proc where pronamespace = 'hartonomous'::regnamespace and prosrc like '%${from}%'
-           loop execute replace(definition, '${from}', '${to}'); end loop;
-         end $do$`,
-      );
-    const [{ id }] = (await server.asAdmin<{ id: string }>('select hartonomous._load_bundle() as id')) as [
-      { id: string },
-    ];
-    await rebuild(id, '0123456789abcdef');
+    const id = await server.build();
+    await server.rebuild(id, '0123456789abcdef');
     await server.untilEngines(0);
-    await rebuild('0123456789abcdef', id);
+    await server.rebuild('0123456789abcdef', id);
   });
 });
 

@@ -180,6 +180,21 @@ export class EngineServer {
     return Number(/used (\d+) tokens/.exec(message)![1]);
   }
 
+  /** Have the functions be of another build. */
+  async rebuild(from: string, to: string): Promise<void> {
+    await this.asAdmin(
+      `do $do$ declare definition text; begin
+         for definition in select pg_get_functiondef(oid) from pg_proc where pronamespace = 'hartonomous'::regnamespace and prosrc like '%${from}%'
+         loop execute replace(definition, '${from}', '${to}'); end loop;
+       end $do$`,
+    );
+  }
+
+  /** Id of the build that is installed. */
+  async build(): Promise<string> {
+    return (await this.asAdmin<{ id: string }>('select hartonomous._load_bundle() as id'))[0]!.id;
+  }
+
   /** End the engine: the next one has computed nothing yet. */
   async startAnew(): Promise<void> {
     await this.asAdmin(`select pg_terminate_backend(pid) from pg_stat_activity where backend_type = '${ENGINE}'`);
