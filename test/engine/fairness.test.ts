@@ -98,6 +98,8 @@ describe.skipIf(foreign)('an engine', () => {
     const read: string[] = [];
     const embed = async (role: string): Promise<void> => {
       const client = await server.open(role);
+      // Has JavaScript of its own, so that this is the request that is read.
+      await client.query(`select hartonomous.tokenize('a', '${QWEN}')`);
       await client.query('select count(embedding) from hartonomous.embed($1::text[], $2, $3::json)', [
         texts(role),
         QWEN,
