@@ -56,10 +56,14 @@ const CALLS: Call[] = [
 const RUNS = 16;
 
 /** Labels of which each takes a pass. */
-const MANY = Array.from({ length: 120 }, (_, i) => `label ${i} ${'of some words '.repeat(12)}`);
-const many = (text: string): Call => [
+const manyLabels = (count: number): string[] =>
+  Array.from({ length: count }, (_, i) => `label ${i} ${'of some words '.repeat(12)}`);
+const MANY = manyLabels(120);
+/** As many as take longer than it takes to look that they are read, and to end the engine. */
+const MORE = manyLabels(900);
+const many = (text: string, labels = MANY): Call => [
   `select count(*) as n from hartonomous.classify($1, $2::text[], $3, '{"instruction": "What?"}')`,
-  [text, MANY, TINY],
+  [text, labels, TINY],
 ];
 
 describe.skipIf(foreign)('labels of an engine', () => {
@@ -172,15 +176,15 @@ describe.skipIf(foreign)('labels of an engine', () => {
         `exists (select from hartonomous.engine_requests where state = 'reading')`,
         'hartonomous',
       );
-    const cut = errorOf(results(client, [many('A cat')]));
+    const cut = errorOf(results(client, [many('A cat', MORE)]));
     await reading();
     await server.cancel('anna');
     expect(await cut).toMatchObject({ code: '57014' });
     await server.untilIdle();
-    const asked = results(client, [many('A cat')]);
+    const asked = results(client, [many('A cat', MORE)]);
     await reading();
     await server.asAdmin(`select pg_terminate_backend(pid) from pg_stat_activity where backend_type = '${ENGINE}'`);
-    expect((await asked)[0]!.rows).toEqual([{ n: String(MANY.length) }]);
+    expect((await asked)[0]!.rows).toEqual([{ n: String(MORE.length) }]);
     expect(await loaded(client)).toEqual([{ model: TINY }]);
   });
 
