@@ -27,6 +27,13 @@ export interface LabelRow {
   probability: number;
 }
 
+/** The likeliest first. */
+export function rankedLabels(labels: readonly string[], probabilities: readonly number[]): LabelRow[] {
+  return labels
+    .map((label, i): LabelRow => ({ label, probability: probabilities[i]! }))
+    .sort((a, b) => b.probability - a.probability);
+}
+
 export function checkLabels(labels: readonly unknown[]): asserts labels is readonly string[] {
   if (labels.length < 2 || labels.length > MAX_LABELS) {
     raise(SQLSTATE.invalidParameterValue, `classify takes 2 to ${MAX_LABELS} labels, ${labels.length} were given`);

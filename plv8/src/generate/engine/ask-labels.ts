@@ -3,7 +3,7 @@ import { useModel } from '../../backend/registry.ts';
 import { classifyByEncoder, hasClassifier, logScores, refuseForEmbeddings } from '../../embed/cross-encoder.ts';
 import { parseEmbeddingOptions } from '../../embed/embedding-options.ts';
 import type { LabelRow, Question } from '../classify.ts';
-import { checkLabels, classifyHere, finishLabels, ownOptions, questionOf } from '../classify.ts';
+import { checkLabels, classifyHere, finishLabels, ownOptions, questionOf, rankedLabels } from '../classify.ts';
 import { recordingWanted } from '../record.ts';
 import { askToRead, openReading, scoresOf } from './ask-reading.ts';
 import { converse } from './conversing.ts';
@@ -25,9 +25,7 @@ export function classifyText(
   checkLabels(labels);
   const { instruction, rest } = ownOptions(given ?? {});
   const probabilities = classifyByRanker(input, labels, instruction, model, rest);
-  return labels
-    .map((label, i): LabelRow => ({ label, probability: probabilities[i]! }))
-    .sort((a, b) => b.probability - a.probability);
+  return rankedLabels(labels, probabilities);
 }
 
 function classifyByRanker(

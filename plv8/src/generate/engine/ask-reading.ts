@@ -17,9 +17,10 @@ import { decodeBase64 } from '../../format/base64.ts';
 import { writeJson } from '../../format/ordered-json.ts';
 import type { Precision } from '../../model/model.ts';
 import { whole } from '../../model/pause.ts';
-import { converse, MAX_INPUT, mayAsk, requestHead, unlessFull } from './conversing.ts';
-import type { EmbeddedPart, LastMessage, Part, Reading } from './messages.ts';
-import { readingLength, storedOf } from './messages.ts';
+import { converse, unlessFull } from './conversing.ts';
+import type { EmbeddedPart, LastMessage, Part, Reading, SentScores } from './messages.ts';
+import { storedOf } from './messages.ts';
+import { readingRequest } from './reading-request.ts';
 
 type Options = Record<string, unknown> | null;
 
@@ -65,16 +66,16 @@ export function askToRead(asking: Asking, reading: Reading, see?: (part: Part) =
   const { catalog, description, precision } = asking;
   const caller = callerRole();
   const account = catalog.accounts.find(({ role }) => role === caller);
-  if (host === null || account === undefined || !mayAsk(catalog.limits)) return null;
-  const options = writeJson(asking.options ?? {});
-  if (readingLength(reading) + options.length > MAX_INPUT) return null;
-  const head = requestHead(catalog, description, {
-    stored: storedOf(description),
-    precision,
-    options,
-    limits: [...catalog.limits],
-  });
-  return converse(host, account.oid, { ...head, reading }, see);
+  if (host === null || account === undefined) return null;
+  const request = readingRequest(catalog, description, asking.options ?? {}, precision, reading);
+  return request === null ? null : converse(host, account.oid, request, see);
+}
+
+/** What an engine sent of documents' scores, null for what has none. */
+export function scoredOf({ scores: sent, failed }: SentScores): (number | null)[] {
+  const scores: (number | null)[] = scoresOf(sent);
+  for (const place of failed) scores[place] = null;
+  return scores;
 }
 
 /** What an engine sent of scores. */
@@ -214,7 +215,5 @@ export function rankDocuments(
   }
   const { scored } = answered;
   logScores(description.name, scored, started);
-  const scores: (number | null)[] = scoresOf(scored.scores);
-  for (const place of scored.failed) scores[place] = null;
-  return scores;
+  return scoredOf(scored);
 }

@@ -1,5 +1,5 @@
 /** What a caller and the engine of its database say to one another, from the caller's side. */
-import type { Catalog, ModelRow } from '../../backend/catalog.ts';
+import type { Catalog, ModelDescription, ModelRow } from '../../backend/catalog.ts';
 import { noteTokens } from '../../backend/call-note.ts';
 import { chargeTokens } from '../../backend/hourly-counts.ts';
 import type { Limits } from '../../backend/limits.ts';
@@ -8,7 +8,7 @@ import { writeJson } from '../../format/ordered-json.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
 import { buildIdOf } from '../record.ts';
 import type { EngineMessage, EngineRequest, LastMessage, Part, RequestHead, UnloadRequest } from './messages.ts';
-import { receivedError } from './messages.ts';
+import { receivedError, storedOf } from './messages.ts';
 
 /** Characters of a request that the engine takes, its options included; a longer one would hold up others before its first pass. */
 export const MAX_INPUT = 1_000_000;
@@ -31,6 +31,16 @@ export function requestHead(
   said: Omit<RequestHead, 'build' | 'model'>,
 ): RequestHead {
   return { build: buildIdOf(catalog), model: { id, name, digest, unloadGeneration }, ...said };
+}
+
+/** The same of a call that is made now: the model is as the tables have it, and the limits are the caller's. */
+export function headOf(
+  catalog: Catalog,
+  model: ModelDescription,
+  precision: RequestHead['precision'],
+  options: string,
+): RequestHead {
+  return requestHead(catalog, model, { stored: storedOf(model), precision, options, limits: [...catalog.limits] });
 }
 
 /** The caller's options with the seed that they came to, a JSON text. */

@@ -9,9 +9,8 @@ import { writeJson } from '../../format/ordered-json.ts';
 import type { Grammar } from '../../sampling/constraint/grammar.ts';
 import type { GenerateOptions } from '../../sampling/options.ts';
 import { ignoredOptions, parseOptions } from '../../sampling/options.ts';
-import { requestHead } from './conversing.ts';
+import { headOf } from './conversing.ts';
 import type { RequestHead } from './messages.ts';
-import { storedOf } from './messages.ts';
 
 export interface OpenedCall {
   host: EngineHost;
@@ -44,11 +43,6 @@ export function openCall(
   if (ignored.length > 0) noticeOnce(`options about hardware change nothing here: ${ignored.join(', ')}`);
   admit(catalog);
   note(catalog, description);
-  const head = requestHead(catalog, description, {
-    stored: storedOf(description),
-    precision: options.precision,
-    options: writeJson(given),
-    limits: [...catalog.limits],
-  });
+  const head = headOf(catalog, description, options.precision, writeJson(given));
   return { host, role: account.oid, catalog, caller, description, options, head };
 }

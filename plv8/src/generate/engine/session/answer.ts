@@ -10,11 +10,10 @@ import { isRecordingWanted } from '../../record.ts';
 import type { Answer } from '../../request.ts';
 import type { Written } from '../../written-answers.ts';
 import { standsIn } from '../../written-answers.ts';
-import { requestHead, seeded } from '../conversing.ts';
+import { headOf, seeded } from '../conversing.ts';
 import type { AnsweredCall } from '../finish.ts';
 import { finish } from '../finish.ts';
 import type { AnswerRequest, LastMessage, SentStep } from '../messages.ts';
-import { storedOf } from '../messages.ts';
 import type { Input } from '../taken.ts';
 import { isTakenInput, sentInput } from '../taken.ts';
 import type { CallMade } from './served-call.ts';
@@ -55,12 +54,7 @@ export class ServedAnswer extends ServedCall {
         )
         .map(({ text, ids }) => [text, [...ids]]);
     this.request = {
-      ...requestHead(catalog, model, {
-        stored: storedOf(model),
-        precision: options.precision,
-        options: seeded(given, options),
-        limits: [...catalog.limits],
-      }),
+      ...headOf(catalog, model, options.precision, seeded(given, options)),
       grammar: grammar === undefined ? null : writeJson(grammar),
       input: sentInput(input, written),
       logprobs: record || options.logprobs || kind === 'stream',

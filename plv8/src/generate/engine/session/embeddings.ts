@@ -9,7 +9,7 @@ import { embeddedOf } from '../ask-reading.ts';
 import type { LastMessage, Part, Reading, ReadingRequest, SessionCall } from '../messages.ts';
 import type { CallMade } from './served-call.ts';
 import { ServedCall } from './served-call.ts';
-import { readingRequest } from './readings.ts';
+import { readingRequest } from '../reading-request.ts';
 import { arrayOf, jsonOptions, numeral, rowsResult, textOf, textsOf, valueResult } from './values.ts';
 
 /** What is to be embedded, and what the result is; null for what the backend is to compute. */
@@ -42,7 +42,7 @@ class ServedEmbeddings extends ServedCall {
   ): ServedCall | null {
     const { texts, ranked } = asked;
     const reading: Reading = { embed: texts, ranked };
-    const request = readingRequest(made.catalog, model, given, parseEmbeddingOptions(given), reading);
+    const request = readingRequest(made.catalog, model, given, parseEmbeddingOptions(given).precision, reading);
     return request === null ? null : new ServedEmbeddings(made, model, request, asked);
   }
 

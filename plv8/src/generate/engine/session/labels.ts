@@ -9,7 +9,7 @@ import { scoresOf } from '../ask-reading.ts';
 import type { LastMessage, ReadingRequest } from '../messages.ts';
 import { readingLength } from '../messages.ts';
 import { isTakenPlain } from '../taken.ts';
-import { readingRequest } from './readings.ts';
+import { readingRequest } from '../reading-request.ts';
 import type { CallMade } from './served-call.ts';
 import { ServedCall } from './served-call.ts';
 import { rowsResult } from './values.ts';
@@ -49,7 +49,7 @@ export class ServedLabels extends ServedCall {
     const length = readingLength({ asked: question, wantsRun: false });
     if (!isTakenPlain(length, rest)(options, catalog) || ignoredOptions(rest).length > 0) return null;
     const wantsRun = isRecordingWanted(options.record, 'classify', catalog, () => call.record) && call.writes;
-    const request = readingRequest(catalog, model, rest, options, { asked: question, wantsRun });
+    const request = readingRequest(catalog, model, rest, options.precision, { asked: question, wantsRun });
     return request === null ? null : new ServedLabels(made, request, model, question, given, options);
   }
 

@@ -5,7 +5,7 @@ import { useDescription } from '../../../backend/registry.ts';
 import type { CounterStore } from '../../../db.ts';
 import { isClassifier } from '../../../embed/cross-encoder.ts';
 import { rankedRows } from '../../../embed/ranking.ts';
-import { checkLabels, ownOptions } from '../../classify.ts';
+import { checkLabels, ownOptions, rankedLabels } from '../../classify.ts';
 import { buildIdOf } from '../../record.ts';
 import type { SessionCall } from '../messages.ts';
 import { ServedAnswer } from './answer.ts';
@@ -81,10 +81,14 @@ function serveClassify(made: CallMade): ServedCall | null {
   const model = useDescription(made.catalog, textOf(name));
   if (!isClassifier(model)) return ServedLabels.of(made, { input, labels, model, own, given: options });
   const reading = { text: input, labels, question: own.instruction };
-  return ServedScores.of(made, model, own.rest, reading, (scores) => {
-    const rows = labels.map((label, i) => ({ label, probability: scores[i]! }));
-    return labelRows(rows.sort((one, other) => other.probability - one.probability));
-  });
+  return ServedScores.of(made, model, own.rest, reading, (scores) =>
+    labelRows(
+      rankedLabels(
+        labels,
+        scores.map((score) => score!),
+      ),
+    ),
+  );
 }
 
 /**

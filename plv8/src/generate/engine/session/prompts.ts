@@ -8,9 +8,9 @@ import { ignoredOptions, parseOptions } from '../../../sampling/options.ts';
 import { batchOptions, withSeed } from '../../batch.ts';
 import { isRecordingWanted } from '../../record.ts';
 import { AnsweredPrompts } from '../answered-prompts.ts';
-import { requestHead } from '../conversing.ts';
+import { headOf } from '../conversing.ts';
 import type { LastMessage, ManyRequest, Part } from '../messages.ts';
-import { lengthOfTexts, storedOf } from '../messages.ts';
+import { lengthOfTexts } from '../messages.ts';
 import { isTakenPlain } from '../taken.ts';
 import type { CallMade } from './served-call.ts';
 import { ServedCall } from './served-call.ts';
@@ -42,12 +42,7 @@ export class ServedPrompts extends ServedCall {
     const options = parseOptions(given, model.defaultOptions);
     if (!isTakenPlain(lengthOfTexts(prompts), given)(options, catalog) || ignoredOptions(given).length > 0) return null;
     const settings = prompts.map((prompt) => (prompt === null ? options : withSeed(options, given, model)));
-    const head = requestHead(catalog, model, {
-      stored: storedOf(model),
-      precision: options.precision,
-      options: writeJson(given),
-      limits: [...catalog.limits],
-    });
+    const head = headOf(catalog, model, options.precision, writeJson(given));
     const seeds = settings.map(({ sampler }) => sampler.seed);
     const wantsRun = isRecordingWanted(options.record, 'generate', catalog, () => call.record) && call.writes;
     return new ServedPrompts(made, { ...head, prompts, seeds, onError, wantsRun }, model, given, settings);

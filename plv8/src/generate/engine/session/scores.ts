@@ -2,9 +2,9 @@
 import type { ModelDescription } from '../../../backend/catalog.ts';
 import { logScores, refuseForEmbeddings } from '../../../embed/cross-encoder.ts';
 import { parseEmbeddingOptions } from '../../../embed/embedding-options.ts';
-import { scoresOf } from '../ask-reading.ts';
+import { scoredOf } from '../ask-reading.ts';
 import type { LastMessage, Reading, ReadingRequest } from '../messages.ts';
-import { readingRequest } from './readings.ts';
+import { readingRequest } from '../reading-request.ts';
 import type { CallMade } from './served-call.ts';
 import { ServedCall } from './served-call.ts';
 
@@ -28,7 +28,7 @@ export class ServedScores extends ServedCall {
   ): ServedCall | null {
     const options = parseEmbeddingOptions(given);
     refuseForEmbeddings(options);
-    const request = readingRequest(made.catalog, model, given, options, reading);
+    const request = readingRequest(made.catalog, model, given, options.precision, reading);
     return request === null ? null : new ServedScores(made, model, request, tell);
   }
 
@@ -36,8 +36,6 @@ export class ServedScores extends ServedCall {
     if (!('scored' in last)) return null;
     const { scored } = last;
     logScores(this.model.name, scored, this.made.startedAt, this.session.log);
-    const scores: (number | null)[] = scoresOf(scored.scores);
-    for (const place of scored.failed) scores[place] = null;
-    return this.tell(scores);
+    return this.tell(scoredOf(scored));
   }
 }
